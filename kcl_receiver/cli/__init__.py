@@ -1,0 +1,1 @@
+"""The command kcl-receiver, one file a command."""

@@ -1,0 +1,1 @@
+"""Builds and supervises the java MultiLangDaemon."""

@@ -1,0 +1,1 @@
+"""An embedded AWS for the demo, the tests and users' own trials."""

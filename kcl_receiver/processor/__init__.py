@@ -1,0 +1,1 @@
+"""What runs once per shard: line codec, processor, socket client."""

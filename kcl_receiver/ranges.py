@@ -1,0 +1,173 @@
+"""Positions in a shard, and the ranges that every block carries.
+
+A position is a pair of integers and is compared as one: sequence numbers are decimal strings of up to 129 digits, of
+different lengths within one shard, so that comparing them as text orders them wrongly.
+
+A range says which records of one shard lie in a block, and which position it follows (`after`). `after` is what the
+daemon delivered before, never what was stored before: two ranges are linked only if one follows the end of the other.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+MAX_SEQUENCE_DIGITS = 129
+"""Length limit of a sequence number in the Kinesis API reference: the pattern is 0|([1-9]\\d{0,128})."""
+
+_SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,128})\Z")
+_SUB_SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
+
+TRIM_HORIZON = "TRIM_HORIZON"
+AT_TIMESTAMP = "AT_TIMESTAMP"
+LATEST = "LATEST"
+STARTING_POINTS = frozenset({TRIM_HORIZON, AT_TIMESTAMP, LATEST})
+"""Words that KCL keeps in a lease instead of a sequence number until its first checkpoint."""
+
+
+class Position(NamedTuple):
+    """A record's place in its shard; compares as two integers.
+
+    The sub-sequence number orders the user records of one KPL-aggregated Kinesis record; a plain record has 0.
+    """
+
+    sequence_number: int
+    sub_sequence_number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.sequence_number}:{self.sub_sequence_number}"
+
+
+def parse_sequence_number(text: str) -> int:
+    """Return a sequence number as an integer.
+
+    Raises:
+        ValueError: It is not a decimal number of 1 to 129 digits without leading zeros.
+    """
+    if _SEQUENCE.match(text) is None:
+        shown = text if len(text) <= 140 else text[:137] + "..."
+        raise ValueError(f"not a Kinesis sequence number (1 to {MAX_SEQUENCE_DIGITS} digits): {shown!r}")
+    return int(text)
+
+
+def parse_position(text: str) -> Position:
+    """Return the position that `str(position)` wrote: `sequence:sub`, or `sequence` alone for sub 0.
+
+    Raises:
+        ValueError: The text is not of that form.
+    """
+    sequence, _, sub = text.partition(":")
+    if sub and _SUB_SEQUENCE.match(sub) is None:
+        raise ValueError(f"not a sub-sequence number: {sub!r}")
+    return Position(parse_sequence_number(sequence), int(sub or 0))
+
+
+After = Position | str
+"""What a range follows: a position, or one of `STARTING_POINTS`."""
+
+
+def parse_after(text: str) -> After:
+    """Return a position or a starting point from its text.
+
+    Raises:
+        ValueError: The text is neither.
+    """
+    return text if text in STARTING_POINTS else parse_position(text)
+
+
+class StreamIdentity(NamedTuple):
+    """One stream and no other: a stream made again under its old name has another creation time.
+
+    `created` is the StreamCreationTimestamp of DescribeStreamSummary in milliseconds since the epoch.
+    """
+
+    arn: str
+    created: int
+
+    def __str__(self) -> str:
+        return f"{self.arn}@{self.created}"
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The records of one shard from `first` to `last`, both inclusive, as they lie in one block.
+
+    Attributes:
+        shard: Shard id.
+        session: Id of the processor's session that delivered them.
+        after: The position or starting point that the first record followed when it was delivered.
+        first: Position of the first record.
+        last: Position of the last record.
+        whole: Position of the last record in the range that ends its Kinesis record, or None where the range holds
+            only the middle of one KPL aggregate. A checkpoint is made nowhere else.
+        count: Number of user records.
+        size: Bytes of keys and data.
+        arrival_first: Approximate arrival time of the first record, milliseconds since the epoch; -1 if unknown.
+        arrival_last: The same of the last record.
+        checksum: See `kcl_receiver.wire.columns.checksum`; 32 hexadecimal digits.
+        first_row: Row of the block at which the range begins; -1 before the block is built.
+        possibly_trimmed: The link to `after` was older than the stream's retention when reading resumed, so that
+            records in between may have been trimmed before they were read.
+    """
+
+    shard: str
+    session: str
+    after: After
+    first: Position
+    last: Position
+    whole: Position | None
+    count: int
+    size: int
+    arrival_first: int
+    arrival_last: int
+    checksum: str
+    first_row: int = -1
+    possibly_trimmed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that footers and ledger keep; `from_json` reads it back."""
+        out: dict[str, Any] = {
+            "shard": self.shard,
+            "session": self.session,
+            "after": str(self.after),
+            "from": str(self.first),
+            "to": str(self.last),
+            "whole": None if self.whole is None else str(self.whole),
+            "count": self.count,
+            "bytes": self.size,
+            "arrival_from": self.arrival_first,
+            "arrival_to": self.arrival_last,
+            "checksum": self.checksum,
+            "first_row": self.first_row,
+        }
+        if self.possibly_trimmed:
+            out["possibly_trimmed"] = True
+        return out
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Range:
+        """Return the range that `to_json` wrote.
+
+        Raises:
+            ValueError: A field is missing or is not what it should be.
+        """
+        try:
+            whole = raw["whole"]
+            return cls(
+                shard=str(raw["shard"]),
+                session=str(raw["session"]),
+                after=parse_after(raw["after"]),
+                first=parse_position(raw["from"]),
+                last=parse_position(raw["to"]),
+                whole=None if whole is None else parse_position(whole),
+                count=int(raw["count"]),
+                size=int(raw["bytes"]),
+                arrival_first=int(raw["arrival_from"]),
+                arrival_last=int(raw["arrival_to"]),
+                checksum=str(raw["checksum"]),
+                first_row=int(raw["first_row"]),
+                possibly_trimmed=bool(raw.get("possibly_trimmed", False)),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a range: {error!r} in {raw!r}") from error

@@ -1,0 +1,1 @@
+"""Reads blocks: footers, records, and the proof that nothing is missing."""

@@ -1,0 +1,1 @@
+"""Where blocks and the ledger live."""

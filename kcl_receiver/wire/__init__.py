@@ -1,0 +1,1 @@
+"""Messages and framing between processor and generator, without I/O."""

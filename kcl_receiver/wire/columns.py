@@ -1,0 +1,146 @@
+"""The records of one batch as columns: what travels over the socket and what a checksum is made over.
+
+A batch is never a list of objects outside the processor's decoder. Its columns are raw little-endian buffers in the
+layout of Apache Arrow's variable-size binary arrays, so that the generator wraps them without touching a record.
+
+    sequence   offsets int32[n + 1], ASCII digits
+    sub        int64[n]
+    key        offsets int32[n + 1], UTF-8
+    arrival    int64[n], milliseconds since the epoch, -1 where Kinesis gave none
+    data       offsets int32[n + 1], bytes
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import xxhash
+
+from kcl_receiver.ranges import Position, parse_sequence_number
+
+if sys.byteorder != "little":  # pragma: no cover - no such machine runs the KCL today
+    raise ImportError("kcl_receiver keeps columns in little-endian order and needs a little-endian machine")
+
+Buffer = bytes | bytearray | memoryview | array  # type: ignore[type-arg]
+
+MAX_COLUMN_BYTES = 2**31 - 1
+"""Offsets are int32, as in Arrow's binary type."""
+
+UNKNOWN_ARRIVAL = -1
+
+
+@dataclass(frozen=True, slots=True)
+class VarColumn:
+    """Values of differing length: `offsets` is int32[n + 1] and begins with 0, `values` their bytes end to end."""
+
+    offsets: Buffer
+    values: Buffer
+
+    @classmethod
+    def of(cls, values: Sequence[bytes]) -> VarColumn:
+        """Return the column that holds `values`.
+
+        Raises:
+            OverflowError: They are longer than `MAX_COLUMN_BYTES` together.
+        """
+        return cls(array("i", accumulate(map(len, values), initial=0)), b"".join(values))
+
+    def lengths(self) -> array[int]:
+        """Return int32[n]: the length of each value in bytes."""
+        offsets = memoryview(self.offsets).cast("B").cast("i")
+        return array("i", map(int.__sub__, offsets[1:], offsets))
+
+    def value(self, row: int) -> bytes:
+        """Return the bytes of one value."""
+        offsets = memoryview(self.offsets).cast("B").cast("i")
+        return bytes(memoryview(self.values)[offsets[row] : offsets[row + 1]])
+
+    def slice(self, start: int, stop: int) -> VarColumn:
+        """Return rows `start` to `stop` (exclusive), with offsets that begin with 0 again."""
+        offsets = memoryview(self.offsets).cast("B").cast("i")
+        base = offsets[start]
+        rebased = array("i", [offset - base for offset in offsets[start : stop + 1]])
+        return VarColumn(rebased, memoryview(self.values)[base : offsets[stop]])
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The five columns of `count` records."""
+
+    count: int
+    sequence: VarColumn
+    sub: Buffer
+    key: VarColumn
+    arrival: Buffer
+    data: VarColumn
+
+    def position(self, row: int) -> Position:
+        """Return the position of one record."""
+        sub = memoryview(self.sub).cast("B").cast("q")[row]
+        return Position(parse_sequence_number(self.sequence.value(row).decode("ascii")), sub)
+
+    def arrival_of(self, row: int) -> int:
+        """Return one record's arrival time in milliseconds, or -1."""
+        return int(memoryview(self.arrival).cast("B").cast("q")[row])
+
+    def slice(self, start: int, stop: int) -> Columns:
+        """Return rows `start` to `stop` (exclusive)."""
+        return Columns(
+            count=stop - start,
+            sequence=self.sequence.slice(start, stop),
+            sub=memoryview(self.sub).cast("B")[start * 8 : stop * 8],
+            key=self.key.slice(start, stop),
+            arrival=memoryview(self.arrival).cast("B")[start * 8 : stop * 8],
+            data=self.data.slice(start, stop),
+        )
+
+    @property
+    def size(self) -> int:
+        """Bytes of keys and data: what `Range.size` counts."""
+        return _nbytes(self.key.values) + _nbytes(self.data.values)
+
+    @property
+    def memory(self) -> int:
+        """Bytes that all buffers hold: what the window counts."""
+        return sum(map(_nbytes, self.buffers()))
+
+    def buffers(self) -> tuple[Buffer, ...]:
+        """Return the eight buffers in the order in which a frame carries them; those of fixed width come first."""
+        return (
+            self.sub,
+            self.arrival,
+            self.sequence.offsets,
+            self.key.offsets,
+            self.data.offsets,
+            self.sequence.values,
+            self.key.values,
+            self.data.values,
+        )
+
+
+def checksum(columns: Columns) -> str:
+    """Return the checksum of a range that holds exactly these records: XXH3-128 as 32 hexadecimal digits.
+
+    Hashed are, in this order: the lengths of the sequence numbers (int32 each) and their digits, the sub-sequence
+    numbers (int64 each), the lengths of the keys and their bytes, the arrival times (int64 each), the lengths of the
+    data and its bytes; all numbers little-endian. Lengths and not offsets, so that a slice of a larger array and a
+    range of its own give the same result.
+    """
+    digest = xxhash.xxh3_128()
+    digest.update(columns.sequence.lengths())
+    digest.update(columns.sequence.values)
+    digest.update(columns.sub)
+    digest.update(columns.key.lengths())
+    digest.update(columns.key.values)
+    digest.update(columns.arrival)
+    digest.update(columns.data.lengths())
+    digest.update(columns.data.values)
+    return digest.hexdigest()
+
+
+def _nbytes(buffer: Buffer) -> int:
+    return memoryview(buffer).nbytes
