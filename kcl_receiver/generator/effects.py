@@ -1,0 +1,152 @@
+"""What the generator's state machine asks its driver to do, and the values that the driver gives back.
+
+Every effect but `Send`, `Close` and `Stop` is answered by one event, whether it went well or not; the state machine
+never asks for the same thing twice at a time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kcl_receiver.errors import ReceiverError
+from kcl_receiver.ranges import After, Range
+from kcl_receiver.wire.columns import Columns
+from kcl_receiver.wire.messages import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send a message to a processor, if it is still connected."""
+
+    connection: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Hang up once all that was sent is delivered."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Find out what the stream and the ledger know of a session's shard.
+
+    Answered by `looked_up` or `look_up_failed`.
+    """
+
+    session: str
+    shard: str
+    after: After
+
+
+@dataclass(frozen=True, slots=True)
+class ShardFacts:
+    """The answer to `LookUp`.
+
+    Attributes:
+        held: First and last range positions past `after` whose blocks are present now.
+        parents: Shard ids of the parents (two after a merge).
+        hash_range: Lowest and highest hash key, as decimal strings.
+        retention_hours: The stream's retention period.
+        possibly_trimmed: The last stored record before `after` is older than the retention.
+    """
+
+    held: tuple[Range, ...]
+    parents: tuple[str, ...]
+    hash_range: tuple[str, str]
+    retention_hours: int
+    possibly_trimmed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmShardEnd:
+    """Ask the stream whether the shard is closed. Answered by `shard_end_confirmed` or `shard_end_failed`."""
+
+    session: str
+    shard: str
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPart:
+    """One range of a block that is being made, with its records."""
+
+    range: Range
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBlock:
+    """Encode a block and put it into the store. Answered by `block_written` or `block_failed`.
+
+    The same number may come again after a failure, with the same parts.
+    """
+
+    number: int
+    parts: tuple[BlockPart, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenBlock:
+    """The answer to `WriteBlock`: the block is durable, its ledger entry is not.
+
+    Attributes:
+        block: The block's id.
+        ranges: Its ranges, with their first rows, in the order of the rows.
+        rows: Number of records.
+        size: Bytes of the stored block.
+    """
+
+    block: str
+    ranges: tuple[Range, ...]
+    rows: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """Ledger entry: a session began."""
+
+    session: str
+    shard: str
+    rank: int
+    after: After
+    facts: ShardFacts
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRecord:
+    """Ledger entry: a block is stored."""
+
+    number: int
+    written: WrittenBlock
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEndRecord:
+    """Ledger entry: a shard is closed, and everything up to `last` is stored."""
+
+    session: str
+    shard: str
+    last: After
+
+
+LedgerRecord = SessionRecord | BlockRecord | ShardEndRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append entries to the ledger. Answered by `appended` or `append_failed`; then the same ones may come again."""
+
+    records: tuple[LedgerRecord, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Leave: all is done (None), or cannot be done."""
+
+    error: ReceiverError | None
+
+
+Effect = Send | Close | LookUp | ConfirmShardEnd | WriteBlock | Append | Stop

@@ -1,0 +1,80 @@
+"""What of a batch is stored already: by ranges whose blocks are present, never by a mere highest number.
+
+Blocks finish out of order, so that a crash can leave a hole before a stored range. A record is held only if a range
+that contains its position is.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable
+
+from kcl_receiver.ranges import Position
+
+Span = tuple[Position, Position]
+"""First and last position, both inclusive."""
+
+
+class Held:
+    """Spans of positions in one shard that are stored, merged where they overlap."""
+
+    def __init__(self, spans: Iterable[Span] = ()) -> None:
+        self._firsts: list[Position] = []
+        self._lasts: list[Position] = []
+        for first, last in sorted(spans):
+            if self._lasts and first <= self._lasts[-1]:
+                self._lasts[-1] = max(self._lasts[-1], last)
+            else:
+                self._firsts.append(first)
+                self._lasts.append(last)
+
+    def __bool__(self) -> bool:
+        return bool(self._firsts)
+
+    def forget_through(self, position: Position) -> None:
+        """Drop the spans that end at `position` or before: delivery has passed them."""
+        passed = bisect_right(self._lasts, position)
+        del self._firsts[:passed]
+        del self._lasts[:passed]
+
+    def touches(self, first: Position, last: Position) -> bool:
+        """Return whether any span overlaps `first` to `last`."""
+        index = bisect_left(self._lasts, first)
+        return index < len(self._firsts) and self._firsts[index] <= last
+
+    def missing(self, count: int, position: Callable[[int], Position]) -> list[tuple[int, int]]:
+        """Return the rows that are not held, as (start, stop) pairs in order.
+
+        Args:
+            count: Number of rows.
+            position: Gives a row's position; positions rise with the row.
+        """
+        out: list[tuple[int, int]] = []
+        row = 0
+        while row < count:
+            here = position(row)
+            index = bisect_left(self._lasts, here)
+            if index == len(self._firsts):
+                out.append((row, count))
+                break
+            if here < self._firsts[index]:
+                stop = _first_row(row, count, position, self._firsts[index])
+                out.append((row, stop))
+                row = stop
+            else:
+                row = _first_row(row, count, position, self._lasts[index], beyond=True)
+        return out
+
+
+def _first_row(
+    start: int, stop: int, position: Callable[[int], Position], target: Position, *, beyond: bool = False
+) -> int:
+    """Return the first row at `target` or after it (`beyond`: after it), by halving."""
+    while start < stop:
+        middle = (start + stop) // 2
+        here = position(middle)
+        if here < target or (beyond and here == target):
+            start = middle + 1
+        else:
+            stop = middle
+    return start

@@ -1,0 +1,147 @@
+"""One processor's hold on one shard, as the generator sees it.
+
+WAITING ──► LOOKING ──► RECORDING ──► OPEN ──► CLOSED
+   │           │            │          │          ▲
+   └───────────┴────────────┴──────────┴──────────┘   fenced by a younger session, or the lease was lost
+
+WAITING    blocks with batches of an older session of the shard are being stored: only then is known what is held
+LOOKING    stream and ledger are being asked about the shard
+RECORDING  the session's start is being written to the ledger
+OPEN       batches are taken
+CLOSED     nothing is taken any more; kept until its last block is stored
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from kcl_receiver.errors import ProtocolError
+from kcl_receiver.generator.effects import BlockPart, ShardFacts
+from kcl_receiver.generator.held import Held
+from kcl_receiver.generator.tracker import Tracker
+from kcl_receiver.ranges import After, Position, Range
+from kcl_receiver.wire.columns import Columns, checksum
+from kcl_receiver.wire.frames import ReceivedBatch
+from kcl_receiver.wire.messages import Hello
+
+
+class State(enum.Enum):
+    """See the module's docstring."""
+
+    WAITING = "waiting"
+    LOOKING = "looking"
+    RECORDING = "recording"
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Session:
+    """State of one session.
+
+    Attributes:
+        hello: What the processor said first.
+        after: Where its reading began.
+        connection: Number of its connection, None while it is away.
+        tracker: Its batches.
+        delivered: Last position received in this generator, None before the first batch.
+        pending: A batch that waits for its place in the window; never more than one.
+        in_flight: Number of its parts in blocks that were cut and are not stored.
+        reported: Number of the batch through which it was last told to be stored.
+    """
+
+    hello: Hello
+    after: After
+    connection: int | None
+    tracker: Tracker
+    state: State = State.WAITING
+    facts: ShardFacts | None = None
+    held: Held = field(default_factory=Held)
+    delivered: Position | None = None
+    pending: ReceivedBatch | None = None
+    in_flight: int = 0
+    reported: int = 0
+    shard_end: After | None = None
+    shard_end_recorded: bool = False
+    flush: bool = False
+    behind: int = -1
+    checkpoint: str | None = None
+    records: int = 0
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+        return self.hello.session
+
+    @property
+    def shard(self) -> str:
+        """The shard's id."""
+        return self.hello.shard
+
+    @property
+    def seniority(self) -> tuple[int, str]:
+        """Younger sessions compare greater."""
+        return (self.hello.rank, self.hello.session)
+
+    def check_next(self, batch: ReceivedBatch) -> None:
+        """Check that a batch follows what this session delivered before.
+
+        Raises:
+            ProtocolError: It does not.
+        """
+        number = batch.message.number
+        expected = self.tracker.next_number
+        if number != expected:
+            raise ProtocolError(f"{self.shard}: batch {number} came, {expected} is next")
+        if self.delivered is not None and batch.after != self.delivered:
+            raise ProtocolError(
+                f"{self.shard}: batch {number} says that it follows {batch.after}, {self.delivered} was before it"
+            )
+        if self.delivered is None and isinstance(self.after, Position) and batch.first <= self.after:
+            raise ProtocolError(f"{self.shard}: batch {number} begins at {batch.first}, reading after {self.after}")
+
+    def parts(self, batch: ReceivedBatch) -> list[BlockPart]:
+        """Return what of a batch is not held yet, as ranges with their records; mostly that is all of it."""
+        if isinstance(batch.after, Position):
+            self.held.forget_through(batch.after)
+        columns = batch.columns
+        if not self.held.touches(batch.first, batch.last):
+            return [BlockPart(self._range(batch, columns, batch.after, batch.whole, batch.message.checksum), columns)]
+        out: list[BlockPart] = []
+        for start, stop in self.held.missing(columns.count, columns.position):
+            after = batch.after if start == 0 else columns.position(start - 1)
+            part = columns.slice(start, stop)
+            whole = batch.whole if stop == columns.count else _last_whole(columns, start, stop)
+            if whole is not None and whole < part.position(0):
+                whole = None
+            out.append(BlockPart(self._range(batch, part, after, whole, checksum(part)), part))
+        return out
+
+    def _range(
+        self, batch: ReceivedBatch, columns: Columns, after: After, whole: Position | None, digest: str
+    ) -> Range:
+        entire = columns is batch.columns
+        return Range(
+            shard=self.shard,
+            session=self.id,
+            after=after,
+            first=batch.first if entire else columns.position(0),
+            last=batch.last if entire else columns.position(columns.count - 1),
+            whole=whole,
+            count=columns.count,
+            size=columns.size,
+            arrival_first=batch.message.arrival_first if entire else columns.arrival_of(0),
+            arrival_last=batch.message.arrival_last if entire else columns.arrival_of(columns.count - 1),
+            checksum=digest,
+            possibly_trimmed=(self.facts is not None and self.facts.possibly_trimmed and after == self.after),
+        )
+
+
+def _last_whole(columns: Columns, start: int, stop: int) -> Position | None:
+    """Return the last position in rows `start` to `stop` that ends its Kinesis record; row `stop` exists."""
+    for row in range(stop - 1, start - 1, -1):
+        here = columns.position(row)
+        if columns.position(row + 1).sequence_number != here.sequence_number:
+            return here
+    return None

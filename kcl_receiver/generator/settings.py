@@ -1,0 +1,36 @@
+"""What the generator's logic needs to know of the properties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorSettings:
+    """Limits and intervals; times in seconds, sizes in bytes.
+
+    Attributes:
+        application: A generator serves one application.
+        writer: The generator's writer id.
+        block_interval: A block is cut so long after its first batch came.
+        block_max_bytes: A block is cut when its columns hold so much.
+        window_bytes: Of one shard, admitted and not stored.
+        checkpoint_interval: Least time between two checkpoints of a shard.
+        generator_timeout: How long a processor goes on without a generator.
+        store_timeout: How long a failing store, or stream, is tried again.
+        drain: How long shutdown_requested may take, and how long a draining generator waits for processors.
+        idle_exit: Leave after so long without a processor; None if a supervisor decides that.
+        max_in_flight: Blocks being written at a time.
+    """
+
+    application: str
+    writer: str
+    block_interval: float = 1.0
+    block_max_bytes: int = 64 * 1024 * 1024
+    window_bytes: int = 32 * 1024 * 1024
+    checkpoint_interval: float = 5.0
+    generator_timeout: float = 60.0
+    store_timeout: float = 300.0
+    drain: float = 20.0
+    idle_exit: float | None = None
+    max_in_flight: int = 4

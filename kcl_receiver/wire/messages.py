@@ -1,0 +1,181 @@
+"""The messages between processor and generator: what each one means, and its number on the wire.
+
+    processor → generator                      generator → processor
+    ---------------------                      ---------------------
+    Hello        opens a session, or resumes   Welcome            the session is open; the settings in force
+    Batch        records, in order, numbered   Admitted           the batch has its place in the window
+    Flush        cut the block now             Stored             everything up to this batch is stored
+    Progress     lag and checkpoint, for show  Draining           nothing more is admitted; keep what is unsent
+    ShardEnd     may SHARD_END be written?     ShardEndConfirmed  it may
+    Leave        the lease is lost             Refused            an error, after which the generator hangs up
+    StatusRequest                              Status             the generator's live state, JSON in the payload
+
+Positions travel as text (`sequence:sub`), because MessagePack has no integers of 129 digits. A message carries no
+payload, except `Batch` (the columns) and `Status`. docs/protocol.md is the specification.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+PROTOCOL_VERSION = 1
+"""Stands in every frame. Raised with every change that an older side would misread."""
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The root of all messages."""
+
+
+class Hello(Message, frozen=True):
+    """First message of a processor.
+
+    Attributes:
+        application: The application's name; a generator serves one application.
+        shard: Shard id.
+        session: Id of this processor's hold on the shard, new at every `initialize`.
+        rank: CLOCK_BOOTTIME at `initialize`, in nanoseconds; kept over reconnects, so that the younger session wins.
+        pid: The processor's process id, checked against the socket's peer.
+        after: Where this session's reading began: a position or a starting point.
+        next_number: Number of the first batch that will be sent on this connection.
+    """
+
+    application: str
+    shard: str
+    session: str
+    rank: int
+    pid: int
+    after: str
+    next_number: int
+
+
+class Batch(Message, frozen=True):
+    """Records of one shard, in the order of the stream; the columns are the frame's payload.
+
+    Attributes:
+        number: Counts from 1 within the session, without gaps.
+        after: The position or starting point that the first record follows, as delivered.
+        first: Position of the first record.
+        last: Position of the last record.
+        whole: Last position in the batch that ends its Kinesis record, or None.
+        count: Number of records.
+        arrival_first: Arrival time of the first record in milliseconds since the epoch, -1 if unknown.
+        arrival_last: The same of the last one.
+        behind: millisBehindLatest of the delivery, -1 if unknown.
+        checksum: `kcl_receiver.wire.columns.checksum` of the columns.
+        lengths: Bytes of each of the eight buffers, in the order of `Columns.buffers`.
+    """
+
+    number: int
+    after: str
+    first: str
+    last: str
+    whole: str | None
+    count: int
+    arrival_first: int
+    arrival_last: int
+    behind: int
+    checksum: str
+    lengths: tuple[int, int, int, int, int, int, int, int]
+
+
+class Flush(Message, frozen=True):
+    """Cut and store what this session has in the block being built, without waiting for the interval."""
+
+
+class Progress(Message, frozen=True):
+    """How far the processor is, for `status`; nothing is decided by it."""
+
+    behind: int
+    checkpoint: str | None
+
+
+class ShardEnd(Message, frozen=True):
+    """KCL reported the end of the shard after `last`, all of which is stored: is it really the shard's end?"""
+
+    last: str
+
+
+class Leave(Message, frozen=True):
+    """The lease is lost: drop what is not cut yet."""
+
+
+class StatusRequest(Message, frozen=True):
+    """Asks for the live state; may be sent without Hello."""
+
+
+class Welcome(Message, frozen=True):
+    """The session is open; batches may be sent, beginning with `next_number`.
+
+    Attributes:
+        generator: The generator's writer id.
+        next_number: The first batch that this generator has not got yet.
+        batch_bytes: A batch whose columns hold more is to be split (a single record may be larger).
+        window_bytes: Bytes of the shard that may be admitted and not stored.
+        checkpoint_interval_millis: Least time between two checkpoints.
+        generator_timeout_millis: How long to go on without a generator.
+        store_timeout_millis: How long to wait without any progress of the store.
+        drain_millis: How long shutdown_requested may take.
+    """
+
+    generator: str
+    next_number: int
+    batch_bytes: int
+    window_bytes: int
+    checkpoint_interval_millis: int
+    generator_timeout_millis: int
+    store_timeout_millis: int
+    drain_millis: int
+
+
+class Admitted(Message, frozen=True):
+    """The batch has its place in the window; the processor may report its records as processed."""
+
+    number: int
+
+
+class Stored(Message, frozen=True):
+    """Every batch up to `number` is stored, block and ledger entry."""
+
+    number: int
+
+
+class Draining(Message, frozen=True):
+    """The generator is about to stop: nothing more is admitted, what was admitted is being stored."""
+
+
+class ShardEndConfirmed(Message, frozen=True):
+    """The shard is closed in the stream that this session read, and the ledger says so."""
+
+
+class Refused(Message, frozen=True):
+    """The generator hangs up, for this reason. `error` is the name of a class in `kcl_receiver.errors`."""
+
+    error: str
+    message: str
+    hint: str
+
+
+class Status(Message, frozen=True):
+    """The live state, as JSON in the payload."""
+
+    kind: Literal["json"] = "json"
+
+
+CODES: dict[type[Message], int] = {
+    Hello: 1,
+    Batch: 2,
+    Flush: 3,
+    Progress: 4,
+    ShardEnd: 5,
+    Leave: 6,
+    StatusRequest: 7,
+    Welcome: 65,
+    Admitted: 66,
+    Stored: 67,
+    Draining: 68,
+    ShardEndConfirmed: 69,
+    Refused: 70,
+    Status: 71,
+}
