@@ -1,0 +1,81 @@
+"""Builds the command line of the java MultiLangDaemon: the same for `run`, for `command` and for the tests.
+
+The command says by itself all that the promises need; nothing is left to an environment variable that gets lost when
+the line is copied into a service manager.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.errors import ConfigError
+
+MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
+
+LOG_CONFIGURATION = Path(__file__).with_name("logback.xml")
+"""Readable lines, and KCL's messages per batch left out."""
+
+
+def daemon_command(
+    config: ReceiverConfig,
+    java: Path,
+    jars: Path,
+    properties_path: Path | None = None,
+    log_configuration: Path | None = None,
+) -> list[str]:
+    """Return the daemon's command line as a list of arguments.
+
+    Args:
+        config: The settings.
+        java: The java executable; see `find_java`.
+        jars: The directory of jars; see `find_jars`.
+        properties_path: The file that the daemon reads, if it is not `config.path`.
+        log_configuration: A logback file to use instead of the one that comes with this package.
+    """
+    return [
+        str(java),
+        # Java 17 writes lines in the locale's encoding: under LC_ALL=C a partition key `é` would arrive as `?`.
+        "-Dfile.encoding=UTF-8",
+        # A JVM that lost a thread to OutOfMemoryError stands still for ever; one that exits is started again.
+        "-XX:+ExitOnOutOfMemoryError",
+        *(["-Daws.cborEnabled=false"] if uses_emulator(config) else []),
+        *config.java_options,
+        "-cp",
+        # Only jars: the daemon looks for the properties file on the class path before it looks in the file system.
+        f"{jars}/*",
+        MAIN_CLASS,
+        "--properties-file",
+        str((properties_path or config.path).absolute()),
+        "--log-configuration",
+        str((log_configuration or LOG_CONFIGURATION).absolute()),
+    ]
+
+
+def uses_emulator(config: ReceiverConfig) -> bool:
+    """Tell whether the endpoint is an emulator: AWS answers over TLS alone, and speaks CBOR, which emulators do not."""
+    return any(
+        urlsplit(endpoint or "").scheme == "http" for endpoint in (config.kinesis_endpoint, config.dynamodb_endpoint)
+    )
+
+
+def refuse_latest(config: ReceiverConfig, now_millis: int) -> None:
+    """Refuse a starting point that loses data when the daemon is started with this file as it is.
+
+    Raises:
+        ConfigError: initialPositionInStream is LATEST or missing, which KCL takes for LATEST.
+    """
+    if config.initial_position.loses_data:
+        said = "is missing, which means LATEST" if config.initial_position.kind == "MISSING" else "= LATEST"
+        raise ConfigError(
+            f"{config.path}: initialPositionInStream {said}: until its first checkpoint a shard that is started again, "
+            "or moved, begins at the newest record, and what came in between is never read",
+            f"write: {instead_of_latest(now_millis)} (from now on), "
+            "or: initialPositionInStream = TRIM_HORIZON (all that the stream still has)",
+        )
+
+
+def instead_of_latest(now_millis: int) -> str:
+    """Return the line that begins at the newest record of now, and stays there over restarts."""
+    return f"initialPositionInStreamExtended = {now_millis // 1000}"
