@@ -1,0 +1,109 @@
+"""Options that several commands have, so that one thing has one name and one help text everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import click
+
+from kcl_receiver.config import ReceiverConfig, load
+from kcl_receiver.config_values import STREAM_ARN, store_url
+from kcl_receiver.errors import ConfigError
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+properties_option = click.option(
+    "-p", "--properties", required=True, metavar="FILE", help="The properties file of KCL and receiver."
+)
+"""`--properties FILE`, needed; arrives as `properties`."""
+
+properties_or_other_option = click.option(
+    "-p", "--properties", metavar="FILE", help="The properties file of KCL and receiver."
+)
+"""`--properties FILE` where other options can say the same; arrives as `properties` or None."""
+
+store_option = click.option("--store", metavar="URL", help="The block store, if there is no properties file at hand.")
+"""`--store URL`; arrives as `store` or None."""
+
+output_option = click.option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="The form of what comes out on stdout.",
+)
+"""`--output text|json`; arrives as `output`."""
+
+
+def stream_options(function: _F) -> _F:
+    """Add `--stream-arn`, `--application`, `--region`, `--endpoint-url`: a stream without a properties file."""
+    for option in (
+        click.option("--endpoint-url", metavar="URL", help="Use this instead of the region's endpoints."),
+        click.option("--region", metavar="NAME", help="The AWS region, if it is not that of the ARN."),
+        click.option("--application", metavar="NAME", help="The KCL application: the name of the lease table."),
+        click.option("--stream-arn", metavar="ARN", help="The stream, if there is no properties file at hand."),
+    ):
+        function = option(function)
+    return function
+
+
+class StreamTarget(NamedTuple):
+    """A stream and its lease table, from a properties file or from single options."""
+
+    stream_name: str
+    stream_arn: str | None
+    application: str | None
+    table_name: str | None
+    region: str | None
+    kinesis_endpoint: str | None
+    dynamodb_endpoint: str | None
+
+
+def store_of(store: str | None, properties: str | None) -> str:
+    """Return the URL of the store that `--store` or `--properties` names.
+
+    Raises:
+        click.UsageError: Neither of them was given, or both.
+        ConfigError: The URL or the file is wrong.
+    """
+    if (store is None) == (properties is None):
+        raise click.UsageError("give either --store URL or --properties FILE")
+    if properties is not None:
+        return load(properties).store
+    try:
+        return store_url(store or "")
+    except ValueError as error:
+        raise ConfigError(f"--store {store}: {error}", "write: --store file:///absolute/path") from error
+
+
+def stream_of(
+    properties: str | None,
+    stream_arn: str | None,
+    application: str | None,
+    region: str | None,
+    endpoint_url: str | None,
+) -> StreamTarget | None:
+    """Return the stream that the options name, or None if they name none. Single options go before the file.
+
+    Raises:
+        ConfigError: An option or the file is wrong.
+    """
+    config: ReceiverConfig | None = load(properties) if properties is not None else None
+    if config is None and stream_arn is None:
+        return None
+    found = STREAM_ARN.fullmatch(stream_arn) if stream_arn is not None else None
+    if stream_arn is not None and found is None:
+        raise ConfigError(
+            f"--stream-arn {stream_arn} is not the ARN of a stream",
+            "write: --stream-arn arn:aws:kinesis:REGION:ACCOUNT:stream/NAME",
+        )
+    return StreamTarget(
+        stream_name=found["name"] if found else config.stream_name if config else "",
+        stream_arn=stream_arn or (config.stream_arn if config else None),
+        application=application or (config.application_name if config else None),
+        table_name=application or (config.table_name if config else None),
+        region=region or (found["region"] if found else config.region if config else None),
+        kinesis_endpoint=endpoint_url or (config.kinesis_endpoint if config else None),
+        dynamodb_endpoint=endpoint_url or (config.dynamodb_endpoint if config else None),
+    )
