@@ -1,1 +1,10 @@
-"""Where blocks and the ledger live."""
+"""Where blocks and their ledger live.
+
+base.py      the contract of a store, and `open_store`
+files.py     the file operations that the local store uses, and nothing more
+local.py     a store in a local directory
+names.py     ids of writers and blocks
+parquet.py   ranges to a Parquet block and back
+entries.py   what the ledger records, and the hash chain of its lines
+ledger.py    writing the ledger, loading it, rebuilding it from the blocks' footers
+"""

@@ -1,0 +1,234 @@
+"""The contract of a block store.
+
+A store keeps three kinds of things: blocks, which are written once and never changed; the ledger, to which each writer
+appends lines of its own; and a few small documents, which are made once. The comments of the methods are the contract
+that every store keeps and that callers build on. "Durable" means: it is there after the machine lost its power.
+
+Whatever raises `StoreUnavailable` may have happened or not; the same call can be made again until it succeeds.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from kcl_receiver.errors import ConfigError, StoreRefused
+from kcl_receiver.wire.columns import Buffer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FORMAT_VERSION = 1
+"""Version of the layout, the footer and the ledger, as docs/format.md describes them."""
+
+STORE_DOCUMENT = "store.json"
+
+
+class BlockStore(ABC):
+    """Where blocks and their ledger live.
+
+    `put_block` may be called by several threads at once. One writer's `append_ledger` calls come one at a time.
+
+    Attributes:
+        url: The URL that `open_store` takes.
+    """
+
+    url: str
+
+    def claim(self, application: str) -> None:
+        """Make the store this application's, or see that it is so already. Repeatable.
+
+        Raises:
+            StoreRefused: It belongs to another application, or is of a format that this version does not know.
+            StoreUnavailable: It cannot be read or written now.
+        """
+        mine = {"format": FORMAT_VERSION, "application": application}
+        found = self.put_document_if_absent(STORE_DOCUMENT, json.dumps(mine).encode() + b"\n")
+        owner = read_owner(self.url, found)
+        if owner != application:
+            raise StoreRefused(
+                f"the store {self.url} belongs to application {owner!r}, not to {application!r}",
+                "give each application a store of its own: change receiver.store or applicationName",
+            )
+
+    def owner(self) -> str | None:
+        """Return the application that the store belongs to, or None if nobody has claimed it.
+
+        Raises:
+            StoreRefused: It is of a format that this version does not know.
+            StoreUnavailable: It cannot be read now.
+        """
+        found = self.get_document(STORE_DOCUMENT)
+        return None if found is None else read_owner(self.url, found)
+
+    @abstractmethod
+    def put_block(self, block_id: str, payload: Buffer) -> None:
+        """Store a block. It is durable, and seen under its id, when this returns; before, it is not seen at all.
+
+        The same id with the same content again is fine: it is then made durable. A block is never overwritten.
+
+        Raises:
+            StoreUnavailable: It was not stored, or it is not known whether it was; try the same again.
+            StoreRefused: Another content is there under this id.
+        """
+
+    @abstractmethod
+    def has_block(self, block_id: str) -> bool:
+        """Return whether a block is there now. One look, no reading.
+
+        Raises:
+            StoreUnavailable: It cannot be told now.
+        """
+
+    @abstractmethod
+    def read_block(self, block_id: str) -> bytes:
+        """Return the whole content of a block.
+
+        Raises:
+            BlockMissing: It is not there.
+            StoreUnavailable: It cannot be read now.
+        """
+
+    @abstractmethod
+    def open_block(self, block_id: str) -> pa.NativeFile:
+        """Open a block for reading at any place, as Parquet readers do. The caller closes it.
+
+        Raises:
+            BlockMissing: It is not there.
+            StoreUnavailable: It cannot be read now.
+        """
+
+    @abstractmethod
+    def list_blocks(self) -> Iterator[tuple[str, int]]:
+        """Yield the id and the size in bytes of each block that is there, in the order of their ids.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+
+    @abstractmethod
+    def settle_block(self, block_id: str) -> None:
+        """Make a block durable that another writer left behind: it may have ended before it could. Repeatable.
+
+        Raises:
+            BlockMissing: It is not there.
+            StoreUnavailable: It is not known to be durable; try again.
+        """
+
+    @abstractmethod
+    def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:
+        """Append whole lines to a writer's ledger; they are durable when this returns.
+
+        A line's number is its place in the writer's ledger, from 1. Repeatable: what begins with the same number is
+        the same write, and is found once in the ledger. After a failure the same call comes first, so that what is
+        left of a torn write is never followed by other lines.
+
+        Args:
+            writer: Id of the writer, which nobody else uses.
+            first_number: Number of the first of the lines.
+            lines: One or more lines, each ended by a newline.
+
+        Raises:
+            StoreUnavailable: They were not stored, or it is not known whether they were; try the same again.
+            LedgerDamaged: The ledger does not end just before `first_number`, or holds other lines there.
+        """
+
+    @abstractmethod
+    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each writer's id and the content of its ledger, in the order of the ids.
+
+        A content can end in a torn line: of a writer that was killed, or that is writing right now.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+
+    @abstractmethod
+    def settle_ledger(self) -> None:
+        """Make durable what `read_ledger` yields. Repeatable.
+
+        A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
+        on such lines, by not storing again what they name, calls this first.
+
+        Raises:
+            StoreUnavailable: It is not known to be durable; try again.
+        """
+
+    @abstractmethod
+    def put_document_if_absent(self, name: str, content: bytes) -> bytes:
+        """Make a small document unless there is one. Return what is there now, whole and durable. Repeatable.
+
+        Of several callers at once, on one host or many, all get the content of one of them.
+
+        Raises:
+            StoreUnavailable: It is not known whether it is there; try again.
+        """
+
+    @abstractmethod
+    def get_document(self, name: str) -> bytes | None:
+        """Return a document's content, or None if there is none.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+
+    def list_leftovers(self) -> Iterator[tuple[str, int]]:
+        """Yield path and size of what is in the store and is no part of it: temporary files of killed writers, strays.
+
+        They hurt nobody but take room. A writer that is writing right now has a temporary file too.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+        return iter(())
+
+
+def read_owner(url: str, document: bytes) -> str:
+    """Return the application that a store's document names.
+
+    Raises:
+        StoreRefused: The document cannot be read, or is of another format version.
+    """
+    try:
+        raw = json.loads(document)
+        version, application = raw["format"], raw["application"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreRefused(
+            f"{STORE_DOCUMENT} of the store {url} is not what this program writes: {error!r}",
+            "is this directory a store of kcl_receiver? If it is, put the file back from a backup",
+        ) from error
+    if version != FORMAT_VERSION or not isinstance(application, str):
+        raise StoreRefused(
+            f"the store {url} has format version {version!r}; this program knows version {FORMAT_VERSION}",
+            "use the version of kcl-receiver that made it, or a newer one",
+        )
+    return application
+
+
+def open_store(url: str) -> BlockStore:
+    """Return the store at a URL. Nothing is created, read or written yet.
+
+    Args:
+        url: `file:///absolute/path`.
+
+    Raises:
+        ConfigError: The URL is of a kind that this version does not know, or its path is not absolute.
+    """
+    from kcl_receiver.store.local import LocalStore  # noqa: PLC0415 - it builds on this module
+
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        raise ConfigError(
+            f"store {url!r}: s3:// is not in this version", "use a directory: receiver.store = file:///absolute/path"
+        )
+    path = unquote(parts.path)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+        raise ConfigError(f"store {url!r} is not a URL of a store", "write file:///absolute/path")
+    if not path.startswith("/") or "\0" in path or path.strip("/") == "":
+        raise ConfigError(
+            f"store {url!r} does not name a directory by its absolute path", "three slashes: file:///data/store"
+        )
+    return LocalStore(path)

@@ -1,0 +1,332 @@
+"""What the ledger records, and the chain of its lines.
+
+Each writer has a ledger of its own. A line is a JSON object with the running number `n`, the hash `prev` of the line
+before, what is recorded, and last its own `hash`. A line that is missing, torn or altered breaks the chain and is
+found; a lost end is found because each later writer names the last line that it saw of the others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ranges import After, Range, StreamIdentity, parse_after
+
+HASH_BYTES = 16
+"""A hash is the first 16 bytes of a SHA-256, written as 32 hexadecimal digits."""
+
+_HASH_MEMBER = b',"hash":"'
+_END = b'"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The last line of a writer's ledger: its number and its hash."""
+
+    number: int
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriterStarted:
+    """A writer began; always its first line.
+
+    Attributes:
+        writer: Its id.
+        host: Name of the host it runs on.
+        pid: Its process id there.
+        time: Milliseconds since the epoch.
+        version: Version of kcl_receiver.
+        tails: The last line seen of each other writer, unless an earlier writer has named the same.
+    """
+
+    writer: str
+    host: str
+    pid: int
+    time: int
+    version: str
+    tails: dict[str, Tail] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "writer",
+            "writer": self.writer,
+            "host": self.host,
+            "pid": self.pid,
+            "time": self.time,
+            "version": self.version,
+            "tails": {writer: {"n": tail.number, "hash": tail.hash} for writer, tail in self.tails.items()},
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> WriterStarted:
+        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        tails = {str(writer): Tail(int(tail["n"]), str(tail["hash"])) for writer, tail in raw["tails"].items()}
+        return cls(raw["writer"], raw["host"], int(raw["pid"]), int(raw["time"]), raw["version"], tails)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStarted:
+    """A processor began to read a shard.
+
+    Attributes:
+        session: Id of the session.
+        shard: Shard id.
+        after: The checkpoint, or the starting point, that KCL gave it.
+        rank: Orders the sessions of a shard on one host; the higher is the newer.
+        stream: The stream.
+        parents: Ids of the shard's parents, none for a shard that the stream was made with.
+        hash_range: First and last hash key, decimal, or None if not known.
+        retention_hours: The stream's retention, or 0 if not known.
+        time: Milliseconds since the epoch.
+        possibly_trimmed: What follows the checkpoint may have been trimmed before this session came to read it.
+    """
+
+    session: str
+    shard: str
+    after: After
+    rank: int
+    stream: StreamIdentity
+    parents: tuple[str, ...]
+    hash_range: tuple[str, str] | None
+    retention_hours: int
+    time: int
+    possibly_trimmed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "session",
+            "session": self.session,
+            "shard": self.shard,
+            "after": str(self.after),
+            "rank": self.rank,
+            "stream": _stream_to_json(self.stream),
+            "parents": list(self.parents),
+            "hash_range": None if self.hash_range is None else list(self.hash_range),
+            "retention_hours": self.retention_hours,
+            "time": self.time,
+            "possibly_trimmed": self.possibly_trimmed,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> SessionStarted:
+        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        hash_range = raw["hash_range"]
+        return cls(
+            session=raw["session"],
+            shard=raw["shard"],
+            after=parse_after(raw["after"]),
+            rank=int(raw["rank"]),
+            stream=_stream_from_json(raw["stream"]),
+            parents=tuple(raw["parents"]),
+            hash_range=None if hash_range is None else (hash_range[0], hash_range[1]),
+            retention_hours=int(raw["retention_hours"]),
+            time=int(raw["time"]),
+            possibly_trimmed=bool(raw["possibly_trimmed"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BlockStored:
+    """A block is durable.
+
+    Attributes:
+        block: Its id.
+        stream: The stream that all its records are of.
+        ranges: Its ranges, in the order of its rows.
+        rows: Number of its rows.
+        size: Its size in bytes.
+        time: When it was stored, milliseconds since the epoch; 0 if the entry was made from its footer.
+    """
+
+    block: str
+    stream: StreamIdentity
+    ranges: tuple[Range, ...]
+    rows: int
+    size: int
+    time: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "block",
+            "block": self.block,
+            "stream": _stream_to_json(self.stream),
+            "ranges": [one.to_json() for one in self.ranges],
+            "rows": self.rows,
+            "size": self.size,
+            "time": self.time,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> BlockStored:
+        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        return cls(
+            block=raw["block"],
+            stream=_stream_from_json(raw["stream"]),
+            ranges=tuple(map(Range.from_json, raw["ranges"])),
+            rows=int(raw["rows"]),
+            size=int(raw["size"]),
+            time=int(raw["time"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnded:
+    """A shard was read to its end, and the end is confirmed and stored.
+
+    Attributes:
+        session: Id of the session.
+        shard: Shard id.
+        stream: The stream.
+        last: Position of the shard's last record; what the session began after if it delivered none.
+        time: Milliseconds since the epoch.
+    """
+
+    session: str
+    shard: str
+    stream: StreamIdentity
+    last: After
+    time: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "shard_end",
+            "session": self.session,
+            "shard": self.shard,
+            "stream": _stream_to_json(self.stream),
+            "last": str(self.last),
+            "time": self.time,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> ShardEnded:
+        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        return cls(
+            raw["session"], raw["shard"], _stream_from_json(raw["stream"]), parse_after(raw["last"]), int(raw["time"])
+        )
+
+
+Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded
+
+_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
+    "writer": WriterStarted.from_json,
+    "session": SessionStarted.from_json,
+    "block": BlockStored.from_json,
+    "shard_end": ShardEnded.from_json,
+}
+
+
+def entry_from_json(raw: dict[str, Any]) -> Entry:
+    """Return the entry that a line holds.
+
+    Raises:
+        ValueError: It is none that this version knows.
+    """
+    try:
+        return _TYPES[raw["type"]](raw)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not an entry: {error!r}") from error
+
+
+def first_prev(writer: str) -> str:
+    """Return what stands in `prev` of a writer's first line: the hash of its id, which ties the file to its name."""
+    return _hash(writer.encode())
+
+
+def encode_lines(entries: Sequence[Entry], number: int, prev: str) -> tuple[bytes, Tail]:
+    """Return the lines of some entries, and the tail of the ledger after them.
+
+    Args:
+        entries: What is recorded.
+        number: Number of the first line.
+        prev: Hash of the line before, or `first_prev`.
+    """
+    lines = bytearray()
+    for number_here, entry in enumerate(entries, number):
+        members = {"n": number_here, "prev": prev, **entry.to_json()}
+        body = json.dumps(members, separators=(",", ":")).encode()[:-1]
+        prev = _hash(body)
+        lines += body + _HASH_MEMBER + prev.encode() + _END + b"\n"
+    return bytes(lines), Tail(number + len(entries) - 1, prev)
+
+
+@dataclass(frozen=True, slots=True)
+class WriterLedger:
+    """One writer's ledger as it was read.
+
+    Attributes:
+        writer: Its id.
+        entries: All entries before the first fault.
+        hashes: The hash of each entry's line, `HASH_BYTES` each.
+        torn: Bytes of a torn last line, which is ignored: its write never ended, and nobody was told that it had.
+        fault: What is wrong with the first line that is not as it was written, or None.
+    """
+
+    writer: str
+    entries: list[Entry]
+    hashes: bytes
+    torn: int
+    fault: LedgerDamaged | None
+
+    @property
+    def tail(self) -> Tail:
+        """The last good line; number 0 if there is none."""
+        last = self.hashes[-HASH_BYTES:].hex() if self.hashes else first_prev(self.writer)
+        return Tail(len(self.entries), last)
+
+
+def decode_ledger(writer: str, content: bytes) -> WriterLedger:
+    """Return what one writer's ledger holds, up to the first line that is not as it was written."""
+    entries: list[Entry] = []
+    hashes = bytearray()
+    lines = content.split(b"\n")
+    torn = len(lines.pop())
+    prev = first_prev(writer)
+    for number, line in enumerate(lines, 1):
+        try:
+            prev, entry = _decode_line(line, number, prev)
+        except ValueError as error:
+            fault = LedgerDamaged(
+                f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
+                "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
+            )
+            return WriterLedger(writer, entries, bytes(hashes), torn, fault)
+        entries.append(entry)
+        hashes += bytes.fromhex(prev)
+    return WriterLedger(writer, entries, bytes(hashes), torn, None)
+
+
+def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
+    body, found, claimed = line.rpartition(_HASH_MEMBER)
+    if not found or not claimed.endswith(_END):
+        raise ValueError("it has no hash")
+    if (own := _hash(body)) != claimed[: -len(_END)].decode("ascii", "replace"):
+        raise ValueError("its hash does not fit its content")
+    raw = msgspec.json.decode(line)
+    if raw.get("n") != number:
+        raise ValueError(f"it says that it is line {raw.get('n')}: lines are missing")
+    if raw.get("prev") != prev:
+        raise ValueError("it does not follow the line before")
+    return own, entry_from_json(raw)
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[: 2 * HASH_BYTES]
+
+
+def _stream_to_json(stream: StreamIdentity) -> dict[str, Any]:
+    return {"arn": stream.arn, "created": stream.created}
+
+
+def _stream_from_json(raw: dict[str, Any]) -> StreamIdentity:
+    return StreamIdentity(str(raw["arn"]), int(raw["created"]))

@@ -1,0 +1,178 @@
+"""The file operations that the local store is made of.
+
+The local store reaches the file system through this port alone, so that a simulation can put a file system in its place
+that loses what was not fsynced, and a test one that is full. Each method does one thing and raises `OSError`; what is
+durable is decided by who calls them, in local.py.
+"""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from kcl_receiver.wire.columns import Buffer
+
+
+class Found(NamedTuple):
+    """A name in a directory. `size` is in bytes, 0 for a directory."""
+
+    name: str
+    is_dir: bool
+    size: int
+
+
+class Files(ABC):
+    """A file system, as far as the local store needs one. All methods raise `OSError`."""
+
+    @abstractmethod
+    def create(self, path: Path) -> int:
+        """Make a file that must not exist yet, and open it for writing; return a handle."""
+
+    @abstractmethod
+    def open(self, path: Path) -> int:
+        """Open a file that exists, for writing at its end; return a handle."""
+
+    @abstractmethod
+    def write(self, handle: int, content: Buffer) -> None:
+        """Write all of the content at the end of the file. A part of it may be there after a failure."""
+
+    @abstractmethod
+    def fsync(self, handle: int) -> None:
+        """Make the content of an open file durable."""
+
+    @abstractmethod
+    def truncate(self, handle: int, length: int) -> None:
+        """Cut an open file to `length` bytes."""
+
+    @abstractmethod
+    def close(self, handle: int) -> None:
+        """Close a handle."""
+
+    @abstractmethod
+    def fsync_dir(self, path: Path) -> None:
+        """Make the names in a directory durable."""
+
+    @abstractmethod
+    def mkdir(self, path: Path) -> None:
+        """Make a directory. `FileExistsError` if something of this name is there."""
+
+    @abstractmethod
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file another name, in one step. What had that name is replaced."""
+
+    @abstractmethod
+    def link(self, old: Path, new: Path) -> None:
+        """Give a file a second name, in one step. `FileExistsError` if that name is taken."""
+
+    @abstractmethod
+    def unlink(self, path: Path) -> None:
+        """Take a name away."""
+
+    @abstractmethod
+    def size(self, path: Path) -> int | None:
+        """Return the size of a file in bytes, or None if nothing is there."""
+
+    @abstractmethod
+    def is_dir(self, path: Path) -> bool:
+        """Return whether a directory is there."""
+
+    @abstractmethod
+    def listdir(self, path: Path) -> Iterator[Found]:
+        """Yield what a directory holds, in no order. `FileNotFoundError` if it is not there."""
+
+    @abstractmethod
+    def read(self, path: Path) -> bytes:
+        """Return the whole content of a file."""
+
+    @abstractmethod
+    def open_random(self, path: Path) -> pa.NativeFile:
+        """Open a file for reading at any place."""
+
+
+class OsFiles(Files):
+    """The real file system. New files and directories get the rights that the umask leaves."""
+
+    def create(self, path: Path) -> int:
+        """See `Files`."""
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+
+    def open(self, path: Path) -> int:
+        """See `Files`."""
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+    def write(self, handle: int, content: Buffer) -> None:
+        """See `Files`."""
+        rest = memoryview(content).cast("B")
+        while rest:
+            rest = rest[os.write(handle, rest) :]
+
+    def fsync(self, handle: int) -> None:
+        """See `Files`."""
+        os.fsync(handle)
+
+    def truncate(self, handle: int, length: int) -> None:
+        """See `Files`."""
+        os.ftruncate(handle, length)
+
+    def close(self, handle: int) -> None:
+        """See `Files`."""
+        os.close(handle)
+
+    def fsync_dir(self, path: Path) -> None:
+        """See `Files`."""
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def mkdir(self, path: Path) -> None:
+        """See `Files`."""
+        path.mkdir()
+
+    def rename(self, old: Path, new: Path) -> None:
+        """See `Files`."""
+        old.rename(new)
+
+    def link(self, old: Path, new: Path) -> None:
+        """See `Files`."""
+        new.hardlink_to(old)
+
+    def unlink(self, path: Path) -> None:
+        """See `Files`."""
+        path.unlink()
+
+    def size(self, path: Path) -> int | None:
+        """See `Files`."""
+        try:
+            return path.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def is_dir(self, path: Path) -> bool:
+        """See `Files`."""
+        return path.is_dir()
+
+    def listdir(self, path: Path) -> Iterator[Found]:
+        """See `Files`."""
+        with os.scandir(path) as names:
+            for entry in names:
+                try:
+                    is_dir = entry.is_dir()
+                    size = 0 if is_dir else entry.stat().st_size
+                except FileNotFoundError:  # taken away since: a temporary file that got its name
+                    continue
+                yield Found(entry.name, is_dir, size)
+
+    def read(self, path: Path) -> bytes:
+        """See `Files`."""
+        return path.read_bytes()
+
+    def open_random(self, path: Path) -> pa.NativeFile:
+        """See `Files`."""
+        return pa.OSFile(str(path), "rb")

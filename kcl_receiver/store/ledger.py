@@ -1,0 +1,326 @@
+"""The ledger: written by one writer, loaded from all, and rebuilt from the blocks' footers where it is lost.
+
+The ledger is the only ground on which a record is not stored again, and on which a lost block is known. So an entry is
+durable before anyone is told of it, and an index is loaded from lines that are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from types import MappingProxyType
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ranges import After, Position, Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import (
+    HASH_BYTES,
+    BlockStored,
+    Entry,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterLedger,
+    WriterStarted,
+    decode_ledger,
+    encode_lines,
+    first_prev,
+)
+from kcl_receiver.store.names import block_id, check_writer_id, writer_id
+from kcl_receiver.store.parquet import Footer, read_footer
+
+__all__ = [
+    "BlockStored",
+    "Entry",
+    "LedgerIndex",
+    "LedgerWriter",
+    "SessionStarted",
+    "ShardEnded",
+    "Tail",
+    "WriterStarted",
+    "block_id",
+    "first_entries",
+    "read_block_footer",
+    "rebuild_from_footers",
+    "writer_id",
+]
+
+_Shard = tuple[StreamIdentity, str]
+
+
+class LedgerWriter:
+    """Appends entries to one writer's ledger.
+
+    Args:
+        store: The store.
+        writer: Id of the writer, which nobody else uses.
+    """
+
+    def __init__(self, store: BlockStore, writer: str) -> None:
+        self.writer = check_writer_id(writer)
+        self._store = store
+        self._tail = Tail(0, first_prev(writer))
+        self._pending: tuple[bytes, Tail] | None = None
+
+    @property
+    def tail(self) -> Tail:
+        """The last line that is known to be durable."""
+        return self._tail
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Append entries; all are durable when this returns.
+
+        Raises:
+            StoreUnavailable: They were not written, or it is not known whether they were. The same entries must come
+                next, until this returns.
+            LedgerDamaged: Something else has changed this writer's ledger.
+            ValueError: After a failure, other entries came.
+        """
+        if not entries:
+            return
+        lines = encode_lines(entries, self._tail.number + 1, self._tail.hash)
+        if self._pending is not None and lines != self._pending:
+            raise ValueError("after a failure the same entries must be appended again first")
+        self._pending = lines
+        self._store.append_ledger(self.writer, self._tail.number + 1, lines[0])
+        self._tail, self._pending = lines[1], None
+
+
+class LedgerIndex:
+    """What is stored, by stream and shard.
+
+    Attributes:
+        writers: The last line of each writer's ledger.
+        torn: Bytes of the torn last line of each writer that has one. Nobody was told of that line.
+        adopted: Blocks that are in the store and in no ledger: the ledger was lost, or the writer was killed between
+            block and ledger. They are in the index; `first_entries` writes them down.
+        unreadable: Blocks that are in the store and in no ledger, and whose footer cannot be read, with the reason.
+        lost: There are blocks, and no ledger at all.
+    """
+
+    def __init__(self) -> None:
+        self.writers: dict[str, Tail] = {}
+        self.torn: dict[str, int] = {}
+        self.adopted: list[BlockStored] = []
+        self.unreadable: dict[str, str] = {}
+        self.lost = False
+        self._claims: list[tuple[str, str, Tail]] = []
+        self._hashes: dict[str, bytes] = {}
+        self._blocks: dict[str, BlockStored] = {}
+        self._ranges: dict[_Shard, list[tuple[Range, str]]] = {}
+        self._unsorted: set[_Shard] = set()
+        self._sessions: dict[_Shard, list[SessionStarted]] = {}
+        self._ends: dict[_Shard, ShardEnded] = {}
+
+    @classmethod
+    def load(cls, store: BlockStore, *, settle: bool = True) -> LedgerIndex:
+        """Return the index of a store's ledger, and of the blocks that are in no ledger.
+
+        Args:
+            store: The store.
+            settle: First make durable what a killed writer may have left half so. Needed by whoever stores nothing
+                again that the index holds; a mere reader, who may not be allowed to write, does without.
+
+        Raises:
+            LedgerDamaged: An entry is missing or altered.
+            StoreUnavailable: The store cannot be read now.
+        """
+        if settle:
+            store.settle_ledger()
+        index = cls()
+        for writer, content in store.read_ledger():
+            if (fault := index.add_ledger(decode_ledger(writer, content))) is not None:
+                raise fault
+        for fault in index.lost_tails():
+            raise fault
+        index.adopt(store, settle=settle)
+        return index
+
+    def add_ledger(self, ledger: WriterLedger) -> LedgerDamaged | None:
+        """Take in the good lines of one writer's ledger; return what is wrong with the next one, if anything is."""
+        self.writers[ledger.writer] = ledger.tail
+        self._hashes[ledger.writer] = ledger.hashes
+        if ledger.torn:
+            self.torn[ledger.writer] = ledger.torn
+        for entry in ledger.entries:
+            self.add(entry)
+        return ledger.fault
+
+    def lost_tails(self) -> list[LedgerDamaged]:
+        """Return what later writers saw of others and what is not there any more. Asked once, when all is taken in."""
+        faults = []
+        for witness, writer, seen in self._claims:
+            there = self._hashes.get(writer, b"")[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES]
+            if there.hex() != seen.hash:
+                faults.append(
+                    LedgerDamaged(
+                        f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
+                        "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
+                    )
+                )
+        self._hashes.clear()  # they were kept for this alone
+        return faults
+
+    def adopt(self, store: BlockStore, *, settle: bool) -> None:
+        """Take in the blocks that are in the store and in no ledger.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now, or a block not be made durable.
+        """
+        self.lost = not self.writers
+        for entry in rebuild_from_footers(store, known=self._blocks, unreadable=self.unreadable):
+            if settle:
+                store.settle_block(entry.block)
+            self.adopted.append(entry)
+            self.add(entry)
+        self.lost = self.lost and bool(self.adopted or self.unreadable)
+
+    def add(self, entry: Entry) -> None:
+        """Take in an entry. The same block again changes nothing."""
+        if isinstance(entry, WriterStarted):
+            self._claims.extend((entry.writer, writer, tail) for writer, tail in entry.tails.items())
+        elif isinstance(entry, SessionStarted):
+            self._sessions.setdefault((entry.stream, entry.shard), []).append(entry)
+        elif isinstance(entry, ShardEnded):
+            self._ends[entry.stream, entry.shard] = entry
+        elif entry.block not in self._blocks:
+            self._blocks[entry.block] = entry
+            for one in entry.ranges:
+                key = entry.stream, one.shard
+                self._ranges.setdefault(key, []).append((one, entry.block))
+                self._unsorted.add(key)
+
+    def unnamed_tails(self) -> dict[str, Tail]:
+        """Return the last line of each writer of which no other has named that line yet."""
+        named: dict[str, int] = {}
+        for _, writer, tail in self._claims:
+            named[writer] = max(named.get(writer, 0), tail.number)
+        return {writer: tail for writer, tail in self.writers.items() if tail.number > named.get(writer, 0)}
+
+    def blocks(self) -> Mapping[str, BlockStored]:
+        """Return all blocks by their id."""
+        return MappingProxyType(self._blocks)
+
+    def streams(self) -> set[StreamIdentity]:
+        """Return all streams of which something is recorded."""
+        return {stream for stream, _ in self._shards()}
+
+    def shards(self, stream: StreamIdentity) -> list[str]:
+        """Return the ids of all shards of a stream of which something is recorded, sorted."""
+        return sorted(shard for of, shard in self._shards() if of == stream)
+
+    def _shards(self) -> set[_Shard]:
+        return {*self._ranges, *self._sessions, *self._ends}
+
+    def ranges(self, stream: StreamIdentity, shard: str) -> list[tuple[Range, str]]:
+        """Return a shard's ranges, each with the id of its block, sorted by first and last position."""
+        key = stream, shard
+        found = self._ranges.get(key, [])
+        if key in self._unsorted:
+            found.sort(key=lambda one: (one[0].first, one[0].last, one[1]))
+            self._unsorted.discard(key)
+        return list(found)
+
+    def sessions(self, stream: StreamIdentity, shard: str) -> list[SessionStarted]:
+        """Return a shard's sessions, the earliest first."""
+        return sorted(self._sessions.get((stream, shard), []), key=lambda one: one.time)
+
+    def shard_ended(self, stream: StreamIdentity, shard: str) -> ShardEnded | None:
+        """Return the entry that says that a shard was read to its end, or None."""
+        return self._ends.get((stream, shard))
+
+    def arrival_of(self, stream: StreamIdentity, shard: str, position: Position) -> int | None:
+        """Return the last arrival time of a range that holds a position, in milliseconds; None if no range holds it.
+
+        The latest of them if several do; -1 if Kinesis gave none.
+        """
+        arrivals = [
+            one.arrival_last for one, _ in self._ranges.get((stream, shard), []) if one.first <= position <= one.last
+        ]
+        return max(arrivals, default=None)
+
+    def held(self, stream: StreamIdentity, shard: str, after: After, present: Callable[[str], bool]) -> list[Range]:
+        """Return the ranges that reach past a position and whose block is there now, sorted.
+
+        Args:
+            stream: The stream.
+            shard: Shard id.
+            after: A position, or a starting point, which every range reaches past.
+            present: Looks whether a block is there; asked once for each block in question.
+        """
+        looked: dict[str, bool] = {}
+        held = []
+        for one, block in self.ranges(stream, shard):
+            if isinstance(after, Position) and one.last <= after:
+                continue
+            if block not in looked:
+                looked[block] = present(block)
+            if looked[block]:
+                held.append(one)
+        return held
+
+
+def first_entries(
+    index: LedgerIndex, writer: str, *, host: str, pid: int, time: int, version: str
+) -> list[WriterStarted | BlockStored]:
+    """Return what a new writer appends first, in one call: that it began, and the blocks that it adopts.
+
+    Args:
+        index: Loaded just now.
+        writer: Its id.
+        host: Name of the host it runs on.
+        pid: Its process id there.
+        time: Milliseconds since the epoch.
+        version: Version of kcl_receiver.
+    """
+    return [WriterStarted(writer, host, pid, time, version, index.unnamed_tails()), *index.adopted]
+
+
+def rebuild_from_footers(
+    store: BlockStore, known: Container[str] = frozenset(), unreadable: dict[str, str] | None = None
+) -> list[BlockStored]:
+    """Return the ledger's entry of each block that is in the store, made from its footer.
+
+    Args:
+        store: The store.
+        known: Ids of blocks to leave out.
+        unreadable: Takes the id of each block whose footer is not one, with the reason.
+
+    Raises:
+        BlockDamaged: A footer is not one, and `unreadable` was not given.
+        StoreUnavailable: The store cannot be read now.
+    """
+    entries = []
+    for block, size in store.list_blocks():
+        if block in known:
+            continue
+        try:
+            footer = read_block_footer(store, block)
+        except BlockMissing:
+            continue  # taken away since it was listed
+        except BlockDamaged as error:
+            if unreadable is None:
+                raise
+            unreadable[block] = error.message
+            continue
+        entries.append(BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0))
+    return entries
+
+
+def read_block_footer(store: BlockStore, block: str) -> Footer:
+    """Return the footer of a block in a store.
+
+    Raises:
+        BlockMissing: It is not there.
+        BlockDamaged: It is not a whole block, or another one than its name says.
+        StoreUnavailable: It cannot be read now.
+    """
+    with store.open_block(block) as file:
+        try:
+            footer = read_footer(file)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"block {block} in {store.url} cannot be read: {error.strerror or error}", "try again"
+            ) from error
+    if footer.block != block:
+        raise BlockDamaged(f"the file of block {block} holds block {footer.block}", "was a file renamed? Put it back")
+    return footer

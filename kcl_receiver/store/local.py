@@ -1,0 +1,374 @@
+"""A block store in a local directory.
+
+    store.json                         whose store it is, and of which format
+    blocks/<day>/<block id>.parquet    the blocks
+    ledger/<writer id>.jsonl           one file per writer
+    tmp/<name>.<token>.tmp             what is being written; never read
+
+The rule: a file is written under a temporary name, fsynced, renamed to its own name, and then the directory is fsynced,
+and so is the parent of every directory that was made on the way. Only the ledger is appended to in place; a torn end
+is cut off before anything follows it. After a failed fsync the kernel may drop what it could not write and say no more
+about it, so a new try writes everything again and never relies on fsyncing the same pages twice.
+"""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.store import names
+from kcl_receiver.store.base import STORE_DOCUMENT, BlockStore
+from kcl_receiver.store.files import Files, OsFiles
+from kcl_receiver.wire.columns import Buffer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TMP = "tmp"
+TMP_SUFFIX = ".tmp"
+
+_HINTS = {
+    errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
+    errno.EDQUOT: "raise the quota or free room; until then nothing is lost, KCL waits",
+    errno.EROFS: "the file system is mounted read-only: see the kernel's log, then mount it writable again",
+    errno.EACCES: "the user that runs kcl-receiver needs to read and write this directory and all below it",
+    errno.EPERM: "the user that runs kcl-receiver needs to own this directory, on a file system that has hard links",
+    errno.EOPNOTSUPP: "the store needs a file system that has hard links and fsync",
+    errno.EIO: "the disk reports errors: see the kernel's log",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOTDIR: "something that is no directory is in the way",
+    errno.ENAMETOOLONG: "choose a shorter path for receiver.store",
+}
+
+
+class _Tail(NamedTuple):
+    """The end of a writer's ledger as far as it is known to be durable."""
+
+    length: int
+    lines: int
+
+
+def _random_token() -> str:
+    return secrets.token_hex(4)
+
+
+class LocalStore(BlockStore):
+    """See the module.
+
+    Args:
+        root: The store's directory, absolute. It is made, with its parents, when something is first written.
+        files: The file system.
+        token: Gives the random part of temporary names.
+    """
+
+    def __init__(self, root: str | Path, files: Files | None = None, token: Callable[[], str] = _random_token) -> None:
+        self.root = Path(root)
+        self.url = "file://" + quote(str(self.root))
+        self._files = files if files is not None else OsFiles()
+        self._token = token
+        self._lock = threading.Lock()  # guards the three below
+        self._durable: set[Path] = set()
+        self._unsynced: list[Path] = []
+        self._tails: dict[str, _Tail] = {}
+
+    # Blocks
+
+    def put_block(self, block_id: str, payload: Buffer) -> None:
+        """See `BlockStore.put_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"block {block_id} was not stored at {path}"):
+            if self._files.size(path) is not None:
+                if self._files.read(path) != memoryview(payload).cast("B"):
+                    raise StoreRefused(
+                        f"block {block_id} is at {path} already, with another content",
+                        "two writers have the same id? Move the file away, and keep it",
+                    )
+                self._settle(path)
+                return
+            self._make_dir(path.parent)
+            temporary = self._write_temporary(path.name, payload)
+            try:
+                self._files.rename(temporary, path)
+            except BaseException:
+                self._discard(temporary)
+                raise
+            self._files.fsync_dir(path.parent)
+
+    def has_block(self, block_id: str) -> bool:
+        """See `BlockStore.has_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"cannot tell whether block {block_id} is at {path}"):
+            return self._files.size(path) is not None
+
+    def read_block(self, block_id: str) -> bytes:
+        """See `BlockStore.read_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"block {block_id} cannot be read from {path}", missing=block_id):
+            return self._files.read(path)
+
+    def open_block(self, block_id: str) -> pa.NativeFile:
+        """See `BlockStore.open_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"block {block_id} cannot be opened at {path}", missing=block_id):
+            return self._files.open_random(path)
+
+    def list_blocks(self) -> Iterator[tuple[str, int]]:
+        """See `BlockStore.list_blocks`."""
+        for day, name, size in self._below_blocks():
+            block = name.removesuffix(names.BLOCK_SUFFIX)
+            if _is_block(day, name):
+                yield block, size
+
+    def settle_block(self, block_id: str) -> None:
+        """See `BlockStore.settle_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"block {block_id} at {path} is not known to be durable", missing=block_id):
+            self._settle(path)
+
+    # Ledger
+
+    def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:
+        """See `BlockStore.append_ledger`."""
+        if first_number < 1 or not lines.endswith(b"\n"):
+            raise ValueError("a ledger is appended to by whole lines, numbered from 1")
+        path = self.root / names.ledger_path(writer)
+        with self._trouble(f"the ledger {path} was not appended to"):
+            tail = self._tails.get(writer)
+            if tail is None or first_number != tail.lines + 1:
+                tail = self._find_place(path, first_number, lines)
+                if tail is None:
+                    self._settle(path)
+                    return
+            self._make_dir(path.parent)
+            size = self._files.size(path)
+            if (size or 0) < tail.length:
+                raise LedgerDamaged(
+                    f"the ledger {path} has {size or 0} bytes, and {tail.length} were durable",
+                    "something else writes to this file: stop it, and see `kcl-receiver verify`",
+                )
+            with self._opened(self._files.create(path) if size is None else self._files.open(path)) as handle:
+                if size is not None and size > tail.length:
+                    self._files.truncate(handle, tail.length)
+                self._files.write(handle, lines)
+                self._files.fsync(handle)
+            if path not in self._durable:
+                self._files.fsync_dir(path.parent)
+            with self._lock:
+                self._durable.add(path)
+                self._tails[writer] = _Tail(tail.length + len(lines), tail.lines + lines.count(b"\n"))
+
+    def _find_place(self, path: Path, first_number: int, lines: bytes) -> _Tail | None:
+        """Return what lies before line `first_number`, or None if the lines are there already.
+
+        Raises:
+            LedgerDamaged: There are fewer lines before it, or others in its place.
+        """
+        there = b"" if self._files.size(path) is None else self._files.read(path)
+        offset = 0
+        for number in range(1, first_number):
+            offset = there.find(b"\n", offset) + 1
+            if offset == 0:
+                raise LedgerDamaged(
+                    f"line {first_number} cannot be appended to the ledger {path}: line {number} is not in it",
+                    "was the file replaced? Restart the receiver; see `kcl-receiver verify`",
+                )
+        if there[offset:].startswith(lines):
+            return None
+        whole = there[offset : there.rfind(b"\n") + 1]  # without a torn end, which is cut off whatever it was
+        if not lines.startswith(whole):
+            raise LedgerDamaged(
+                f"line {first_number} of the ledger {path} is another one than the one to be written",
+                "two writers have the same id? Restart the receiver; see `kcl-receiver verify`",
+            )
+        return _Tail(offset, first_number - 1)
+
+    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
+        """See `BlockStore.read_ledger`."""
+        for writer in self._writers():
+            path = self.root / names.ledger_path(writer)
+            with self._trouble(f"the ledger {path} cannot be read"):
+                content = self._files.read(path)
+            yield writer, content
+
+    def settle_ledger(self) -> None:
+        """See `BlockStore.settle_ledger`."""
+        for writer in self._writers():
+            path = self.root / names.ledger_path(writer)
+            with self._trouble(f"the ledger {path} is not known to be durable"):
+                self._settle(path)
+
+    def _writers(self) -> list[str]:
+        return sorted(
+            name.removesuffix(names.LEDGER_SUFFIX)
+            for name, is_dir, _ in self._listed(names.LEDGER)
+            if _is_ledger(name, is_dir)
+        )
+
+    # Documents
+
+    def put_document_if_absent(self, name: str, content: bytes) -> bytes:
+        """See `BlockStore.put_document_if_absent`."""
+        path = self.root / names.check_document_name(name)
+        with self._trouble(f"{path} was not written"):
+            self._make_dir(self.root)
+            if self._files.size(path) is None:
+                temporary = self._write_temporary(name, content)
+                try:
+                    with suppress(FileExistsError):  # another one was first: its content is the one that counts
+                        self._files.link(temporary, path)
+                finally:
+                    self._discard(temporary)
+            self._files.fsync_dir(self.root)  # also for one that another has made and not yet fsynced
+            return self._files.read(path)
+
+    def get_document(self, name: str) -> bytes | None:
+        """See `BlockStore.get_document`."""
+        path = self.root / names.check_document_name(name)
+        with self._trouble(f"{path} cannot be read"):
+            return None if self._files.size(path) is None else self._files.read(path)
+
+    # The rest
+
+    def list_leftovers(self) -> Iterator[tuple[str, int]]:
+        """See `BlockStore.list_leftovers`."""
+        for name, is_dir, size in self._listed(""):
+            document = name == STORE_DOCUMENT or (name.endswith(".json") and not is_dir)
+            if name not in (names.BLOCKS, names.LEDGER, TMP) and not document:
+                yield name, size
+        for name, _, size in self._listed(TMP):
+            yield f"{TMP}/{name}", size
+        for name, is_dir, size in self._listed(names.LEDGER):
+            if not _is_ledger(name, is_dir):
+                yield f"{names.LEDGER}/{name}", size
+        for day, name, size in self._below_blocks():
+            if not _is_block(day, name):
+                yield f"{names.BLOCKS}/{day}/{name}" if name else f"{names.BLOCKS}/{day}", size
+
+    def _below_blocks(self) -> Iterator[tuple[str, str, int]]:
+        """Yield day, name and size of all in the days' directories; the name is empty for what is no directory."""
+        for day, is_day, day_size in self._listed(names.BLOCKS):
+            if not is_day:
+                yield day, "", day_size
+                continue
+            for name, is_dir, size in self._listed(f"{names.BLOCKS}/{day}"):
+                yield day, name + "/" if is_dir else name, size
+
+    def _listed(self, folder: str) -> list[tuple[str, bool, int]]:
+        path = self.root / folder
+        with self._trouble(f"{path} cannot be listed"):
+            try:
+                return sorted(self._files.listdir(path))
+            except FileNotFoundError:
+                return []
+
+    def _block(self, block_id: str) -> Path:
+        return self.root / names.block_path(block_id)
+
+    def _write_temporary(self, name: str, content: Buffer) -> Path:
+        """Write a durable file under a temporary name; leave nothing behind on failure."""
+        self._make_dir(self.root / TMP)
+        temporary = self.root / TMP / f"{name}.{self._token()}{TMP_SUFFIX}"
+        with self._opened(self._files.create(temporary)) as handle:
+            try:
+                self._files.write(handle, content)
+                self._files.fsync(handle)
+            except BaseException:
+                self._discard(temporary)
+                raise
+        return temporary
+
+    def _discard(self, temporary: Path) -> None:
+        with suppress(OSError):  # what happened before is what is reported; `list_leftovers` shows the file
+            self._files.unlink(temporary)
+
+    def _settle(self, path: Path) -> None:
+        """Make a file that is there durable, with its name and the directories above it."""
+        with self._opened(self._files.open(path)) as handle:
+            self._files.fsync(handle)
+        self._make_dir(path.parent)
+        self._files.fsync_dir(path.parent)
+
+    def _make_dir(self, path: Path) -> None:
+        """See that a directory of the store is there, and that it is durable.
+
+        One that is there already may have been made by a process that was killed before it could fsync the parent, so
+        the parent is fsynced once for each directory that this object comes to use.
+        """
+        with self._lock:
+            if path in self._durable:
+                return
+        if path == self.root:
+            self._make_root()
+        else:
+            self._make_dir(path.parent)
+            if not self._files.is_dir(path):
+                with suppress(FileExistsError):  # another thread or process made it just now
+                    self._files.mkdir(path)
+            self._files.fsync_dir(path.parent)
+        with self._lock:
+            self._durable.add(path)
+
+    def _make_root(self) -> None:
+        missing = []
+        path = self.root
+        while not self._files.is_dir(path):
+            missing.append(path)
+            path = path.parent
+        with self._lock:
+            self._unsynced.extend(path.parent for path in missing)
+        for path in reversed(missing):
+            with suppress(FileExistsError):
+                self._files.mkdir(path)
+        for parent in list(self._unsynced):
+            self._files.fsync_dir(parent)
+            self._unsynced.remove(parent)
+        # The parent of a directory that someone else made may be closed to us, and is theirs to care for.
+        with suppress(PermissionError):
+            self._files.fsync_dir(self.root.parent)
+
+    @contextmanager
+    def _opened(self, handle: int) -> Iterator[int]:
+        try:
+            yield handle
+        except BaseException:
+            with suppress(OSError):  # the first error is the one that tells
+                self._files.close(handle)
+            raise
+        self._files.close(handle)
+
+    @contextmanager
+    def _trouble(self, what: str, missing: str | None = None) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError as error:
+            with self._lock:
+                self._durable.clear()  # a directory is gone that was there: look again at all of them
+            if missing is None:
+                raise StoreUnavailable(f"{what}: {error.strerror}", "was a directory taken away?") from error
+            raise BlockMissing(
+                f"block {missing} is not in the store {self.url}", "see `kcl-receiver verify`"
+            ) from error
+        except OSError as error:
+            hint = _HINTS.get(error.errno or 0, "see that this directory can be read and written")
+            raise StoreUnavailable(f"{what}: {error.strerror or error}", hint) from error
+
+
+def _is_block(day: str, name: str) -> bool:
+    try:
+        return names.block_path(name.removesuffix(names.BLOCK_SUFFIX)) == f"{names.BLOCKS}/{day}/{name}"
+    except ValueError:
+        return False
+
+
+def _is_ledger(name: str, is_dir: bool) -> bool:
+    try:
+        return not is_dir and f"{names.LEDGER}/{name}" == names.ledger_path(name.removesuffix(names.LEDGER_SUFFIX))
+    except ValueError:
+        return False

@@ -1,0 +1,101 @@
+"""Ids of writers and blocks, and where a block lies.
+
+A writer is one run of a generator. Its id tells when it began and cannot be met twice; it is the first part of the id
+of each of its blocks, so that ids sort by time, and a block's path follows from its id alone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import datetime, timezone
+
+_WRITER = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z", re.ASCII)
+_BLOCK = re.compile(r"(\d{4})(\d{2})(\d{2})T\d{6}Z-[0-9a-f]{8}-\d{12}\Z", re.ASCII)
+_DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
+
+BLOCKS = "blocks"
+LEDGER = "ledger"
+BLOCK_SUFFIX = ".parquet"
+LEDGER_SUFFIX = ".jsonl"
+
+MAX_BLOCK_NUMBER = 10**12 - 1
+
+
+def writer_id(now_ms: int, token: str | None = None) -> str:
+    """Return the id of a writer that begins now, for example `20261122T131501Z-7f3a9c01`.
+
+    Args:
+        now_ms: Milliseconds since the epoch.
+        token: Eight hexadecimal digits; random ones if not given. A simulation gives its own.
+
+    Raises:
+        ValueError: The token is not of that form.
+    """
+    began = datetime.fromtimestamp(now_ms // 1000, timezone.utc)
+    return check_writer_id(f"{began:%Y%m%dT%H%M%SZ}-{token if token is not None else secrets.token_hex(4)}")
+
+
+def block_id(writer: str, number: int) -> str:
+    """Return the id of a writer's block: the writer's id and the block's number in 12 digits.
+
+    Raises:
+        ValueError: The writer id is not one, or the number has more than 12 digits.
+    """
+    if not 0 <= number <= MAX_BLOCK_NUMBER:
+        raise ValueError(f"block number out of bounds: {number}")
+    return f"{check_writer_id(writer)}-{number:012d}"
+
+
+def check_writer_id(writer: str) -> str:
+    """Return a writer's id as it is.
+
+    Raises:
+        ValueError: It is not one.
+    """
+    if _WRITER.match(writer) is None:
+        raise ValueError(f"not a writer id: {writer!r}")
+    return writer
+
+
+def writer_of(block: str) -> str:
+    """Return the id of the writer of a block.
+
+    Raises:
+        ValueError: It is not a block id.
+    """
+    block_path(block)
+    return block.rpartition("-")[0]
+
+
+def block_path(block: str) -> str:
+    """Return where a block lies below its store: `blocks/<day on which its writer began>/<id>.parquet`.
+
+    Raises:
+        ValueError: It is not a block id.
+    """
+    found = _BLOCK.match(block)
+    if found is None:
+        raise ValueError(f"not a block id: {block!r}")
+    year, month, day = found.groups()
+    return f"{BLOCKS}/{year}-{month}-{day}/{block}{BLOCK_SUFFIX}"
+
+
+def ledger_path(writer: str) -> str:
+    """Return where a writer's part of the ledger lies below its store.
+
+    Raises:
+        ValueError: It is not a writer id.
+    """
+    return f"{LEDGER}/{check_writer_id(writer)}{LEDGER_SUFFIX}"
+
+
+def check_document_name(name: str) -> str:
+    """Return a document's name as it is.
+
+    Raises:
+        ValueError: It is not a lower-case name that ends in .json.
+    """
+    if _DOCUMENT.match(name) is None:
+        raise ValueError(f"not a document name: {name!r}")
+    return name

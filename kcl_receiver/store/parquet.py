@@ -1,0 +1,357 @@
+"""A block: the records of many shards as one Parquet file, with its ranges in the footer.
+
+docs/format.md describes the form. Ranges are wrapped as Arrow arrays without copying a record, and no block leaves here
+whose ranges do not have the checksum that the processor made: whatever happened to a record on the way is found before
+it is stored, and not by its reader a year later.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import xxhash
+
+from kcl_receiver.errors import BlockDamaged, ConfigError
+from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.store.base import FORMAT_VERSION
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
+
+FOOTER_KEY = "kcl_receiver"
+
+SCHEMA = pa.schema(
+    [
+        pa.field("shard_id", pa.string(), nullable=False),
+        pa.field("sequence_number", pa.string(), nullable=False),
+        pa.field("sub_sequence_number", pa.int64(), nullable=False),
+        pa.field("partition_key", pa.string(), nullable=False),
+        pa.field("approximate_arrival_timestamp", pa.timestamp("ms", tz="UTC"), nullable=True),
+        pa.field("data", pa.binary(), nullable=False),
+    ]
+)
+"""What a reader gets. `shard_id` is written from a dictionary, and is plain text to whoever reads it."""
+
+ROW_GROUP_BYTES = 8 * 2**20
+"""Records are cut into row groups of about this many bytes before compression."""
+MIN_ROW_GROUP_BYTES = 2**20
+"""A last row group of fewer bytes is joined to the one before."""
+
+_ROW_BYTES = 16
+"""Bytes of a row's two columns of fixed width."""
+
+_COMPRESSIONS = ("zstd", "snappy", "lz4", "none")
+_ZSTD_LEVELS = range(1, 23)
+_DAMAGED_HINT = "see `kcl-receiver verify`; its records can be read again from Kinesis while the stream retains them"
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRange:
+    """A range and its records."""
+
+    range: Range
+    columns: Columns
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBlock:
+    """A block in memory.
+
+    Attributes:
+        payload: The Parquet file; a `pyarrow.Buffer`, which any buffer's user takes.
+        ranges: The ranges in the order of the rows, each with its `first_row`.
+        rows: Number of rows.
+    """
+
+    payload: Buffer
+    ranges: tuple[Range, ...]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """What a block says of itself.
+
+    Attributes:
+        version: Version of the format.
+        block: Its id.
+        writer: Id of its writer.
+        stream: The stream that all its records are of.
+        ranges: Its ranges, in the order of its rows.
+        rows: Number of its rows.
+    """
+
+    version: int
+    block: str
+    writer: str
+    stream: StreamIdentity
+    ranges: tuple[Range, ...]
+    rows: int
+
+
+def parse_compression(text: str) -> tuple[str, int | None]:
+    """Return codec and level of `zstd`, `zstd:<1 to 22>`, `snappy`, `lz4` or `none`.
+
+    Raises:
+        ConfigError: It is none of these.
+    """
+    codec, colon, level = text.partition(":")
+    if codec not in _COMPRESSIONS or (colon and (codec != "zstd" or not level.isascii() or not level.isdigit())):
+        raise ConfigError(f"unknown compression {text!r}", f"one of {', '.join(_COMPRESSIONS)}, or zstd:1 to zstd:22")
+    if not colon:
+        return codec, None
+    if int(level) not in _ZSTD_LEVELS:
+        raise ConfigError(f"unknown level of compression {text!r}", "zstd:1 to zstd:22")
+    return codec, int(level)
+
+
+def encode_block(
+    block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[BlockRange], compression: str
+) -> EncodedBlock:
+    """Return a block that holds some ranges, sorted by shard and first position.
+
+    Args:
+        block_id: Its id.
+        writer: Id of its writer.
+        stream: The stream of all ranges.
+        ranges: At least one; none is empty.
+        compression: See `parse_compression`.
+
+    Raises:
+        BlockDamaged: The records of a range are not those that its checksum was made of, or do not fit the rest of it.
+        ConfigError: The compression is unknown.
+    """
+    if not ranges:
+        raise ValueError("a block holds at least one range")
+    codec, level = parse_compression(compression)
+    ordered = sorted(ranges, key=lambda one: (one.range.shard, one.range.first, one.range.last))
+    shards = sorted({one.range.shard for one in ordered})
+    shard_names = pa.array(shards, pa.string())
+    placed: list[Range] = []
+    batches: list[pa.RecordBatch] = []
+    row = 0
+    for one in ordered:
+        batches.append(_checked_batch(one, shard_names, shards.index(one.range.shard)))
+        placed.append(replace(one.range, first_row=row))
+        row += one.columns.count
+    footer = {
+        "version": FORMAT_VERSION,
+        "block": block_id,
+        "writer": writer,
+        "stream": {"arn": stream.arn, "created": stream.created},
+        "ranges": [one.to_json() for one in placed],
+    }
+    table = pa.Table.from_batches(batches)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        table.schema,
+        compression=codec,
+        compression_level=level,
+        use_dictionary=["shard_id"],  # the others hardly repeat, and a dictionary is tried at a cost
+        write_statistics=["shard_id", "sub_sequence_number", "approximate_arrival_timestamp"],
+        store_schema=False,  # readers get plain types, not ours
+    ) as out:
+        for start, stop in zip(cuts := row_group_cuts(ordered), cuts[1:], strict=False):
+            out.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+        out.add_key_value_metadata({FOOTER_KEY: json.dumps(footer, separators=(",", ":"))})
+    return EncodedBlock(sink.getvalue(), tuple(placed), row)
+
+
+def row_group_cuts(ranges: Sequence[BlockRange]) -> list[int]:
+    """Return the rows at which row groups begin, 0 first, and after the last the number of rows."""
+    cuts = [0]
+    row, gathered = 0, 0
+    for one in ranges:
+        columns = one.columns
+        offsets = [
+            memoryview(column.offsets).cast("B").cast("i") for column in (columns.sequence, columns.key, columns.data)
+        ]
+        bytes_before = partial(_bytes_before, offsets)
+        total = bytes_before(columns.count)
+        taken = 0  # bytes of this range that earlier row groups hold
+        while gathered + total - taken >= ROW_GROUP_BYTES:
+            cut = bisect_left(range(columns.count), taken + ROW_GROUP_BYTES - gathered, key=bytes_before)
+            cuts.append(row + cut)
+            taken, gathered = bytes_before(cut), 0
+        gathered += total - taken
+        row += columns.count
+    if cuts[-1] == row:
+        return cuts
+    if gathered < MIN_ROW_GROUP_BYTES and len(cuts) > 1:
+        cuts.pop()
+    return [*cuts, row]
+
+
+def _bytes_before(offsets: Sequence[memoryview], row: int) -> int:
+    return sum(one[row] for one in offsets) + _ROW_BYTES * row
+
+
+def read_footer(file: pa.NativeFile) -> Footer:
+    """Return what a block says of itself.
+
+    Raises:
+        BlockDamaged: The file is not a whole block.
+    """
+    try:
+        metadata = pq.read_metadata(file)
+        return _footer_of(metadata)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk or the network, and not what is on it
+        raise BlockDamaged(f"it is not a whole block: {error}", _DAMAGED_HINT) from error
+
+
+def _footer_of(metadata: pq.FileMetaData) -> Footer:
+    own = (metadata.metadata or {}).get(FOOTER_KEY.encode())
+    if own is None:
+        raise ValueError(f"its footer has no {FOOTER_KEY}")
+    raw = json.loads(own)
+    if raw["version"] != FORMAT_VERSION:
+        raise ValueError(f"its format is of version {raw['version']!r}; this program knows {FORMAT_VERSION}")
+    stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
+    ranges = tuple(map(Range.from_json, raw["ranges"]))
+    row = 0
+    for one in ranges:
+        if one.first_row != row or one.count < 1:
+            raise ValueError(f"its ranges do not follow each other at row {row}")
+        row += one.count
+    if row != metadata.num_rows:
+        raise ValueError(f"it has {metadata.num_rows} rows, and its ranges {row}")
+    return Footer(FORMAT_VERSION, str(raw["block"]), str(raw["writer"]), stream, ranges, row)
+
+
+def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa.Table]]:
+    """Yield each range of a block with its rows, one row group in memory at a time or as many as a range needs.
+
+    Raises:
+        BlockDamaged: The rows cannot be read.
+    """
+    try:
+        parquet = pq.ParquetFile(file)
+        groups = iter(range(parquet.num_row_groups))
+        rest = parquet.schema_arrow.empty_table()
+        for one in footer.ranges:
+            while rest.num_rows < one.count:
+                rest = pa.concat_tables([rest, parquet.read_row_group(next(groups))])
+            yield one, rest.slice(0, one.count)
+            rest = rest.slice(one.count)
+    except (pa.ArrowException, OSError, StopIteration) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise BlockDamaged(f"its rows cannot be read: {error}", _DAMAGED_HINT) from error
+
+
+def check_range(expected: Range, rows: pa.Table) -> None:
+    """See that the rows are those of a range.
+
+    Raises:
+        BlockDamaged: They are not.
+    """
+    where = f"shard {expected.shard} from {expected.first} to {expected.last}"
+    if rows.num_rows != expected.count:
+        raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", _DAMAGED_HINT)
+    if pc.unique(rows.column("shard_id")).to_pylist() != [expected.shard]:
+        raise BlockDamaged(f"{where} has rows of other shards", _DAMAGED_HINT)
+    if range_checksum(rows) != expected.checksum:
+        raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", _DAMAGED_HINT)
+
+
+def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:
+    """Return the checksum of the rows of a table with the columns of a block.
+
+    It is that of `kcl_receiver.wire.columns.checksum`, whatever the rows are a slice of.
+    """
+    digest = xxhash.xxh3_128()
+    for name in ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data"):
+        column = table_slice.column(name)
+        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        if pa.types.is_integer(column.type):
+            for chunk in chunks:
+                digest.update(_fixed(chunk, 8))
+        elif pa.types.is_timestamp(column.type):
+            for chunk in chunks:
+                digest.update(_fixed(pc.fill_null(chunk.cast(pa.int64()), UNKNOWN_ARRIVAL), 8))
+        else:
+            for chunk in chunks:
+                digest.update(_fixed(pc.binary_length(chunk), 4))
+            for chunk in chunks:
+                digest.update(_values(chunk))
+    return str(digest.hexdigest())
+
+
+def _fixed(chunk: pa.Array, width: int) -> memoryview:
+    if not len(chunk):
+        return memoryview(b"")
+    return memoryview(chunk.buffers()[1])[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+
+
+def _values(chunk: pa.Array) -> memoryview:
+    _, offsets, values = chunk.buffers()
+    if not len(chunk) or values is None:
+        return memoryview(b"")
+    at = memoryview(offsets).cast("B").cast("i")
+    return memoryview(values)[at[chunk.offset] : at[chunk.offset + len(chunk)]]
+
+
+def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.RecordBatch:
+    """Return a range's records as Arrow arrays over the same memory.
+
+    Raises:
+        BlockDamaged: They are not what the range says.
+    """
+    where = f"shard {one.range.shard} from {one.range.first} to {one.range.last}"
+    count = one.columns.count
+    try:
+        if count != one.range.count or count < 1:
+            raise ValueError(f"{count} records, not {one.range.count}")
+        arrival = _fixed_array(pa.int64(), count, one.columns.arrival)
+        known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
+        shard_index = pa.repeat(pa.scalar(shard, pa.int32()), count)
+        batch = pa.RecordBatch.from_arrays(
+            [
+                pa.DictionaryArray.from_arrays(shard_index, shard_names),
+                _variable_array(pa.string(), count, one.columns.sequence),
+                _fixed_array(pa.int64(), count, one.columns.sub),
+                _variable_array(pa.string(), count, one.columns.key),
+                pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
+                _variable_array(pa.binary(), count, one.columns.data),
+            ],
+            schema=_WRITTEN,
+        )
+        batch.validate(full=True)
+        if (made := range_checksum(batch)) != one.range.checksum:
+            raise ValueError(f"their checksum is {made}, not {one.range.checksum}")
+        if (one.columns.position(0), one.columns.position(count - 1)) != (one.range.first, one.range.last):
+            raise ValueError("they begin or end elsewhere")
+    except (pa.ArrowException, ValueError) as error:
+        raise BlockDamaged(
+            f"the records of {where} are not those that its processor sent: {error}",
+            "nothing was stored or checkpointed. Memory or program at fault: restart, and report it if it comes back",
+        ) from error
+    return batch
+
+
+def _fixed_array(kind: pa.DataType, count: int, values: Buffer) -> pa.Array:
+    buffer = pa.py_buffer(values)
+    if buffer.size != 8 * count:
+        raise ValueError(f"a column of {buffer.size} bytes for {count} records of 8")
+    return pa.Array.from_buffers(kind, count, [None, buffer])
+
+
+def _variable_array(kind: pa.DataType, count: int, column: VarColumn) -> pa.Array:
+    offsets, values = pa.py_buffer(column.offsets), pa.py_buffer(column.values)
+    if offsets.size != 4 * (count + 1):
+        raise ValueError(f"a column of {offsets.size} bytes of offsets for {count} records")
+    at = memoryview(offsets).cast("B").cast("i")
+    if at[0] != 0 or at[count] != values.size:
+        raise ValueError("a column whose offsets do not span its values")
+    return pa.Array.from_buffers(kind, count, [None, offsets, values])
+
+
+_WRITTEN = SCHEMA.set(0, pa.field("shard_id", pa.dictionary(pa.int32(), pa.string()), nullable=False))
