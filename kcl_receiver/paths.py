@@ -46,12 +46,17 @@ def find_socket(properties_path: str) -> str:
         found = scan(file.read(), _WANTED)
     socket = found.get("receiver.socket", "").strip()
     if socket:
-        directory = os.path.dirname(os.path.abspath(properties_path))  # noqa: PTH100, PTH120
-        return os.path.normpath(os.path.join(directory, socket))  # noqa: PTH118
+        return resolve_socket(properties_path, socket)
     application = found.get("applicationName", "").strip()
     if not application:
         raise ValueError(f"{properties_path} has no applicationName")
     return default_socket(application)
+
+
+def resolve_socket(properties_path: str, socket: str) -> str:
+    """Return the path that `receiver.socket` means: relative to the directory of its properties file."""
+    directory = os.path.dirname(os.path.abspath(properties_path))  # noqa: PTH100, PTH120
+    return os.path.normpath(os.path.join(directory, socket))  # noqa: PTH118
 
 
 def private_directory(path: str) -> None:

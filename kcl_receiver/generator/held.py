@@ -58,23 +58,9 @@ class Held:
                 out.append((row, count))
                 break
             if here < self._firsts[index]:
-                stop = _first_row(row, count, position, self._firsts[index])
+                stop = row + bisect_left(range(row, count), self._firsts[index], key=position)
                 out.append((row, stop))
                 row = stop
             else:
-                row = _first_row(row, count, position, self._lasts[index], beyond=True)
+                row += bisect_right(range(row, count), self._lasts[index], key=position)
         return out
-
-
-def _first_row(
-    start: int, stop: int, position: Callable[[int], Position], target: Position, *, beyond: bool = False
-) -> int:
-    """Return the first row at `target` or after it (`beyond`: after it), by halving."""
-    while start < stop:
-        middle = (start + stop) // 2
-        here = position(middle)
-        if here < target or (beyond and here == target):
-            start = middle + 1
-        else:
-            stop = middle
-    return start

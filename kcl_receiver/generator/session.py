@@ -112,7 +112,7 @@ class Session:
         for start, stop in self.held.missing(columns.count, columns.position):
             after = batch.after if start == 0 else columns.position(start - 1)
             part = columns.slice(start, stop)
-            whole = batch.whole if stop == columns.count else _last_whole(columns, start, stop)
+            whole = batch.whole if stop == columns.count else columns.last_whole(start, stop)
             if whole is not None and whole < part.position(0):
                 whole = None
             out.append(BlockPart(self._range(batch, part, after, whole, checksum(part)), part))
@@ -136,12 +136,3 @@ class Session:
             checksum=digest,
             possibly_trimmed=(self.facts is not None and self.facts.possibly_trimmed and after == self.after),
         )
-
-
-def _last_whole(columns: Columns, start: int, stop: int) -> Position | None:
-    """Return the last position in rows `start` to `stop` that ends its Kinesis record; row `stop` exists."""
-    for row in range(stop - 1, start - 1, -1):
-        here = columns.position(row)
-        if columns.position(row + 1).sequence_number != here.sequence_number:
-            return here
-    return None

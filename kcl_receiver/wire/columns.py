@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -47,7 +47,16 @@ class VarColumn:
         Raises:
             OverflowError: They are longer than `MAX_COLUMN_BYTES` together.
         """
-        return cls(array("i", accumulate(map(len, values), initial=0)), b"".join(values))
+        return cls.joined(map(len, values), b"".join(values))
+
+    @classmethod
+    def joined(cls, lengths: Iterable[int], values: Buffer) -> VarColumn:
+        """Return the column of values that are end to end already.
+
+        Raises:
+            OverflowError: They are longer than `MAX_COLUMN_BYTES` together.
+        """
+        return cls(array("i", accumulate(lengths, initial=0)), values)
 
     def lengths(self) -> array[int]:
         """Return int32[n]: the length of each value in bytes."""
@@ -58,6 +67,11 @@ class VarColumn:
         """Return the bytes of one value."""
         offsets = memoryview(self.offsets).cast("B").cast("i")
         return bytes(memoryview(self.values)[offsets[row] : offsets[row + 1]])
+
+    def bytes_between(self, start: int, stop: int) -> int:
+        """Return the bytes of the values in rows `start` to `stop` (exclusive)."""
+        offsets = memoryview(self.offsets).cast("B").cast("i")
+        return offsets[stop] - offsets[start]
 
     def slice(self, start: int, stop: int) -> VarColumn:
         """Return rows `start` to `stop` (exclusive), with offsets that begin with 0 again."""
@@ -97,6 +111,22 @@ class Columns:
             arrival=memoryview(self.arrival).cast("B")[start * 8 : stop * 8],
             data=self.data.slice(start, stop),
         )
+
+    def last_whole(self, start: int, stop: int) -> Position | None:
+        """Return the last position in rows `start` to `stop` (exclusive) that ends its Kinesis record.
+
+        The end of the columns is the end of a Kinesis record: KCL takes an aggregate apart after reading, and hands
+        over all of it at once (ProcessTask.deaggregateAnyKplRecords).
+        """
+        for row in range(stop - 1, start - 1, -1):
+            here = self.position(row)
+            if row + 1 == self.count or self.position(row + 1).sequence_number != here.sequence_number:
+                return here
+        return None
+
+    def bytes_between(self, start: int, stop: int) -> int:
+        """Return the bytes of all values in rows `start` to `stop` (exclusive)."""
+        return sum(column.bytes_between(start, stop) for column in (self.sequence, self.key, self.data))
 
     @property
     def size(self) -> int:

@@ -1,0 +1,197 @@
+"""The MultiLangDaemon's line protocol: one JSON object a line, decoded into columns without an object kept per record.
+
+The daemon writes one action and waits for its status; while it waits it takes checkpoints, one at a time, and answers
+each. It encodes lines in the charset that `-Dfile.encoding` names, which `kcl-receiver command` sets to UTF-8.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import lt
+
+import msgspec
+
+from kcl_receiver.errors import DaemonError
+from kcl_receiver.ranges import After, Position, parse_after, parse_sequence_number
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn
+
+
+class _Record(msgspec.Struct, gc=False, rename="camel"):
+    sequence_number: str
+    sub_sequence_number: int
+    partition_key: str
+    data: bytes | None = None
+    approximate_arrival_timestamp: int | None = None
+
+
+class _Initialize(msgspec.Struct, tag_field="action", tag="initialize", rename="camel"):
+    shard_id: str
+    sequence_number: str | None = None
+    sub_sequence_number: int | None = None
+
+
+class _ProcessRecords(msgspec.Struct, tag_field="action", tag="processRecords", rename="camel"):
+    records: list[_Record]
+    millis_behind_latest: int | None = None
+
+
+class _Checkpoint(msgspec.Struct, tag_field="action", tag="checkpoint", rename="camel"):
+    error: str | None = None
+
+
+class _LeaseLost(msgspec.Struct, tag_field="action", tag="leaseLost"):
+    pass
+
+
+class _ShardEnded(msgspec.Struct, tag_field="action", tag="shardEnded"):
+    pass
+
+
+class _ShutdownRequested(msgspec.Struct, tag_field="action", tag="shutdownRequested"):
+    pass
+
+
+_DECODER = msgspec.json.Decoder(
+    _ProcessRecords | _Checkpoint | _Initialize | _LeaseLost | _ShardEnded | _ShutdownRequested
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Initialize:
+    """The lease of this shard is held now; reading begins after `after`."""
+
+    shard: str
+    after: After
+    name = "initialize"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecords:
+    """Records in the order of the stream; None for an empty list. `behind` is -1 where KCL does not know."""
+
+    columns: Columns | None
+    behind: int
+    name = "processRecords"
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseLost:
+    """Another worker holds the lease."""
+
+    name = "leaseLost"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEnded:
+    """KCL saw the end of the shard."""
+
+    name = "shardEnded"
+
+
+@dataclass(frozen=True, slots=True)
+class ShutdownRequested:
+    """The daemon stops, or the lease is moved in good order."""
+
+    name = "shutdownRequested"
+
+
+Action = Initialize | ProcessRecords | LeaseLost | ShardEnded | ShutdownRequested
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointResult:
+    """The daemon's answer to a checkpoint: the name of a Java exception, or None."""
+
+    error: str | None
+
+
+def decode_line(line: bytes | bytearray | memoryview) -> Action | CheckpointResult:
+    """Return what one line says.
+
+    Raises:
+        DaemonError: It is not a line of the MultiLangDaemon, or its records are out of order.
+    """
+    try:
+        message = _DECODER.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        start = bytes(line[:80])
+        raise DaemonError(f"a line from the MultiLangDaemon can't be decoded ({error}): {start!r}…") from error
+    try:
+        if isinstance(message, _ProcessRecords):
+            columns = _columns(message.records) if message.records else None
+            behind = message.millis_behind_latest
+            return ProcessRecords(columns, -1 if behind is None else behind)
+        if isinstance(message, _Checkpoint):
+            return CheckpointResult(message.error)
+        if isinstance(message, _Initialize):
+            return Initialize(message.shard_id, _starting_point(message))
+    except ValueError as error:
+        raise DaemonError(f"a line from the MultiLangDaemon can't be used: {error}") from error
+    if isinstance(message, _LeaseLost):
+        return LeaseLost()
+    return ShardEnded() if isinstance(message, _ShardEnded) else ShutdownRequested()
+
+
+def _starting_point(message: _Initialize) -> After:
+    if message.sequence_number is None:
+        raise ValueError(f"initialize of {message.shard_id} names no sequence number to start at")
+    after = parse_after(message.sequence_number)
+    return Position(after.sequence_number, message.sub_sequence_number or 0) if isinstance(after, Position) else after
+
+
+def _columns(records: Sequence[_Record]) -> Columns:
+    sequences = [record.sequence_number for record in records]
+    subs = [record.sub_sequence_number for record in records]
+    digits = "".join(sequences)
+    if not (digits.isascii() and digits.isdigit()):
+        raise ValueError("a sequence number is not a decimal number")
+    _check_order(sequences, subs)
+    return Columns(
+        count=len(records),
+        sequence=VarColumn.joined(list(map(len, sequences)), digits.encode("ascii")),
+        sub=array("q", subs),
+        key=VarColumn.of([record.partition_key.encode() for record in records]),
+        arrival=array(
+            "q",
+            [
+                UNKNOWN_ARRIVAL
+                if record.approximate_arrival_timestamp is None
+                else record.approximate_arrival_timestamp
+                for record in records
+            ],
+        ),
+        data=VarColumn.of([record.data or b"" for record in records]),
+    )
+
+
+def _check_order(sequences: list[str], subs: list[int]) -> None:
+    """Check that positions rise.
+
+    Numbers without leading zeros and of one length order as text does; only where that does not show the order, they
+    are made integers.
+    """
+    if len(set(map(len, sequences))) == 1 and all(map(lt, sequences, islice(sequences, 1, None))):
+        parse_sequence_number(sequences[0])
+        return
+    before: Position | None = None
+    for sequence, sub in zip(sequences, subs, strict=True):
+        here = Position(parse_sequence_number(sequence), sub)
+        if before is not None and here <= before:
+            raise ValueError(f"records are out of order: {here} after {before}")
+        before = here
+
+
+def encode_status(action: Action) -> bytes:
+    """Return the line that says that an action is done."""
+    return b'{"action":"status","responseFor":"' + action.name.encode() + b'"}\n'
+
+
+def encode_checkpoint(position: Position | None) -> bytes:
+    """Return the line that asks for a checkpoint; None asks for the furthest one, at shard end for SHARD_END."""
+    if position is None:
+        return b'{"action":"checkpoint","sequenceNumber":null,"subSequenceNumber":null}\n'
+    sequence, sub = position
+    return f'{{"action":"checkpoint","sequenceNumber":"{sequence}","subSequenceNumber":{sub}}}\n'.encode()

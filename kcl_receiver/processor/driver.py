@@ -1,0 +1,175 @@
+"""Drives the processor's state machine: stdin and stdout towards the daemon, the socket towards the generator."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ReceiverError
+from kcl_receiver.processor.codec import CheckpointResult, decode_line, encode_checkpoint, encode_status
+from kcl_receiver.processor.core import Checkpoint, Connect, Done, Effect, Exit, ProcessorCore, Transmit
+from kcl_receiver.processor.lines import LineReader
+from kcl_receiver.processor.link import GeneratorLink
+from kcl_receiver.processor.spawn import Spawner
+
+READ_BYTES = 1024 * 1024
+LINGER_SECONDS = 1.0
+_HANG_UP = select.POLLIN | select.POLLHUP | select.POLLERR
+
+
+def boot_clock() -> float:
+    """Return CLOCK_BOOTTIME in seconds: it never jumps, goes on in suspend, and is one for all processes of a host."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Driver:
+    """Runs one processor until it leaves.
+
+    Args:
+        core: The state machine.
+        daemon_in: Descriptor of the daemon's lines.
+        daemon_out: Descriptor for the lines to the daemon.
+        socket_path: Where the generator listens.
+        spawner: Starts the generator where nobody does; None if somebody does.
+    """
+
+    def __init__(
+        self, core: ProcessorCore, daemon_in: int, daemon_out: int, socket_path: str, spawner: Spawner | None
+    ) -> None:
+        self._core = core
+        self._in = daemon_in
+        self._out = daemon_out
+        self._socket_path = socket_path
+        self._spawner = spawner
+        self._lines = LineReader()
+        self._link: GeneratorLink | None = None
+        self._poll = select.poll()
+        self._poll.register(daemon_in, _HANG_UP)
+        self._exit: Exit | None = None
+
+    def run(self) -> ReceiverError | None:
+        """Return when the daemon hangs up (None), or when the process must leave (the error)."""
+        try:
+            while self._exit is None:
+                self._turn()
+        finally:
+            if self._link is not None:
+                self._link.close(LINGER_SECONDS)
+        return self._exit.error
+
+    def _turn(self) -> None:
+        deadline = self._core.deadline()
+        timeout = None if deadline is None else max(0.0, (deadline - boot_clock()) * 1000)
+        events = dict(self._poll.poll(timeout))
+        now = boot_clock()
+        if self._link is not None and (happened := events.get(self._link.fileno())):
+            self._serve_link(happened, now)
+        if self._exit is None and self._in in events:
+            self._read_daemon(now)
+        if self._exit is None and not events:
+            self._apply(self._core.tick(now), now)
+
+    def _read_daemon(self, now: float) -> None:
+        piece = os.read(self._in, READ_BYTES)
+        if not piece:
+            self._apply(self._core.input_closed(), now)
+            return
+        for line in self._lines.feed(piece):
+            if self._exit is not None:
+                return
+            try:
+                said = decode_line(line)
+            except DaemonError as error:
+                self._exit = Exit(error)
+                return
+            now = boot_clock()
+            if isinstance(said, CheckpointResult):
+                self._apply(self._core.checkpoint_result(said.error, now), now)
+            else:
+                self._apply(self._core.action(said, now, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), now)
+
+    def _serve_link(self, happened: int, now: float) -> None:
+        link = self._link
+        if link is None:
+            return
+        if happened & select.POLLOUT:
+            try:
+                link.send()
+            except OSError:
+                self._lost(now)
+                return
+        if happened & _HANG_UP:
+            try:
+                frames, still_open = link.receive()
+            except ReceiverError as error:
+                self._exit = Exit(error)
+                return
+            for frame in frames:
+                if self._exit is None and self._link is link:
+                    self._apply(self._core.message(frame.message, now), now)
+            if not still_open and self._exit is None and self._link is link:
+                self._lost(now)
+                return
+        self._watch_link()
+
+    def _apply(self, effects: list[Effect], now: float) -> None:
+        for effect in effects:
+            if isinstance(effect, Transmit):
+                if self._link is not None:
+                    try:
+                        self._link.transmit(effect)
+                    except OSError:
+                        self._lost(now)
+            elif isinstance(effect, Done):
+                self._say(encode_status(effect.action))
+            elif isinstance(effect, Checkpoint):
+                self._say(encode_checkpoint(effect.position))
+            elif isinstance(effect, Connect):
+                self._connect(now)
+            else:
+                self._exit = effect
+                return
+        self._watch_link()
+
+    def _say(self, line: bytes) -> None:
+        view = memoryview(line)
+        while view:
+            try:
+                view = view[os.write(self._out, view) :]
+            except BrokenPipeError:
+                self._exit = Exit(None)
+                return
+
+    def _connect(self, now: float) -> None:
+        try:
+            self._link = GeneratorLink(self._socket_path)
+        except GeneratorUnavailable:
+            self._start_generator(now)
+            self._apply(self._core.disconnected(now), now)
+            return
+        except ReceiverError as error:
+            self._exit = Exit(error)
+            return
+        self._poll.register(self._link.fileno(), _HANG_UP)
+        self._apply(self._core.connected(now), now)
+
+    def _start_generator(self, now: float) -> None:
+        if self._spawner is None:
+            return
+        try:
+            self._spawner.start(now)
+        except OSError as error:
+            # Not the end yet: a generator may be started by hand. The state machine's limit decides.
+            os.write(2, f"kcl-receiver-processor: the generator can't be started: {error}\n".encode())
+
+    def _lost(self, now: float) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            self._poll.unregister(link.fileno())
+            link.close()
+            self._apply(self._core.disconnected(now), now)
+
+    def _watch_link(self) -> None:
+        if self._link is not None:
+            self._poll.modify(self._link.fileno(), _HANG_UP | (select.POLLOUT if self._link.wants_to_send else 0))

@@ -1,0 +1,113 @@
+"""The processor's end of the socket: connects, sends frames without blocking, receives them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections import deque
+
+from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
+from kcl_receiver.processor.core import Transmit
+from kcl_receiver.wire.frames import Frame, FrameReader, encode, encode_batch
+from kcl_receiver.wire.messages import Batch
+
+_UCRED = struct.Struct("3i")
+_BUFFERS_A_CALL = 64
+_SOCKET_BUFFER = 1024 * 1024
+
+
+class GeneratorLink:
+    """One connection to the generator, non-blocking.
+
+    Raises:
+        GeneratorUnavailable: Nobody listens at `path`.
+        ProtocolError: The listener belongs to another user.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._reader = FrameReader()
+        self._out: deque[memoryview] = deque()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+            self._socket.connect(path)
+            _, uid, _ = _UCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+        except OSError as error:
+            self._socket.close()
+            raise GeneratorUnavailable(f"no generator answers at {path}: {error.strerror}") from error
+        if uid != os.getuid():
+            self._socket.close()
+            raise ProtocolError(f"the process that listens at {path} belongs to user {uid}, not to {os.getuid()}")
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return self._socket.fileno()
+
+    @property
+    def wants_to_send(self) -> bool:
+        """True while something waits for the socket to take it."""
+        return bool(self._out)
+
+    def transmit(self, effect: Transmit) -> None:
+        """Queue one message and send what the socket takes now.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        if isinstance(effect.message, Batch) and effect.columns is not None:
+            parts = encode_batch(effect.message, effect.columns)
+        else:
+            parts = encode(effect.message)
+        self._out.extend(view for part in parts if (view := memoryview(part).cast("B")).nbytes)
+        self.send()
+
+    def send(self) -> None:
+        """Send what the socket takes now.
+
+        Raises:
+            OSError: The connection is broken.
+        """
+        while self._out:
+            pieces = [self._out[index] for index in range(min(len(self._out), _BUFFERS_A_CALL))]
+            try:
+                sent = self._socket.sendmsg(pieces)
+            except BlockingIOError:
+                return
+            while sent:
+                if sent >= self._out[0].nbytes:
+                    sent -= self._out.popleft().nbytes
+                else:
+                    self._out[0] = self._out[0][sent:]
+                    sent = 0
+
+    def receive(self) -> tuple[list[Frame], bool]:
+        """Return the frames that have come, and whether the connection is still open.
+
+        Raises:
+            WireError: What came is not this protocol.
+        """
+        frames: list[Frame] = []
+        while True:
+            try:
+                received = self._socket.recv_into(self._reader.buffer())
+            except BlockingIOError:
+                return frames, True
+            except OSError:
+                return frames, False
+            if received == 0:
+                return frames, False
+            frame = self._reader.advance(received)
+            if frame is not None:
+                frames.append(frame)
+
+    def close(self, linger: float = 0.0) -> None:
+        """Hang up; first wait up to `linger` seconds for what is queued to be taken."""
+        if self._out and linger:
+            self._socket.settimeout(linger)
+            try:
+                self.send()
+            except OSError:
+                # The other side is gone, and with it the one who would have read this.
+                self._out.clear()
+        self._socket.close()

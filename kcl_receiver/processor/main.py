@@ -1,0 +1,107 @@
+"""The command kcl-receiver-processor: one process per shard, started by the MultiLangDaemon.
+
+It imports neither click nor the properties library: its start-up time and memory are paid once per shard.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+
+from kcl_receiver import __version__
+from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
+from kcl_receiver.paths import default_socket, resolve_socket, scan
+from kcl_receiver.processor.core import ProcessorCore
+from kcl_receiver.processor.driver import Driver
+from kcl_receiver.processor.spawn import SUPERVISED, Spawner
+
+USAGE = """Usage: kcl-receiver-processor --properties FILE
+
+Processes one shard. It is not run by hand: the MultiLangDaemon starts it, one process per shard, by the line
+
+    executableName = /path/to/kcl-receiver-processor --properties /path/to/FILE
+
+and speaks with it over standard input and output. `kcl-receiver check` says whether the line is right.
+"""
+DEFAULT_GENERATOR_TIMEOUT_MILLIS = 60_000
+
+
+def main() -> None:
+    """Run a processor and exit with its code."""
+    arguments = sys.argv[1:]
+    if arguments in (["-h"], ["--help"]):
+        sys.stdout.write(USAGE)
+        sys.exit(EXIT_OK)
+    if arguments == ["--version"]:
+        sys.stdout.write(f"kcl-receiver-processor {__version__}\n")
+        sys.exit(EXIT_OK)
+    if len(arguments) != 2 or arguments[0] not in ("-p", "--properties"):
+        sys.stderr.write(USAGE)
+        sys.exit(EXIT_USAGE)
+    try:
+        error = _run(os.path.abspath(arguments[1]))
+    except ReceiverError as failure:
+        error = failure
+    if error is not None:
+        # The daemon logs a child's stderr line by line.
+        sys.stderr.write("kcl-receiver-processor: " + str(error).replace("\n", " ") + "\n")
+        sys.stderr.flush()
+    os._exit(EXIT_OK if error is None else error.exit_code)
+
+
+def _run(properties: str) -> ReceiverError | None:
+    # Ctrl-C and a service manager's SIGTERM reach the whole process group. The daemon decides when a processor ends,
+    # and it tells so on stdin.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    daemon_in, daemon_out = _take_over_stdio()
+    application, socket_path, timeout = _find_generator(properties)
+    pid = os.getpid()
+    core = ProcessorCore(
+        application=application,
+        session=f"{pid}-{os.urandom(8).hex()}",
+        pid=pid,
+        generator_timeout=timeout,
+        rng=random.Random(),  # noqa: S311 - jitter
+    )
+    spawner = None if os.environ.get(SUPERVISED) else Spawner(properties, socket_path)
+    return Driver(core, daemon_in, daemon_out, socket_path, spawner).run()
+
+
+def _take_over_stdio() -> tuple[int, int]:
+    """Return descriptors for the daemon's protocol, and let nothing else write to it.
+
+    Whatever prints in this process prints to stderr from here on: a line on the daemon's pipe that is not its protocol
+    would be logged as an error at best, and taken for an answer at worst.
+    """
+    daemon_in = os.dup(0)
+    daemon_out = os.dup(1)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return daemon_in, daemon_out
+
+
+def _find_generator(properties: str) -> tuple[str, str, float]:
+    """Return application, socket path and the time in seconds to go on without a generator."""
+    wanted = ("applicationName", "receiver.socket", "receiver.generatorTimeoutMillis")
+    try:
+        with open(properties, "rb") as file:
+            found = scan(file.read(), wanted)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{properties} can't be read: {error}", "see executableName in it") from error
+    application = found.get("applicationName", "").strip()
+    if not application:
+        raise ConfigError(f"{properties} has no applicationName", "run `kcl-receiver check --properties FILE`")
+    socket = found.get("receiver.socket", "").strip()
+    path = resolve_socket(properties, socket) if socket else default_socket(application)
+    millis = found.get("receiver.generatorTimeoutMillis", "").strip()
+    timeout = int(millis) if millis.isascii() and millis.isdigit() else DEFAULT_GENERATOR_TIMEOUT_MILLIS
+    return application, path, timeout / 1000
+
+
+if __name__ == "__main__":
+    main()
