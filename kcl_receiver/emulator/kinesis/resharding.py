@@ -1,0 +1,125 @@
+"""Splitting, merging and the uniform change of a shard count: closes parents and opens their children.
+
+A split or merge takes effect at one moment: the parents take no more records, the children take all from then on, and
+their sequence numbers lie above everything in the parents.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
+from kcl_receiver.emulator.kinesis.model import Model
+from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard
+from kcl_receiver.emulator.kinesis.stream import Stream
+
+
+def split(model: Model, now: int, stream: Stream, shard_id: str, new_start: int) -> None:
+    """Split an open shard in two, the second of which begins at hash key `new_start`.
+
+    Raises:
+        ServiceError: ResourceNotFoundException, ResourceInUseException or InvalidArgumentException.
+    """
+    model.require_active(stream, now)
+    shard = _open(model, stream, shard_id)
+    if not shard.start < new_start <= shard.end:
+        raise invalid(
+            f"NewStartingHashKey {new_start} used in SplitShard() on shard {shard_id} in stream {stream.name} under "
+            f"account {model.account} is not both greater than one plus the shard's StartingHashKey {shard.start} "
+            f"and less than the shard's EndingHashKey {shard.end}."
+        )
+    _reshard(model, now, stream, [shard], [(shard.start, new_start - 1), (new_start, shard.end)])
+
+
+def merge(model: Model, now: int, stream: Stream, shard_id: str, adjacent_id: str) -> None:
+    """Merge two open shards whose hash ranges touch.
+
+    Raises:
+        ServiceError: ResourceNotFoundException, ResourceInUseException or InvalidArgumentException.
+    """
+    model.require_active(stream, now)
+    shard, adjacent = _open(model, stream, shard_id), _open(model, stream, adjacent_id)
+    low, high = sorted((shard, adjacent), key=lambda one: one.start)
+    if low.end + 1 != high.start:
+        raise invalid(
+            f"Shards {shard_id} and {adjacent_id} in stream {stream.name} under account {model.account} are not an "
+            "adjacent pair of shards eligible for merging"
+        )
+    _reshard(model, now, stream, [shard, adjacent], [(low.start, high.end)])
+
+
+def scale(model: Model, now: int, stream: Stream, target: int) -> int:
+    """Bring the stream to `target` shards of even size by splits and merges; return how many it had.
+
+    Raises:
+        ServiceError: LimitExceededException beyond double or below half, InvalidArgumentException for no change.
+    """
+    model.require_active(stream, now)
+    current = len(stream.open_shards())
+    if target == current:
+        raise invalid(f"UpdateShardCount: the target {target} is the number of open shards already.")
+    if target > 2 * current:
+        raise ServiceError(
+            "LimitExceededException",
+            f"UpdateShardCount cannot scale up over double your current open shard count. Current open shard count: "
+            f"{current} Target shard count: {target}",
+        )
+    if 2 * target < current:
+        raise ServiceError(
+            "LimitExceededException",
+            f"UpdateShardCount cannot scale down below half your current open shard count. Current open shard count: "
+            f"{current} Target shard count: {target}",
+        )
+    bounds = [HASH_KEYS * row // target for row in range(1, target)]
+    for bound in bounds:
+        shard = stream.shard_for(bound)
+        if shard.start != bound:
+            _reshard(model, now, stream, [shard], [(shard.start, bound - 1), (bound, shard.end)])
+    wanted = set(bounds)
+    while True:
+        shards = stream.open_shards()
+        pair = next(((low, high) for low, high in pairwise(shards) if high.start not in wanted), None)
+        if pair is None:
+            return current
+        _reshard(model, now, stream, [*pair], [(pair[0].start, pair[1].end)])
+
+
+def _open(model: Model, stream: Stream, shard_id: str) -> Shard:
+    shard = model.shard(stream, shard_id)
+    if not shard.is_open:
+        raise ServiceError(
+            "ResourceInUseException",
+            f"Shard {shard_id} in stream {stream.name} under account {model.account} is closed: it has been split or "
+            "merged before.",
+        )
+    return shard
+
+
+def _reshard(model: Model, now: int, stream: Stream, parents: list[Shard], ranges: list[tuple[int, int]]) -> None:
+    epoch = max(model.next_epoch(now), *(parent.epoch + 1 for parent in parents), 0)
+    opened: list[dict[str, Any]] = []
+    for row, (start, end) in enumerate(ranges):
+        raw: dict[str, Any] = {
+            "number": stream.next_number + row,
+            "start": str(start),
+            "end": str(end),
+            "created": now,
+            "epoch": epoch,
+            "parent": parents[0].id,
+        }
+        if len(parents) > 1:
+            raw["adjacent"] = parents[1].id
+        opened.append(raw)
+    children = [f"shardId-{raw['number']:012d}" for raw in opened]
+    closed = [{"shard": one.id, "ending": str(one.ending_at(now)), "children": children} for one in parents]
+    model.commit(
+        {
+            "event": "reshard",
+            "stream": stream.name,
+            "at": now,
+            "until": model.until(now),
+            "closed": closed,
+            "opened": opened,
+        }
+    )
