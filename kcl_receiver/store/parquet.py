@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
-from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
 
@@ -242,6 +242,31 @@ def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa
             yield one, rest.slice(0, one.count)
             rest = rest.slice(one.count)
     except (pa.ArrowException, OSError, StopIteration) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise BlockDamaged(f"its rows cannot be read: {error}", _DAMAGED_HINT) from error
+
+
+def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
+    """Return the positions of a range's records, in the order of its rows; reads two columns, of its row groups alone.
+
+    Raises:
+        BlockDamaged: The rows cannot be read.
+    """
+    try:
+        parquet = pq.ParquetFile(file)
+        tables, row, skipped = [], 0, 0
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if row + rows <= one.first_row:
+                skipped += rows
+            elif row < one.first_row + one.count:
+                tables.append(parquet.read_row_group(group, columns=["sequence_number", "sub_sequence_number"]))
+            row += rows
+        rows_of_range = pa.concat_tables(tables).slice(one.first_row - skipped, one.count)
+        columns = (rows_of_range.column(name).to_pylist() for name in ("sequence_number", "sub_sequence_number"))
+        return [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
         raise BlockDamaged(f"its rows cannot be read: {error}", _DAMAGED_HINT) from error
