@@ -11,6 +11,8 @@ import contextlib
 import os
 
 SOCKET_NAME = "generator.sock"
+GENERATOR_LOCK = "generator.lock"
+"""Beside the socket: whoever holds its flock is the generator."""
 MAX_SOCKET_PATH = 107
 """Bytes that fit in Linux's sun_path (108) before its closing zero; see unix(7)."""
 

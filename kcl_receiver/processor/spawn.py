@@ -11,11 +11,10 @@ import fcntl
 import os
 import sys
 
-from kcl_receiver.paths import private_directory
+from kcl_receiver.paths import GENERATOR_LOCK, private_directory
 
 SUPERVISED = "KCL_RECEIVER_SUPERVISED"
 """Set by `kcl-receiver run` for the daemon and its children: the generator is looked after."""
-LOCK_NAME = "generator.lock"
 OUTPUT_NAME = "generator.out"
 PAUSE_SECONDS = 5.0
 """Least time between two starts by one processor."""
@@ -43,7 +42,7 @@ class Spawner:
         if os.environ.get(SUPERVISED) or now < self._not_before:
             return False
         private_directory(self._directory)
-        lock = os.open(os.path.join(self._directory, LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(os.path.join(self._directory, GENERATOR_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,35 @@
+"""`kcl-receiver generator`: that role alone."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+
+from kcl_receiver.cli.options import properties_option
+from kcl_receiver.config import load
+
+
+@click.command()
+@properties_option
+@click.option("--leave-when-idle", is_flag=True, help="Leave after receiver.idleExitMillis without a processor.")
+@click.option("--lock-fd", type=int, hidden=True)
+def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> None:
+    """Run the generator alone: the process that makes blocks out of batches.
+
+    There is one per host and application. `kcl-receiver run` starts it by itself, and so does the first processor under
+    a plain java launch; run it by hand to have it under a service manager of its own.
+
+    The first SIGTERM or SIGINT drains: waiting processors are answered, what was admitted is stored, and the generator
+    leaves when its processors have, or after the drain time. The second one ends it at once; what was not stored is
+    read again from Kinesis.
+
+    \b
+    Examples:
+      kcl-receiver generator --properties landing.properties
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from kcl_receiver.generator.role import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
+
+    sys.exit(run_generator(load(properties), inherited_lock=lock_fd, leave_when_idle=leave_when_idle))

@@ -1,0 +1,124 @@
+"""The generator as a process: from a properties file to an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+
+from kcl_receiver import aws
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ReceiverError
+from kcl_receiver.generator.core import GeneratorCore
+from kcl_receiver.generator.lock import GeneratorLock
+from kcl_receiver.generator.server import GeneratorServer, boot_clock
+from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.generator.stream import StreamView
+from kcl_receiver.generator.workers import Workers, wall_millis
+from kcl_receiver.store.base import open_store
+from kcl_receiver.store.names import writer_id
+
+log = logging.getLogger("kcl_receiver.generator")
+
+DRAIN_MARGIN_SECONDS = 2.0
+"""Left over of the time that KCL grants, for the checkpoint and the daemon's own shutdown."""
+
+
+def drain_seconds(config: ReceiverConfig) -> float:
+    """Return how long shutdown_requested may take: SIGTERM and an orderly move of a lease can't be told apart."""
+    granted = config.graceful_lease_handoff_timeout_millis
+    if config.shutdown_grace_millis:
+        granted = min(granted, config.shutdown_grace_millis)
+    return max(granted / 1000 - DRAIN_MARGIN_SECONDS, granted / 2000)
+
+
+def settings_of(config: ReceiverConfig, writer: str, *, leave_when_idle: bool) -> GeneratorSettings:
+    """Return what the state machine needs to know of the properties."""
+    return GeneratorSettings(
+        application=config.application_name,
+        writer=writer,
+        block_interval=config.block_interval_millis / 1000,
+        block_max_bytes=config.block_max_bytes,
+        window_bytes=config.window_bytes,
+        checkpoint_interval=config.checkpoint_interval_millis / 1000,
+        generator_timeout=config.generator_timeout_millis / 1000,
+        store_timeout=config.store_timeout_millis / 1000,
+        drain=drain_seconds(config),
+        idle_exit=config.idle_exit_millis / 1000 if leave_when_idle else None,
+    )
+
+
+def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_when_idle: bool) -> int:
+    """Run the generator of a properties file; return the exit code.
+
+    Args:
+        config: The properties.
+        inherited_lock: Descriptor of the lock, where a processor took it and handed it on.
+        leave_when_idle: Leave when no processor has been connected for receiver.idleExitMillis and all is stored.
+
+    Raises:
+        ReceiverError: It can't start, or can't go on.
+    """
+    lock = GeneratorLock(config.socket, inherited_lock)
+    try:
+        return asyncio.run(_serve(config, leave_when_idle=leave_when_idle))
+    finally:
+        lock.release()
+
+
+async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
+    writer = writer_id(wall_millis())
+    core = GeneratorCore(
+        settings_of(config, writer, leave_when_idle=leave_when_idle),
+        boot_clock(),
+        random.Random(),  # noqa: S311 - jitter
+    )
+    compression = config.compression
+    if config.compression_level is not None:
+        compression = f"{compression}:{config.compression_level}"
+    kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint)
+    workers = Workers(
+        open_store(config.store),
+        StreamView(kinesis, config.stream_name, config.stream_arn, config.table_name),
+        config.application_name,
+        writer,
+        compression,
+        store_again=config.store_again,
+    )
+    server = GeneratorServer(
+        core,
+        workers,
+        config.socket,
+        config.store_timeout_millis / 1000,
+        {"store": config.store, "socket": str(config.socket)},
+    )
+    interrupted = _handle_signals(server)
+    log.info("generator %s listens at %s", writer, config.socket)
+    error = await server.run()
+    if interrupted:
+        log.warning("interrupted: what was not stored will be read again")
+        return EXIT_INTERRUPTED
+    if error is not None:
+        raise error
+    log.info("generator %s has stored everything and leaves", writer)
+    return EXIT_OK
+
+
+def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:
+    """Let the first signal drain and the second one end; the list is not empty once that has happened."""
+    interrupted: list[ReceiverError] = []
+    signals: list[int] = []
+
+    def received(number: int) -> None:
+        signals.append(number)
+        if len(signals) == 1:
+            server.drain()
+            return
+        interrupted.append(ReceiverError("stopped by a second signal"))
+        server.stop(interrupted[0])
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, received, number)
+    return interrupted
