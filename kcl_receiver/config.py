@@ -174,7 +174,7 @@ def read(file: Path) -> dict[str, str]:
         raise ConfigError(
             f"{file} cannot be read: {error.strerror}", "name a properties file: --properties FILE"
         ) from error
-    if _AMBIGUOUS.search(content):
+    if AMBIGUOUS.search(content):
         raise ConfigError(
             f"{file}: a line that holds nothing but a backslash goes before a comment",
             "remove the backslash: parsers do not agree on whether the comment is one",
@@ -185,7 +185,7 @@ def read(file: Path) -> dict[str, str]:
         raise ConfigError(f"{file}: {error}", "a backslash is written as \\\\") from error
 
 
-_AMBIGUOUS = re.compile(rb"(?:\A|[\r\n])[ \t\f]*\\(?:\r\n|\r|\n)[ \t\f]*[#!]")
+AMBIGUOUS = re.compile(rb"(?:\A|[\r\n])[ \t\f]*\\(?:\r\n|\r|\n)[ \t\f]*[#!]")
 """Java 17 takes the second line for a comment, the library does not."""
 
 

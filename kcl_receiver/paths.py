@@ -10,6 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Container
+
 SOCKET_NAME = "generator.sock"
 GENERATOR_LOCK = "generator.lock"
 """Beside the socket: whoever holds its flock is the generator."""
@@ -34,7 +38,7 @@ def runtime_root() -> str:
 
 def default_socket(application: str) -> str:
     """Return the socket's path for an application whose properties file names none."""
-    return os.path.join(runtime_root(), _directory_name(application), SOCKET_NAME)  # noqa: PTH118 - pathlib is 5 ms
+    return os.path.join(runtime_root(), _directory_name(application), SOCKET_NAME)
 
 
 def find_socket(properties_path: str) -> str:
@@ -44,7 +48,7 @@ def find_socket(properties_path: str) -> str:
         OSError: The file cannot be read.
         ValueError: It is not a properties file, or it names neither `receiver.socket` nor `applicationName`.
     """
-    with open(properties_path, "rb") as file:  # noqa: PTH123
+    with open(properties_path, "rb") as file:
         found = scan(file.read(), _WANTED)
     socket = found.get("receiver.socket", "").strip()
     if socket:
@@ -57,8 +61,8 @@ def find_socket(properties_path: str) -> str:
 
 def resolve_socket(properties_path: str, socket: str) -> str:
     """Return the path that `receiver.socket` means: relative to the directory of its properties file."""
-    directory = os.path.dirname(os.path.abspath(properties_path))  # noqa: PTH100, PTH120
-    return os.path.normpath(os.path.join(directory, socket))  # noqa: PTH118
+    directory = os.path.dirname(os.path.abspath(properties_path))
+    return os.path.normpath(os.path.join(directory, socket))
 
 
 def private_directory(path: str) -> None:
@@ -70,19 +74,19 @@ def private_directory(path: str) -> None:
         OSError: It cannot be made.
         PermissionError: It belongs to another user, or others may write to it.
     """
-    parent = os.path.dirname(path)  # noqa: PTH120
+    parent = os.path.dirname(path)
     if path.startswith(runtime_root() + "/"):
         private_directory(parent)
     else:
-        os.makedirs(parent, exist_ok=True)  # noqa: PTH103
+        os.makedirs(parent, exist_ok=True)
     with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)  # noqa: PTH102
+        os.mkdir(path, 0o700)
     about = os.lstat(path)
     if about.st_uid != os.getuid() or about.st_mode & 0o170022 != 0o040000:
         raise PermissionError(f"{path} is not a directory that belongs to this user alone")
 
 
-def scan(content: bytes, wanted: tuple[str, ...]) -> dict[str, str]:
+def scan(content: bytes, wanted: Container[str]) -> dict[str, str]:
     r"""Return the wanted keys of a properties file with their values, as java.util.Properties would load them.
 
     Raises:

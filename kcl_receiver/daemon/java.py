@@ -29,6 +29,7 @@ INSTALL_HINT = (
     "package: pip install 'kcl-receiver[java]'; or name one: receiver.java = /path/to/bin/java"
 )
 
+_OPTION_VARIABLES = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS")
 _VERSION = re.compile(r'version "(?:1\.)?(\d+)')
 
 

@@ -1,0 +1,196 @@
+"""Clients of Kinesis and DynamoDB, and what their errors mean here.
+
+Imported by the generator, `check`, `status`, `verify` and recovery; never by a processor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
+
+from kcl_receiver.errors import ConfigError, StreamError, StreamGone, StreamUnavailable
+from kcl_receiver.ranges import StreamIdentity
+
+CONNECT_SECONDS = 5
+READ_SECONDS = 30
+ATTEMPTS = 5
+"""Tries of one call, the first included; botocore's standard mode waits 2^n seconds at most in between."""
+
+
+class Shard(NamedTuple):
+    """A shard as ListShards gives it; `last` is None while it is open."""
+
+    id: str
+    first: int
+    last: int | None
+    parents: tuple[str, ...]
+    hash_range: tuple[str, str]
+
+
+class Lease(NamedTuple):
+    """A row of KCL's lease table. `checkpoint` is a sequence number or one of KCL's words, such as SHARD_END."""
+
+    shard: str
+    checkpoint: str
+    sub_sequence_number: int
+    owner: str | None
+    counter: int
+
+
+class StreamSummary(NamedTuple):
+    """What DescribeStreamSummary says."""
+
+    identity: StreamIdentity
+    status: str
+    open_shards: int
+    retention_hours: int
+
+
+def client(service: str, region: str | None, endpoint: str | None) -> Any:  # noqa: ANN401 - boto3 has no types
+    """Return a boto3 client that retries by itself and never waits for ever.
+
+    An endpoint that is plain http is an emulator: AWS is TLS only. Where there are no credentials, or no region, such
+    an endpoint gets made-up ones, so that nobody needs an account to try things.
+
+    Raises:
+        ConfigError: There is no region, or the endpoint is not a URL.
+    """
+    session = boto3.session.Session(region_name=region)
+    made_up: dict[str, str] = {}
+    if urlsplit(endpoint or "").scheme == "http":
+        if session.get_credentials() is None:
+            made_up = {"aws_access_key_id": "emulator", "aws_secret_access_key": "emulator"}
+        region = session.region_name or "us-east-1"
+    try:
+        return session.client(
+            service,
+            region_name=region,
+            endpoint_url=endpoint,
+            config=Config(
+                connect_timeout=CONNECT_SECONDS,
+                read_timeout=READ_SECONDS,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+            ),
+            **made_up,
+        )
+    except (NoRegionError, ValueError) as error:
+        raise ConfigError(f"no client for {service}: {error}", "write: regionName = eu-west-1") from error
+
+
+def describe_stream(kinesis: Any, name: str, arn: str | None = None) -> StreamSummary:  # noqa: ANN401
+    """Return what the stream is now.
+
+    Raises:
+        StreamGone: There is no such stream.
+        StreamUnavailable: AWS cannot be reached, or does not allow it.
+    """
+    try:
+        summary = kinesis.describe_stream_summary(**_named(name, arn))["StreamDescriptionSummary"]
+    except (ClientError, BotoCoreError) as error:
+        raise stream_error(error, f"stream {name}", "kinesis:DescribeStreamSummary") from error
+    created = round(summary["StreamCreationTimestamp"].timestamp() * 1000)
+    return StreamSummary(
+        StreamIdentity(summary["StreamARN"], created),
+        summary["StreamStatus"],
+        summary["OpenShardCount"],
+        summary["RetentionPeriodHours"],
+    )
+
+
+def list_shards(kinesis: Any, name: str, arn: str | None = None) -> Iterator[Shard]:  # noqa: ANN401
+    """Yield every shard that the stream still has, open and closed.
+
+    Raises:
+        StreamGone: There is no such stream.
+        StreamUnavailable: AWS cannot be reached, or does not allow it.
+    """
+    request: dict[str, Any] = _named(name, arn)
+    while True:
+        try:
+            page = kinesis.list_shards(**request)
+        except (ClientError, BotoCoreError) as error:
+            raise stream_error(error, f"shards of stream {name}", "kinesis:ListShards") from error
+        for raw in page["Shards"]:
+            numbers = raw["SequenceNumberRange"]
+            last = numbers.get("EndingSequenceNumber")
+            parents = (raw.get("ParentShardId"), raw.get("AdjacentParentShardId"))
+            yield Shard(
+                raw["ShardId"],
+                int(numbers["StartingSequenceNumber"]),
+                None if last is None else int(last),
+                tuple(filter(None, parents)),
+                (raw["HashKeyRange"]["StartingHashKey"], raw["HashKeyRange"]["EndingHashKey"]),
+            )
+        if not page.get("NextToken"):
+            return
+        request = {"NextToken": page["NextToken"]}
+
+
+def read_leases(dynamodb: Any, table: str) -> list[Lease] | None:  # noqa: ANN401
+    """Return the rows of KCL's lease table in the order of their shards, or None if there is no such table.
+
+    Raises:
+        StreamUnavailable: AWS cannot be reached, or does not allow it.
+    """
+    leases: list[Lease] = []
+    request: dict[str, Any] = {"TableName": table, "ConsistentRead": True}
+    while True:
+        try:
+            page = dynamodb.scan(**request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] == "ResourceNotFoundException":
+                return None
+            raise stream_error(error, f"lease table {table}", "dynamodb:Scan") from error
+        except BotoCoreError as error:
+            raise stream_error(error, f"lease table {table}", "dynamodb:Scan") from error
+        for row in page["Items"]:
+            # KCL keeps other rows in other tables; a row without a checkpoint is a lease that is being made.
+            if "checkpoint" in row:
+                leases.append(
+                    Lease(
+                        shard=row["leaseKey"]["S"],
+                        checkpoint=row["checkpoint"]["S"],
+                        sub_sequence_number=int(row.get("checkpointSubSequenceNumber", {}).get("N", "0")),
+                        owner=row.get("leaseOwner", {}).get("S"),
+                        counter=int(row.get("leaseCounter", {}).get("N", "0")),
+                    )
+                )
+        if "LastEvaluatedKey" not in page:
+            return sorted(leases)
+        request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+def stream_error(error: Exception, thing: str, action: str) -> StreamError:
+    """Return the error of this package for one of botocore's.
+
+    Args:
+        error: What botocore raised.
+        thing: What the call was about, such as `stream orders`.
+        action: The IAM action that the call needs.
+    """
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        if code == "ResourceNotFoundException":
+            return StreamGone(f"{thing}: there is none of this name", "is the name right, and the region?")
+        said = f"{thing}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
+        if "AccessDenied" in code or "UnauthorizedOperation" in code:
+            return StreamUnavailable(said, f"the credentials in use need {action} on it")
+        if "Token" in code or "Signature" in code or "Credential" in code or "Unrecognized" in code:
+            return StreamUnavailable(said, "the credentials in use are not valid, or have expired; is the clock right?")
+        return StreamUnavailable(said, "try again; if it stays, it is the service's or the endpoint's trouble")
+    if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
+        return StreamUnavailable(
+            f"{thing}: {error}", "give this process a role, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+        )
+    return StreamUnavailable(
+        f"{thing}: {error}", "is the region right, and the network? kinesisEndpoint, if it is set?"
+    )
+
+
+def _named(name: str, arn: str | None) -> dict[str, Any]:
+    return {"StreamName": name} if arn is None else {"StreamARN": arn}

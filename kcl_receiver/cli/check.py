@@ -1,0 +1,92 @@
+"""`kcl-receiver check`: what is wrong, before anything runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import textwrap
+from collections import Counter
+from dataclasses import asdict
+from itertools import groupby
+from pathlib import Path
+
+import click
+
+from kcl_receiver import config as properties_file
+from kcl_receiver.cli.options import output_option, properties_option
+from kcl_receiver.daemon.checks import check_settings, problem_findings
+from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
+
+_INDENT = " " * 11
+_COLOURS = {OK: "green", WARNING: "yellow", ERROR: "red"}
+
+
+@click.command()
+@properties_option
+@click.option("--java", metavar="PATH", help="The java executable, instead of the one that would be found.")
+@click.option("--offline", is_flag=True, help="Do not ask AWS for the stream and its leases.")
+@output_option
+@click.pass_context
+def check(ctx: click.Context, properties: str, java: str | None, offline: bool, output: str) -> None:
+    """Say what is wrong with settings, machine, store or stream before anything runs.
+
+    Nothing is changed. Each finding has its reason, and the line to write instead. The exit code is that of the first
+    area with an error: 2 settings, 3 machine, 4 store, 5 stream; warnings alone exit with 0.
+
+    \b
+    Examples:
+      kcl-receiver check --properties landing.properties
+      kcl-receiver check --properties landing.properties --offline
+      kcl-receiver check --properties landing.properties --output json | jq '.findings[].reason'
+    """
+    findings = examine(properties, java, offline)
+    if output == "json":
+        click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2, ensure_ascii=False))
+    else:
+        show(findings)
+    ctx.exit(exit_code(findings))
+
+
+def examine(properties: str, java: str | None = None, offline: bool = False) -> list[Finding]:
+    """Return everything that can be found; a file that cannot be understood is not looked at further.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    from kcl_receiver.daemon import probes  # noqa: PLC0415 - boto3 and pyarrow: help has to do without them
+
+    path = Path(os.path.abspath(properties))  # noqa: PTH100 - keeps links, as the daemon does
+    config, problems = properties_file.inspect(path, properties_file.read(path))
+    findings = problem_findings(problems)
+    if config is None:
+        return findings
+    known = {finding.subject for finding in findings}
+    findings += [finding for finding in check_settings(config) if finding.subject not in known]
+    findings += probes.probe_machine(config, java)
+    findings += probes.probe_store(config)
+    if not offline:
+        findings += probes.probe_stream(config)
+    return findings
+
+
+def show(findings: list[Finding]) -> None:
+    """Print findings for a reader; colours only on a terminal."""
+    width = min(100, shutil.get_terminal_size((100, 24)).columns)
+    for area, group in groupby(findings, key=lambda finding: finding.area):
+        click.secho(area, bold=True)
+        for finding in group:
+            mark = click.style(f"{finding.severity:<7}", fg=_COLOURS[finding.severity])
+            text = f"{finding.subject}: {finding.reason}"
+            lines = textwrap.wrap(text, width - len(_INDENT), break_long_words=False, break_on_hyphens=False)
+            click.echo(f"  {mark}  " + f"\n{_INDENT}".join(lines))
+            if finding.instead:
+                # Never wrapped: it is there to be copied.
+                click.echo(f"{_INDENT}-> {click.style(finding.instead, bold=True)}")
+    counts = Counter(finding.severity for finding in findings)
+    errors, warnings = counts[ERROR], counts[WARNING]
+    click.echo()
+    if errors or warnings:
+        click.echo(f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}.")
+    else:
+        click.echo("All is well.")

@@ -1,0 +1,347 @@
+"""Judges the settings of a properties file: which would break a promise, and which only surprise.
+
+Pure: a check takes the settings and yields findings; whatever must be looked up on the machine is in `probes`. Each
+refused setting states its reason, and the line to write instead.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+from kcl_receiver import kcl_keys, paths
+from kcl_receiver.config import Problem, ReceiverConfig
+from kcl_receiver.config_values import STREAM_ARN
+from kcl_receiver.daemon.command import instead_of_latest, uses_emulator
+from kcl_receiver.daemon.executable import executable_name
+from kcl_receiver.daemon.findings import ERROR, SETTINGS, WARNING, Finding
+
+DRAIN_MARGIN_MILLIS = 5_000
+"""Time that a drain needs besides the block interval: the block is made durable (well under a second on a local disk,
+seconds on a busy one), the checkpoint goes to DynamoDB, and the daemon's own turns take some 100 ms each."""
+
+ANSWER_MARGIN_MILLIS = 10_000
+"""What a processor needs, after its own longest wait, to say why it leaves and to leave."""
+
+SUGGESTED_GRACE_MILLIS = 60_000
+
+PROVIDERS = frozenset(
+    f"{name}CredentialsProvider"
+    for name in (
+        "Default",
+        "EnvironmentVariable",
+        "SystemProperty",
+        "Profile",
+        "InstanceProfile",
+        "Container",
+        "WebIdentityTokenFile",
+        "Process",
+        "Anonymous",
+        "Static",
+        "StsAssumeRole",
+        "KclStsAssumeRole",
+    )
+)
+"""Short names that KCL 3.1 finds; others must be class names in full."""
+
+
+def least_drain_millis(config: ReceiverConfig) -> int:
+    """Return how long a drain may take when nothing is amiss: a block's interval, and the margin."""
+    return config.block_interval_millis + DRAIN_MARGIN_MILLIS
+
+
+def longest_wait_millis(config: ReceiverConfig) -> int:
+    """Return how long a processor may be silent and yet be well."""
+    return config.generator_timeout_millis + config.store_timeout_millis + ANSWER_MARGIN_MILLIS
+
+
+def check_settings(config: ReceiverConfig, now_millis: int | None = None) -> list[Finding]:
+    """Return all findings about one file's settings, in the order of the checks below; none if all is well."""
+    now = int(time.time() * 1000) if now_millis is None else now_millis
+    return [finding for check in CHECKS for finding in check(config)] + list(initial_position(config, now))
+
+
+def problem_findings(problems: list[Problem]) -> list[Finding]:
+    """Return what reading the file has found, in the form of findings."""
+    return [
+        Finding(SETTINGS, ERROR, key, f"{'is missing' if value is None else repr(value)}: {reason}", instead)
+        for key, value, reason, instead in problems
+    ]
+
+
+def unknown_keys(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon drops keys that it does not know without a word."""
+    for key in config.raw:
+        if key.startswith("receiver.") or kcl_keys.kind_of(key) is not None or kcl_keys.looks_secret(key):
+            continue
+        near = kcl_keys.nearest_daemon_key(key)
+        if near is not None:
+            yield _error(key, "KCL has no such key and drops it", f"{near} = {config.raw[key]}")
+        else:
+            yield _warning(key, "neither KCL nor the receiver has such a key; it does nothing", "")
+
+
+def values(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon reads a number that is none as 0, and keeps blanks at the end of a name."""
+    for key, value in config.raw.items():
+        kind = kcl_keys.kind_of(key)
+        if kind is None:
+            continue
+        if kind is kcl_keys.Kind.UNUSABLE:
+            yield _error(key, f"is {kind.value}", "leave it out")
+        elif value.strip() != value and kind in _UNTRIMMED and key != "executableName":
+            yield _error(
+                key, "has blanks at its end, and Java makes them part of the value", f"{key} = {value.strip()}"
+            )
+        elif value.strip() and not kcl_keys.acceptable(kind, value):
+            yield _error(key, f"{value!r} is not {kind.value}, and KCL would not say so", "")
+
+
+_UNTRIMMED = (
+    kcl_keys.Kind.TEXT,
+    kcl_keys.Kind.URL,
+    kcl_keys.Kind.POSITION,
+    kcl_keys.Kind.RETRIEVAL,
+    kcl_keys.Kind.METRICS,
+    kcl_keys.Kind.BILLING,
+    kcl_keys.Kind.VERSION,
+)
+
+
+def secrets(config: ReceiverConfig) -> Iterator[Finding]:
+    """The file is read by many, and KCL logs each line of it."""
+    for key in config.raw:
+        if kcl_keys.looks_secret(key):
+            yield _warning(
+                key,
+                "looks like a secret: files get copied, and KCL logs each of their lines",
+                "AwsCredentialsProvider = DefaultCredentialsProvider, and a role, a profile or the environment",
+            )
+
+
+def shutdown_grace(config: ReceiverConfig) -> Iterator[Finding]:
+    """Without a grace time, SIGTERM never reaches the processors."""
+    grace, least = config.shutdown_grace_millis, least_drain_millis(config)
+    line = f"shutdownGraceMillis = {max(SUGGESTED_GRACE_MILLIS, least)}"
+    if not grace:
+        yield _error(
+            "shutdownGraceMillis",
+            "is not set: at SIGTERM the daemon would end without shutdown_requested, and what was stored since the "
+            "last checkpoint would be read again after every restart",
+            line,
+        )
+    elif grace < least:
+        yield _error(
+            "shutdownGraceMillis",
+            f"{grace} ms is too short for a drain: {config.block_interval_millis} ms block interval + "
+            f"{DRAIN_MARGIN_MILLIS} ms to store and checkpoint",
+            line,
+        )
+
+
+def handoff(config: ReceiverConfig) -> Iterator[Finding]:
+    """An orderly move of a lease is a drain of one shard."""
+    timeout, least = config.graceful_lease_handoff_timeout_millis, least_drain_millis(config)
+    if timeout < least:
+        yield _error(
+            "gracefulLeaseHandoffTimeoutMillis",
+            f"{timeout} ms is below the time of a drain ({config.block_interval_millis} ms block interval + "
+            f"{DRAIN_MARGIN_MILLIS} ms): KCL would take each lease away before its last block is checkpointed, and its "
+            "next owner would store those records again",
+            f"gracefulLeaseHandoffTimeoutMillis = {max(30_000, least)}",
+        )
+    enabled = config.raw.get("isGracefulLeaseHandoffEnabled")
+    if enabled is not None and not kcl_keys.switch(enabled):
+        yield _warning(
+            "isGracefulLeaseHandoffEnabled",
+            "leases move without a drain: nothing is lost, but the next owner reads again what is not checkpointed",
+            "isGracefulLeaseHandoffEnabled = true",
+        )
+
+
+def empty_calls(config: ReceiverConfig) -> Iterator[Finding]:
+    """A checkpoint is possible only while the daemon waits for an action."""
+    if not config.empty_calls:
+        yield _error(
+            "callProcessRecordsEvenForEmptyRecordList",
+            "is not true: an idle shard's last block is never checkpointed, because the daemon takes a checkpoint only "
+            "during a call",
+            "callProcessRecordsEvenForEmptyRecordList = true",
+        )
+
+
+def timeout(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon halts its JVM, without any drain, when a processor is silent for timeoutInSeconds."""
+    least = longest_wait_millis(config)
+    if config.timeout_in_seconds is not None and config.timeout_in_seconds * 1000 < least:
+        yield _error(
+            "timeoutInSeconds",
+            f"{config.timeout_in_seconds} s is below the longest wait of a processor (receiver.generatorTimeoutMillis "
+            f"{config.generator_timeout_millis} + receiver.storeTimeoutMillis {config.store_timeout_millis} + "
+            f"{ANSWER_MARGIN_MILLIS} ms): the daemon would halt its JVM, without a drain, while the store is slow",
+            f"timeoutInSeconds = {-(-least // 1000)}, or leave it out",
+        )
+
+
+def threads(config: ReceiverConfig) -> Iterator[Finding]:
+    """Each child needs three threads of the daemon's pool at once."""
+    if config.max_active_threads != 0:
+        yield _error(
+            "maxActiveThreads",
+            "a fixed pool can deadlock: every shard holds one thread for stderr and needs others to read and to write",
+            "maxActiveThreads = 0",
+        )
+
+
+def shard_sync(config: ReceiverConfig) -> Iterator[Finding]:
+    """A lease without a hash range lets foreign user records pass."""
+    key = "skipShardSyncAtWorkerInitializationIfLeasesExist"
+    if kcl_keys.switch(config.raw.get(key, "")):
+        yield _error(
+            key,
+            "leases would stay without hash ranges, and KCL then does not filter aggregated records that belong to "
+            "another shard, so that they are stored twice after a reshard",
+            f"{key} = false",
+        )
+
+
+def retrieval_mode(config: ReceiverConfig) -> Iterator[Finding]:
+    """DEFAULT means FANOUT, which costs money and registers a consumer, unless a polling key happens to be set."""
+    if config.retrieval_mode in (None, "DEFAULT"):
+        yield _error(
+            "retrievalMode",
+            "is not said: KCL then takes FANOUT, which registers a consumer that is paid by the hour, unless some key "
+            "of polling happens to be in the file",
+            "retrievalMode = POLLING",
+        )
+
+
+def initial_position(config: ReceiverConfig, now_millis: int) -> Iterator[Finding]:
+    """LATEST loses data until the first checkpoint."""
+    if config.initial_position.loses_data:
+        said = "LATEST" if config.initial_position.kind == "LATEST" else "is missing, which means LATEST to KCL"
+        yield _error(
+            "initialPositionInStream",
+            f"{said}: until its first checkpoint, a shard that is started again or moved begins at the newest record, "
+            "and what came in between is never read (`run` fixes the time of its first start instead)",
+            f"{instead_of_latest(now_millis)} (from now on), or: initialPositionInStream = TRIM_HORIZON (all there is)",
+        )
+
+
+def credentials(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon refuses to start without a provider, and builds an empty chain of unknown ones."""
+    named = {kcl_keys.canonical(key): value for key, value in config.raw.items()}
+    if not any(key.startswith(("awsCredentialsProvider", "kinesisCredentialsProvider.")) for key in named):
+        yield _error(
+            "AwsCredentialsProvider",
+            "is missing, and the daemon does not start without",
+            "AwsCredentialsProvider = DefaultCredentialsProvider",
+        )
+    for key, value in named.items():
+        if not key.startswith("awsCredentialsProvider"):
+            continue
+        for provider in value.split(","):
+            name = provider.split("|")[0].strip()
+            if "." not in name and name not in PROVIDERS:
+                near = kcl_keys.nearest(name, PROVIDERS) or "DefaultCredentialsProvider"
+                yield _error(key, f"KCL knows no provider {name!r}, and would go on without", f"{key} = {near}")
+
+
+def region(config: ReceiverConfig) -> Iterator[Finding]:
+    """KCL does not take the region out of the stream's ARN."""
+    said = config.raw.get("regionName", "").strip()
+    found = STREAM_ARN.fullmatch(config.stream_arn or "")
+    of_arn = found["region"] if found else None
+    if said and of_arn and said != of_arn:
+        yield _error("regionName", f"{said!r} is not the region of streamArn", f"regionName = {of_arn}")
+    elif not said and not uses_emulator(config):
+        yield _warning(
+            "regionName",
+            "is not said: the daemon takes it from its environment, which differs between a shell and a service",
+            f"regionName = {of_arn or config.region or 'eu-west-1'}",
+        )
+
+
+def endpoints(config: ReceiverConfig) -> Iterator[Finding]:
+    """An emulator for one service and AWS for another is hardly meant."""
+    if not uses_emulator(config):
+        return
+    for key, other in (("kinesisEndpoint", "dynamoDBEndpoint"), ("dynamoDBEndpoint", "kinesisEndpoint")):
+        if not config.raw.get(key, "").strip():
+            yield _error(
+                key,
+                f"is missing, while {other} is an emulator: this service would be that of AWS",
+                f"{key} = {config.raw[other].strip()}",
+            )
+    if config.raw.get("metricsLevel", "").strip().upper() != "NONE":
+        yield _warning(
+            "metricsLevel", "metrics go to CloudWatch at AWS, although the rest is an emulator", "metricsLevel = NONE"
+        )
+
+
+def worker_id(config: ReceiverConfig) -> Iterator[Finding]:
+    """Two daemons with one workerId take each other's leases for ever."""
+    if config.worker_id is not None:
+        yield _warning(
+            "workerId",
+            "is fixed: two hosts that share this file would take each other's leases for ever",
+            "leave it out (`run` sets one that is unique to host and application, and KCL makes one up)",
+        )
+
+
+def socket_path(config: ReceiverConfig) -> Iterator[Finding]:
+    """The kernel keeps 108 bytes for a socket's path."""
+    length = len(os.fsencode(config.socket))
+    if length > paths.MAX_SOCKET_PATH:
+        yield _error(
+            "receiver.socket",
+            f"{config.socket} has {length} bytes, and a socket's path may have {paths.MAX_SOCKET_PATH}",
+            f"receiver.socket = {paths.default_socket(config.application_name)}",
+        )
+
+
+def ignored_false(config: ReceiverConfig) -> Iterator[Finding]:
+    """KCL takes `false` for unset where its own default is true (ConfigurationSettableUtils)."""
+    key = "cleanupLeasesUponShardCompletion"
+    if key in config.raw and not kcl_keys.switch(config.raw[key]):
+        yield _warning(key, "false has no effect: KCL takes it for unset, and its default is true", "leave it out")
+
+
+def read_pause(config: ReceiverConfig) -> Iterator[Finding]:
+    """KCL's polling waits 200 ms between two reads at least."""
+    key = "idleTimeBetweenReadsInMillis"
+    text = config.raw.get(key, "").strip()
+    if text.isdecimal() and int(text) < 200:
+        what = "0 means unset to KCL, which then waits 1500 ms" if int(text) == 0 else "KCL waits 200 ms at least"
+        yield _warning(key, what, f"{key} = 200")
+
+
+CHECKS: tuple[Callable[[ReceiverConfig], Iterator[Finding]], ...] = (
+    unknown_keys,
+    values,
+    secrets,
+    credentials,
+    region,
+    endpoints,
+    executable_name,
+    worker_id,
+    retrieval_mode,
+    empty_calls,
+    shutdown_grace,
+    handoff,
+    timeout,
+    threads,
+    shard_sync,
+    socket_path,
+    ignored_false,
+    read_pause,
+)
+
+
+def _error(key: str, reason: str, instead: str) -> Finding:
+    return Finding(SETTINGS, ERROR, key, reason, instead)
+
+
+def _warning(key: str, reason: str, instead: str) -> Finding:
+    return Finding(SETTINGS, WARNING, key, reason, instead)

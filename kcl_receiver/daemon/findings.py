@@ -1,0 +1,46 @@
+"""What a check finds, and which exit code a list of findings makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kcl_receiver.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_OK,
+    EXIT_STORE,
+    EXIT_STREAM,
+    EXIT_USAGE,
+)
+
+OK, WARNING, ERROR = "ok", "warning", "error"
+
+SETTINGS, MACHINE, STORE, STREAM = "settings", "machine", "store", "stream"
+"""Areas, in the order in which they are looked at: what is wrong in one makes the next hard to judge."""
+
+_EXIT_CODES = {SETTINGS: EXIT_USAGE, MACHINE: EXIT_ENVIRONMENT, STORE: EXIT_STORE, STREAM: EXIT_STREAM}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        area: One of the areas above.
+        severity: `ok`, `warning` (works, and may surprise) or `error` (does not work, or breaks a promise).
+        subject: The key or the thing.
+        reason: What is the matter; for `ok`, what was found.
+        instead: The line to write, or what to do; empty where nothing is to be done.
+    """
+
+    area: str
+    severity: str
+    subject: str
+    reason: str
+    instead: str = ""
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """Return the exit code of the first area that has an error."""
+    areas = {finding.area for finding in findings if finding.severity == ERROR}
+    return next((code for area, code in _EXIT_CODES.items() if area in areas), EXIT_OK)

@@ -1,0 +1,160 @@
+"""Looks at the machine, the store, the stream and the leases, and says what is wrong. Changes nothing.
+
+`stale_leases` is the one judgement in here that is not a plain look, and it is pure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from kcl_receiver import aws
+from kcl_receiver.aws import Lease, Shard
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon.executable import find_executable
+from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, STORE, STREAM, WARNING, Finding
+from kcl_receiver.daemon.jars import find_jars
+from kcl_receiver.daemon.java import find_java
+from kcl_receiver.errors import ReceiverError, StreamGone
+from kcl_receiver.store.base import open_store
+
+ROOM_IN_BLOCKS = 8
+"""Free room below this many blocks is said: the store would be full within seconds to minutes."""
+
+
+def probe_machine(config: ReceiverConfig, java: str | None = None) -> Iterator[Finding]:
+    """Yield whether Java, the jars and the processor's program are there, and the socket's directory is ours."""
+    try:
+        found = find_java(java, config.java)
+        yield Finding(MACHINE, OK, "java", f"{found.path}, version {found.version}, by {found.found_by}")
+    except ReceiverError as error:
+        yield Finding(MACHINE, ERROR, "java", error.message, error.hint)
+    try:
+        yield Finding(MACHINE, OK, "jars", str(find_jars(config.jars, deep=True)))
+    except ReceiverError as error:
+        yield Finding(MACHINE, ERROR, "jars", error.message, error.hint)
+    yield from find_executable(config)
+    yield from probe_socket_directory(config.socket.parent)
+
+
+def probe_socket_directory(directory: Path) -> Iterator[Finding]:
+    """Yield whether the socket's directory belongs to this user alone, or can be made."""
+    there = _nearest_existing(directory)
+    if there != directory:
+        if os.access(there, os.W_OK | os.X_OK):
+            yield Finding(MACHINE, OK, "socket", f"{directory} will be made")
+        else:
+            yield Finding(
+                MACHINE, ERROR, "socket", f"{directory} cannot be made: no right to write to {there}", _SOCKET
+            )
+        return
+    about = directory.stat()
+    if about.st_uid != os.getuid() or about.st_mode & 0o022:
+        reason = f"{directory} belongs to another user, or others may write to it"
+        yield Finding(MACHINE, ERROR, "socket", reason, _SOCKET)
+    else:
+        yield Finding(MACHINE, OK, "socket", str(directory))
+
+
+_SOCKET = "receiver.socket = PATH in a directory that belongs to this user alone"
+
+
+def probe_store(config: ReceiverConfig) -> Iterator[Finding]:
+    """Yield whether blocks can be written, and whether the store is this application's."""
+    directory = config.store_directory
+    there = _nearest_existing(directory)
+    hint = f"chown or chmod {there}, or: receiver.store = file:///another/path"
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"x")
+            os.fsync(file.fileno())
+    except OSError as error:
+        yield Finding(STORE, ERROR, "store", f"{there} cannot be written: {error.strerror}", hint)
+        return
+    free = shutil.disk_usage(there).free
+    if free < ROOM_IN_BLOCKS * config.block_max_bytes:
+        yield Finding(STORE, WARNING, "store", f"only {free >> 20} MiB are free in {there}", "make room")
+    try:
+        owner = open_store(config.store).owner()
+    except ReceiverError as error:
+        yield Finding(STORE, ERROR, "store", error.message, error.hint)
+        return
+    if owner is not None and owner != config.application_name:
+        yield Finding(
+            STORE,
+            ERROR,
+            "store",
+            f"{config.store} belongs to application {owner!r}, not to {config.application_name!r}",
+            "give each application a store of its own: change receiver.store or applicationName",
+        )
+    else:
+        yield Finding(STORE, OK, "store", f"{config.store}, {'new' if owner is None else 'of this application'}")
+
+
+def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
+    """Yield whether stream and lease table can be read, and whether they belong together."""
+    try:
+        kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint)
+        dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint)
+        summary = aws.describe_stream(kinesis, config.stream_name, config.stream_arn)
+        shards = list(aws.list_shards(kinesis, config.stream_name, config.stream_arn))
+        severity = OK if summary.status in ("ACTIVE", "UPDATING") else ERROR
+        said = f"{summary.identity.arn} is {summary.status}: {summary.open_shards} open shards of {len(shards)}"
+        yield Finding(STREAM, severity, "stream", f"{said}, retention {summary.retention_hours} h")
+    except StreamGone as error:
+        yield Finding(STREAM, ERROR, "stream", error.message, error.hint)
+        return
+    except ReceiverError as error:
+        yield Finding(STREAM, ERROR, "stream", error.message, error.hint)
+        return
+    yield from probe_leases(dynamodb, config.table_name, shards)
+
+
+def probe_leases(dynamodb: Any, table: str, shards: list[Shard]) -> Iterator[Finding]:  # noqa: ANN401
+    """Yield whether KCL's lease table can be read, and whether it is of this stream."""
+    try:
+        leases = aws.read_leases(dynamodb, table)
+    except ReceiverError as error:
+        yield Finding(STREAM, ERROR, "leases", error.message, error.hint)
+        return
+    if leases is None:
+        yield Finding(STREAM, OK, "leases", f"there is no table {table} yet: KCL makes it at the first start")
+        return
+    stale = list(stale_leases(leases, shards, table))
+    yield from stale or [Finding(STREAM, OK, "leases", f"table {table}: {len(leases)} leases")]
+
+
+def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -> Iterator[Finding]:
+    """Yield each lease that cannot be of this stream: the table is older than the stream, which was made again.
+
+    A checkpoint lies between its shard's first and last sequence number, and only a closed shard ends. KCL would
+    start at a number that means nothing to the stream, or never read a shard that it believes to be finished.
+    """
+    by_id = {shard.id: shard for shard in shards}
+    way_out = (
+        f"if the stream was made again: stop all workers, delete the tables {table}, {table}-WorkerMetricStats and "
+        f"{table}-CoordinatorState, and give the new stream a store of its own"
+    )
+    for lease in leases:
+        shard = by_id.get(lease.shard)
+        reason = ""
+        if shard is None:
+            if lease.checkpoint != "SHARD_END":
+                reason = f"{lease.shard} is not finished, and the stream has no such shard"
+        elif lease.checkpoint == "SHARD_END":
+            if shard.last is None:
+                reason = f"{lease.shard} is finished by its lease, and open in the stream: it would never be read"
+        elif lease.checkpoint.isdecimal():
+            number = int(lease.checkpoint)
+            if number < shard.first or (shard.last is not None and number > shard.last):
+                reason = f"{lease.shard}'s checkpoint {lease.checkpoint} lies outside of the shard's sequence numbers"
+        if reason:
+            yield Finding(STREAM, WARNING if shard is None else ERROR, "leases", reason, way_out)
+
+
+def _nearest_existing(path: Path) -> Path:
+    return next(parent for parent in (path, *path.parents) if parent.exists())
