@@ -18,6 +18,8 @@ MAX_SEQUENCE_DIGITS = 129
 
 _SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,128})\Z")
 _SUB_SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
+_MAX_SUB_SEQUENCE = 2**63 - 1
+"""A Java long, and what a column of int64 holds."""
 
 TRIM_HORIZON = "TRIM_HORIZON"
 AT_TIMESTAMP = "AT_TIMESTAMP"
@@ -57,10 +59,12 @@ def parse_position(text: str) -> Position:
     Raises:
         ValueError: The text is not of that form.
     """
-    sequence, _, sub = text.partition(":")
-    if sub and _SUB_SEQUENCE.match(sub) is None:
-        raise ValueError(f"not a sub-sequence number: {sub!r}")
-    return Position(parse_sequence_number(sequence), int(sub or 0))
+    sequence, colon, sub = text.partition(":")
+    if not colon:
+        return Position(parse_sequence_number(sequence))
+    if _SUB_SEQUENCE.match(sub) is None or int(sub) > _MAX_SUB_SEQUENCE:
+        raise ValueError(f"not a sub-sequence number: {sub[:40]!r}")
+    return Position(parse_sequence_number(sequence), int(sub))
 
 
 After = Position | str
@@ -169,5 +173,5 @@ class Range:
                 first_row=int(raw["first_row"]),
                 possibly_trimmed=bool(raw.get("possibly_trimmed", False)),
             )
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError) as error:
             raise ValueError(f"not a range: {error!r} in {raw!r}") from error

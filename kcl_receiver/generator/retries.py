@@ -28,6 +28,7 @@ class _Failing:
 
 @dataclass(frozen=True, slots=True)
 class _Retry:
+    name: str
     at: float
     action: Callable[[], list[Effect]]
 
@@ -36,7 +37,7 @@ class Retries:
     """Backoff for any number of kinds of work, each known by a name.
 
     Args:
-        limit: Seconds after the first failure of a kind of work at which it is given up.
+        limit: Seconds after the first failure of a kind of work at which it is tried a last time.
         rng: Source of jitter.
     """
 
@@ -50,16 +51,19 @@ class Retries:
         """Plan to try again; return False if that is of no use: the error does not mend, or the limit has passed."""
         failing = self._failing.setdefault(name, _Failing(now, error))
         failing.error = error
-        if not error.mends or now - failing.since >= self._limit:
+        last = failing.since + self._limit
+        if not error.mends or now >= last:
             return False
         ceiling = min(LAST_CEILING, FIRST_CEILING * 2.0 ** min(failing.failures, 20))
         failing.failures += 1
-        self._retries.append(_Retry(now + self._rng.uniform(LEAST_PAUSE, max(LEAST_PAUSE, ceiling)), action))
+        again = min(last, now + self._rng.uniform(LEAST_PAUSE, ceiling))
+        self._retries.append(_Retry(name, again, action))
         return True
 
     def mended(self, name: str) -> None:
-        """This kind of work succeeded."""
-        self._failing.pop(name, None)
+        """This kind of work succeeded, or nobody wants it done any more."""
+        if self._failing.pop(name, None) is not None:
+            self._retries = [retry for retry in self._retries if retry.name != name]
 
     def due(self, now: float) -> list[Effect]:
         """Return the effects of what is to be tried again by now."""

@@ -179,11 +179,12 @@ def decode_batch(frame: Frame) -> ReceivedBatch:
     """Return the columns of a Batch frame as views of its payload.
 
     The offsets between the first and the last are not looked at here; whoever follows them checks them first
-    (`kcl_receiver.store.parquet` does, at memory speed).
+    (`kcl_receiver.store.parquet` does, at memory speed). Both ends are compared with the message, because they become
+    the ledger's range, and a contradiction found only in the store would stop the generator for all shards.
 
     Raises:
         FrameError: The lengths contradict the count or the payload.
-        ProtocolError: The positions are malformed, or out of order.
+        ProtocolError: The positions are malformed, out of order, or not those of the columns.
     """
     message = frame.message
     if not isinstance(message, Batch):
@@ -221,10 +222,15 @@ def decode_batch(frame: Frame) -> ReceivedBatch:
         first = parse_position(message.first)
         last = parse_position(message.last)
         whole = None if message.whole is None else parse_position(message.whole)
+        ends = (columns.position(0), columns.position(count - 1))
     except ValueError as error:
         raise ProtocolError(f"batch {message.number}: {error}") from error
     if last < first or (isinstance(after, Position) and first <= after):
         raise ProtocolError(f"batch {message.number} runs from {first} to {last} after {after}: not in order")
+    if ends != (first, last):
+        raise ProtocolError(
+            f"batch {message.number} claims {first} to {last}, its columns run from {ends[0]} to {ends[1]}"
+        )
     if whole is not None and not first <= whole <= last:
         raise ProtocolError(f"batch {message.number}: {whole} lies outside of it")
     return ReceivedBatch(message, columns, after, first, last, whole)

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kcl_receiver.ranges import (
+    STARTING_POINTS,
+    Position,
+    Range,
+    StreamIdentity,
+    parse_after,
+    parse_position,
+    parse_sequence_number,
+)
+
+LONGEST = "9" * 129
+
+sequences = st.integers(min_value=0, max_value=10**129 - 1)
+subs = st.integers(min_value=0, max_value=2**63 - 1)
+positions = st.builds(Position, sequences, subs)
+ranges = st.builds(
+    Range,
+    shard=st.text(),
+    session=st.text(),
+    after=st.one_of(positions, st.sampled_from(sorted(STARTING_POINTS))),
+    first=positions,
+    last=positions,
+    whole=st.none() | positions,
+    count=st.integers(1, 10**6),
+    size=st.integers(0, 10**9),
+    arrival_first=st.integers(-1, 2**60),
+    arrival_last=st.integers(-1, 2**60),
+    checksum=st.text("0123456789abcdef", min_size=32, max_size=32),
+    first_row=st.integers(-1, 10**9),
+    possibly_trimmed=st.booleans(),
+)
+
+
+def a_range(**changes: object) -> dict[str, object]:
+    raw = Range("shard", "session", "LATEST", Position(1), Position(2), None, 2, 9, 5, 6, "0" * 32).to_json()
+    return {**raw, **changes}
+
+
+def test_positions_of_differing_length_compare_as_numbers_and_not_as_text() -> None:
+    assert Position(9) < Position(10)
+    assert parse_position("9") < parse_position("10")
+    assert parse_position("99999:9") < parse_position("100000:0")
+    assert parse_position("5:9") < parse_position("5:10")
+
+
+def test_a_sequence_number_of_129_digits_is_kept_exactly() -> None:
+    assert parse_sequence_number(LONGEST) == 10**129 - 1
+    assert str(parse_position(LONGEST)) == LONGEST + ":0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "1" + LONGEST, "01", "-1", "+1", " 1", "1 ", "1\n", "1.0", "1e3", "٣", "0x1", "SHARD_END", "1_000"],
+)
+def test_what_kinesis_would_not_write_is_no_sequence_number(text: str) -> None:
+    with pytest.raises(ValueError, match="not a Kinesis sequence number"):
+        parse_sequence_number(text)
+
+
+def test_an_endless_sequence_number_is_not_printed_in_full() -> None:
+    with pytest.raises(ValueError, match="not a Kinesis") as caught:
+        parse_sequence_number("1" * 100_000)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("text", ["5:-1", "5:01", "5:x", "5: 1", "5:1:1", "5:", ":1", "5:1\n", f"5:{2**63}"])
+def test_what_is_no_sub_sequence_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a"):
+        parse_position(text)
+
+
+def test_a_position_without_a_sub_sequence_number_means_sub_0() -> None:
+    assert parse_position("17") == Position(17, 0)
+
+
+@given(positions)
+def test_a_position_reads_back_from_its_text(position: Position) -> None:
+    assert parse_position(str(position)) == position
+    assert parse_after(str(position)) == position
+
+
+@pytest.mark.parametrize("word", sorted(STARTING_POINTS))
+def test_a_starting_point_is_kept_as_the_word_that_it_is(word: str) -> None:
+    assert parse_after(word) == word
+
+
+@pytest.mark.parametrize("text", ["", "latest", "SHARD_END", "AT_SEQUENCE_NUMBER", "TRIM_HORIZON "])
+def test_another_word_is_no_starting_point(text: str) -> None:
+    with pytest.raises(ValueError, match="not a Kinesis"):
+        parse_after(text)
+
+
+@given(ranges)
+def test_a_range_reads_back_from_its_json(one: Range) -> None:
+    assert Range.from_json(json.loads(json.dumps(one.to_json()))) == one
+
+
+@pytest.mark.parametrize("field", sorted(a_range()))
+def test_a_range_with_a_missing_field_is_no_range(field: str) -> None:
+    raw = a_range()
+    del raw[field]
+    with pytest.raises(ValueError, match=field):
+        Range.from_json(raw)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("after", 5),
+        ("after", None),
+        ("after", ["LATEST"]),
+        ("from", 5),
+        ("from", "x"),
+        ("to", None),
+        ("whole", 5),
+        ("count", "many"),
+        ("count", None),
+        ("bytes", float("inf")),
+    ],
+)
+def test_a_range_with_a_field_of_another_type_is_no_range(field: str, value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - each says it in its own words
+        Range.from_json(a_range(**{field: value}))
+
+
+def test_a_stream_is_told_from_its_successor_of_the_same_name() -> None:
+    assert StreamIdentity("arn:stream", 1) != StreamIdentity("arn:stream", 2)
+    assert str(StreamIdentity("arn:stream", 1)) != str(StreamIdentity("arn:stream", 2))
