@@ -99,7 +99,7 @@ def java_version(path: Path, found_by: str) -> int:
     """
     try:
         # Without the variables that make java print lines of its own, or load agents, before it answers.
-        environment = {name: value for name, value in os.environ.items() if not name.endswith("JAVA_OPTIONS")}
+        environment = {name: value for name, value in os.environ.items() if name not in _OPTION_VARIABLES}
         answer = subprocess.run(
             [path, "-version"], capture_output=True, timeout=ANSWER_SECONDS, check=False, env=environment
         )
