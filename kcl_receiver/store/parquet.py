@@ -132,11 +132,12 @@ def encode_block(
     ordered = sorted(ranges, key=lambda one: (one.range.shard, one.range.first, one.range.last))
     shards = sorted({one.range.shard for one in ordered})
     shard_names = pa.array(shards, pa.string())
+    numbers = {shard: number for number, shard in enumerate(shards)}
     placed: list[Range] = []
     batches: list[pa.RecordBatch] = []
     row = 0
     for one in ordered:
-        batches.append(_checked_batch(one, shard_names, shards.index(one.range.shard)))
+        batches.append(_checked_batch(one, shard_names, numbers[one.range.shard]))
         placed.append(replace(one.range, first_row=row))
         row += one.columns.count
     footer = {
@@ -214,6 +215,8 @@ def _footer_of(metadata: pq.FileMetaData) -> Footer:
     raw = json.loads(own)
     if raw["version"] != FORMAT_VERSION:
         raise ValueError(f"its format is of version {raw['version']!r}; this program knows {FORMAT_VERSION}")
+    if metadata.schema.to_arrow_schema().remove_metadata() != SCHEMA:
+        raise ValueError("its columns are not those of a block")
     stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
     ranges = tuple(map(Range.from_json, raw["ranges"]))
     row = 0
@@ -281,7 +284,7 @@ def check_range(expected: Range, rows: pa.Table) -> None:
     where = f"shard {expected.shard} from {expected.first} to {expected.last}"
     if rows.num_rows != expected.count:
         raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", _DAMAGED_HINT)
-    if pc.unique(rows.column("shard_id")).to_pylist() != [expected.shard]:
+    if not pc.all(pc.equal(rows.column("shard_id"), expected.shard)).as_py():
         raise BlockDamaged(f"{where} has rows of other shards", _DAMAGED_HINT)
     if range_checksum(rows) != expected.checksum:
         raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", _DAMAGED_HINT)

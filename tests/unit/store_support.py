@@ -1,0 +1,108 @@
+"""Ranges, blocks and stores for the tests of store and reader."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, SessionStarted
+from kcl_receiver.store.names import block_id, writer_id
+from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.wire.columns import Columns, VarColumn, checksum
+
+NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
+WRITER = writer_id(NOW, "7f3a9c01")
+OTHER_WRITER = writer_id(NOW + 60_000, "00000002")
+STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1_790_000_000_000)
+SHARD = "shardId-000000000000"
+
+Record = tuple[int, int, bytes, int, bytes]
+"""Sequence number, sub-sequence number, key, arrival time, data."""
+
+
+def columns_of(records: Sequence[Record]) -> Columns:
+    return Columns(
+        count=len(records),
+        sequence=VarColumn.of([str(one[0]).encode() for one in records]),
+        sub=array("q", [one[1] for one in records]),
+        key=VarColumn.of([one[2] for one in records]),
+        arrival=array("q", [one[3] for one in records]),
+        data=VarColumn.of([one[4] for one in records]),
+    )
+
+
+def records_at(*sequence_numbers: int, data: bytes = b"data") -> list[Record]:
+    return [(number, 0, b"key-%d" % number, NOW + number % 1000, data + b"-%d" % number) for number in sequence_numbers]
+
+
+def range_of(
+    columns: Columns,
+    *,
+    shard: str = SHARD,
+    after: After = TRIM_HORIZON,
+    session: str = "s1",
+    possibly_trimmed: bool = False,
+) -> Range:
+    last = columns.count - 1
+    return Range(
+        shard=shard,
+        session=session,
+        after=after,
+        first=columns.position(0),
+        last=columns.position(last),
+        whole=columns.position(last),
+        count=columns.count,
+        size=columns.size,
+        arrival_first=columns.arrival_of(0),
+        arrival_last=columns.arrival_of(last),
+        checksum=checksum(columns),
+        possibly_trimmed=possibly_trimmed,
+    )
+
+
+def block_range(*sequence_numbers: int, data: bytes = b"data", **named: object) -> BlockRange:
+    columns = columns_of(records_at(*sequence_numbers, data=data))
+    return BlockRange(range_of(columns, **named), columns)  # type: ignore[arg-type]
+
+
+def plain_range(
+    first: int, last: int, after: After | int = TRIM_HORIZON, *, session: str = "s1", trimmed: bool = False
+) -> Range:
+    """A range without records, for arithmetic."""
+    follows = Position(after) if isinstance(after, int) else after
+    begin, end = Position(first), Position(last)
+    return Range(SHARD, session, follows, begin, end, end, 10, 100, NOW, NOW, "0" * 32, 0, trimmed)
+
+
+def session_at(
+    after: After | int = TRIM_HORIZON,
+    *,
+    session: str = "s1",
+    shard: str = SHARD,
+    time: int = NOW,
+    trimmed: bool = False,
+    parents: tuple[str, ...] = (),
+    retention_hours: int = 24,
+    stream: StreamIdentity = STREAM,
+) -> SessionStarted:
+    follows = Position(after) if isinstance(after, int) else after
+    return SessionStarted(
+        session, shard, follows, 1, stream, parents, ("0", str(2**128 - 1)), retention_hours, time, trimmed
+    )
+
+
+def put(
+    store: BlockStore,
+    number: int,
+    *ranges: BlockRange,
+    writer: str = WRITER,
+    stream: StreamIdentity = STREAM,
+) -> BlockStored:
+    """Store a block and return its ledger entry, which is written nowhere yet."""
+    block = block_id(writer, number)
+    encoded = encode_block(block, writer, stream, ranges, "zstd")
+    store.put_block(block, encoded.payload)
+    size = memoryview(encoded.payload).nbytes
+    return BlockStored(block, stream, encoded.ranges, encoded.rows, size, NOW)

@@ -1,0 +1,262 @@
+"""A store in a local directory: what is there, what is refused, and what another look finds."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from store_support import OTHER_WRITER, WRITER
+
+from kcl_receiver.errors import BlockMissing, ConfigError, LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.store.base import open_store
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.names import block_id, block_path
+
+BLOCK = block_id(WRITER, 1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "a" / "store")
+
+
+def files_in(store: LocalStore) -> list[str]:
+    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+
+
+# URLs
+
+
+def test_a_store_is_opened_by_its_url_and_nothing_is_made_by_that(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/with%20space/s")
+    assert isinstance(store, LocalStore)
+    assert store.root == tmp_path / "with space" / "s"
+    assert open_store(store.url).url == store.url
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "/data/store", "file://data/store", "file:///", "file:data", "http://x/y", "file:///x?y", "file:///x%00y"],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(ConfigError):
+        open_store(url)
+
+
+def test_s3_is_said_to_be_absent_and_not_to_be_wrong() -> None:
+    with pytest.raises(ConfigError, match="s3:// is not in this version"):
+        open_store("s3://bucket/prefix")
+
+
+# Whose store it is
+
+
+def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalStore) -> None:
+    store.claim("one")
+    store.claim("one")
+    with pytest.raises(StoreRefused, match="belongs to application 'one', not to 'two'"):
+        store.claim("two")
+    assert store.owner() == "one"
+
+
+def test_nobody_owns_a_store_that_was_not_claimed(store: LocalStore) -> None:
+    assert store.owner() is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"application": "one"}'])
+def test_a_store_document_of_another_making_is_refused(store: LocalStore, content: bytes) -> None:
+    store.root.mkdir(parents=True)
+    (store.root / "store.json").write_bytes(content)
+    with pytest.raises(StoreRefused, match=r"store\.json"):
+        store.claim("one")
+
+
+def test_a_store_of_a_newer_format_is_refused(store: LocalStore) -> None:
+    store.root.mkdir(parents=True)
+    (store.root / "store.json").write_text('{"format": 2, "application": "one"}')
+    with pytest.raises(StoreRefused, match="format version 2"):
+        store.claim("one")
+
+
+def test_of_several_that_make_a_document_at_once_all_get_the_same(store: LocalStore) -> None:
+    barrier = threading.Barrier(8)
+    got: list[bytes] = []
+
+    def claim(number: int) -> None:
+        other = LocalStore(store.root)
+        barrier.wait()
+        got.append(other.put_document_if_absent("start.json", b"%d" % number))
+
+    threads = [threading.Thread(target=claim, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 8
+    assert set(got) == {store.get_document("start.json")}
+    assert files_in(store) == ["start.json"]
+
+
+def test_a_document_that_is_not_there_is_none(store: LocalStore) -> None:
+    assert store.get_document("start.json") is None
+
+
+# Blocks
+
+
+def test_a_block_is_read_back_as_it_was_stored(store: LocalStore) -> None:
+    assert not store.has_block(BLOCK)
+    store.put_block(BLOCK, memoryview(b"content"))
+    assert store.has_block(BLOCK)
+    assert store.read_block(BLOCK) == b"content"
+    with store.open_block(BLOCK) as file:
+        file.seek(3)
+        assert file.read() == b"tent"
+    assert files_in(store) == [block_path(BLOCK)]
+    assert list(store.list_leftovers()) == []
+
+
+def test_the_same_block_again_is_fine_and_another_content_is_refused(store: LocalStore) -> None:
+    store.put_block(BLOCK, b"content")
+    store.put_block(BLOCK, b"content")
+    with pytest.raises(StoreRefused, match="with another content"):
+        store.put_block(BLOCK, b"other")
+    assert store.read_block(BLOCK) == b"content"
+
+
+def test_a_block_that_is_not_there_is_missing(store: LocalStore) -> None:
+    with pytest.raises(BlockMissing, match=BLOCK):
+        store.read_block(BLOCK)
+    with pytest.raises(BlockMissing, match=BLOCK):
+        store.open_block(BLOCK)
+    with pytest.raises(BlockMissing, match=BLOCK):
+        store.settle_block(BLOCK)
+
+
+def test_blocks_are_listed_by_id_with_their_size(store: LocalStore) -> None:
+    assert list(store.list_blocks()) == []
+    blocks = [block_id(writer, number) for writer in (WRITER, OTHER_WRITER) for number in (1, 2, 11)]
+    for block in reversed(blocks):
+        store.put_block(block, block.encode())
+    assert list(store.list_blocks()) == [(block, len(block)) for block in blocks]
+
+
+def test_what_is_no_part_of_the_store_is_a_leftover_and_no_block(store: LocalStore) -> None:
+    store.put_block(BLOCK, b"content")
+    store.append_ledger(WRITER, 1, b"line\n")
+    store.claim("one")
+    strays = [
+        "blocks/2026-11-22/notes.txt",
+        f"blocks/2026-11-23/{BLOCK}.parquet",
+        "blocks/readme",
+        "ledger/x.jsonl",
+        "other",
+        f"tmp/{BLOCK}.parquet.0000.tmp",
+    ]
+    for stray in strays:
+        path = store.root / stray
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"123")
+    assert sorted(store.list_leftovers()) == [(stray, 3) for stray in strays]
+    assert list(store.list_blocks()) == [(BLOCK, 7)]
+    assert list(store.read_ledger()) == [(WRITER, b"line\n")]
+
+
+def test_files_get_the_rights_that_the_umask_leaves(store: LocalStore) -> None:
+    before = os.umask(0o027)
+    try:
+        store.put_block(BLOCK, b"content")
+    finally:
+        os.umask(before)
+    path = store.root / block_path(BLOCK)
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o640, 0o750)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_that_may_not_be_written_says_where_and_what_to_do(store: LocalStore) -> None:
+    store.root.mkdir(parents=True)
+    store.root.chmod(0o500)
+    with pytest.raises(StoreUnavailable, match=f"{BLOCK} was not stored at .*Permission denied") as caught:
+        store.put_block(BLOCK, b"content")
+    assert "read and write" in caught.value.hint
+
+
+def test_something_in_the_way_of_a_directory_is_reported(store: LocalStore) -> None:
+    store.root.mkdir(parents=True)
+    (store.root / "blocks").write_bytes(b"")
+    with pytest.raises(StoreUnavailable, match=BLOCK):
+        store.put_block(BLOCK, b"content")
+
+
+def test_a_directory_that_is_taken_away_is_made_again(store: LocalStore) -> None:
+    store.put_block(BLOCK, b"content")
+    (store.root / "tmp").rmdir()
+    with pytest.raises(StoreUnavailable):
+        store.put_block(block_id(WRITER, 2), b"content")
+    store.put_block(block_id(WRITER, 2), b"content")
+
+
+# Ledger
+
+
+def test_lines_are_appended_in_order_and_read_by_writer(store: LocalStore) -> None:
+    assert list(store.read_ledger()) == []
+    store.append_ledger(OTHER_WRITER, 1, b"a\n")
+    store.append_ledger(WRITER, 1, b"x\ny\n")
+    store.append_ledger(WRITER, 3, b"z\n")
+    assert list(store.read_ledger()) == [(WRITER, b"x\ny\nz\n"), (OTHER_WRITER, b"a\n")]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_same_lines_again_are_found_once(store: LocalStore, fresh: bool) -> None:
+    store.append_ledger(WRITER, 1, b"x\ny\n")
+    store.append_ledger(WRITER, 3, b"z\n")
+    again = LocalStore(store.root) if fresh else store
+    again.append_ledger(WRITER, 3, b"z\n")
+    again.append_ledger(WRITER, 1, b"x\ny\n")
+    again.append_ledger(WRITER, 4, b"w\n")
+    assert list(store.read_ledger()) == [(WRITER, b"x\ny\nz\nw\n")]
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_other_lines_under_the_same_number_are_refused(store: LocalStore, fresh: bool) -> None:
+    store.append_ledger(WRITER, 1, b"x\ny\n")
+    with pytest.raises(LedgerDamaged, match=r"line 2 .* is another one"):
+        (LocalStore(store.root) if fresh else store).append_ledger(WRITER, 2, b"z\n")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_line_that_leaves_out_a_number_is_refused(store: LocalStore, fresh: bool) -> None:
+    store.append_ledger(WRITER, 1, b"x\n")
+    with pytest.raises(LedgerDamaged, match="line 2 is not in it"):
+        (LocalStore(store.root) if fresh else store).append_ledger(WRITER, 3, b"z\n")
+
+
+@pytest.mark.parametrize("torn", [b"a", b"xyz, some other torn line", b"a\nhalf"])
+def test_a_torn_end_is_never_followed_by_other_lines(store: LocalStore, torn: bytes) -> None:
+    store.append_ledger(WRITER, 1, b"x\n")
+    path = store.root / "ledger" / f"{WRITER}.jsonl"
+    path.write_bytes(path.read_bytes() + torn)
+    LocalStore(store.root).append_ledger(WRITER, 2, b"a\nb\n")
+    assert list(store.read_ledger()) == [(WRITER, b"x\na\nb\n")]
+
+
+def test_a_ledger_that_was_cut_by_another_is_not_continued(store: LocalStore) -> None:
+    store.append_ledger(WRITER, 1, b"x\ny\n")
+    (store.root / "ledger" / f"{WRITER}.jsonl").write_bytes(b"x\n")
+    with pytest.raises(LedgerDamaged, match="has 2 bytes, and 4 were durable"):
+        store.append_ledger(WRITER, 3, b"z\n")
+
+
+@pytest.mark.parametrize(("number", "lines"), [(0, b"x\n"), (1, b""), (1, b"x")])
+def test_only_whole_numbered_lines_are_appended(store: LocalStore, number: int, lines: bytes) -> None:
+    with pytest.raises(ValueError, match="whole lines"):
+        store.append_ledger(WRITER, number, lines)
+
+
+def test_settling_an_empty_store_makes_nothing(store: LocalStore) -> None:
+    store.settle_ledger()
+    assert not store.root.exists()
