@@ -18,8 +18,8 @@ from kcl_receiver.ranges import After, Position, StreamIdentity
 from kcl_receiver.store.ledger import LedgerIndex
 
 LEASES_HINT = (
-    "the lease table {table} was made for a stream that was deleted: stop, delete that table (or give the application a "
-    "new name), and start again; the blocks of the old stream stay as they are"
+    "the lease table {table} was made for a stream that was deleted: stop, delete that table (or give the application "
+    "a new name), and start again; the blocks of the old stream stay as they are"
 )
 
 
