@@ -1,0 +1,277 @@
+"""What ranges prove: links, gaps, what may have been trimmed, and which records count."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from store_support import NOW, plain_range, session_at
+
+from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
+from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, cover, select, span_of
+
+HOUR = 3_600_000
+
+
+def segments(coverage: Coverage) -> list[tuple[int, int]]:
+    return [(one.low.position.sequence_number, one.high.position.sequence_number) for one in coverage.segments]
+
+
+def holes(gaps: tuple[Gap, ...]) -> list[tuple[int | None, int | None, int | None]]:
+    def number(position: Position | None) -> int | None:
+        return None if position is None else position.sequence_number
+
+    return [(number(one.after), number(one.through), number(one.before)) for one in gaps]
+
+
+def assert_proven(coverage: Coverage) -> None:
+    assert (len(coverage.segments), coverage.gaps, coverage.possibly_trimmed) == (1, (), ())
+
+
+# Links
+
+
+@pytest.mark.parametrize("start", [TRIM_HORIZON, AT_TIMESTAMP, LATEST])
+def test_a_chain_from_a_starting_point_is_proven(start: str) -> None:
+    chain = [plain_range(1, 5, start), plain_range(90, 95, 5), plain_range(96, 200, 95)]
+    coverage = cover(chain, [session_at(start)])
+    assert_proven(coverage)
+    assert segments(coverage) == [(1, 200)]
+
+
+def test_the_order_in_which_ranges_are_given_changes_nothing() -> None:
+    chain = [plain_range(1, 5), plain_range(9, 10, 5), plain_range(12, 15, 11), plain_range(3, 9, session="s2")]
+    expected = cover(chain)
+    for seed in range(20):
+        shuffled = list(chain)
+        random.Random(seed).shuffle(shuffled)
+        assert cover(shuffled) == expected
+
+
+def test_a_range_that_follows_a_position_which_nobody_stored_shows_a_gap() -> None:
+    coverage = cover([plain_range(1, 5), plain_range(9, 10, 7)])
+    assert holes(coverage.gaps) == [(5, 7, 9)]
+    assert "past what is stored" in coverage.gaps[0].why
+    assert len(coverage.segments) == 2
+
+
+def test_sequence_numbers_that_are_near_prove_nothing() -> None:
+    assert holes(cover([plain_range(1, 5), plain_range(6, 10, AT_TIMESTAMP)]).gaps) == [(5, None, 6)]
+
+
+def test_a_session_that_resumes_inside_a_stored_range_is_linked() -> None:
+    assert_proven(cover([plain_range(1, 10), plain_range(6, 20, 5, session="s2")], [session_at(), session_at(5)]))
+    assert_proven(cover([plain_range(1, 10), plain_range(11, 20, 10)], [session_at(), session_at(10)]))
+
+
+def test_a_second_start_at_a_starting_point_is_linked_only_by_overlapping() -> None:
+    again = "began again at a starting point"
+    for start in (TRIM_HORIZON, AT_TIMESTAMP, LATEST):
+        apart = cover([plain_range(1, 10), plain_range(12, 20, start, session="s2")])
+        assert holes(apart.gaps) == [(10, None, 12)]
+        assert again in apart.gaps[0].why
+        assert_proven(cover([plain_range(1, 10), plain_range(10, 20, start, session="s2")]))
+        assert_proven(cover([plain_range(5, 10), plain_range(1, 20, start, session="s2")]))
+
+
+def test_what_was_stored_already_need_not_be_stored_again_to_link() -> None:
+    """The second session was given 1 to 10 again, which was skipped: its first range follows what it was given."""
+    assert_proven(cover([plain_range(1, 10), plain_range(11, 15, 10, session="s2")], [session_at(), session_at()]))
+
+
+def test_sub_sequence_numbers_are_part_of_the_link() -> None:
+    def sub(first: tuple[int, int], last: tuple[int, int], after: After) -> Range:
+        begin, end = Position(*first), Position(*last)
+        return Range("s", "s1", after, begin, end, None, 3, 1, 0, 0, "")
+
+    first = sub((1, 0), (2, 4), TRIM_HORIZON)
+    assert_proven(cover([first, sub((2, 5), (2, 9), Position(2, 4))]))
+    gap = cover([first, sub((2, 7), (2, 9), Position(2, 6))]).gaps[0]
+    assert (gap.after, gap.through, gap.before) == (Position(2, 4), Position(2, 6), Position(2, 7))
+
+
+def test_numbers_of_different_lengths_are_in_the_order_of_integers() -> None:
+    assert_proven(cover([plain_range(9, 99), plain_range(100, 10**55, 99), plain_range(10**56, 10**128, 10**55)]))
+
+
+# Gaps at the ends
+
+
+def test_a_shard_that_begins_at_a_checkpoint_with_nothing_before_it_is_not_proven() -> None:
+    coverage = cover([plain_range(9, 10, 7)], [session_at(7)])
+    assert holes(coverage.gaps) == [(None, 7, 9)]
+    assert "nothing up to it is stored" in coverage.gaps[0].why
+    assert holes(cover([plain_range(9, 10, 7)]).gaps) == [(None, 7, 9)]
+
+
+def test_a_checkpoint_past_all_that_is_stored_shows_that_the_end_was_lost() -> None:
+    coverage = cover([plain_range(1, 10)], [session_at(), session_at(20, session="s2")])
+    assert holes(coverage.gaps) == [(10, 20, None)]
+
+
+def test_the_end_of_a_shard_past_all_that_is_stored_shows_that_the_end_was_lost() -> None:
+    assert holes(cover([plain_range(1, 10)], [session_at()], Position(12)).gaps) == [(10, 12, None)]
+    assert cover([plain_range(1, 10)], [session_at()], Position(10)).gaps == ()
+
+
+def test_a_checkpoint_where_nothing_at_all_is_stored_is_a_gap() -> None:
+    assert holes(cover([], [session_at(), session_at(20)]).gaps) == [(None, 20, None)]
+    assert holes(cover([], [session_at()], Position(4)).gaps) == [(None, 4, None)]
+
+
+def test_an_empty_shard_is_proven() -> None:
+    assert cover([], [session_at()], TRIM_HORIZON) == Coverage((), (), ())
+
+
+def test_checkpoints_inside_a_gap_are_named_in_it_and_make_no_other() -> None:
+    sessions = [session_at(), session_at(12), session_at(15), session_at(3)]
+    assert holes(cover([plain_range(1, 10), plain_range(18, 20, 17)], sessions).gaps) == [(10, 17, 18)]
+    assert holes(cover([plain_range(1, 10), plain_range(18, 20, TRIM_HORIZON)], sessions).gaps) == [(10, 15, 18)]
+
+
+# Trimmed
+
+
+def test_a_link_older_than_the_retention_is_possibly_trimmed_and_no_gap() -> None:
+    coverage = cover([plain_range(1, 10), plain_range(50, 60, 10, session="s2", trimmed=True)])
+    assert coverage.gaps == ()
+    assert holes(coverage.possibly_trimmed) == [(10, None, 50)]
+    assert len(coverage.segments) == 2
+
+
+def test_a_session_that_was_late_makes_its_first_link_possibly_trimmed() -> None:
+    sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
+    ranges = [plain_range(1, 10), plain_range(50, 60, 10, session="s2"), plain_range(61, 70, 60, session="s2")]
+    coverage = cover(ranges, sessions)
+    assert coverage.gaps == ()
+    assert holes(coverage.possibly_trimmed) == [(10, None, 50)]
+
+
+def test_a_late_session_that_has_delivered_nothing_yet_is_possibly_trimmed_at_its_end() -> None:
+    sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
+    assert holes(cover([plain_range(1, 10)], sessions).possibly_trimmed) == [(10, None, None)]
+    assert cover([plain_range(1, 10), plain_range(12, 13, 10)], sessions).possibly_trimmed == ()
+
+
+def test_a_late_link_that_another_range_covers_is_proven() -> None:
+    late = plain_range(50, 60, 10, session="s2", trimmed=True)
+    assert_proven(cover([plain_range(1, 10), late, plain_range(11, 55, 10)]))
+    assert_proven(cover([plain_range(1, 50), late]))
+
+
+def test_a_late_link_from_a_position_that_is_not_stored_is_a_gap() -> None:
+    coverage = cover([plain_range(1, 10), plain_range(50, 60, 20, trimmed=True)])
+    assert holes(coverage.gaps) == [(10, 20, 50)]
+    assert coverage.possibly_trimmed == ()
+    assert holes(cover([plain_range(50, 60, 20, trimmed=True)]).gaps) == [(None, 20, 50)]
+
+
+# A start that stored nothing
+
+
+def test_beginning_at_latest_twice_loses_what_came_between() -> None:
+    sessions = [session_at(LATEST), session_at(LATEST, session="s2", time=NOW + 1)]
+    coverage = cover([plain_range(5, 9, LATEST, session="s2")], sessions)
+    assert holes(coverage.gaps) == [(None, None, 5)]
+    assert_proven(cover([plain_range(5, 9, LATEST, session="s1")], sessions))
+    earlier = [session_at(LATEST), session_at(TRIM_HORIZON, session="s2", time=NOW + 1)]
+    assert_proven(cover([plain_range(5, 9, TRIM_HORIZON, session="s2")], earlier))
+
+
+@pytest.mark.parametrize(
+    ("hours", "retention", "proven"), [(23, 24, True), (25, 24, False), (25, 48, True), (25, 0, True)]
+)
+def test_beginning_again_later_than_the_retention_is_possibly_trimmed(hours: int, retention: int, proven: bool) -> None:
+    sessions = [session_at(), session_at(session="s2", time=NOW + hours * HOUR, retention_hours=retention)]
+    coverage = cover([plain_range(5, 9, session="s2")], sessions)
+    assert coverage.gaps == ()
+    assert (holes(coverage.possibly_trimmed) == []) is proven
+
+
+# Which records count
+
+
+def parts(selected: tuple[Span, ...]) -> list[str]:
+    return [
+        f"{'(' if one.low.side else '['}{one.low.position.sequence_number},{one.high.position.sequence_number}"
+        f"{']' if one.high.side else ')'}"
+        for one in selected
+    ]
+
+
+def test_a_record_counts_where_it_comes_first() -> None:
+    ranges = [plain_range(5, 10), plain_range(1, 7), plain_range(6, 20), plain_range(2, 9), plain_range(30, 30)]
+    selected = select((one, f"b{number}") for number, one in enumerate(ranges))
+    assert [parts(one.parts) for one in selected] == [["[5,10]"], ["[1,5)"], ["(10,20]"], [], ["[30,30]"]]
+    assert [one.records for one in selected] == [10, None, None, 0, 10]
+    assert [one.block for one in selected] == ["b0", "b1", "b2", "b3", "b4"]
+
+
+def test_a_range_around_others_counts_on_both_sides_and_between() -> None:
+    ranges = [plain_range(5, 6), plain_range(8, 9), plain_range(1, 20)]
+    assert parts(select((one, "b") for one in ranges)[-1].parts) == ["[1,5)", "(6,8)", "(9,20]"]
+
+
+intervals = st.lists(
+    st.tuples(st.integers(0, 25), st.integers(0, 8)).map(lambda one: (one[0], one[0] + one[1])), max_size=12
+)
+
+
+@given(intervals)
+def test_every_record_counts_exactly_once(bounds: list[tuple[int, int]]) -> None:
+    ranges = [plain_range(first, last) for first, last in bounds]
+    counted: dict[int, int] = {}
+    for one in select((one, "b") for one in ranges):
+        for number in range(one.range.first.sequence_number, one.range.last.sequence_number + 1):
+            if any(part.holds(Position(number)) for part in one.parts):
+                counted[number] = counted.get(number, 0) + 1
+    everything = {number for first, last in bounds for number in range(first, last + 1)}
+    assert counted == dict.fromkeys(everything, 1)
+
+
+@given(intervals, st.tuples(st.integers(0, 25), st.integers(0, 8)))
+def test_a_set_of_spans_holds_what_was_put_in_and_misses_the_rest(
+    bounds: list[tuple[int, int]], asked: tuple[int, int]
+) -> None:
+    spans = SpanSet(span_of(plain_range(first, last)) for first, last in bounds)
+    inside = {number for first, last in bounds for number in range(first, last + 1)}
+    assert {number for number in range(40) if spans.holds(Position(number))} == inside
+    kept = spans.spans()
+    assert all(one.high < two.low for one, two in pairwise(kept))
+    first, last = asked[0], sum(asked)
+    missing = spans.missing(Span(Cut(Position(first), 0), Cut(Position(last), 1)))
+    missed = {number for number in range(40) if any(one.holds(Position(number)) for one in missing)}
+    assert missed == set(range(first, last + 1)) - inside
+
+
+@given(st.data())
+def test_whatever_is_lost_from_a_delivery_is_never_called_proven(data: st.DataObject) -> None:
+    """One shard is delivered by sessions that resume where they like; then any ranges are lost."""
+    numbers = sorted(data.draw(st.sets(st.integers(0, 200), min_size=2, max_size=30)))
+    ranges: list[Range] = []
+    sessions = []
+    reached = 0  # how many records were delivered at most so far
+    for session in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, reached))
+        after: After = Position(numbers[at - 1]) if at else TRIM_HORIZON
+        sessions.append(session_at(after, session=f"s{session}", time=NOW + session))
+        for _ in range(data.draw(st.integers(0, 4))):
+            length = data.draw(st.integers(1, 8))
+            if at >= len(numbers):
+                break
+            batch = numbers[at : at + length]
+            ranges.append(plain_range(batch[0], batch[-1], after, session=f"s{session}"))
+            at += len(batch)
+            after = Position(batch[-1])
+        reached = max(reached, at)
+    whole = cover(ranges, sessions)
+    assert whole.gaps == whole.possibly_trimmed == ()
+    kept = [one for one in ranges if data.draw(st.booleans())]
+    coverage = cover(kept, sessions, Position(numbers[reached - 1]) if reached else TRIM_HORIZON)
+    held = SpanSet(map(span_of, kept))
+    missing = [number for number in numbers[:reached] if not held.holds(Position(number))]
+    assert bool(coverage.gaps) is bool(missing)
+    assert coverage.possibly_trimmed == ()

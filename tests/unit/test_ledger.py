@@ -1,0 +1,419 @@
+"""The ledger: its chain of lines, what is found in it, and what is found without it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_files import FakeFiles
+from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, block_range, put, session_at
+
+from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position, StreamIdentity
+from kcl_receiver.store.entries import (
+    BlockStored,
+    Entry,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+    decode_ledger,
+    encode_lines,
+    entry_from_json,
+    first_prev,
+)
+from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries, rebuild_from_footers
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.names import block_id, block_path, ledger_path, writer_id
+
+THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def start(store: LocalStore, writer: str) -> LedgerWriter:
+    """Begin a writer as a generator does."""
+    ledger = LedgerWriter(store, writer)
+    index = LedgerIndex.load(store)
+    ledger.append(first_entries(index, writer, host="host", pid=1, time=NOW, version="0"))
+    return ledger
+
+
+def content(store: LocalStore, writer: str = WRITER) -> bytes:
+    return (store.root / ledger_path(writer)).read_bytes()
+
+
+def write(store: LocalStore, changed: bytes, writer: str = WRITER) -> None:
+    (store.root / ledger_path(writer)).write_bytes(changed)
+
+
+ENTRIES: list[Entry] = [
+    WriterStarted(WRITER, "hòst", 42, NOW, "0.1.0", {OTHER_WRITER: Tail(7, "ab" * 16)}),
+    session_at(Position(10**128, 2**62), parents=("p1", "p2"), trimmed=True),
+    replace(session_at(AT_TIMESTAMP), hash_range=None),
+    ShardEnded("s1", SHARD, STREAM, Position(5, 1), NOW),
+    ShardEnded("s1", SHARD, STREAM, TRIM_HORIZON, NOW),
+    BlockStored(block_id(WRITER, 1), STREAM, (block_range(1, 2).range, block_range(7).range), 3, 12_345, NOW),
+]
+
+
+# Lines
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: type(entry).__name__)
+def test_an_entry_is_read_back_as_it_was_written(entry: Entry) -> None:
+    assert entry_from_json(json.loads(json.dumps(entry.to_json()))) == entry
+
+
+@pytest.mark.parametrize("raw", [{}, {"type": "other"}, {"type": "block"}, {"type": []}, [], None, 1, "x"])
+def test_what_is_no_entry_is_refused(raw: object) -> None:
+    with pytest.raises(ValueError, match="not an entry"):
+        entry_from_json(raw)  # type: ignore[arg-type]
+
+
+def test_lines_are_json_with_number_previous_hash_and_hash_last() -> None:
+    lines, tail = encode_lines(ENTRIES, 1, first_prev(WRITER))
+    raws = [json.loads(line) for line in lines.splitlines()]
+    assert [raw["n"] for raw in raws] == [1, 2, 3, 4, 5, 6]
+    assert [raw["prev"] for raw in raws] == [first_prev(WRITER), *(raw["hash"] for raw in raws[:-1])]
+    assert all(list(raw)[-1] == "hash" for raw in raws)
+    assert tail == Tail(6, raws[-1]["hash"])
+
+
+def test_the_hash_is_what_the_format_page_says() -> None:
+    assert first_prev(WRITER) == hashlib.sha256(WRITER.encode()).hexdigest()[:32]
+    line = encode_lines(ENTRIES[:1], 1, first_prev(WRITER))[0].rstrip(b"\n")
+    body, _, _ = line.rpartition(b',"hash":"')
+    assert json.loads(line)["hash"] == hashlib.sha256(body).hexdigest()[:32]
+
+
+def test_lines_appended_at_once_or_one_by_one_are_the_same(store: LocalStore, tmp_path: Path) -> None:
+    other = LocalStore(tmp_path / "other")
+    LedgerWriter(store, WRITER).append(ENTRIES)
+    one_by_one = LedgerWriter(other, WRITER)
+    for entry in ENTRIES:
+        one_by_one.append([entry])
+    assert content(store) == content(other)
+    assert decode_ledger(WRITER, content(store)).entries == ENTRIES
+
+
+def test_appending_nothing_writes_nothing(store: LocalStore) -> None:
+    LedgerWriter(store, WRITER).append([])
+    assert not store.root.exists()
+
+
+# A writer that fails
+
+
+def test_after_a_failure_the_same_entries_are_appended_once() -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    ledger = LedgerWriter(store, WRITER)
+    ledger.append(ENTRIES[:1])
+    for call in ("open", "write", "fsync"):
+        files.fail(call, errno.EIO, WRITER)
+        with pytest.raises(StoreUnavailable):
+            ledger.append(ENTRIES[1:3])
+        assert ledger.tail.number == 1
+    ledger.append(ENTRIES[1:3])
+    ledger.append(ENTRIES[3:])
+    assert decode_ledger(WRITER, dict(store.read_ledger())[WRITER]).entries == ENTRIES
+
+
+def test_after_a_failure_other_entries_are_refused_until_the_same_were_appended() -> None:
+    files = FakeFiles()
+    ledger = LedgerWriter(LocalStore("/store", files), WRITER)
+    files.fail("fsync", errno.EIO, WRITER)
+    with pytest.raises(StoreUnavailable):
+        ledger.append(ENTRIES[:1])
+    with pytest.raises(ValueError, match="the same entries"):
+        ledger.append(ENTRIES[1:2])
+    ledger.append(ENTRIES[:1])
+    ledger.append(ENTRIES[1:2])
+
+
+# Damage
+
+
+def test_a_torn_last_line_is_ignored_and_said(store: LocalStore) -> None:
+    LedgerWriter(store, WRITER).append(ENTRIES)
+    whole = content(store)
+    last = whole.splitlines(keepends=True)[-1]
+    for cut in range(1, len(last)):
+        write(store, whole[:-cut])
+        ledger = decode_ledger(WRITER, content(store))
+        assert ledger.fault is None
+        assert ledger.entries == ENTRIES[:-1]
+        assert ledger.torn == len(last) - cut
+
+
+def test_a_ledger_under_the_name_of_another_writer_is_found(store: LocalStore) -> None:
+    LedgerWriter(store, WRITER).append(ENTRIES)
+    assert decode_ledger(OTHER_WRITER, content(store)).fault is not None
+
+
+def test_the_index_names_the_writers_whose_ledger_is_torn(store: LocalStore) -> None:
+    ledger = start(store, WRITER)
+    ledger.append([session_at()])
+    write(store, content(store) + b'{"n":3,')
+    index = LedgerIndex.load(store)
+    assert index.torn == {WRITER: 7}
+    assert index.writers[WRITER].number == 2
+
+
+def test_every_single_altered_byte_is_found() -> None:
+    lines = encode_lines(ENTRIES, 1, first_prev(WRITER))[0]
+    for at in range(len(lines)):
+        changed = bytearray(lines)
+        changed[at] ^= 1
+        ledger = decode_ledger(WRITER, bytes(changed))
+        assert ledger.fault is not None or (ledger.torn and at == len(lines) - 1), at
+        assert ledger.entries == ENTRIES[: lines[:at].count(b"\n")]
+
+
+@pytest.mark.parametrize("lost", range(5))
+def test_a_missing_line_is_found(lost: int) -> None:
+    lines = encode_lines(ENTRIES, 1, first_prev(WRITER))[0].splitlines(keepends=True)
+    ledger = decode_ledger(WRITER, b"".join(lines[:lost] + lines[lost + 1 :]))
+    assert ledger.fault is not None
+    assert f"line {lost + 1} of the ledger of writer {WRITER}" in ledger.fault.message
+    assert ledger.entries == ENTRIES[:lost]
+
+
+def test_exchanged_or_repeated_lines_are_found() -> None:
+    a, b, *rest = encode_lines(ENTRIES, 1, first_prev(WRITER))[0].splitlines(keepends=True)
+    for lines in ([b, a, *rest], [a, a, b, *rest], [a, b, b, *rest]):
+        assert decode_ledger(WRITER, b"".join(lines)).fault is not None
+
+
+def test_a_line_with_a_hash_and_without_sense_is_found() -> None:
+    for body in (b"{", b'{"n":1', b"[1", b'"x'):
+        line = body + b',"hash":"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"}\n'
+        assert decode_ledger(WRITER, line).fault is not None
+
+
+def test_a_damaged_ledger_is_not_loaded(store: LocalStore) -> None:
+    LedgerWriter(store, WRITER).append(ENTRIES[1:3])
+    write(store, content(store).replace(b'"retention_hours":24', b'"retention_hours":48', 1))
+    with pytest.raises(LedgerDamaged, match=r"line 1 .* hash does not fit") as caught:
+        LedgerIndex.load(store)
+    assert "docs/format.md" in caught.value.hint
+
+
+def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: LocalStore) -> None:
+    start(store, WRITER).append([session_at(), session_at(1)])
+    start(store, OTHER_WRITER)
+    whole = content(store)
+    lines = whole.splitlines(keepends=True)
+    for kept in range(3):
+        write(store, b"".join(lines[:kept]))
+        with pytest.raises(LedgerDamaged, match=f"line 3 .* writer {WRITER}, which {OTHER_WRITER} saw"):
+            LedgerIndex.load(store)
+    (store.root / ledger_path(WRITER)).unlink()
+    with pytest.raises(LedgerDamaged, match="is not there"):
+        LedgerIndex.load(store)
+    write(store, whole)
+    LedgerIndex.load(store)
+
+
+def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: LocalStore) -> None:
+    first = start(store, WRITER)
+    second = start(store, OTHER_WRITER)
+    first.append([session_at()])  # two writers can be alive at once, on two hosts
+    start(store, THIRD_WRITER)
+    [opening, *_] = decode_ledger(THIRD_WRITER, content(store, THIRD_WRITER)).entries
+    assert isinstance(opening, WriterStarted)
+    assert opening.tails == {WRITER: first.tail, OTHER_WRITER: second.tail}
+    fourth = LedgerIndex.load(store)
+    assert set(fourth.unnamed_tails()) == {THIRD_WRITER}
+
+
+# The index
+
+
+def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: LocalStore) -> None:
+    two = put(store, 2, block_range(1, 2), block_range(5, shard="other"))
+    one = put(store, 1, block_range(10**56, after=Position(9)), block_range(3, 9, after=Position(2)))
+    LedgerWriter(store, WRITER).append([two, one])
+    index = LedgerIndex.load(store)
+    assert [(found.first.sequence_number, block) for found, block in index.ranges(STREAM, SHARD)] == [
+        (1, two.block),
+        (3, one.block),
+        (10**56, one.block),
+    ]
+    assert index.streams() == {STREAM}
+    assert index.shards(STREAM) == ["other", SHARD]
+    assert index.ranges(STREAM, "unknown") == []
+    assert dict(index.blocks()) == {one.block: one, two.block: two}
+    assert index.adopted == []
+    assert not index.lost
+
+
+def test_the_same_block_twice_counts_once(store: LocalStore) -> None:
+    one = put(store, 1, block_range(1, 2))
+    LedgerWriter(store, WRITER).append([one, one])
+    assert len(LedgerIndex.load(store).ranges(STREAM, SHARD)) == 1
+
+
+def test_a_stream_made_again_under_its_name_is_another_one(store: LocalStore) -> None:
+    again = StreamIdentity(STREAM.arn, STREAM.created + 1)
+    LedgerWriter(store, WRITER).append(
+        [put(store, 1, block_range(1, 2)), put(store, 2, block_range(1, 5), stream=again), session_at(stream=again)]
+    )
+    index = LedgerIndex.load(store)
+    assert index.streams() == {STREAM, again}
+    assert [one.last.sequence_number for one, _ in index.ranges(STREAM, SHARD)] == [2]
+    assert index.held(again, SHARD, Position(2), lambda _: True)[0].last == Position(5)
+    assert index.arrival_of(STREAM, SHARD, Position(5)) is None
+    assert index.sessions(STREAM, SHARD) == []
+
+
+def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: LocalStore) -> None:
+    LedgerWriter(store, WRITER).append([put(store, 2, block_range(7))])
+    index = LedgerIndex.load(store)
+    assert len(index.ranges(STREAM, SHARD)) == 1
+    index.add(put(store, 3, block_range(1)))
+    assert [one.first.sequence_number for one, _ in index.ranges(STREAM, SHARD)] == [1, 7]
+
+
+def test_the_arrival_of_a_position_is_that_of_the_end_of_its_range() -> None:
+    index = LedgerIndex()
+    one, two = block_range(1, 5).range, block_range(7, 9).range
+    index.add(
+        BlockStored(
+            block_id(WRITER, 1), STREAM, (replace(one, arrival_last=50), replace(two, arrival_last=70)), 4, 1, 0
+        )
+    )
+    asked = [Position(0), Position(1), Position(3), Position(5), Position(5, 1), Position(9)]
+    assert [index.arrival_of(STREAM, SHARD, one) for one in asked] == [None, 50, 50, 50, None, 70]
+    assert index.arrival_of(STREAM, "other", Position(3)) is None
+
+
+def test_a_shard_s_end_and_sessions_are_found() -> None:
+    index = LedgerIndex()
+    end = ShardEnded("s2", SHARD, STREAM, Position(5), NOW)
+    late, early = session_at(5, session="s2", time=NOW + 1), session_at(session="s1")
+    for entry in (late, early, end):
+        index.add(entry)
+    assert index.shard_ended(STREAM, SHARD) == end
+    assert index.shard_ended(STREAM, "other") is None
+    assert index.sessions(STREAM, SHARD) == [early, late]
+    assert index.shards(STREAM) == [SHARD]
+
+
+def test_held_are_the_ranges_past_a_position_whose_block_is_there_now(store: LocalStore) -> None:
+    entries = [put(store, 1, block_range(1, 3)), put(store, 2, block_range(4, 6)), put(store, 3, block_range(7, 9))]
+    LedgerWriter(store, WRITER).append(entries)
+    index = LedgerIndex.load(store)
+
+    def firsts(after: Position | str) -> list[int]:
+        return [one.first.sequence_number for one in index.held(STREAM, SHARD, after, store.has_block)]
+
+    assert firsts(TRIM_HORIZON) == [1, 4, 7]
+    assert firsts(Position(2)) == [1, 4, 7]
+    assert firsts(Position(3)) == [4, 7]
+    (store.root / block_path(entries[1].block)).unlink()
+    assert firsts(Position(3)) == [7]
+    assert firsts(Position(9)) == []
+
+
+def test_one_look_is_taken_at_each_block_in_question_and_at_no_other() -> None:
+    index = LedgerIndex()
+    for number in (1, 2):
+        ranges = tuple(block_range(10 * number + at).range for at in range(3))
+        index.add(BlockStored(block_id(WRITER, number), STREAM, ranges, 3, 1, 0))
+    looks: list[str] = []
+    assert len(index.held(STREAM, SHARD, Position(12), lambda block: not looks.append(block))) == 3
+    assert looks == [block_id(WRITER, 2)]
+
+
+# Without a ledger
+
+
+def test_a_lost_ledger_is_made_again_from_the_footers(store: LocalStore) -> None:
+    entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
+    start(store, WRITER).append(entries)
+    known = LedgerIndex.load(store).ranges(STREAM, SHARD)
+    (store.root / ledger_path(WRITER)).unlink()
+    (store.root / "ledger").rmdir()
+    index = LedgerIndex.load(store)
+    assert index.lost
+    assert index.ranges(STREAM, SHARD) == known
+    assert index.adopted == [replace(entry, time=0) for entry in entries] == rebuild_from_footers(store)
+    start(LocalStore(store.root), OTHER_WRITER)
+    again = LedgerIndex.load(store)
+    assert (again.lost, again.adopted) == (False, [])
+    assert again.ranges(STREAM, SHARD) == known
+
+
+def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: LocalStore) -> None:
+    start(store, WRITER).append([put(store, 1, block_range(1))])
+    put(store, 2, block_range(2, after=Position(1)))
+    index = LedgerIndex.load(store)
+    assert [entry.block for entry in index.adopted] == [block_id(WRITER, 2)]
+    assert not index.lost
+    assert len(index.held(STREAM, SHARD, TRIM_HORIZON, store.has_block)) == 2
+    start(store, OTHER_WRITER)
+    assert LedgerIndex.load(store).adopted == []
+
+
+def test_a_block_that_is_taken_in_is_made_durable_first() -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    start(store, WRITER)
+    files.fail("fsync_dir", errno.EIO, "2026-11-22")
+    with pytest.raises(StoreUnavailable):
+        put(store, 1, block_range(1))
+    heir = LocalStore("/store", files)
+    assert [entry.block for entry in LedgerIndex.load(heir).adopted] == [block_id(WRITER, 1)]
+    assert LocalStore("/store", files.lose_power()).has_block(block_id(WRITER, 1))
+
+
+def test_lines_that_are_relied_on_are_made_durable_first() -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    ledger = start(store, WRITER)
+    one = put(store, 1, block_range(1))
+    files.fail("fsync", errno.EIO, "ledger")
+    with pytest.raises(StoreUnavailable):
+        ledger.append([one])
+    assert len(LedgerIndex.load(LocalStore("/store", files)).ranges(STREAM, SHARD)) == 1
+    assert len(LedgerIndex.load(LocalStore("/store", files.lose_power()), settle=False).ranges(STREAM, SHARD)) == 1
+
+
+def test_a_mere_reader_changes_nothing() -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    start(store, WRITER)
+    put(store, 1, block_range(1))
+    del files.calls[:]
+    assert len(LedgerIndex.load(store, settle=False).adopted) == 1
+    assert files.calls == []
+
+
+def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: LocalStore) -> None:
+    put(store, 1, block_range(1))
+    store.put_block(block_id(WRITER, 2), b"nothing")
+    index = LedgerIndex.load(store)
+    assert list(index.unreadable) == [block_id(WRITER, 2)]
+    assert len(index.adopted) == 1
+    with pytest.raises(BlockDamaged):
+        rebuild_from_footers(store)
+
+
+def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: LocalStore) -> None:
+    one = put(store, 1, block_range(1))
+    store.put_block(block_id(WRITER, 2), store.read_block(one.block))
+    index = LedgerIndex.load(store)
+    assert index.unreadable == {block_id(WRITER, 2): f"the file of block {block_id(WRITER, 2)} holds block {one.block}"}
+
+
+def test_an_empty_store_has_no_ledger_to_lose(store: LocalStore) -> None:
+    index = LedgerIndex.load(store)
+    assert (index.lost, index.adopted, index.streams(), index.unnamed_tails()) == (False, [], set(), {})
