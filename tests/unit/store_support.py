@@ -102,7 +102,7 @@ def put(
 ) -> BlockStored:
     """Store a block and return its ledger entry, which is written nowhere yet."""
     block = block_id(writer, number)
-    encoded = encode_block(block, writer, stream, ranges, "zstd")
+    encoded = encode_block(block, writer, stream, ranges, "none")
     store.put_block(block, encoded.payload)
     size = memoryview(encoded.payload).nbytes
     return BlockStored(block, stream, encoded.ranges, encoded.rows, size, NOW)

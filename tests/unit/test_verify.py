@@ -1,0 +1,438 @@
+"""The command verify: on whole stores, and on stores from which something was taken."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from fake_files import FakeFiles
+from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, block_range, put, session_at
+
+from kcl_receiver.cli import verify as command
+from kcl_receiver.cli.main import run_cli
+from kcl_receiver.errors import StoreRefused, StoreUnavailable
+from kcl_receiver.ranges import LATEST, Position, StreamIdentity
+from kcl_receiver.reader.verify import GAP, LOST, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
+from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded
+from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.names import block_id, block_path, ledger_path
+
+OTHER_SHARD = "shardId-000000000001"
+
+
+class Landing:
+    """A store as a generator would leave it: two shards, three blocks, one of the shards at its end."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = LocalStore(root)
+        self.store.claim("landing")
+        self.ledger = LedgerWriter(self.store, WRITER)
+        self.ledger.append(first_entries(LedgerIndex.load(self.store), WRITER, host="h", pid=1, time=NOW, version="0"))
+        self.blocks: list[BlockStored] = []
+        self.add(session_at(), session_at(shard=OTHER_SHARD))
+        self.block(block_range(1, 2, 3), block_range(101, 102, shard=OTHER_SHARD))
+        self.block(block_range(4, 5, after=Position(3)))
+        self.block(block_range(6, 9, after=Position(5)), block_range(103, shard=OTHER_SHARD, after=Position(102)))
+        self.add(ShardEnded("s1", OTHER_SHARD, STREAM, Position(103), NOW))
+
+    def add(self, *entries: Entry) -> None:
+        self.ledger.append(entries)
+
+    def block(self, *ranges: object, stream: StreamIdentity = STREAM) -> BlockStored:
+        entry = put(self.store, len(self.blocks) + 1, *ranges, stream=stream)  # type: ignore[arg-type]
+        self.blocks.append(entry)
+        self.add(entry)
+        return entry
+
+    def path(self, number: int) -> Path:
+        return self.store.root / block_path(self.blocks[number - 1].block)
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.store.root / ledger_path(WRITER)
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return Landing(tmp_path / "store")
+
+
+def states(report: Report) -> dict[str, str]:
+    return {one.shard: one.state for one in report.shards}
+
+
+def test_a_whole_store_is_proven(landing: Landing) -> None:
+    for deep in (False, True):
+        report = verify_store(landing.store, deep=deep)
+        assert report.proven
+        assert states(report) == {SHARD: PROVEN, OTHER_SHARD: PROVEN}
+        one, two = report.shards
+        assert (one.records, one.duplicates, one.blocks, one.ended) == (7, 0, 3, False)
+        assert (one.first, one.last) == (Position(1), Position(9))
+        assert (two.records, two.duplicates, two.blocks, two.ended) == (3, 0, 2, True)
+        assert (report.application, report.blocks, report.writers) == ("landing", 3, 1)
+        assert report.missing == report.orphans == report.leftovers == report.ledger_faults == report.torn == []
+        assert report.damaged == {}
+
+
+def test_verify_changes_nothing(landing: Landing) -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    put(store, 1, block_range(1))
+    del files.calls[:]
+    verify_store(store, deep=True)
+    assert files.calls == []
+
+
+def test_a_missing_block_is_named_and_what_only_it_held_is_lost(landing: Landing) -> None:
+    landing.path(2).unlink()
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert report.missing == [landing.blocks[1].block]
+    assert states(report) == {SHARD: LOST, OTHER_SHARD: PROVEN}
+    [lost] = report.shards[0].lost
+    assert (lost.block, lost.count) == (landing.blocks[1].block, 2)
+    assert lost.span.holds(Position(4))
+    assert lost.span.holds(Position(5))
+    assert (report.shards[0].records, report.shards[0].gaps) == (5, ())
+
+
+def test_a_missing_block_whose_records_are_in_another_is_missing_and_nothing_is_lost(landing: Landing) -> None:
+    landing.block(block_range(3, 4, 5, 6, after=Position(2), session="s2"))
+    landing.path(2).unlink()
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert report.missing == [landing.blocks[1].block]
+    assert states(report)[SHARD] == PROVEN
+    assert report.shards[0].records == 7
+
+
+def test_of_a_missing_block_only_what_no_other_holds_is_lost(landing: Landing) -> None:
+    landing.block(block_range(3, 4, after=Position(2), session="s2"))
+    landing.path(2).unlink()
+    [lost] = verify_store(landing.store).shards[0].lost
+    assert lost.count is None
+    assert not lost.span.holds(Position(4))
+    assert lost.span.holds(Position(5))
+
+
+@pytest.mark.parametrize(
+    ("change", "deep", "why"),
+    [
+        (lambda content: content[:-1], False, "bytes, and"),
+        (lambda content: content[:-4] + b"XXXX", False, "not a whole block"),
+        (lambda content: content[:8] + bytes(20) + content[28:], True, ""),
+    ],
+)
+def test_a_damaged_block_is_named_with_the_reason_and_its_records_are_lost(
+    landing: Landing, change: object, deep: bool, why: str
+) -> None:
+    path = landing.path(2)
+    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
+    report = verify_store(landing.store, deep=deep)
+    assert not report.proven
+    assert list(report.damaged) == [landing.blocks[1].block]
+    assert why in report.damaged[landing.blocks[1].block]
+    assert states(report) == {SHARD: LOST, OTHER_SHARD: PROVEN}
+
+
+def test_only_a_deep_look_reads_the_records(landing: Landing) -> None:
+    path = landing.path(2)
+    content = path.read_bytes()
+    path.write_bytes(content[:8] + bytes(20) + content[28:])
+    assert verify_store(landing.store).proven
+    assert not verify_store(landing.store, deep=True).proven
+
+
+def test_records_exchanged_by_other_readable_ones_are_found_by_a_deep_look(landing: Landing) -> None:
+    """Bytes of the data column itself, which no page of Parquet has a checksum of: only ours is left."""
+    path = landing.path(2)
+    column = pq.read_metadata(path).row_group(0).column(5)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"data-4", column.data_page_offset)
+    assert at < column.data_page_offset + column.total_compressed_size
+    content[at : at + 6] = b"atad-4"
+    path.write_bytes(content)
+    assert verify_store(landing.store).proven
+    report = verify_store(landing.store, deep=True)
+    assert "does not have the checksum" in report.damaged[landing.blocks[1].block]
+
+
+def test_a_block_exchanged_by_another_of_the_same_size_is_damaged(landing: Landing, tmp_path: Path) -> None:
+    other = Landing(tmp_path / "other")
+    entry = put(LocalStore(tmp_path / "third"), 2, block_range(4, 5, after=Position(3), data=b"atad"))
+    assert entry.size == other.blocks[1].size
+    landing.path(2).write_bytes((tmp_path / "third" / block_path(entry.block)).read_bytes())
+    report = verify_store(landing.store)
+    assert report.damaged == {entry.block: "its footer does not say what the ledger says"}
+
+
+def test_a_gap_is_shown_with_both_its_ends(landing: Landing) -> None:
+    landing.block(block_range(20, after=Position(15), session="s2"))
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert states(report) == {SHARD: GAP, OTHER_SHARD: PROVEN}
+    [gap] = report.shards[0].gaps
+    assert (gap.after, gap.through, gap.before) == (Position(9), Position(15), Position(20))
+
+
+def test_a_late_resumption_is_possibly_trimmed_and_never_proven(landing: Landing) -> None:
+    landing.add(session_at(9, session="s2", trimmed=True))
+    landing.block(block_range(20, after=Position(9), session="s2", possibly_trimmed=True))
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert states(report) == {SHARD: POSSIBLY_TRIMMED, OTHER_SHARD: PROVEN}
+
+
+def test_lost_is_said_before_gap_and_gap_before_possibly_trimmed(landing: Landing) -> None:
+    landing.block(block_range(20, after=Position(9), session="s2", possibly_trimmed=True))
+    landing.block(block_range(30, after=Position(25), session="s3"))
+    assert states(verify_store(landing.store))[SHARD] == GAP
+    landing.path(1).unlink()
+    assert states(verify_store(landing.store))[SHARD] == LOST
+
+
+def test_records_in_several_blocks_are_counted_once_even_where_ranges_overlap_in_part(landing: Landing) -> None:
+    landing.block(block_range(2, 3, 4, after=Position(1), session="s2"))
+    landing.block(block_range(5, 6, 9, 10, after=Position(4), session="s2"))
+    report = verify_store(landing.store)
+    assert report.proven
+    assert (report.shards[0].records, report.shards[0].duplicates) == (8, 6)
+
+
+def test_a_block_that_cannot_be_read_when_it_is_counted_is_damaged_too(landing: Landing) -> None:
+    landing.block(block_range(9, 10, 11, after=Position(6), session="s2"))
+    path = landing.path(4)
+    content = path.read_bytes()
+    at = pq.read_metadata(path).row_group(0).column(1).data_page_offset
+    path.write_bytes(content[:at] + bytes([255]) * 50 + content[at + 50 :])
+    report = verify_store(landing.store)
+    assert list(report.damaged) == [landing.blocks[3].block]
+    assert states(report)[SHARD] == LOST
+    assert report.shards[0].records == 7
+
+
+def test_the_end_of_the_ledger_and_its_block_cannot_be_lost_unseen(landing: Landing) -> None:
+    """The next session begins at a checkpoint, which is made only when all up to it is stored."""
+    lines = landing.ledger_path.read_bytes().splitlines(keepends=True)
+    landing.path(3).unlink()
+    landing.ledger_path.write_bytes(b"".join(lines[:-2]))
+    ledger = LedgerWriter(landing.store, OTHER_WRITER)
+    ledger.append([session_at(9, session="s2")])
+    report = verify_store(landing.store)
+    assert states(report)[SHARD] == GAP
+    assert report.shards[0].gaps[0].through == Position(9)
+
+
+def test_a_child_that_was_read_before_its_parent_s_end_was_recorded_shows_a_gap(landing: Landing) -> None:
+    landing.add(session_at(shard="child-of-ended", parents=(OTHER_SHARD,)))
+    assert verify_store(landing.store).proven
+    landing.add(session_at(shard="child", parents=(SHARD, "never-seen")))
+    report = verify_store(landing.store)
+    assert states(report) == {SHARD: GAP, OTHER_SHARD: PROVEN, "child": PROVEN, "child-of-ended": PROVEN}
+    assert [gap.after for one in report.shards for gap in one.gaps] == [Position(9)]
+    landing.add(ShardEnded("s1", SHARD, STREAM, Position(9), NOW))
+    assert verify_store(landing.store).proven
+
+
+def test_a_stream_made_again_is_judged_for_itself(landing: Landing) -> None:
+    again = StreamIdentity(STREAM.arn, STREAM.created + 1)
+    landing.add(session_at(stream=again))
+    landing.block(block_range(4, 7), stream=again)
+    report = verify_store(landing.store)
+    assert report.proven
+    assert [(one.stream, one.records) for one in report.shards if one.shard == SHARD] == [(STREAM, 7), (again, 2)]
+
+
+def test_a_broken_ledger_is_no_proof_although_its_blocks_say_the_same(landing: Landing) -> None:
+    content = landing.ledger_path.read_bytes()
+    landing.ledger_path.write_bytes(content.replace(b'"rows":2', b'"rows":3', 1))
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert len(report.ledger_faults) == 1
+    assert "hash does not fit" in report.ledger_faults[0]
+    assert states(report)[SHARD] == PROVEN
+    assert len(report.orphans) == 2
+
+
+def test_a_lost_ledger_is_no_proof_and_what_is_left_is_shown(landing: Landing) -> None:
+    landing.ledger_path.unlink()
+    report = verify_store(landing.store)
+    assert not report.proven
+    assert report.ledger_lost
+    assert [one.records for one in report.shards] == [7, 3]
+
+
+def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing) -> None:
+    LedgerWriter(landing.store, OTHER_WRITER).append(
+        first_entries(LedgerIndex.load(landing.store), OTHER_WRITER, host="h", pid=1, time=NOW, version="0")
+    )
+    assert verify_store(landing.store).proven
+    landing.ledger_path.write_bytes(b"".join(landing.ledger_path.read_bytes().splitlines(keepends=True)[:-1]))
+    report = verify_store(landing.store)
+    assert len(report.ledger_faults) == 1
+    assert not report.proven
+
+
+def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_proof(landing: Landing) -> None:
+    orphan = put(landing.store, 9, block_range(10, after=Position(9)))
+    (landing.store.root / "tmp" / "half.tmp").write_bytes(b"12")
+    with landing.ledger_path.open("ab") as file:
+        file.write(b'{"n":')
+    report = verify_store(landing.store)
+    assert report.proven
+    assert report.orphans == [orphan.block]
+    assert report.leftovers == [("tmp/half.tmp", 2)]
+    assert report.torn == [WRITER]
+    assert report.shards[0].records == 8
+
+
+def test_a_block_that_is_neither_readable_nor_in_the_ledger_is_damaged(landing: Landing) -> None:
+    landing.store.put_block(block_id(WRITER, 9), b"nothing")
+    report = verify_store(landing.store)
+    assert list(report.damaged) == [block_id(WRITER, 9)]
+    assert not report.proven
+
+
+def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing) -> None:
+    class Busy(LocalStore):
+        """Stores one more block after its ledger was first read."""
+
+        def __init__(self) -> None:
+            super().__init__(landing.store.root)
+            self.reads = 0
+
+        def read_ledger(self) -> Iterator[tuple[str, bytes]]:
+            yield from super().read_ledger()
+            self.reads += 1
+            if self.reads == 1:
+                landing.block(block_range(10, after=Position(9)))
+
+    report = verify_store(Busy())
+    assert report.proven
+    assert report.orphans == report.missing == []
+
+
+def test_where_there_is_no_store_nothing_is_proven(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="no store at"):
+        verify_store(LocalStore(tmp_path / "nowhere"))
+    empty = LocalStore(tmp_path / "empty")
+    empty.claim("landing")
+    assert verify_store(empty).proven
+
+
+def test_a_disk_that_cannot_be_read_is_no_damaged_block() -> None:
+    files = FakeFiles()
+    store = LocalStore("/store", files)
+    put(store, 1, block_range(1))
+
+    def broken(path: Path) -> object:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    files.open_random = broken  # type: ignore[method-assign, assignment]
+    with pytest.raises(StoreUnavailable, match="Input/output error"):
+        verify_store(store)
+
+
+# The command
+
+
+def run(capsys: pytest.CaptureFixture[str], landing: Landing, *options: str) -> tuple[int, str]:
+    code = run_cli(["verify", "--store", landing.store.url, *options])
+    return code, capsys.readouterr().out
+
+
+def test_the_command_says_proven_and_exits_with_0(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
+    code, text = run(capsys, landing)
+    assert code == 0
+    assert text.splitlines()[-1] == ("Proven: all that KCL delivered is stored: 10 records of 2 shards in 3 blocks.")
+    assert re.search(rf"{SHARD} +proven +7 +3 +0 +2026-11-22 13:15:01Z", text)
+    assert re.search(rf"{OTHER_SHARD} +proven, ended +3 +2 +0 ", text)
+    assert run(capsys, landing, "--deep")[0] == 0
+
+
+def test_the_command_names_what_is_amiss_and_exits_with_1(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
+    landing.path(2).unlink()
+    landing.block(block_range(20, after=Position(15), session="s2"))
+    landing.add(session_at(LATEST, shard="third"), session_at(7, shard="fourth"))
+    code, text = run(capsys, landing)
+    assert code == 1
+    assert f"{SHARD}: lost: 2 records, from 4:0 to 5:0, of block {landing.blocks[1].block}" in text
+    assert f"{SHARD}: gap: after 9:0 through 15:0 before 20:0: reading resumed" in text
+    assert "fourth: gap: through 7:0: reading began at a checkpoint" in text
+    assert f"block {landing.blocks[1].block} is missing" in text
+    assert text.splitlines()[-1].startswith(
+        "NOT proven: 1 shard with lost records, 1 shard with a gap, 1 block missing. There are 9 records"
+    )
+
+
+def test_the_text_does_not_drown_in_names(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(50):
+        (landing.store.root / f"stray-{number}").write_bytes(b"")
+    text = run(capsys, landing)[1]
+    assert text.count("is no part of the store") == command.SHOWN
+    assert "and 30 more" in text
+
+
+def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
+    landing.path(2).unlink()
+    landing.block(block_range(20, after=Position(15), session="s2"))
+    code, text = run(capsys, landing, "--output", "json")
+    assert code == 1
+    raw = json.loads(text)
+    assert {key: raw[key] for key in ("version", "store", "application", "proven", "deep")} == {
+        "version": 1,
+        "store": landing.store.url,
+        "application": "landing",
+        "proven": False,
+        "deep": False,
+    }
+    assert raw["blocks"] == {"present": 3, "missing": [landing.blocks[1].block], "damaged": [], "orphans": []}
+    assert raw["ledger"] == {"writers": 1, "lost": False, "faults": [], "torn": []}
+    assert raw["leftovers"] == []
+    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_from", "arrival_to")}
+    assert arrival == {"arrival_from": NOW + 1, "arrival_to": NOW + 20}
+    assert raw["shards"][0] == {
+        "stream": STREAM.arn,
+        "stream_created": STREAM.created,
+        "shard": SHARD,
+        "state": "lost",
+        "records": 6,
+        "duplicates": 0,
+        "blocks": 3,
+        "from": "1:0",
+        "to": "20:0",
+        "ended": False,
+        "gaps": [
+            {
+                "after": "9:0",
+                "through": "15:0",
+                "before": "20:0",
+                "reason": "reading resumed at a checkpoint past what is stored",
+            }
+        ],
+        "possibly_trimmed": [],
+        "lost": [
+            {
+                "block": landing.blocks[1].block,
+                "count": 2,
+                "from": "4:0",
+                "from_included": True,
+                "to": "5:0",
+                "to_included": True,
+            }
+        ],
+    }
+
+
+def test_the_command_needs_a_store_and_finds_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["verify"]) == 2
+    assert run_cli(["verify", "--store", "s3://bucket/prefix"]) == 2
+    assert run_cli(["verify", "--store", f"file://{tmp_path}/nowhere"]) == 4
+    assert "there is no store at" in capsys.readouterr().err
