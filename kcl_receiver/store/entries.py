@@ -218,7 +218,7 @@ class ShardEnded:
 
 Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded
 
-_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
+ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "writer": WriterStarted.from_json,
     "session": SessionStarted.from_json,
     "block": BlockStored.from_json,
@@ -233,7 +233,7 @@ def entry_from_json(raw: dict[str, Any]) -> Entry:
         ValueError: It is none that this version knows.
     """
     try:
-        return _TYPES[raw["type"]](raw)
+        return ENTRY_TYPES[raw["type"]](raw)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
 

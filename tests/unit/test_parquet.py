@@ -117,15 +117,6 @@ def test_the_checksum_of_arrow_rows_is_that_of_the_columns_whatever_they_are_a_s
     assert checksum(columns.slice(start, stop)) == expected
 
 
-def test_the_checksum_example_of_the_format_page_is_true() -> None:
-    key = "kéy-日".encode()
-    records = [(49, 0, b"a", 1_795_353_301_000, b""), (50, 1, key, -1, b"\x00\xff")]
-    assert checksum(columns_of(records)) == EXAMPLE_CHECKSUM
-
-
-EXAMPLE_CHECKSUM = "2bc865e0bf5c4419bddf13d6d3ce5681"
-
-
 def test_the_columns_have_the_types_that_the_format_page_promises() -> None:
     table = table_of(encode(block_range(1, 2)))
     assert table.schema.remove_metadata() == parquet.SCHEMA
