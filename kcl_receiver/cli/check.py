@@ -15,6 +15,7 @@ import click
 
 from kcl_receiver import config as properties_file
 from kcl_receiver.cli.options import output_option, properties_option
+from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.checks import check_settings, problem_findings
 from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
 
@@ -40,7 +41,7 @@ def check(ctx: click.Context, properties: str, java: str | None, offline: bool, 
       kcl-receiver check --properties landing.properties --offline
       kcl-receiver check --properties landing.properties --output json | jq '.findings[].reason'
     """
-    findings = examine(properties, java, offline)
+    _, findings = examine(properties, java, offline=offline)
     if output == "json":
         click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2, ensure_ascii=False))
     else:
@@ -48,8 +49,8 @@ def check(ctx: click.Context, properties: str, java: str | None, offline: bool, 
     ctx.exit(exit_code(findings))
 
 
-def examine(properties: str, java: str | None = None, offline: bool = False) -> list[Finding]:
-    """Return everything that can be found; a file that cannot be understood is not looked at further.
+def examine(properties: str, java: str | None, *, offline: bool) -> tuple[ReceiverConfig | None, list[Finding]]:
+    """Return the settings and everything that can be found; a file that cannot be understood is not looked at further.
 
     Raises:
         ConfigError: The file cannot be read.
@@ -60,33 +61,33 @@ def examine(properties: str, java: str | None = None, offline: bool = False) -> 
     config, problems = properties_file.inspect(path, properties_file.read(path))
     findings = problem_findings(problems)
     if config is None:
-        return findings
+        return None, findings
     known = {finding.subject for finding in findings}
     findings += [finding for finding in check_settings(config) if finding.subject not in known]
     findings += probes.probe_machine(config, java)
     findings += probes.probe_store(config)
     if not offline:
         findings += probes.probe_stream(config)
-    return findings
+    return config, findings
 
 
-def show(findings: list[Finding]) -> None:
-    """Print findings for a reader; colours only on a terminal."""
+def show(findings: list[Finding], *, err: bool = False) -> None:
+    """Print findings for a reader, on stderr if `err`; colours only on a terminal."""
     width = min(100, shutil.get_terminal_size((100, 24)).columns)
     for area, group in groupby(findings, key=lambda finding: finding.area):
-        click.secho(area, bold=True)
+        click.secho(area, bold=True, err=err)
         for finding in group:
             mark = click.style(f"{finding.severity:<7}", fg=_COLOURS[finding.severity])
             text = f"{finding.subject}: {finding.reason}"
             lines = textwrap.wrap(text, width - len(_INDENT), break_long_words=False, break_on_hyphens=False)
-            click.echo(f"  {mark}  " + f"\n{_INDENT}".join(lines))
+            click.echo(f"  {mark}  " + f"\n{_INDENT}".join(lines), err=err)
             if finding.instead:
                 # Never wrapped: it is there to be copied.
-                click.echo(f"{_INDENT}-> {click.style(finding.instead, bold=True)}")
+                click.echo(f"{_INDENT}-> {click.style(finding.instead, bold=True)}", err=err)
     counts = Counter(finding.severity for finding in findings)
     errors, warnings = counts[ERROR], counts[WARNING]
-    click.echo()
+    click.echo(err=err)
     if errors or warnings:
-        click.echo(f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}.")
+        click.echo(f"{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}.", err=err)
     else:
-        click.echo("All is well.")
+        click.echo("All is well.", err=err)

@@ -24,7 +24,7 @@ COMMANDS = {
     "generator": "Run the generator alone: the process that makes blocks out of batches.",
     "status": "Show what is read, stored and checkpointed now.",
     "verify": "Prove from footers and ledger that nothing is missing.",
-    "emulator": "Run the embedded AWS: Kinesis, DynamoDB, S3, CloudWatch and STS on one port.",
+    "emulator": "Run an embedded AWS for trials: Kinesis, DynamoDB, S3, CloudWatch and STS.",
 }
 """Subcommands in the order in which help lists them, with the first sentence of their own help."""
 

@@ -31,6 +31,7 @@ class Finding:
         subject: The key or the thing.
         reason: What is the matter; for `ok`, what was found.
         instead: The line to write, or what to do; empty where nothing is to be done.
+        mends: Whether an error may go away by itself, such as a network that is not up yet.
     """
 
     area: str
@@ -38,6 +39,7 @@ class Finding:
     subject: str
     reason: str
     instead: str = ""
+    mends: bool = False
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

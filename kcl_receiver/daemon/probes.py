@@ -19,8 +19,11 @@ from kcl_receiver.daemon.executable import find_executable
 from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, STORE, STREAM, WARNING, Finding
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
-from kcl_receiver.errors import ReceiverError, StreamGone
+from kcl_receiver.errors import ReceiverError
 from kcl_receiver.store.base import open_store
+
+NO_LEASES = "no lease table yet"
+"""Subject of the finding that this is the first start."""
 
 ROOM_IN_BLOCKS = 8
 """Free room below this many blocks is said: the store would be full within seconds to minutes."""
@@ -105,11 +108,8 @@ def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
         severity = OK if summary.status in ("ACTIVE", "UPDATING") else ERROR
         said = f"{summary.identity.arn} is {summary.status}: {summary.open_shards} open shards of {len(shards)}"
         yield Finding(STREAM, severity, "stream", f"{said}, retention {summary.retention_hours} h")
-    except StreamGone as error:
-        yield Finding(STREAM, ERROR, "stream", error.message, error.hint)
-        return
     except ReceiverError as error:
-        yield Finding(STREAM, ERROR, "stream", error.message, error.hint)
+        yield Finding(STREAM, ERROR, "stream", error.message, error.hint, error.mends)
         return
     yield from probe_leases(dynamodb, config.table_name, shards)
 
@@ -119,10 +119,10 @@ def probe_leases(dynamodb: Any, table: str, shards: list[Shard]) -> Iterator[Fin
     try:
         leases = aws.read_leases(dynamodb, table)
     except ReceiverError as error:
-        yield Finding(STREAM, ERROR, "leases", error.message, error.hint)
+        yield Finding(STREAM, ERROR, "leases", error.message, error.hint, error.mends)
         return
     if leases is None:
-        yield Finding(STREAM, OK, "leases", f"there is no table {table} yet: KCL makes it at the first start")
+        yield Finding(STREAM, OK, NO_LEASES, f"{table}; KCL makes it at the first start")
         return
     stale = list(stale_leases(leases, shards, table))
     yield from stale or [Finding(STREAM, OK, "leases", f"table {table}: {len(leases)} leases")]
@@ -148,6 +148,14 @@ def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -
         elif lease.checkpoint == "SHARD_END":
             if shard.last is None:
                 reason = f"{lease.shard} is finished by its lease, and open in the stream: it would never be read"
+        elif lease.checkpoint == "LATEST":
+            yield Finding(
+                STREAM,
+                ERROR,
+                "leases",
+                f"{lease.shard} was begun with LATEST and has no checkpoint: it would begin at the newest record again",
+                f"stop all workers and delete this row of the table {table}; it is then made with the position of now",
+            )
         elif lease.checkpoint.isdecimal():
             number = int(lease.checkpoint)
             if number < shard.first or (shard.last is not None and number > shard.last):

@@ -1,0 +1,127 @@
+"""`kcl-receiver run`: lands a stream until it is told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from kcl_receiver.cli.check import examine, show
+from kcl_receiver.cli.options import properties_option
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon.command import daemon_command
+from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, write_effective
+from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
+from kcl_receiver.daemon.jars import find_jars
+from kcl_receiver.daemon.java import find_java
+from kcl_receiver.daemon.lock import RunLock
+from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.supervision import Child
+from kcl_receiver.daemon.supervisor import Plan, Supervisor
+from kcl_receiver.errors import ConfigError
+
+
+@click.command()
+@properties_option
+@click.option("--java", metavar="PATH", help="The java executable, instead of the one that would be found.")
+@click.option("--log-configuration", metavar="FILE", help="A logback file, instead of the one of this package.")
+@click.pass_context
+def run(ctx: click.Context, properties: str, java: str | None, log_configuration: str | None) -> None:
+    """Land a stream: supervise the generator and the java daemon.
+
+    Checks everything first, then runs until SIGTERM, SIGINT (Ctrl-C) or SIGHUP. The first one drains within
+    shutdownGraceMillis: what was read is stored and checkpointed. A second one ends all at once; what is not stored is
+    then read again at the next start. Children that end unasked are started again.
+
+    Only one runs per host and application. The logs are generator.log and daemon.log in receiver.logDirectory.
+
+    \b
+    Examples:
+      kcl-receiver run --properties landing.properties
+      kcl-receiver run --properties landing.properties --java /opt/jre/bin/java
+    """
+    logback = None if log_configuration is None else Path(log_configuration)
+    if logback is not None and not logback.is_file():
+        raise ConfigError(f"--log-configuration {logback}: there is no such file", "name a logback configuration")
+    config, findings = examine(properties, java, offline=False)
+    findings = [finding for finding in findings if not _mended_by_run(config, finding)]
+    refused = [finding for finding in findings if finding.severity == ERROR and not finding.mends]
+    if config is None or refused:
+        show([finding for finding in findings if finding.severity != OK], err=True)
+        ctx.exit(exit_code(refused))
+    for finding in findings:
+        if finding.severity != OK:
+            tell(f"{WARNING}: {finding.subject}: {finding.reason}")
+    ctx.exit(_run(config, java, logback, findings))
+
+
+def _run(config: ReceiverConfig, java: str | None, logback: Path | None, findings: list[Finding]) -> int:
+    lock = RunLock(config.socket.parent, config.path)
+    try:
+        effective = write_effective(config, overrides(config, _pinned(config)), config.socket.parent)
+        daemon = daemon_command(config, find_java(java, config.java).path, find_jars(config.jars), effective, logback)
+        tell(_patience(findings))
+        plan = Plan(
+            commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},
+            # PYTHONSAFEPATH: the working directory must not shadow modules of the generator.
+            environments={
+                Child.GENERATOR: {**os.environ, "PYTHONSAFEPATH": "1"},
+                Child.DAEMON: daemon_environment(),
+            },
+            logs={child: LogFile(config.log_directory / f"{child.value}.log") for child in Child},
+            socket=config.socket,
+            grace_seconds=(config.shutdown_grace_millis or 0) / 1000,
+        )
+        return Supervisor(plan, lock, tell).run()
+    finally:
+        lock.release()
+
+
+def generator_command(config: ReceiverConfig) -> list[str]:
+    """Return the command line of the generator, run by the same Python as this."""
+    return [sys.executable, "-m", "kcl_receiver.cli.main", "generator", "--properties", str(config.path)]
+
+
+def tell(message: str) -> None:
+    """Print one line on stderr with the time."""
+    # Whoever read our stderr may have left: `run 2>&1 | tee log` and Ctrl-C, for one. That must not end the drain.
+    with contextlib.suppress(OSError):
+        click.echo(f"{time.strftime('%H:%M:%S')} {message}", err=True)
+
+
+def _pinned(config: ReceiverConfig) -> int | None:
+    """Turn LATEST into the time of the first start, and say so."""
+    if config.initial_position.kind != "LATEST":
+        return None
+    from kcl_receiver.store.base import open_store  # noqa: PLC0415 - pyarrow: help does without it
+
+    store = open_store(config.store)
+    store.claim(config.application_name)
+    pinned = pin_start(store, int(time.time() * 1000))
+    said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(pinned / 1000))
+    tell(f"LATEST means from {said} on, the time of the first start, which is kept in the store")
+    return pinned
+
+
+def _mended_by_run(config: ReceiverConfig | None, finding: Finding) -> bool:
+    """Tell whether a finding is about what `run` puts right by itself."""
+    if config is None:
+        return False
+    latest = finding.subject == "initialPositionInStream" and config.initial_position.kind == "LATEST"
+    relative = finding.subject == "executableName" and finding.severity == WARNING
+    return latest or relative
+
+
+def _patience(findings: list[Finding]) -> str:
+    from kcl_receiver.daemon.probes import NO_LEASES  # noqa: PLC0415
+
+    if any(finding.subject == NO_LEASES for finding in findings):
+        return (
+            "first start: 10 to 50 s until the first record; KCL waits a random 1 to 30 s for another worker to make "
+            "the lease table, then makes it. Later starts take about 10 s"
+        )
+    return "starting: about 10 s until the first record, which is how long KCL takes to find its leases"

@@ -1,0 +1,118 @@
+"""The properties file that `run` gives to the daemon: the user's, with what only `run` can know put in.
+
+The user's file stays as it is, and processors and generator go on reading that one; this copy is for the daemon alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import javaproperties
+
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon.executable import PROCESSOR, search_path
+from kcl_receiver.errors import EnvironmentProblem, StoreRefused
+
+if TYPE_CHECKING:
+    from kcl_receiver.store.base import BlockStore
+
+EFFECTIVE_NAME = "daemon.properties"
+START_DOCUMENT = "start.json"
+"""The store's document that says from which time on an application with LATEST reads."""
+
+MACHINE_ID = Path("/etc/machine-id")
+
+
+def worker_id(config: ReceiverConfig, host: str | None = None) -> str:
+    """Return KCL's name for this worker: unique to host, user, application and socket, and the same at every start.
+
+    The same, because a worker that comes back under its old name goes on with its own leases at once. The socket is in
+    it, because the lock that keeps a second daemon away lies beside it.
+    """
+    host = platform.node() if host is None else host
+    machine = MACHINE_ID.read_text(encoding="ascii", errors="replace").strip() if MACHINE_ID.is_file() else ""
+    parts = (host, machine, str(os.getuid()), config.application_name, str(config.socket))
+    return f"{host or 'host'}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
+
+
+def pin_start(store: BlockStore, now_millis: int) -> int:
+    """Return the time from which LATEST reads, in milliseconds since the epoch: that of the first start, for ever.
+
+    Whole seconds, because KCL's key counts them; rounded down, so that nothing is left out.
+
+    Raises:
+        StoreUnavailable: The store cannot be read or written now.
+        StoreRefused: The document in it is not ours.
+    """
+    mine = json.dumps({"initial_position": "LATEST", "from_millis": now_millis // 1000 * 1000})
+    found = store.put_document_if_absent(START_DOCUMENT, mine.encode("ascii") + b"\n")
+    try:
+        pinned = json.loads(found)["from_millis"]
+        if not isinstance(pinned, int) or pinned < 0:
+            raise ValueError(f"from_millis is {pinned!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreRefused(
+            f"{START_DOCUMENT} in {store.url} does not say a time: {error}",
+            "restore it, or replace LATEST by a time of your own: initialPositionInStreamExtended = SECONDS",
+        ) from error
+    return pinned
+
+
+def overrides(config: ReceiverConfig, start_millis: int | None = None) -> dict[str, str | None]:
+    """Return the keys that `run` sets or, where the value is None, takes out.
+
+    Args:
+        config: The user's settings.
+        start_millis: What `pin_start` returned, if the user's position is LATEST.
+    """
+    changed: dict[str, str | None] = {}
+    if config.worker_id is None:
+        changed["workerId"] = worker_id(config)
+    if start_millis is not None:
+        changed["initialPositionInStream"] = None
+        changed["initialPositionInStreamExtended"] = str(start_millis // 1000)
+    words = config.executable_name.split()
+    if words and Path(words[0]).name == PROCESSOR:
+        # The whole path, so that it does not matter in which directory the daemon was started.
+        changed["executableName"] = f"{words[0]} --properties {config.path}"
+    return changed
+
+
+def write_effective(config: ReceiverConfig, changed: Mapping[str, str | None], directory: Path) -> Path:
+    """Write the daemon's properties file, readable by this user alone, and return its path.
+
+    Written whole or not at all. Keys of the receiver are left out: the daemon does not know them, and their relative
+    paths would mean something else here.
+
+    Raises:
+        EnvironmentProblem: It cannot be written.
+    """
+    keys = {key: value for key, value in config.raw.items() if not key.startswith("receiver.")} | dict(changed)
+    text = javaproperties.dumps(
+        {key: value for key, value in keys.items() if value is not None},
+        comments=f"Made by kcl-receiver run out of {config.path}: change that one.",
+        timestamp=False,
+    )
+    path = directory / EFFECTIVE_NAME
+    temporary = directory / f"{EFFECTIVE_NAME}.{os.getpid()}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="latin-1") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{path} cannot be written: {error.strerror}", "make room, or: receiver.socket = PATH elsewhere"
+        ) from error
+    return path
+
+
+def daemon_environment() -> dict[str, str]:
+    """Return the environment of the daemon: ours, with the directory of our own programs first on the PATH."""
+    return {**os.environ, "PATH": search_path()}

@@ -1,0 +1,234 @@
+"""Drives the supervision: processes, signals, the clock and the socket's first answer.
+
+One thread, which sleeps until a child ends, a signal comes or something is due. It starts children through `launch`, so
+that they die with it, and in sessions of their own, so that Ctrl-C reaches them only through it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from kcl_receiver.daemon import launch
+from kcl_receiver.daemon.lock import RunLock
+from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.supervision import Child, Effect, Leave, Send, Start, Supervision, Tell
+from kcl_receiver.errors import EnvironmentProblem
+
+PROBE_SECONDS = 0.1
+"""How often the socket is tried while the generator starts; there is no event to wait for."""
+
+ROTATE_SECONDS = 60.0
+"""How often the sizes of the logs are looked at."""
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_DEATH_SIGNALS = {Child.GENERATOR: signal.SIGTERM, Child.DAEMON: signal.SIGKILL}
+"""What a child gets when the supervisor dies. The generator drains: its processors die with java, and it stores what it
+has. Java must be gone before the next one starts."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        commands: The command line of each child.
+        environments: The environment of each child.
+        logs: The log of each child.
+        socket: The generator's socket.
+        grace_seconds: How long the daemon may take to stop.
+    """
+
+    commands: Mapping[Child, Sequence[str]]
+    environments: Mapping[Child, Mapping[str, str]]
+    logs: Mapping[Child, LogFile]
+    socket: Path
+    grace_seconds: float
+
+
+class Supervisor:
+    """Runs a plan until it is told to stop, or has to. Belongs to the main thread, because signals do.
+
+    Args:
+        plan: What to run.
+        lock: The lock that the daemon inherits.
+        tell: Called with each message for the user.
+    """
+
+    def __init__(self, plan: Plan, lock: RunLock, tell: Callable[[str], None]) -> None:
+        self._plan = plan
+        self._lock = lock
+        self._tell = tell
+        self._machine = Supervision(plan.grace_seconds, random.Random().random)  # noqa: S311 - jitter
+        self._children: dict[Child, subprocess.Popen[bytes]] = {}
+        self._signals: list[int] = []
+        self._code: int | None = None
+        self._rotate_at = 0.0
+
+    def run(self) -> int:
+        """Run until all is over; return the exit code. No child is left behind, whatever happens.
+
+        Raises:
+            EnvironmentProblem: A child cannot be started, or its log cannot be written.
+        """
+        with self._wakeup() as wakeup:
+            try:
+                self._do(self._machine.start(time.monotonic()))
+                while self._code is None:
+                    self._wait(wakeup)
+                    self._turn()
+                return self._code
+            finally:
+                self._kill_all()
+
+    def _turn(self) -> None:
+        """Look at everything that can have happened."""
+        while self._signals and self._code is None:
+            self._signals.pop(0)
+            self._do(self._machine.signalled(time.monotonic()))
+        for child, code in self._reap():
+            if child is Child.DAEMON:
+                self._lock.note_daemon(None)
+            words = self._plan.logs[child].last_line() if code != 0 else ""
+            self._do(self._machine.exited(child, code, time.monotonic(), words))
+        if self._is_starting() and self._answers():
+            self._do(self._machine.ready(time.monotonic()))
+        self._do(self._machine.tick(time.monotonic()))
+        if time.monotonic() >= self._rotate_at:
+            self._rotate_at = time.monotonic() + ROTATE_SECONDS
+            self._rotate()
+
+    def _do(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Start):
+                self._start(effect.child)
+            elif isinstance(effect, Send):
+                self._send(effect.child, effect.number)
+            elif isinstance(effect, Tell):
+                self._tell(effect.message)
+            elif isinstance(effect, Leave):
+                self._code = effect.code
+
+    def _start(self, child: Child) -> None:
+        command = [
+            *(sys.executable, "-I", "-S", str(Path(launch.__file__))),
+            *(str(os.getpid()), str(int(_DEATH_SIGNALS[child]))),
+            *self._plan.commands[child],
+        ]
+        with self._plan.logs[child].open() as log:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    pass_fds=(self._lock.fd,) if child is Child.DAEMON else (),
+                    env=dict(self._plan.environments[child]),
+                )
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"{child.value} cannot be started: {error}", "is memory or pids short?"
+                ) from error
+        self._children[child] = process
+        if child is Child.DAEMON:
+            self._lock.note_daemon(process.pid)
+        self._tell(f"{child.value} started (pid {process.pid}); log: {self._plan.logs[child].path}")
+
+    def _send(self, child: Child, number: int) -> None:
+        process = self._children.get(child)
+        if process is None:
+            return
+        # A child that has ended and is not reaped yet keeps its pid, so that this never reaches a stranger.
+        with contextlib.suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                os.killpg(process.pid, number)
+            else:
+                os.kill(process.pid, number)
+
+    def _reap(self) -> list[tuple[Child, int]]:
+        """Collect every child that has ended; as process 1 of a container, the orphans that came to us as well."""
+        ended: list[tuple[Child, int]] = []
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if pid == 0:
+                return ended
+            for child, process in list(self._children.items()):
+                if process.pid == pid:
+                    process.returncode = os.waitstatus_to_exitcode(status)
+                    ended.append((child, process.returncode))
+                    del self._children[child]
+
+    def _is_starting(self) -> bool:
+        return Child.GENERATOR in self._children and not self._machine.generator_ready and not self._machine.stopping
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(str(self._plan.socket))
+            except OSError:
+                return False
+        return True
+
+    def _rotate(self) -> None:
+        for log in self._plan.logs.values():
+            try:
+                log.rotate()
+            except OSError as error:
+                self._tell(f"{log.path} was not rotated: {error}")
+
+    def _wait(self, wakeup: int) -> None:
+        """Sleep until a signal comes (SIGCHLD is one) or something is due."""
+        now = time.monotonic()
+        due = [self._rotate_at, self._machine.deadline() or self._rotate_at]
+        if self._is_starting():
+            due.append(now + PROBE_SECONDS)
+        select.select([wakeup], [], [], max(0.0, min(due) - now))
+        with contextlib.suppress(BlockingIOError):
+            os.read(wakeup, 4096)
+
+    @contextlib.contextmanager
+    def _wakeup(self) -> Iterator[int]:
+        """Take over signals: each one writes a byte into a pipe, so that none comes between looking and sleeping."""
+
+        def received(number: int, _frame: FrameType | None) -> None:
+            if number != signal.SIGCHLD:
+                self._signals.append(number)
+
+        reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before_fd = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        # What is ignored stays so: nohup ignores SIGHUP, a shell ignores SIGINT for what it starts with `&`.
+        wanted = [number for number in STOP_SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, received) for number in (*wanted, signal.SIGCHLD)}
+        try:
+            yield reader
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(before_fd)
+            os.close(reader)
+            os.close(writer)
+
+    def _kill_all(self) -> None:
+        """Leave nobody behind, also when an exception has ended the loop."""
+        for child in list(self._children):
+            self._send(child, signal.SIGKILL)
+        for process in self._children.values():
+            process.wait()
+        self._children.clear()
