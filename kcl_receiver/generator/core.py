@@ -83,10 +83,19 @@ class _Counters:
 
 @dataclass(slots=True)
 class _Connection:
+    """Attributes: `closing` says that it was told to hang up: nothing more is sent on it, or taken from it."""
+
     pid: int
     since: float
     session: str | None = None
     status_only: bool = False
+    closing: bool = False
+
+    @property
+    def hello_due(self) -> float | None:
+        """When it must have said Hello, None if it has or need not."""
+        spoken = self.session is not None or self.status_only or self.closing
+        return None if spoken else self.since + HELLO_SECONDS
 
 
 class GeneratorCore:
@@ -143,12 +152,12 @@ class GeneratorCore:
         except ReceiverError as error:
             return self.failed(connection, error, now)
         effects: list[Effect] = []
-        if session.connection is not None and session.connection != connection:
-            effects.append(Close(session.connection))
-            self._connections[session.connection].session = None
+        if session.connection is not None:
+            effects += self._hang_up(session.connection)
         session.connection = connection
         session.pending = None
         self._connections[connection].session = session.id
+        self._connections[connection].status_only = False
         current = self._current.get(session.shard)
         if current is not None and current is not session:
             effects += self._fence(current, session)
@@ -159,7 +168,7 @@ class GeneratorCore:
 
     def _open(self, connection: int, hello: Hello, now: float) -> Session:
         link = self._connections[connection]
-        if link.session is not None:
+        if link.session is not None or link.closing:
             raise ProtocolError(f"a second Hello on one connection, for {hello.shard}")
         if hello.application != self._settings.application:
             raise ProtocolError(
@@ -190,9 +199,10 @@ class GeneratorCore:
             raise ProtocolError(f"{hello.shard}: session {hello.session} came before with another shard or rank")
         elif known.state is State.CLOSED:
             raise Fenced(f"{hello.shard}: this session was closed before", "it lost its lease; nothing is lost")
-        elif hello.next_number > known.tracker.next_number:
+        elif not known.hello.next_number <= hello.next_number <= known.tracker.next_number:
             raise ProtocolError(
-                f"{hello.shard}: batch {hello.next_number} is announced, {known.tracker.next_number} is next"
+                f"{hello.shard}: batch {hello.next_number} is announced, one from {known.hello.next_number} to "
+                f"{known.tracker.next_number} was expected"
             )
         return known
 
@@ -214,17 +224,25 @@ class GeneratorCore:
         session.pending = None
         session.connection = None
         self._builder.drop(session.id)
+        self._retries.mended("look-up " + session.id)
+        self._retries.mended("shard end " + session.id)
 
     def _refuse(self, connection: int, error: ReceiverError) -> list[Effect]:
         link = self._connections.get(connection)
-        if link is None:
+        if link is None or link.closing:
             return []
-        if link.session is not None and (session := self._sessions.get(link.session)) is not None:
+        refused = Refused(type(error).__name__, error.message, error.hint)
+        return [Send(connection, refused), *self._hang_up(connection)]
+
+    def _hang_up(self, connection: int) -> list[Effect]:
+        link = self._connections[connection]
+        session = self._sessions.get(link.session) if link.session is not None else None
+        if session is not None:
             session.connection = None
             session.pending = None
         link.session = None
-        refused = Refused(type(error).__name__, error.message, error.hint)
-        return [Send(connection, refused), Close(connection)]
+        link.closing = True
+        return [Close(connection)]
 
     def _welcome(self, session: Session) -> list[Effect]:
         settings = self._settings
@@ -295,28 +313,25 @@ class GeneratorCore:
         """All of the shard is stored, says its processor: ask the stream, then write it down."""
         try:
             session = self._session_of(connection)
-            if session.tracker.stored_through != session.tracker.next_number - 1 or session.pending is not None:
-                raise ProtocolError(f"{session.shard}: shard end is asked for before everything is stored")
-            try:
-                end = parse_after(last)
-            except ValueError as error:
-                raise ProtocolError(f"{session.shard}: {error}") from error
+            end = session.check_end(last)
         except ReceiverError as error:
             return self.failed(connection, error, now)
         if session.shard_end is not None:
-            return self._settle(now)
+            # It asks again because it came back: the stream is asked already, or has answered.
+            confirmed = self._send(session, ShardEndConfirmed()) if session.shard_end_recorded else []
+            return [*confirmed, *self._settle(now)]
         session.shard_end = end
         return [ConfirmShardEnd(session.id, session.shard), *self._settle(now)]
 
     def leave(self, connection: int, now: float) -> list[Effect]:
         """The lease is lost: drop what is not cut."""
-        try:
-            session = self._session_of(connection)
-        except ReceiverError as error:
-            return self.failed(connection, error, now)
-        self._connections[connection].session = None
+        link = self._connections.get(connection)
+        session = self._sessions.get(link.session) if link is not None and link.session is not None else None
+        if session is None:
+            return self.failed(connection, ProtocolError("a session was left before it was opened"), now)
+        effects = self._hang_up(connection)
         self._close_session(session)
-        return [Close(connection), *self._settle(now)]
+        return [*effects, *self._settle(now)]
 
     def _session_of(self, connection: int) -> Session:
         link = self._connections.get(connection)
@@ -346,35 +361,33 @@ class GeneratorCore:
         if self._retries.failed("look-up " + session_id, error, lambda: self._look_up(session), now):
             return self._settle(now)
         self._retries.mended("look-up " + session_id)
-        return self._turn_away(session, error, now)
+        return [*self._turn_away(session, error), *self._settle(now)]
 
     def shard_end_confirmed(self, session_id: str, now: float) -> list[Effect]:
         """The stream says that the shard is closed."""
         self._retries.mended("shard end " + session_id)
         session = self._sessions.get(session_id)
-        if session is not None and session.shard_end is not None:
+        if session is not None and session.state is State.OPEN and session.shard_end is not None:
             self._ledger.append(ShardEndRecord(session.id, session.shard, session.shard_end))
         return self._settle(now)
 
     def shard_end_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
         """The stream did not answer, or says otherwise."""
         session = self._sessions.get(session_id)
-        if session is None:
+        if session is None or session.state is not State.OPEN:
             return self._settle(now)
         again: list[Effect] = [ConfirmShardEnd(session.id, session.shard)]
         if self._retries.failed("shard end " + session_id, error, lambda: again, now):
             return self._settle(now)
         self._retries.mended("shard end " + session_id)
         session.shard_end = None
-        return self._turn_away(session, error, now)
+        return [*self._turn_away(session, error), *self._settle(now)]
 
-    def _turn_away(self, session: Session, error: ReceiverError, now: float) -> list[Effect]:
-        effects = [] if session.connection is None else self._refuse(session.connection, error)
-        if session.state is not State.OPEN:
-            self._sessions.pop(session.id, None)
-            if self._current.get(session.shard) is session:
-                del self._current[session.shard]
-        return [*effects, *self._settle(now)]
+    def _turn_away(self, session: Session, error: ReceiverError) -> list[Effect]:
+        """Refuse its processor. The session stays known: an older one is still refused, and it may come back."""
+        if session.state is State.LOOKING:
+            session.state = State.WAITING
+        return [] if session.connection is None else self._refuse(session.connection, error)
 
     def block_written(self, number: int, written: WrittenBlock, now: float) -> list[Effect]:
         """The block is durable; its ledger entry comes next, and only then is anything reported."""
@@ -458,33 +471,33 @@ class GeneratorCore:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due; to be called at `deadline`, and harmless at any other time."""
+        if self._stopped:
+            return []
         effects = self._retries.due(now)
-        for number, link in list(self._connections.items()):
-            if link.session is None and not link.status_only and now - link.since >= HELLO_SECONDS:
-                link.since = now
-                effects.append(Close(number))
+        for number, link in self._connections.items():
+            if link.hello_due is not None and now >= link.hello_due:
+                effects += self._hang_up(number)
         return [*effects, *self._settle(now)]
 
     def deadline(self) -> float | None:
         """When `tick` is next needed, in the driver's seconds; None if nothing is due at any time."""
+        if self._stopped:
+            return None
         again = self._retries.deadline()
         times = [] if again is None else [again]
         if self._builder.opened_at is not None and self._may_cut():
             times.append(self._builder.opened_at + self._settings.block_interval)
-        times += [
-            link.since + HELLO_SECONDS
-            for link in self._connections.values()
-            if link.session is None and not link.status_only
-        ]
-        if self._idle_since is not None and self._settings.idle_exit is not None:
-            times.append(self._idle_since + self._settings.idle_exit)
+        times += [link.hello_due for link in self._connections.values() if link.hello_due is not None]
+        if (leave_at := self._idle_exit_at()) is not None:
+            times.append(leave_at)
         if self._drain_since is not None and self._all_stored():
             times.append(self._drain_since + self._settings.drain)
         return min(times, default=None)
 
     def watched(self, connection: int) -> None:
         """The connection asks for the status; it need not say Hello."""
-        self._connections[connection].status_only = True
+        link = self._connections[connection]
+        link.status_only = link.session is None
 
     # ------------------------------------------------------------------ the engine
 
@@ -495,7 +508,8 @@ class GeneratorCore:
             return effects
         self._forget_closed()
         for session in list(self._current.values()):
-            if session.state is State.WAITING and not self._older_in_flight(session):
+            wanted = session.state is State.WAITING and session.connection is not None
+            if wanted and not self._older_in_flight(session):
                 session.state = State.LOOKING
                 effects += self._look_up(session)
         effects += self._admit_pending(now)
@@ -543,7 +557,10 @@ class GeneratorCore:
                     continue
                 effects += self._cut()
             session.pending = None
-            effects += self._admit(session, batch, now)
+            try:
+                effects += self._admit(session, batch, now)
+            except ReceiverError as error:
+                effects += self._turn_away(session, error)
         return effects
 
     def _admit(self, session: Session, batch: ReceivedBatch, now: float) -> list[Effect]:
@@ -585,20 +602,30 @@ class GeneratorCore:
         return not (self._builder or self._in_flight or self._ledger or self._appending)
 
     def _leave_if_done(self, now: float) -> list[Effect]:
-        processors = any(not link.status_only for link in self._connections.values())
-        if processors or not self._all_stored():
+        served = any(link.session is not None for link in self._connections.values())
+        if served or not self._all_stored():
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now
         if self._drain_since is not None and self._all_stored():
-            waited = now - self._drain_since >= self._settings.drain
-            return self._stop(None) if waited or not processors else []
+            waited = now >= self._drain_since + self._settings.drain
+            return self._stop(None) if waited or not self._processors() else []
+        leave_at = self._idle_exit_at()
+        return self._stop(None) if leave_at is not None and now >= leave_at else []
+
+    def _processors(self) -> bool:
+        """Return whether anyone is connected who may be a processor, or may become one."""
+        return any(not link.status_only for link in self._connections.values())
+
+    def _idle_exit_at(self) -> float | None:
         idle_exit = self._settings.idle_exit
-        if idle_exit is not None and self._idle_since is not None and now - self._idle_since >= idle_exit:
-            return self._stop(None)
-        return []
+        if idle_exit is None or self._idle_since is None or self._processors():
+            return None
+        return self._idle_since + idle_exit
 
     def _stop(self, error: ReceiverError | None) -> list[Effect]:
+        if self._stopped:
+            return []
         self._stopped = True
         return [Stop(error)]
 

@@ -4,7 +4,8 @@ WAITING ──► LOOKING ──► RECORDING ──► OPEN ──► CLOSED
    │           │            │          │          ▲
    └───────────┴────────────┴──────────┴──────────┘   fenced by a younger session, or the lease was lost
 
-WAITING    blocks with batches of an older session of the shard are being stored: only then is known what is held
+WAITING    blocks with batches of an older session of the shard are being stored: only then is known what is held; or
+           its processor is away
 LOOKING    stream and ledger are being asked about the shard
 RECORDING  the session's start is being written to the ledger
 OPEN       batches are taken
@@ -20,7 +21,7 @@ from kcl_receiver.errors import ProtocolError
 from kcl_receiver.generator.effects import BlockPart, ShardFacts
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.tracker import Tracker
-from kcl_receiver.ranges import After, Position, Range
+from kcl_receiver.ranges import After, Position, Range, parse_after
 from kcl_receiver.wire.columns import Columns, checksum
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Hello
@@ -64,7 +65,6 @@ class Session:
     reported: int = 0
     shard_end: After | None = None
     shard_end_recorded: bool = False
-    flush: bool = False
     behind: int = -1
     checkpoint: str | None = None
     records: int = 0
@@ -91,23 +91,54 @@ class Session:
             ProtocolError: It does not.
         """
         number = batch.message.number
+        if self.shard_end is not None:
+            raise ProtocolError(f"{self.shard}: batch {number} came after the shard's end")
         expected = self.tracker.next_number
         if number != expected:
             raise ProtocolError(f"{self.shard}: batch {number} came, {expected} is next")
-        if self.delivered is not None and batch.after != self.delivered:
+        before = self.after if number == 1 else self.delivered
+        if before is not None and batch.after != before:
             raise ProtocolError(
-                f"{self.shard}: batch {number} says that it follows {batch.after}, {self.delivered} was before it"
+                f"{self.shard}: batch {number} says that it follows {batch.after}, {before} was before it"
             )
         if self.delivered is None and isinstance(self.after, Position) and batch.first <= self.after:
             raise ProtocolError(f"{self.shard}: batch {number} begins at {batch.first}, reading after {self.after}")
 
+    def check_end(self, last: str) -> After:
+        """Return where the shard ends.
+
+        Raises:
+            ProtocolError: Not everything is stored, or delivery ended elsewhere.
+        """
+        if self.tracker.stored_through != self.tracker.next_number - 1 or self.pending is not None:
+            raise ProtocolError(f"{self.shard}: shard end is asked for before everything is stored")
+        try:
+            end = parse_after(last)
+        except ValueError as error:
+            raise ProtocolError(f"{self.shard}: {error}") from error
+        if self.delivered is not None and end != self.delivered:
+            raise ProtocolError(f"{self.shard} ends at {end}, {self.delivered} was delivered last")
+        return end
+
     def parts(self, batch: ReceivedBatch) -> list[BlockPart]:
-        """Return what of a batch is not held yet, as ranges with their records; mostly that is all of it."""
+        """Return what of a batch is not held yet, as ranges with their records; mostly that is all of it.
+
+        Raises:
+            ProtocolError: A batch that is held in part is damaged: its parts must not get checksums that hide it.
+        """
         if isinstance(batch.after, Position):
             self.held.forget_through(batch.after)
         columns = batch.columns
         if not self.held.touches(batch.first, batch.last):
             return [BlockPart(self._range(batch, columns, batch.after, batch.whole, batch.message.checksum), columns)]
+        try:
+            if checksum(columns) != batch.message.checksum:
+                raise ProtocolError(f"{self.shard}: batch {batch.message.number} does not fit its checksum")
+            return self._missing_parts(batch, columns)
+        except (OverflowError, ValueError) as error:
+            raise ProtocolError(f"{self.shard}: batch {batch.message.number} is malformed: {error}") from error
+
+    def _missing_parts(self, batch: ReceivedBatch, columns: Columns) -> list[BlockPart]:
         out: list[BlockPart] = []
         for start, stop in self.held.missing(columns.count, columns.position):
             after = batch.after if start == 0 else columns.position(start - 1)

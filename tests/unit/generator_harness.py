@@ -256,7 +256,7 @@ class Harness:
 
     def do(self, effects: list[Effect]) -> None:
         for effect in effects:
-            assert self.stop is None, f"{effect} comes after {self.stop}"
+            assert self.stop is None or isinstance(effect, Send | Close), f"{effect} comes after {self.stop}"
             if isinstance(effect, Send):
                 assert effect.connection in self.connections, f"{effect} goes to a connection that is gone"
                 assert effect.connection not in self.closed, f"{effect} goes to a connection that was hung up"
