@@ -209,10 +209,10 @@ def _judge_first_start(
 ) -> None:
     """Add what an earlier session shows that began at a starting point and stored nothing.
 
-    It had begun to read at another place than the session whose records are the first: with LATEST at an earlier one,
-    and with the others, if it was longer ago than the stream's retention, perhaps at records that are trimmed now.
+    It had begun to read at another place than the session whose records are the first: LATEST is a later place each
+    time, and with the others, if it was longer ago than the stream's retention, its first records may be trimmed now.
     """
-    if not segments or segments[0].low.side == 1:
+    if not segments:
         return
     openers = {one.session for one in ranges if one.first == segments[0].low.position}
     starts = sorted((one for one in sessions if not isinstance(one.after, Position)), key=lambda one: one.time)
@@ -221,8 +221,8 @@ def _judge_first_start(
         return
     earlier = starts[0]
     begin = segments[0].low.position
-    if first.after == LATEST and earlier.after == LATEST:
-        gaps.insert(0, Gap(None, None, begin, "an earlier session had begun at LATEST, and this one began there again"))
+    if first.after == LATEST:
+        gaps.insert(0, Gap(None, None, begin, "an earlier session had begun to read, and this one began at LATEST"))
     elif first.retention_hours and first.time - earlier.time > first.retention_hours * HOUR_MS:
         why = "reading had begun longer ago than the stream's retention, and then began again"
         trimmed.insert(0, Gap(None, None, begin, why))

@@ -97,6 +97,15 @@ def test_numbers_of_different_lengths_are_in_the_order_of_integers() -> None:
     assert_proven(cover([plain_range(9, 99), plain_range(100, 10**55, 99), plain_range(10**56, 10**128, 10**55)]))
 
 
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize("after", [5, 7, 30])
+def test_a_range_that_says_it_follows_what_it_holds_proves_no_more_than_itself(after: int, trimmed: bool) -> None:
+    odd = plain_range(5, 9, after, trimmed=trimmed)
+    coverage = cover([plain_range(1, 3), odd, plain_range(20, 21, 15)])
+    assert segments(coverage) == [(1, 3), (5, 9), (15, 21)]
+    assert [(hole[0], hole[2]) for hole in holes(coverage.gaps)][:2] == [(3, 5), (9, 20)]
+
+
 # Gaps at the ends
 
 
@@ -154,6 +163,9 @@ def test_a_late_session_that_has_delivered_nothing_yet_is_possibly_trimmed_at_it
     sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
     assert holes(cover([plain_range(1, 10)], sessions).possibly_trimmed) == [(10, None, None)]
     assert cover([plain_range(1, 10), plain_range(12, 13, 10)], sessions).possibly_trimmed == ()
+    past_what_is_stored = cover([plain_range(1, 8)], sessions)
+    assert holes(past_what_is_stored.gaps) == [(8, 10, None)]
+    assert past_what_is_stored.possibly_trimmed == ()
 
 
 def test_a_late_link_that_another_range_covers_is_proven() -> None:
@@ -177,6 +189,8 @@ def test_beginning_at_latest_twice_loses_what_came_between() -> None:
     coverage = cover([plain_range(5, 9, LATEST, session="s2")], sessions)
     assert holes(coverage.gaps) == [(None, None, 5)]
     assert_proven(cover([plain_range(5, 9, LATEST, session="s1")], sessions))
+    from_the_horizon = [session_at(TRIM_HORIZON), session_at(LATEST, session="s2", time=NOW + 1)]
+    assert holes(cover([plain_range(5, 9, LATEST, session="s2")], from_the_horizon).gaps) == [(None, None, 5)]
     earlier = [session_at(LATEST), session_at(TRIM_HORIZON, session="s2", time=NOW + 1)]
     assert_proven(cover([plain_range(5, 9, TRIM_HORIZON, session="s2")], earlier))
 

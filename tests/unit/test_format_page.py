@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import xxhash
+from store_support import NOW, WRITER, block_range, columns_of, session_at
 
 from kcl_receiver.store import parquet
 from kcl_receiver.store.entries import ENTRY_TYPES, encode_lines, first_prev
 from kcl_receiver.store.names import block_id, block_path, ledger_path
 from kcl_receiver.wire.columns import checksum
-from store_support import NOW, WRITER, block_range, columns_of, session_at
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 KEY = "kéy-日".encode()

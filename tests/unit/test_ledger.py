@@ -198,6 +198,13 @@ def test_a_line_with_a_hash_and_without_sense_is_found() -> None:
         assert decode_ledger(WRITER, line).fault is not None
 
 
+def test_a_line_with_another_number_than_its_own_is_found() -> None:
+    line = encode_lines(ENTRIES[:1], 2, first_prev(WRITER))[0]
+    fault = decode_ledger(WRITER, line).fault
+    assert fault is not None
+    assert "it says that it is line 2" in fault.message
+
+
 def test_a_damaged_ledger_is_not_loaded(store: LocalStore) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES[1:3])
     write(store, content(store).replace(b'"retention_hours":24', b'"retention_hours":48', 1))
@@ -232,6 +239,15 @@ def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: LocalS
     assert opening.tails == {WRITER: first.tail, OTHER_WRITER: second.tail}
     fourth = LedgerIndex.load(store)
     assert set(fourth.unnamed_tails()) == {THIRD_WRITER}
+
+
+def test_a_line_that_was_named_once_is_not_named_again_whoever_named_an_earlier_one_since() -> None:
+    index = LedgerIndex()
+    lines, tail = encode_lines(ENTRIES, 1, first_prev(WRITER))
+    index.add_ledger(decode_ledger(WRITER, lines))
+    index.add(WriterStarted(OTHER_WRITER, "h", 1, NOW, "0", {WRITER: tail}))
+    index.add(WriterStarted(THIRD_WRITER, "h", 1, NOW, "0", {WRITER: Tail(2, "")}))
+    assert WRITER not in index.unnamed_tails()
 
 
 # The index
@@ -293,6 +309,9 @@ def test_the_arrival_of_a_position_is_that_of_the_end_of_its_range() -> None:
     asked = [Position(0), Position(1), Position(3), Position(5), Position(5, 1), Position(9)]
     assert [index.arrival_of(STREAM, SHARD, one) for one in asked] == [None, 50, 50, 50, None, 70]
     assert index.arrival_of(STREAM, "other", Position(3)) is None
+    again = replace(block_range(3, 5).range, arrival_last=40)
+    index.add(BlockStored(block_id(WRITER, 2), STREAM, (again,), 2, 1, 0))
+    assert index.arrival_of(STREAM, SHARD, Position(3)) == 50
 
 
 def test_a_shard_s_end_and_sessions_are_found() -> None:
@@ -379,12 +398,12 @@ def test_lines_that_are_relied_on_are_made_durable_first() -> None:
     files = FakeFiles()
     store = LocalStore("/store", files)
     ledger = start(store, WRITER)
-    one = put(store, 1, block_range(1))
     files.fail("fsync", errno.EIO, "ledger")
     with pytest.raises(StoreUnavailable):
-        ledger.append([one])
-    assert len(LedgerIndex.load(LocalStore("/store", files)).ranges(STREAM, SHARD)) == 1
-    assert len(LedgerIndex.load(LocalStore("/store", files.lose_power()), settle=False).ranges(STREAM, SHARD)) == 1
+        ledger.append([session_at()])
+    assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == []
+    assert LedgerIndex.load(LocalStore("/store", files)).sessions(STREAM, SHARD) == [session_at()]
+    assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
 
 
 def test_a_mere_reader_changes_nothing() -> None:
