@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from kcl_receiver.emulator.clients import Boto3, every_shard
+
 QUICK_SETTINGS: dict[str, str] = {
     "failoverTimeMillis": "2000",
     "leaseAssignmentIntervalMillis": "500",
@@ -30,8 +32,8 @@ QUICK_SETTINGS: dict[str, str] = {
 
 
 def prepare_leases(
-    dynamodb: Any,  # noqa: ANN401 - a boto3 client; its class is made at run time
-    kinesis: Any,  # noqa: ANN401
+    dynamodb: Boto3,
+    kinesis: Boto3,
     application: str,
     stream: str,
     *,
@@ -62,25 +64,21 @@ def prepare_leases(
         return []
     kind = "AT_LATEST" if position == "LATEST" else "AT_TRIM_HORIZON"
     made: list[str] = []
-    request: dict[str, Any] = {"StreamName": stream, "ShardFilter": {"Type": kind}}
-    while request:
-        page = kinesis.list_shards(**request)
-        for shard in page["Shards"]:
-            item: dict[str, Any] = {
-                "leaseKey": {"S": shard["ShardId"]},
-                "leaseCounter": {"N": "0"},
-                "ownerSwitchesSinceCheckpoint": {"N": "0"},
-                "checkpoint": {"S": position},
-                "checkpointSubSequenceNumber": {"N": "0"},
-                "startingHashKey": {"S": shard["HashKeyRange"]["StartingHashKey"]},
-                "endingHashKey": {"S": shard["HashKeyRange"]["EndingHashKey"]},
-            }
-            if "ParentShardId" in shard:
-                item["parentShardId"] = {"SS": [shard["ParentShardId"]]}
-            if owner is not None:
-                item["leaseOwner"] = {"S": owner}
-            dynamodb.put_item(TableName=application, Item=item)
-            made.append(shard["ShardId"])
-        token = page.get("NextToken")
-        request = {"NextToken": token} if token else {}
+    for shard in every_shard(kinesis, stream, kind):
+        item: dict[str, Any] = {
+            "leaseKey": {"S": shard["ShardId"]},
+            "leaseCounter": {"N": "0"},
+            "ownerSwitchesSinceCheckpoint": {"N": "0"},
+            "checkpoint": {"S": position},
+            "checkpointSubSequenceNumber": {"N": "0"},
+            "startingHashKey": {"S": shard["HashKeyRange"]["StartingHashKey"]},
+            "endingHashKey": {"S": shard["HashKeyRange"]["EndingHashKey"]},
+        }
+        parents = [shard[name] for name in ("ParentShardId", "AdjacentParentShardId") if name in shard]
+        if parents:
+            item["parentShardId"] = {"SS": parents}
+        if owner is not None:
+            item["leaseOwner"] = {"S": owner}
+        dynamodb.put_item(TableName=application, Item=item)
+        made.append(shard["ShardId"])
     return made

@@ -43,7 +43,8 @@ CHANGES = frozenset(
 
 _TABLE_CHANGES = frozenset({"CreateTable", "UpdateTable", "UpdateTimeToLive", "UpdateContinuousBackups"})
 _DYNAMODB = "DynamoDB_20120810."
-_COMPACT_LINES = 20_000
+_COMPACT_LINES = 2_000
+"""Lines of the journal before it is made shorter for the first time; later, three times what was left then."""
 _FORGET_EVERY = 5_000
 
 
@@ -80,6 +81,7 @@ class Others:
         self._journal = journal
         self._dispatcher = DomainDispatcherApplication(create_backend_app)
         self._calls = 0
+        self._compact_at = _COMPACT_LINES
         if journal is not None:
             for line in journal.replay():
                 self._redo(line)
@@ -96,8 +98,9 @@ class Others:
         ):
             line = {"region": _region(request.headers) or self.region, "target": target}
             self._journal.append({**line, "body": json.loads(request.body)})
-            if self._journal.lines >= _COMPACT_LINES:
+            if self._journal.lines >= self._compact_at:
                 self._compact(self._journal)
+                self._compact_at = max(_COMPACT_LINES, 3 * self._journal.lines)
         return response
 
     def _run(self, request: HttpRequest) -> HttpResponse:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from kcl_receiver.emulator.clients import Boto3, every_shard
 from kcl_receiver.emulator.kpl import UserRecord, aggregate, place_of
 
 MAX_REQUEST_RECORDS = 500
@@ -92,7 +93,7 @@ class Producer:
 
     def __init__(
         self,
-        client: Any,  # noqa: ANN401 - boto3 makes its clients' classes at run time
+        client: Boto3,
         stream: str,
         seed: int = 0,
         *,
@@ -133,16 +134,8 @@ class Producer:
 
     def refresh(self) -> None:
         """Ask for the open shards; done by itself when an aggregate lands elsewhere."""
-        ranges: list[_Range] = []
-        request: dict[str, Any] = {"StreamName": self._stream, "ShardFilter": {"Type": "AT_LATEST"}}
-        while request:
-            page = self._client.list_shards(**request)
-            for shard in page["Shards"]:
-                keys = shard["HashKeyRange"]
-                ranges.append(_Range(shard["ShardId"], int(keys["StartingHashKey"]), int(keys["EndingHashKey"])))
-            token = page.get("NextToken")
-            request = {"NextToken": token} if token else {}
-        self._ranges = sorted(ranges, key=lambda one: one.start)
+        found = [_range(shard) for shard in every_shard(self._client, self._stream, "AT_LATEST")]
+        self._ranges = sorted(found, key=lambda one: one.start)
 
     def _parcels(self, count: int, size: int | None) -> Iterator[_Parcel]:
         share = self._aggregated
@@ -170,7 +163,7 @@ class Producer:
         return self._random.randbytes(size)
 
     def _aggregate_of(self, many: int, size: int | None) -> _Parcel:
-        """Make an aggregate for a shard picked at random, in one of the ways in which users of the library get theirs."""
+        """Make an aggregate for a shard picked at random, in one of three ways to have all its records in there."""
         if not self._ranges:
             self.refresh()
         target = self._random.choice(self._ranges)
@@ -233,12 +226,9 @@ class Producer:
 
     def _describe(self, shard_id: str) -> _Range:
         """Return the range of a shard that was closed again before it could be looked at."""
-        paginator = self._client.get_paginator("list_shards")
-        for page in paginator.paginate(StreamName=self._stream):
-            for shard in page["Shards"]:
-                if shard["ShardId"] == shard_id:
-                    keys = shard["HashKeyRange"]
-                    return _Range(shard_id, int(keys["StartingHashKey"]), int(keys["EndingHashKey"]))
+        for shard in every_shard(self._client, self._stream):
+            if shard["ShardId"] == shard_id:
+                return _range(shard)
         raise RuntimeError(f"{shard_id} took a put and is not in the list of shards of {self._stream}")
 
     def _again(self, parcel: _Parcel) -> _Parcel:
@@ -256,6 +246,11 @@ class Producer:
             Acknowledged(shard, sequence, sub, digest_of(record.key, record.data))
             for sub, record in enumerate(parcel.records)
         )
+
+
+def _range(shard: dict[str, Any]) -> _Range:
+    keys = shard["HashKeyRange"]
+    return _Range(shard["ShardId"], int(keys["StartingHashKey"]), int(keys["EndingHashKey"]))
 
 
 def _requests(parcels: list[_Parcel]) -> Iterator[list[_Parcel]]:

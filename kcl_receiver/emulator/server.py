@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
+from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.faults import Faults
 from kcl_receiver.emulator.kinesis.service import Kinesis
 from kcl_receiver.emulator.persist import Directory
@@ -99,7 +100,7 @@ class Emulator:
             "AWS_REGION": self.region,
         }
 
-    def client(self, service: str, **options: Any) -> Any:  # noqa: ANN401 - boto3 makes its clients' classes at run time
+    def client(self, service: str, **options: object) -> Boto3:
         """Return a boto3 client for this emulator; `options` go to boto3."""
         import boto3  # noqa: PLC0415 - slow to load, and not needed to serve
 

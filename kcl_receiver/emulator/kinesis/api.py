@@ -125,8 +125,8 @@ def _describe_limits(model: Model, now: int, request: Request) -> Body:  # noqa:
 
 
 def _put_record(model: Model, now: int, request: Request) -> Body:
-    stream = _stream(model, now, request)
-    (result,) = records.put(model, now, stream, [_entry(request)])
+    entry = _entry(request)
+    (result,) = records.put(model, now, _stream(model, now, request), [entry])
     if result.error is not None:
         raise result.error
     return {"ShardId": result.shard, "SequenceNumber": str(result.sequence)}
@@ -153,10 +153,7 @@ def _put_records(model: Model, now: int, request: Request) -> Body:
 
 
 def _entry(request: Request) -> records.Entry:
-    key = request.text("PartitionKey")
-    if not 1 <= len(key) <= 256:
-        rule = f"Member must have length {'greater' if not key else 'less'} than or equal to {1 if not key else 256}"
-        raise constraint(key[:300], "partitionKey", rule)
+    key = request.sized_text("PartitionKey", 1, 256)
     place = request.optional_text("ExplicitHashKey", HASH_KEY)
     return records.Entry(key, request.data("Data"), None if place is None else int(place))
 
@@ -164,17 +161,11 @@ def _entry(request: Request) -> records.Entry:
 def _get_shard_iterator(model: Model, now: int, request: Request) -> Body:
     kind = request.choice("ShardIteratorType", ITERATOR_TYPES)
     shard_id = request.text("ShardId", SHARD_ID)
+    text = request.optional_text("StartingSequenceNumber", SEQUENCE_NUMBER)
+    sequence = None if text is None else int(text)
+    moment = request.moment("Timestamp")
     stream = _stream(model, now, request)
-    sequence = request.optional_text("StartingSequenceNumber", SEQUENCE_NUMBER)
-    token = records.iterator(
-        model,
-        now,
-        stream,
-        model.shard(stream, shard_id),
-        kind,
-        None if sequence is None else int(sequence),
-        request.moment("Timestamp"),
-    )
+    token = records.iterator(model, now, stream, model.shard(stream, shard_id), kind, sequence, moment)
     return {"ShardIterator": token}
 
 

@@ -72,6 +72,16 @@ class Request:
             raise constraint("null", self._field(name), "Member must not be null")
         return found
 
+    def sized_text(self, name: str, low: int, high: int) -> str:
+        """Return a string of `low` to `high` characters that must be there."""
+        value = self.text(name)
+        if len(value) < low:
+            raise constraint(value, self._field(name), f"Member must have length greater than or equal to {low}")
+        if len(value) > high:
+            shown = value[:100] + "..."
+            raise constraint(shown, self._field(name), f"Member must have length less than or equal to {high}")
+        return value
+
     def optional_text(self, name: str, pattern: re.Pattern[str] | None = None) -> str | None:
         """Return a string, or None where there is none."""
         value: str | None = self._typed(name, str, required=False)

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from emulator_support import HOUR, START, Client, shard_id
+
+from kcl_receiver.emulator.kinesis.errors import ServiceError
+from kcl_receiver.emulator.kinesis.shard import HASH_KEYS
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+def test_a_stream_is_described_with_all_that_identifies_it(client: Client) -> None:
+    client.stream(shards=3)
+    summary = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+    assert summary["StreamName"] == "s"
+    assert summary["StreamARN"] == "arn:aws:kinesis:us-east-1:000000000001:stream/s"
+    assert summary["StreamStatus"] == "ACTIVE"
+    assert summary["StreamCreationTimestamp"] == START
+    assert summary["RetentionPeriodHours"] == 24
+    assert summary["OpenShardCount"] == 3
+    assert summary["ConsumerCount"] == 0
+    assert summary["StreamModeDetails"] == {"StreamMode": "PROVISIONED"}
+
+
+def test_the_first_shards_cover_every_hash_key_once(client: Client) -> None:
+    client.stream(shards=7)
+    shards = client.call("DescribeStream", StreamName="s")["StreamDescription"]["Shards"]
+    ranges = [one["HashKeyRange"] for one in shards]
+    edges = [0]
+    for one in ranges:
+        assert int(one["StartingHashKey"]) == edges[-1]
+        edges.append(int(one["EndingHashKey"]) + 1)
+    assert edges[-1] == HASH_KEYS
+    assert [one["ShardId"] for one in shards] == [shard_id(row) for row in range(7)]
+
+
+def test_a_stream_is_made_once(client: Client) -> None:
+    client.stream()
+    message = client.refused("ResourceInUseException", "CreateStream", StreamName="s", ShardCount=1)
+    assert message == "Stream s under account 000000000001 already exists."
+
+
+@pytest.mark.parametrize(
+    "operation",
+    ["DescribeStream", "DescribeStreamSummary", "ListShards", "DeleteStream", "ListTagsForStream"],
+)
+def test_a_stream_that_is_not_there_is_not_found(client: Client, operation: str) -> None:
+    message = client.refused("ResourceNotFoundException", operation, StreamName="none")
+    assert message == "Stream none under account 000000000001 not found."
+
+
+def test_a_stream_is_found_by_its_arn_and_by_no_other(client: Client) -> None:
+    client.stream()
+    arn = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]["StreamARN"]
+    for fields in ({"StreamARN": arn}, {"StreamARN": arn, "StreamName": "s"}):
+        found = client.call("DescribeStreamSummary", **fields)["StreamDescriptionSummary"]
+        assert found["StreamName"] == "s"
+    other = arn.replace("000000000001", "000000000002")
+    client.refused("ResourceNotFoundException", "DescribeStreamSummary", StreamARN=other)
+    client.refused("InvalidArgumentException", "DescribeStreamSummary", StreamARN=arn, StreamName="t")
+    client.refused("InvalidArgumentException", "DescribeStreamSummary", StreamARN="s")
+    client.refused("InvalidArgumentException", "DescribeStreamSummary")
+
+
+def test_a_stream_made_again_is_another_one(client: Client) -> None:
+    client.stream()
+    _, old = client.put()
+    iterator = client.iterator()
+    before = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+    client.call("DeleteStream", StreamName="s")
+    client.refused("ResourceNotFoundException", "GetRecords", ShardIterator=iterator)
+    client.kinesis.advance(0.5)
+    client.stream()
+    after = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+    assert after["StreamCreationTimestamp"] > before["StreamCreationTimestamp"]
+    assert after["StreamARN"] == before["StreamARN"]
+    assert client.read() == []
+    client.refused("ResourceNotFoundException", "GetRecords", ShardIterator=iterator)
+    _, new = client.put()
+    assert new > old
+    message = client.refused(
+        "InvalidArgumentException",
+        "GetShardIterator",
+        StreamName="s",
+        ShardId=shard_id(0),
+        ShardIteratorType="AT_SEQUENCE_NUMBER",
+        StartingSequenceNumber=str(old),
+    )
+    assert message.endswith("is invalid because it did not come from this stream.")
+
+
+def test_states_last_as_long_as_they_are_told_to(client: Client) -> None:
+    client.kinesis.configure(transition=2)
+    client.stream()
+
+    def status() -> str:
+        found = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+        return str(found["StreamStatus"])
+
+    assert status() == "CREATING"
+    client.refused("ResourceInUseException", "PutRecord", StreamName="s", Data="", PartitionKey="k")
+    client.refused("ResourceInUseException", "ListShards", StreamName="s")
+    client.kinesis.advance(2)
+    assert status() == "ACTIVE"
+    client.split(0, 2**64)
+    assert status() == "UPDATING"
+    client.put()
+    assert len(client.shards()) == 3
+    client.refused(
+        "ResourceInUseException", "SplitShard", StreamName="s", ShardToSplit=shard_id(1), NewStartingHashKey="5"
+    )
+    client.kinesis.advance(2)
+    client.call("DeleteStream", StreamName="s")
+    assert status() == "DELETING"
+    client.refused("ResourceInUseException", "CreateStream", StreamName="s", ShardCount=1)
+    assert client.call("ListStreams")["StreamNames"] == ["s"]
+    client.kinesis.advance(2)
+    assert client.call("ListStreams")["StreamNames"] == []
+    client.refused("ResourceNotFoundException", "DescribeStreamSummary", StreamName="s")
+    client.stream()
+
+
+def test_retention_is_changed_by_the_operation_for_its_direction(client: Client) -> None:
+    client.stream()
+
+    def hours() -> int:
+        found = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+        return int(found["RetentionPeriodHours"])
+
+    client.call("IncreaseStreamRetentionPeriod", StreamName="s", RetentionPeriodHours=48)
+    assert hours() == 48
+    for operation, wrong in (("IncreaseStreamRetentionPeriod", 24), ("DecreaseStreamRetentionPeriod", 72)):
+        client.refused("InvalidArgumentException", operation, StreamName="s", RetentionPeriodHours=wrong)
+    for operation, wrong in (("IncreaseStreamRetentionPeriod", 9000), ("DecreaseStreamRetentionPeriod", 1)):
+        client.refused("InvalidArgumentException", operation, StreamName="s", RetentionPeriodHours=wrong)
+    client.call("DecreaseStreamRetentionPeriod", StreamName="s", RetentionPeriodHours=24)
+    assert hours() == 24
+
+
+def test_streams_are_listed_in_pages(client: Client) -> None:
+    for name in ("b", "a", "c"):
+        client.stream(name)
+    page = client.call("ListStreams", Limit=2)
+    assert (page["StreamNames"], page["HasMoreStreams"]) == (["a", "b"], True)
+    rest = client.call("ListStreams", NextToken=page["NextToken"])
+    assert (rest["StreamNames"], rest["HasMoreStreams"]) == (["c"], False)
+    assert client.call("ListStreams", ExclusiveStartStreamName="b")["StreamNames"] == ["c"]
+    client.refused("InvalidArgumentException", "ListStreams", NextToken="nonsense")
+
+
+def test_tags_are_added_listed_and_removed(client: Client) -> None:
+    client.call("CreateStream", StreamName="s", ShardCount=1, Tags={"a": "1"})
+    client.call("AddTagsToStream", StreamName="s", Tags={"b": "2", "c": "3"})
+    client.call("RemoveTagsFromStream", StreamName="s", TagKeys=["a"])
+    found = client.call("ListTagsForStream", StreamName="s", Limit=1)
+    assert found == {"Tags": [{"Key": "b", "Value": "2"}], "HasMoreTags": True}
+    found = client.call("ListTagsForStream", StreamName="s", ExclusiveStartTagKey="b")
+    assert found == {"Tags": [{"Key": "c", "Value": "3"}], "HasMoreTags": False}
+
+
+def test_an_on_demand_stream_needs_no_shard_count(client: Client) -> None:
+    client.call("CreateStream", StreamName="s", StreamModeDetails={"StreamMode": "ON_DEMAND"})
+    assert len(client.shards()) == 4
+    client.refused("ValidationException", "CreateStream", StreamName="t")
+    client.call("UpdateStreamMode", StreamName="s", StreamModeDetails={"StreamMode": "PROVISIONED"})
+    limits = client.call("DescribeLimits")
+    assert (limits["OpenShardCount"], limits["OnDemandStreamCount"]) == (4, 0)
+
+
+def test_a_long_description_comes_in_pages(client: Client) -> None:
+    client.stream(shards=3)
+    first = client.call("DescribeStream", StreamName="s", Limit=2)["StreamDescription"]
+    assert first["HasMoreShards"]
+    last = first["Shards"][-1]["ShardId"]
+    rest = client.call("DescribeStream", StreamName="s", ExclusiveStartShardId=last)["StreamDescription"]
+    assert [one["ShardId"] for one in first["Shards"] + rest["Shards"]] == [shard_id(row) for row in range(3)]
+    assert not rest["HasMoreShards"]
+
+
+@pytest.mark.parametrize(
+    ("operation", "fields", "words"),
+    [
+        ("CreateStream", {"ShardCount": 1}, "'streamName'"),
+        ("CreateStream", {"StreamName": "a b", "ShardCount": 1}, "regular expression pattern: [a-zA-Z0-9_.-]{1,128}"),
+        ("CreateStream", {"StreamName": "s", "ShardCount": 0}, "greater than or equal to 1"),
+        ("GetRecords", {}, "'shardIterator'"),
+        ("GetRecords", {"ShardIterator": "x", "Limit": 10_001}, "less than or equal to 10000"),
+        ("GetRecords", {"ShardIterator": "x", "Limit": 0}, "greater than or equal to 1"),
+        ("PutRecords", {"StreamName": "s", "Records": []}, "greater than or equal to 1"),
+        ("PutRecords", {"StreamName": "s", "Records": [{}] * 501}, "less than or equal to 500"),
+        ("PutRecords", {"StreamName": "s", "Records": [{"Data": ""}]}, "'records.1.member.partitionKey'"),
+        ("PutRecord", {"StreamName": "s", "Data": "", "PartitionKey": ""}, "greater than or equal to 1"),
+        ("PutRecord", {"StreamName": "s", "Data": "", "PartitionKey": "k" * 257}, "less than or equal to 256"),
+        ("PutRecord", {"StreamName": "s", "PartitionKey": "k"}, "'data'"),
+        (
+            "GetShardIterator",
+            {"StreamName": "s", "ShardId": "x", "ShardIteratorType": "SOON"},
+            "AT_SEQUENCE_NUMBER, AFTER_SEQUENCE_NUMBER, TRIM_HORIZON, LATEST, AT_TIMESTAMP",
+        ),
+    ],
+)
+def test_what_breaks_a_constraint_is_named_as_the_service_names_it(
+    client: Client, operation: str, fields: dict[str, object], words: str
+) -> None:
+    message = client.refused("ValidationException", operation, **fields)
+    assert message.startswith("1 validation error detected: Value '")
+    assert "failed to satisfy constraint: Member must" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'{"StreamName": 5}', b'{"StreamName": "s", "ShardCount": true}', b"\xff"]
+)
+def test_a_body_of_the_wrong_form_is_a_serialization_error(client: Client, body: bytes) -> None:
+    status, answer = client.kinesis.call("CreateStream", body)
+    assert status == 400
+    assert json.loads(answer)["__type"] == "SerializationException"
+
+
+def test_enhanced_fan_out_is_refused_with_what_to_do_instead(client: Client) -> None:
+    for operation in ("RegisterStreamConsumer", "SubscribeToShard", "DescribeStreamConsumer"):
+        assert "retrievalMode = POLLING" in client.refused("InvalidArgumentException", operation)
+    client.refused("UnknownOperationException", "MakeCoffee")
+
+
+def test_a_refused_call_leaves_no_trace(client: Client) -> None:
+    client.stream()
+    client.put()
+    before = len(client.events)
+    client.refused("ResourceInUseException", "CreateStream", StreamName="s", ShardCount=1)
+    client.refused(
+        "InvalidArgumentException", "PutRecord", StreamName="s", Data="", PartitionKey="k", ExplicitHashKey="9" * 39
+    )
+    client.refused(
+        "InvalidArgumentException",
+        "UpdateShardCount",
+        StreamName="s",
+        TargetShardCount=1,
+        ScalingType="UNIFORM_SCALING",
+    )
+    client.get(client.iterator())
+    assert len(client.events) == before
+
+
+def test_the_clock_does_not_go_back(client: Client) -> None:
+    with pytest.raises(ValueError, match="back"):
+        client.kinesis.advance(-1)
+    client.kinesis.advance(2 * HOUR)
+    assert client.kinesis.now() == int((START + 2 * HOUR) * 1000)
+
+
+def test_settings_that_do_not_exist_or_cannot_be_are_refused(client: Client) -> None:
+    for changes in (
+        {"empty_page": 0.5},
+        {"empty_pages": 1.0},
+        {"limits": 1},
+        {"iterator_lifetime": -1},
+        {"transition": True},
+    ):
+        with pytest.raises(ValueError, match=next(iter(changes))):
+            client.kinesis.configure(**changes)
+
+
+def test_trimming_an_unknown_stream_is_an_error(client: Client) -> None:
+    with pytest.raises(ServiceError, match="not found"):
+        client.kinesis.trim("none")
