@@ -1,0 +1,36 @@
+"""Runs a supervisor over two fake children: `supervised.py DIRECTORY GRACE GENERATOR_COMMAND DAEMON_COMMAND` (JSON)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from kcl_receiver.cli.run import tell
+from kcl_receiver.daemon.effective import daemon_environment
+from kcl_receiver.daemon.lock import RunLock
+from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.supervision import Child
+from kcl_receiver.daemon.supervisor import Plan, Supervisor
+from kcl_receiver.errors import ReceiverError
+
+
+def main() -> int:
+    directory = Path(sys.argv[1])
+    commands = dict(zip(Child, map(json.loads, sys.argv[3:5]), strict=True))
+    plan = Plan(
+        commands=commands,
+        environments=dict.fromkeys(Child, daemon_environment()),
+        logs={child: LogFile(directory / "log" / f"{child.value}.log") for child in Child},
+        socket=directory / "run" / "generator.sock",
+        grace_seconds=float(sys.argv[2]),
+    )
+    try:
+        return Supervisor(plan, RunLock(directory / "run", directory / "x.properties"), tell).run()
+    except ReceiverError as error:
+        tell(str(error))
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""A supervisor, real processes and real signals; the generator and java are small scripts that report over a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+PATIENCE = 30.0
+
+
+class Rig:
+    """One supervisor and what its children report."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.reports = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.reports.bind(str(directory / "reports"))
+        self.reports.settimeout(PATIENCE)
+        self.started: list[subprocess.Popen[str]] = []
+        self.pidfds: dict[int, int] = {}
+
+    def start(self, generator: str = "", daemon: str = "", grace: float = 20.0) -> subprocess.Popen[str]:
+        commands = [
+            json.dumps(
+                [
+                    *(sys.executable, str(HERE / "fake_child.py"), role, str(self.directory / "reports")),
+                    *(str(self.directory / "run" / "generator.sock"), *behaviours.split()),
+                ]
+            )
+            for role, behaviours in (("generator", generator), ("daemon", daemon))
+        ]
+        process = subprocess.Popen(
+            [sys.executable, str(HERE / "supervised.py"), str(self.directory), str(grace), *commands],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def expect(self, role: str, event: str) -> dict[str, Any]:
+        report = dict(json.loads(self.reports.recv(65536)))
+        for pid in (report["pid"], report.get("child")):
+            if pid and pid not in self.pidfds:
+                try:
+                    # A handle and no number: a pid can be another process's by the time the test ends.
+                    self.pidfds[pid] = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    continue
+        assert (report["role"], report["event"]) == (role, event)
+        return report
+
+    def up(self) -> tuple[int, int]:
+        return int(self.expect("generator", "started")["pid"]), int(self.expect("daemon", "started")["pid"])
+
+    def end(self, process: subprocess.Popen[str]) -> tuple[int, str]:
+        _, err = process.communicate(timeout=PATIENCE)
+        return process.returncode, err
+
+    def assert_gone(self) -> None:
+        for pid in self.pidfds:
+            self.await_end(pid)
+
+    def await_end(self, pid: int) -> None:
+        assert select.select([self.pidfds[pid]], [], [], PATIENCE)[0], f"{pid} still lives"
+
+    def close(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            assert process.stderr is not None
+            process.stderr.close()
+        for descriptor in self.pidfds.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            os.close(descriptor)
+        self.reports.close()
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    # Not pytest's directory: a socket's path has to be short.
+    with tempfile.TemporaryDirectory(prefix="kr-") as directory:
+        rig = Rig(Path(directory))
+        yield rig
+        rig.close()
+
+
+def test_the_first_sigterm_drains_both_and_exits_with_0(rig: Rig) -> None:
+    process = rig.start()
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    reported = {rig.reports.recv(65536) for _ in range(2)}
+    assert {json.loads(each)["event"] for each in reported} == {"SIGTERM"}
+    assert {json.loads(each)["role"] for each in reported} == {"generator", "daemon"}
+    code, err = rig.end(process)
+    assert code == 0
+    assert "stopping: draining for 20 s at most" in err
+    rig.assert_gone()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_and_a_closed_terminal_drain_as_well(rig: Rig, number: signal.Signals) -> None:
+    process = rig.start()
+    rig.up()
+    process.send_signal(number)
+    assert rig.end(process)[0] == 0
+    rig.assert_gone()
+
+
+def test_the_second_signal_kills_both_and_what_java_has_started(rig: Rig) -> None:
+    process = rig.start(generator="deaf", daemon="deaf parent")
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    rig.reports.recv(65536)
+    rig.reports.recv(65536)
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 130
+    assert "ended at once" in err
+    rig.assert_gone()
+
+
+def test_a_java_that_does_not_end_in_time_is_killed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = rig.start(daemon="deaf parent", grace=-14.5)
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 1
+    assert "daemon did not end in time and is killed" in err
+    rig.assert_gone()
+
+
+def test_a_java_that_crashes_is_started_again_after_a_pause(rig: Rig) -> None:
+    process = rig.start(daemon="crash-once")
+    rig.expect("generator", "started")
+    first, second = rig.expect("daemon", "started")["pid"], rig.expect("daemon", "started")["pid"]
+    assert first != second
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 0
+    assert "daemon ended unasked (exit code 1): daemon fails; next start in" in err
+    rig.assert_gone()
+
+
+def test_a_killed_generator_is_started_again_and_java_lives_on(rig: Rig) -> None:
+    process = rig.start()
+    generator, _ = rig.up()
+    os.kill(generator, signal.SIGKILL)
+    assert rig.expect("generator", "started")["pid"] != generator
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 0
+    assert "generator ended unasked (SIGKILL)" in err
+    assert err.count("daemon started") == 1
+    rig.assert_gone()
+
+
+def test_wrong_settings_end_all_with_the_generators_code(rig: Rig) -> None:
+    process = rig.start(generator="exit=2")
+    rig.expect("generator", "started")
+    code, err = rig.end(process)
+    assert code == 2
+    assert "generator fails; it would end so again" in err
+
+
+def test_kill_9_of_the_supervisor_kills_java_and_drains_the_generator(rig: Rig) -> None:
+    process = rig.start(daemon="deaf")
+    _, daemon = rig.up()
+    process.kill()
+    rig.expect("generator", "SIGTERM")
+    rig.await_end(daemon)
+    rig.assert_gone()
+
+
+def test_a_second_supervisor_is_refused_and_told_who_holds_the_lock(rig: Rig) -> None:
+    process = rig.start()
+    rig.up()
+    second = rig.start()
+    code, err = rig.end(second)
+    assert code == 3
+    assert f"kcl-receiver run (pid {process.pid}) already runs this application" in err
+    assert f"kill {process.pid}" in err
+    process.send_signal(signal.SIGTERM)
+    assert rig.end(process)[0] == 0
+
+
+def test_the_next_supervisor_starts_as_soon_as_the_first_has_ended(rig: Rig) -> None:
+    for _ in range(2):
+        process = rig.start()
+        rig.up()
+        process.send_signal(signal.SIGTERM)
+        for _ in range(2):
+            rig.reports.recv(65536)
+        assert rig.end(process)[0] == 0
+
+
+def test_children_have_sessions_of_their_own_and_java_alone_inherits_the_lock(rig: Rig) -> None:
+    process = rig.start()
+    generator, daemon = rig.expect("generator", "started"), rig.expect("daemon", "started")
+    assert len({generator["session"], daemon["session"], os.getsid(process.pid)}) == 3
+    lock = str((rig.directory / "run" / "run.lock").resolve())
+    assert lock in daemon["open"]
+    assert lock not in generator["open"]
+    assert os.devnull in daemon["open"]
+    assert daemon["path"].split(":")[0] == str(Path(sys.executable).parent)
+    process.send_signal(signal.SIGTERM)
+    assert rig.end(process)[0] == 0
+
+
+def test_each_child_has_a_log_of_its_own(rig: Rig) -> None:
+    process = rig.start()
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    rig.end(process)
+    for name in ("generator", "daemon"):
+        assert (rig.directory / "log" / f"{name}.log").read_text() == f"{name} says hello\n{name} fails\n"
+
+
+def test_a_closed_stderr_does_not_cut_the_drain_short(rig: Rig) -> None:
+    process = rig.start()
+    rig.up()
+    assert process.stderr is not None
+    process.stderr.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 0
+    rig.assert_gone()
