@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
+from typing import Annotated
 
 import msgspec
 
@@ -19,18 +20,22 @@ from kcl_receiver.ranges import After, Position, parse_after, parse_sequence_num
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn
 
 
+_Long = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""A Java long that is never negative; the columns hold int64."""
+
+
 class _Record(msgspec.Struct, gc=False, rename="camel"):
     sequence_number: str
-    sub_sequence_number: int
     partition_key: str
+    sub_sequence_number: _Long | None = None
     data: bytes | None = None
-    approximate_arrival_timestamp: int | None = None
+    approximate_arrival_timestamp: _Long | None = None
 
 
 class _Initialize(msgspec.Struct, tag_field="action", tag="initialize", rename="camel"):
     shard_id: str
     sequence_number: str | None = None
-    sub_sequence_number: int | None = None
+    sub_sequence_number: _Long | None = None
 
 
 class _ProcessRecords(msgspec.Struct, tag_field="action", tag="processRecords", rename="camel"):
@@ -144,7 +149,7 @@ def _starting_point(message: _Initialize) -> After:
 
 def _columns(records: Sequence[_Record]) -> Columns:
     sequences = [record.sequence_number for record in records]
-    subs = [record.sub_sequence_number for record in records]
+    subs = [record.sub_sequence_number or 0 for record in records]
     digits = "".join(sequences)
     if not (digits.isascii() and digits.isdigit()):
         raise ValueError("a sequence number is not a decimal number")

@@ -21,7 +21,7 @@ class LineReader:
             line = self._buffer
             line += memoryview(piece)[start:end]
             self._buffer = bytearray()
-            if line.strip():
+            if line and not line.isspace():
                 lines.append(line)
             start = end + 1
         self._buffer += memoryview(piece)[start:]

@@ -1,0 +1,49 @@
+"""Lines come out whole, whatever pieces the pipe gives."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kcl_receiver.processor.lines import LineReader
+
+
+def feed_all(pieces: list[bytes]) -> list[bytes]:
+    reader = LineReader()
+    return [bytes(line) for piece in pieces for line in reader.feed(piece)]
+
+
+@given(st.lists(st.binary(max_size=30).map(lambda one: one.replace(b"\n", b"")), max_size=8), st.data())
+def test_lines_do_not_depend_on_how_the_bytes_are_cut(lines: list[bytes], data: st.DataObject) -> None:
+    text = b"".join(line + b"\n" for line in lines)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    pieces = [text[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    assert feed_all(pieces) == [line for line in lines if line.strip()]
+
+
+def test_a_byte_at_a_time_is_enough() -> None:
+    text = b'{"a":1}\n{"b":2}\n'
+    assert feed_all([bytes([byte]) for byte in text]) == [b'{"a":1}', b'{"b":2}']
+
+
+def test_a_line_is_not_given_before_its_end() -> None:
+    reader = LineReader()
+    assert reader.feed(b'{"action":"lease') == []
+    assert reader.feed(b'Lost"}') == []
+    assert reader.feed(b"\n") == [bytearray(b'{"action":"leaseLost"}')]
+
+
+def test_blank_lines_are_left_out() -> None:
+    assert feed_all([b"\n \t\r\n\na\n\n"]) == [b"a"]
+
+
+def test_a_line_feed_alone_ends_a_line() -> None:
+    separators = "\u2028\u2029\u0085\x0b\x0c\x1c\x1e".encode()
+    assert feed_all([b"a\r" + separators + b"b\n"]) == [b"a\r" + separators + b"b"]
+
+
+def test_a_line_that_was_given_is_not_written_to_again() -> None:
+    reader = LineReader()
+    (first,) = reader.feed(b"first\nsec")
+    (second,) = reader.feed(b"ond\nthird")
+    assert (bytes(first), bytes(second)) == (b"first", b"second")
