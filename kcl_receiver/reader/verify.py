@@ -145,13 +145,12 @@ def verify_store(store: BlockStore, *, deep: bool = False) -> Report:
     report.blocks = len(sizes)
     if report.application is None and not sizes and not index.writers:
         raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
-    orphans = {one.block for one in index.adopted}
     for block, entry in index.blocks().items():
-        if block not in orphans and block not in sizes:
+        if block not in sizes:
             report.missing.append(block)
             continue
         try:
-            _check_block(store, entry, sizes.get(block, entry.size), deep=deep)
+            _check_block(store, entry, sizes[block], deep=deep)
         except BlockMissing:
             report.missing.append(block)
         except BlockDamaged as error:

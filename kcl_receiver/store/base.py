@@ -66,9 +66,10 @@ class BlockStore(ABC):
 
     @abstractmethod
     def put_block(self, block_id: str, payload: Buffer) -> None:
-        """Store a block. It is durable, and seen under its id, when this returns; before, it is not seen at all.
+        """Store a block. It is there, and durable, when this returns; before, it is seen whole or not at all.
 
-        The same id with the same content again is fine: it is then made durable. A block is never overwritten.
+        The same id with the same content again is fine: it is then made durable. A block is never overwritten. After a
+        failure it may be there, and be seen by `has_block`, without being durable yet.
 
         Raises:
             StoreUnavailable: It was not stored, or it is not known whether it was; try the same again.

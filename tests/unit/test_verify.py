@@ -36,7 +36,7 @@ class Landing:
         self.ledger.append(first_entries(LedgerIndex.load(self.store), WRITER, host="h", pid=1, time=NOW, version="0"))
         self.blocks: list[BlockStored] = []
         self.add(session_at(), session_at(shard=OTHER_SHARD))
-        self.block(block_range(1, 2, 3), block_range(101, 102, shard=OTHER_SHARD))
+        self.block(block_range(1, 2), block_range(3, after=Position(2)), block_range(101, 102, shard=OTHER_SHARD))
         self.block(block_range(4, 5, after=Position(3)))
         self.block(block_range(6, 9, after=Position(5)), block_range(103, shard=OTHER_SHARD, after=Position(102)))
         self.add(ShardEnded("s1", OTHER_SHARD, STREAM, Position(103), NOW))
@@ -120,6 +120,29 @@ def test_of_a_missing_block_only_what_no_other_holds_is_lost(landing: Landing) -
     assert lost.count is None
     assert not lost.span.holds(Position(4))
     assert lost.span.holds(Position(5))
+
+
+def test_what_two_missing_blocks_held_is_lost_once(landing: Landing) -> None:
+    landing.block(block_range(4, 5, after=Position(3), session="s2"))
+    landing.path(2).unlink()
+    landing.path(4).unlink()
+    report = verify_store(landing.store)
+    assert len(report.missing) == 2
+    assert [lost.count for lost in report.shards[0].lost] == [2]
+
+
+def test_a_block_that_is_taken_away_while_verify_runs_is_missing(landing: Landing) -> None:
+    class Leaky(LocalStore):
+        def list_blocks(self) -> Iterator[tuple[str, int]]:
+            blocks = list(super().list_blocks())
+            if len(blocks) == 3 and self.seen:
+                landing.path(2).unlink()
+            self.seen = True
+            return iter(blocks)
+
+        seen = False
+
+    assert verify_store(Leaky(landing.store.root)).missing == [landing.blocks[1].block]
 
 
 @pytest.mark.parametrize(
