@@ -40,7 +40,7 @@ setup(
         "click>=8.1",
         "javaproperties>=0.8.1",
         "msgspec>=0.18.6",
-        "pyarrow>=16",
+        "pyarrow>=17",
         "xxhash>=3.4",
     ],
     extras_require={

@@ -295,7 +295,7 @@ def decode_ledger(writer: str, content: bytes) -> WriterLedger:
     for number, line in enumerate(lines, 1):
         try:
             prev, entry = _decode_line(line, number, prev)
-        except ValueError as error:
+        except (ValueError, msgspec.DecodeError) as error:  # the latter is a ValueError only in newer versions
             fault = LedgerDamaged(
                 f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
                 "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
