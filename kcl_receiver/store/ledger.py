@@ -88,6 +88,8 @@ class LedgerWriter:
 class LedgerIndex:
     """What is stored, by stream and shard.
 
+    Calls come one at a time, but for `arrival_of`, `sessions` and `shard_ended`, which may come at any time.
+
     Attributes:
         writers: The last line of each writer's ledger.
         torn: Bytes of the torn last line of each writer that has one. Nobody was told of that line.
@@ -216,7 +218,8 @@ class LedgerIndex:
         key = stream, shard
         found = self._ranges.get(key, [])
         if key in self._unsorted:
-            found.sort(key=lambda one: (one[0].first, one[0].last, one[1]))
+            # A new list, because one that is being sorted in place is empty to whoever looks at it meanwhile.
+            found = self._ranges[key] = sorted(found, key=lambda one: (one[0].first, one[0].last, one[1]))
             self._unsorted.discard(key)
         return list(found)
 
