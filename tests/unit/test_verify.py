@@ -459,3 +459,13 @@ def test_the_command_needs_a_store_and_finds_one(tmp_path: Path, capsys: pytest.
     assert run_cli(["verify", "--store", "s3://bucket/prefix"]) == 2
     assert run_cli(["verify", "--store", f"file://{tmp_path}/nowhere"]) == 4
     assert "there is no store at" in capsys.readouterr().err
+
+
+def test_the_store_is_found_by_the_properties_file_too(
+    landing: Landing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "landing.properties"
+    lines = ["executableName = kcl-receiver-processor", "streamName = orders", "applicationName = landing"]
+    path.write_text("\n".join([*lines, f"receiver.store = {landing.store.url}"]))
+    assert run_cli(["verify", "--properties", str(path)]) == 0
+    assert "Application  landing" in capsys.readouterr().out
