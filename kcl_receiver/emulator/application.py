@@ -24,6 +24,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import parse_qs
+from xml.sax.saxutils import escape
 
 from kcl_receiver.emulator.faults import Failure, Faults
 from kcl_receiver.emulator.kinesis import api
@@ -68,6 +69,12 @@ class Application:
         self._about = about
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Let requests that hang go; call it in the event loop."""
+        self._stopping = True
+        self.faults_changed()
 
     def faults_changed(self) -> None:
         """Let waiting requests look at the faults again; call it in the event loop."""
@@ -89,22 +96,24 @@ class Application:
             response = await self._answer(request)
         except Exception:
             log.exception("%s %s failed inside the emulator", request.method, request.path)
-            response = _error(ServiceError("InternalFailure", "the emulator failed; see its log", 500))
+            error = ServiceError("InternalFailure", "the emulator failed; see its log", 500)
+            response = _error(error, name_request(request)[0], request)
         await self._send(response, request.method, send)
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         if request.path.startswith(CONTROL):
             return self._control(request)
         service, operation = name_request(request)
-        while self._faults.hangs(service):
+        while self._faults.hangs(service) and not self._stopping:
             await self._changed.wait()
         if self._faults.is_down(service):
-            return _error(ServiceError("ServiceUnavailableException", f"{service} is down (a fault)", 503))
+            down = ServiceError("ServiceUnavailableException", f"{service} is down (a fault)", 503)
+            return _error(down, service, request)
         failure = self._faults.take(service, operation)
         if failure is not None and not failure.after:
-            return _failed(failure)
+            return _failed(failure, service, request)
         response = await self._serve(request, service, operation)
-        return response if failure is None else _failed(failure)
+        return response if failure is None else _failed(failure, service, request)
 
     async def _serve(self, request: HttpRequest, service: str, operation: str) -> HttpResponse:
         if service != "kinesis":
@@ -220,13 +229,19 @@ async def _lifespan(receive: Receive, send: Send) -> None:
             return
 
 
-def _failed(failure: Failure) -> HttpResponse:
-    return _error(ServiceError(failure.error, failure.message, failure.status))
+def _failed(failure: Failure, service: str, request: HttpRequest) -> HttpResponse:
+    return _error(ServiceError(failure.error, failure.message, failure.status), service, request)
 
 
-def _error(error: ServiceError) -> HttpResponse:
-    headers = [("content-type", _JSON), ("x-amzn-errortype", error.name)]
-    return HttpResponse(error.status, headers, api.error_body(error))
+def _error(error: ServiceError, service: str, request: HttpRequest) -> HttpResponse:
+    """Return an error in the protocol of its service: JSON where there is a target header, else XML."""
+    if "x-amz-target" in request.headers:
+        headers = [("content-type", _JSON), ("x-amzn-errortype", error.name)]
+        return HttpResponse(error.status, headers, api.error_body(error))
+    body = f"<Error><Code>{escape(error.name)}</Code><Message>{escape(error.message)}</Message></Error>"
+    if service != "s3":
+        body = f"<ErrorResponse>{body}</ErrorResponse>"
+    return HttpResponse(error.status, [("content-type", "application/xml")], body.encode("utf-8"))
 
 
 def _plain(status: int, body: dict[str, Any]) -> HttpResponse:

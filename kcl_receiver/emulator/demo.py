@@ -129,7 +129,7 @@ def _write_properties(base: Path, url: str) -> Path:
 
 
 class _Putting:
-    """Puts the records in a thread of its own, spread over the time."""
+    """Puts the records in a thread of its own: half of them right away, half while they are being read."""
 
     def __init__(self, producer: Producer, records: int, seconds: float) -> None:
         self._producer = producer
@@ -139,6 +139,7 @@ class _Putting:
         self._thread = threading.Thread(target=self._put, name="producer", daemon=True)
         self.error: Exception | None = None
         self.done = threading.Event()
+        self.reading = threading.Event()
         self._thread.start()
 
     @property
@@ -160,6 +161,8 @@ class _Putting:
             for step in range(steps):
                 count = self._records * (step + 1) // steps - self._records * step // steps
                 self._producer.put(count)
+                if step == steps // 2:
+                    self.reading.wait()
                 if self._stopped.wait(self._seconds / steps):
                     return
             self.done.set()
@@ -169,6 +172,7 @@ class _Putting:
     def stop(self) -> None:
         """Put nothing more."""
         self._stopped.set()
+        self.reading.set()
         self._thread.join()
 
 
@@ -216,6 +220,8 @@ def _watch(run: subprocess.Popen[bytes], properties: Path, emulator: Emulator, p
         status = _status(config.socket)
         leases = aws.read_leases(dynamodb, config.table_name) or []
         stored = status["records_stored"] if status is not None else 0
+        if _is_reading(status):
+            putting.reading.set()
         if stored != seen:
             seen, progress = stored, now
         if now - progress > LIMIT_SECONDS:
@@ -236,6 +242,10 @@ def _status(socket: Path) -> dict[str, Any] | None:
         return None  # not there yet: that is what the progress bar shows
 
 
+def _is_reading(status: dict[str, Any] | None) -> bool:
+    return status is not None and any(one["state"] == "open" for one in status["shards"])
+
+
 def _all_delivered(status: dict[str, Any], putting: _Putting) -> bool:
     if not putting.done.is_set():
         return False
@@ -248,9 +258,8 @@ def _all_delivered(status: dict[str, Any], putting: _Putting) -> bool:
 
 
 def _lines(status: dict[str, Any] | None, leases: list[aws.Lease], putting: _Putting, elapsed: float) -> list[str]:
-    reading = status is not None and any(one["state"] == "open" for one in status["shards"])
     head = f"{elapsed:5.1f} s  put {putting.put:,}"
-    if not reading or status is None:
+    if status is None or not _is_reading(status):
         filled = min(1.0, elapsed / EXPECTED_START_SECONDS)
         bar = "█" * round(30 * filled) + "·" * (30 - round(30 * filled))
         return [f"{head}  [{bar}] {_waiting_for(status, leases)}"]

@@ -25,7 +25,7 @@ from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.faults import Faults
 from kcl_receiver.emulator.kinesis.service import Kinesis
 from kcl_receiver.emulator.persist import Directory
-from kcl_receiver.errors import EnvironmentProblem
+from kcl_receiver.errors import EnvironmentProblem, ReceiverError
 
 if TYPE_CHECKING:
     from kcl_receiver.emulator.others import Others
@@ -128,6 +128,7 @@ class Emulator:
             self._open_state()
         except BaseException:
             listener.close()
+            self._close_state()
             raise
         self._ready.clear()
         self._failure = None
@@ -136,6 +137,8 @@ class Emulator:
         if not self._ready.wait(START_SECONDS) or self._failure is not None:
             failure = self._failure
             self.stop()
+            if isinstance(failure, ReceiverError):
+                raise failure
             raise EnvironmentProblem(f"the emulator did not start: {failure!r}", "see its log") from failure
 
     def stop(self) -> None:
@@ -147,12 +150,7 @@ class Emulator:
         if loop is not None and stopping is not None and thread.is_alive():
             loop.call_soon_threadsafe(stopping.set)
         thread.join()
-        if self._others is not None:
-            self._others.forget()
-            self._others = None
-        if self._directory is not None:
-            self._directory.close()
-            self._directory = None
+        self._close_state()
 
     def _listen(self) -> socket.socket:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -181,6 +179,14 @@ class Emulator:
         for event in journal.replay():
             self.kinesis.replay(event)
 
+    def _close_state(self) -> None:
+        if self._others is not None:
+            self._others.forget()
+            self._others = None
+        if self._directory is not None:
+            self._directory.close()
+            self._directory = None
+
     def _run(self, listener: socket.socket) -> None:
         try:
             asyncio.run(self._serve(listener))
@@ -198,6 +204,7 @@ class Emulator:
         from kcl_receiver.emulator.application import Application  # noqa: PLC0415 - the extra may be missing
 
         loop = self._loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_loop_error)
         stopping = self._stopping = asyncio.Event()
         executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="emulator-moto")
         # Before the first request, not during it: loading moto takes a second, and replay as long as it takes.
@@ -224,8 +231,7 @@ class Emulator:
             self._ready.set()
             await stopping.wait()
             self.faults.on_change = lambda: None
-            self.faults.set_hang()
-            application.faults_changed()
+            application.stop()
 
         server = asyncio.ensure_future(serve(cast(Any, application), config, shutdown_trigger=until_stopped))
         stopped = asyncio.ensure_future(stopping.wait())
@@ -247,6 +253,12 @@ class Emulator:
         if self._others is None:
             raise RuntimeError("the emulator is stopping")
         return self._others
+
+
+def _loop_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong in the loop, but for connections that were cut off by a stop: that is what a stop does."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
 
 
 def _require_packages() -> None:
