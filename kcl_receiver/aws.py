@@ -51,7 +51,7 @@ class StreamSummary(NamedTuple):
     retention_hours: int
 
 
-def client(service: str, region: str | None, endpoint: str | None) -> Any:  # noqa: ANN401 - boto3 has no types
+def client(service: str, region: str | None, endpoint: str | None, attempts: int = ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
     """Return a boto3 client that retries by itself and never waits for ever.
 
     An endpoint that is plain http is an emulator: AWS is TLS only. Where there are no credentials, or no region, such
@@ -74,7 +74,7 @@ def client(service: str, region: str | None, endpoint: str | None) -> Any:  # no
             config=Config(
                 connect_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": attempts},
             ),
             **made_up,
         )

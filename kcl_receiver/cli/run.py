@@ -15,11 +15,12 @@ from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.command import daemon_command
 from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, write_effective
-from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
+from kcl_receiver.daemon.findings import ERROR, NO_LEASES, OK, WARNING, Finding, exit_code
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.patience import patience
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.errors import ConfigError
@@ -64,7 +65,7 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
     try:
         effective = write_effective(config, overrides(config, _pinned(config)), config.socket.parent)
         daemon = daemon_command(config, find_java(java, config.java).path, find_jars(config.jars), effective, logback)
-        tell(_patience(findings))
+        tell(patience(config, first=any(finding.subject == NO_LEASES for finding in findings)))
         plan = Plan(
             commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},
             # PYTHONSAFEPATH: the working directory must not shadow modules of the generator.
@@ -114,14 +115,3 @@ def _mended_by_run(config: ReceiverConfig | None, finding: Finding) -> bool:
     latest = finding.subject == "initialPositionInStream" and config.initial_position.kind == "LATEST"
     relative = finding.subject == "executableName" and finding.severity == WARNING
     return latest or relative
-
-
-def _patience(findings: list[Finding]) -> str:
-    from kcl_receiver.daemon.probes import NO_LEASES  # noqa: PLC0415
-
-    if any(finding.subject == NO_LEASES for finding in findings):
-        return (
-            "first start: 10 to 50 s until the first record; KCL waits a random 1 to 30 s for another worker to make "
-            "the lease table, then makes it. Later starts take about 10 s"
-        )
-    return "starting: about 10 s until the first record, which is how long KCL takes to find its leases"

@@ -17,6 +17,14 @@ MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LOG_CONFIGURATION = Path(__file__).with_name("logback.xml")
 """Readable lines, and KCL's messages per batch left out."""
 
+EMULATOR_OPTIONS = (
+    # AWS speaks CBOR, emulators do not. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
+    "-Daws.cborEnabled=false",
+    # Emulators do not look at credentials, but the SDK does not send an unsigned request to find that out.
+    "-Daws.accessKeyId=emulator",
+    "-Daws.secretAccessKey=emulator",
+)
+
 
 def daemon_command(
     config: ReceiverConfig,
@@ -40,7 +48,7 @@ def daemon_command(
         "-Dfile.encoding=UTF-8",
         # A JVM that lost a thread to OutOfMemoryError stands still for ever; one that exits is started again.
         "-XX:+ExitOnOutOfMemoryError",
-        *(["-Daws.cborEnabled=false"] if uses_emulator(config) else []),
+        *(EMULATOR_OPTIONS if uses_emulator(config) else ()),
         *config.java_options,
         "-cp",
         # Only jars: the daemon looks for the properties file on the class path before it looks in the file system.
@@ -54,7 +62,7 @@ def daemon_command(
 
 
 def uses_emulator(config: ReceiverConfig) -> bool:
-    """Tell whether the endpoint is an emulator: AWS answers over TLS alone, and speaks CBOR, which emulators do not."""
+    """Tell whether an endpoint is an emulator's: AWS answers over TLS alone, so plain http is never AWS."""
     return any(
         urlsplit(endpoint or "").scheme == "http" for endpoint in (config.kinesis_endpoint, config.dynamodb_endpoint)
     )

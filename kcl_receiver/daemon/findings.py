@@ -18,6 +18,9 @@ OK, WARNING, ERROR = "ok", "warning", "error"
 SETTINGS, MACHINE, STORE, STREAM = "settings", "machine", "store", "stream"
 """Areas, in the order in which they are looked at: what is wrong in one makes the next hard to judge."""
 
+NO_LEASES = "no lease table yet"
+"""Subject of the finding that this is the first start."""
+
 _EXIT_CODES = {SETTINGS: EXIT_USAGE, MACHINE: EXIT_ENVIRONMENT, STORE: EXIT_STORE, STREAM: EXIT_STREAM}
 
 

@@ -16,14 +16,14 @@ from kcl_receiver import aws
 from kcl_receiver.aws import Lease, Shard
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.executable import find_executable
-from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, STORE, STREAM, WARNING, Finding
+from kcl_receiver.daemon.findings import ERROR, MACHINE, NO_LEASES, OK, STORE, STREAM, WARNING, Finding
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.store.base import open_store
 
-NO_LEASES = "no lease table yet"
-"""Subject of the finding that this is the first start."""
+ATTEMPTS = 2
+"""Tries of a call: somebody is waiting for the answer."""
 
 ROOM_IN_BLOCKS = 8
 """Free room below this many blocks is said: the store would be full within seconds to minutes."""
@@ -101,8 +101,8 @@ def probe_store(config: ReceiverConfig) -> Iterator[Finding]:
 def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
     """Yield whether stream and lease table can be read, and whether they belong together."""
     try:
-        kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint)
-        dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint)
+        kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint, ATTEMPTS)
+        dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint, ATTEMPTS)
         summary = aws.describe_stream(kinesis, config.stream_name, config.stream_arn)
         shards = list(aws.list_shards(kinesis, config.stream_name, config.stream_arn))
         severity = OK if summary.status in ("ACTIVE", "UPDATING") else ERROR

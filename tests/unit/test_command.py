@@ -42,9 +42,10 @@ def test_paths_are_absolute_so_that_a_service_manager_can_use_the_line(
     ("endpoint", "off"),
     [("http://127.0.0.1:4567", True), ("https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com", False)],
 )
-def test_cbor_is_off_for_an_emulator_only(tmp_path: Path, endpoint: str, off: bool) -> None:
+def test_cbor_is_off_and_credentials_made_up_for_an_emulator_only(tmp_path: Path, endpoint: str, off: bool) -> None:
     command = daemon_command(load(write(tmp_path, {"kinesisEndpoint": endpoint})), JAVA, JARS)
     assert ("-Daws.cborEnabled=false" in command) is off
+    assert ("-Daws.accessKeyId=emulator" in command) is off
 
 
 def test_own_java_options_come_after_ours_so_that_they_win(tmp_path: Path) -> None:
