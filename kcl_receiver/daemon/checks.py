@@ -220,11 +220,13 @@ def retrieval_mode(config: ReceiverConfig) -> Iterator[Finding]:
 def initial_position(config: ReceiverConfig, now_millis: int) -> Iterator[Finding]:
     """LATEST loses data until the first checkpoint."""
     if config.initial_position.loses_data:
-        said = "LATEST" if config.initial_position.kind == "LATEST" else "is missing, which means LATEST to KCL"
+        latest = config.initial_position.kind == "LATEST"
+        said = "LATEST" if latest else "is missing, which means LATEST to KCL"
+        by_run = " (`run` fixes the time of its first start instead)" if latest else ""
         yield _error(
             "initialPositionInStream",
             f"{said}: until its first checkpoint, a shard that is started again or moved begins at the newest record, "
-            "and what came in between is never read (`run` fixes the time of its first start instead)",
+            f"and what came in between is never read{by_run}",
             f"{instead_of_latest(now_millis)} (from now on), or: initialPositionInStream = TRIM_HORIZON (all there is)",
         )
 
