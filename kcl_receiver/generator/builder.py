@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kcl_receiver.generator.effects import BlockPart
+from kcl_receiver.generator.session import Session
 
 
 @dataclass(frozen=True, slots=True)
 class AdmittedPart:
     """One range of an admitted batch."""
 
-    session: str
+    session: Session
     number: int
     part: BlockPart
 
@@ -46,13 +47,13 @@ class BlockBuilder:
         self._parts.append(part)
         self._size += part.part.columns.memory
 
-    def holds(self, session: str) -> bool:
+    def holds(self, session: Session) -> bool:
         """Return whether anything of this session is in the block."""
-        return any(part.session == session for part in self._parts)
+        return any(part.session is session for part in self._parts)
 
-    def drop(self, session: str) -> None:
+    def drop(self, session: Session) -> None:
         """Take out whatever this session has in the block."""
-        kept = [part for part in self._parts if part.session != session]
+        kept = [part for part in self._parts if part.session is not session]
         self._parts = kept
         self._size = sum(part.part.columns.memory for part in kept)
         if not kept:

@@ -84,6 +84,11 @@ class Session:
         """Younger sessions compare greater."""
         return (self.hello.rank, self.hello.session)
 
+    def lose_connection(self) -> None:
+        """Its connection is gone, and with it a batch that waited: it will be sent again."""
+        self.connection = None
+        self.pending = None
+
     def check_next(self, batch: ReceivedBatch) -> None:
         """Check that a batch follows what this session delivered before.
 
@@ -91,6 +96,8 @@ class Session:
             ProtocolError: It does not.
         """
         number = batch.message.number
+        if self.pending is not None:
+            raise ProtocolError(f"{self.shard}: batch {number} came while another one waits")
         if self.shard_end is not None:
             raise ProtocolError(f"{self.shard}: batch {number} came after the shard's end")
         expected = self.tracker.next_number

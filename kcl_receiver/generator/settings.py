@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kcl_receiver.wire.frames import BATCH_BYTES
+from kcl_receiver.wire.messages import Welcome
+
 
 @dataclass(frozen=True, slots=True)
 class GeneratorSettings:
@@ -34,3 +37,16 @@ class GeneratorSettings:
     drain: float = 20.0
     idle_exit: float | None = None
     max_in_flight: int = 4
+
+    def welcome(self, next_number: int) -> Welcome:
+        """Return what a processor is told of the settings when its session opens or resumes."""
+        return Welcome(
+            generator=self.writer,
+            next_number=next_number,
+            batch_bytes=min(BATCH_BYTES, self.window_bytes, self.block_max_bytes),
+            window_bytes=self.window_bytes,
+            checkpoint_interval_millis=round(self.checkpoint_interval * 1000),
+            generator_timeout_millis=round(self.generator_timeout * 1000),
+            store_timeout_millis=round(self.store_timeout * 1000),
+            drain_millis=round(self.drain * 1000),
+        )

@@ -461,7 +461,7 @@ def test_the_status_shows_where_everything_is() -> None:
     h.do(h.core.progress(p.connection, 1234, "5:0"))
     status = h.core.status(h.now)
     shard = status.pop("shards")
-    building = h.core._builder.size
+    building = p.sent[3].columns.memory
     assert status == {
         "application": "landing",
         "writer": "writer-1",

@@ -1,9 +1,10 @@
-"""Any order of events, against processors that behave and a shard whose records are 1, 2, 3 and so on.
+"""Any order of events, against processors that behave and shards whose records are 1, 2, 3 and so on.
 
-Generators stop and are killed as well, and others take their place and find what the ledger says. What must hold after every event: what a processor may checkpoint is durable to the last record; nothing is stored
-twice; a batch is wholly in one block; windows, builder and blocks on their way keep their bounds; and a tick at the
-deadline moves the deadline, or the driver would spin. At the end everything is let succeed, and all that living
-processors delivered must be reported.
+Generators stop and are killed as well, and others take their place and find what the ledger says. What must hold after
+every event: what a processor may checkpoint is durable to the last record; nothing is stored twice; a batch is wholly
+in one block; windows, builder and blocks on their way keep their bounds; and a tick at the deadline moves the deadline,
+or the driver would spin. At the end everything is let succeed, and all that living processors delivered must be
+reported.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from kcl_receiver.errors import StoreUnavailable, StreamGone, StreamUnavailable
+from kcl_receiver.generator.builder import AdmittedPart
 from kcl_receiver.generator.effects import Append, BlockRecord, ConfirmShardEnd, LookUp, WriteBlock
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.wire.frames import ReceivedBatch
@@ -83,6 +85,10 @@ class Client:
 
     def may_send(self) -> bool:
         return self.open and not (self.over or self.draining or self.ended) and self.awaiting is None
+
+
+def batch_of(part: AdmittedPart) -> tuple[str, int]:
+    return part.session.id, part.number
 
 
 class Generator(RuleBasedStateMachine):
@@ -284,6 +290,12 @@ class Generator(RuleBasedStateMachine):
 
     # ------------------------------------------------------------------ what must hold
 
+    def building(self) -> list[AdmittedPart]:
+        return self.h.core._pipeline._builder._parts
+
+    def flying(self) -> dict[int, tuple[AdmittedPart, ...]]:
+        return {number: block.parts for number, block in self.h.core._pipeline._in_flight.items()}
+
     @invariant()
     def connections_that_were_hung_up_are_gone(self) -> None:
         for connection in set(self.h.closed) & self.h.connections:
@@ -313,24 +325,23 @@ class Generator(RuleBasedStateMachine):
 
     @invariant()
     def bounds_are_kept(self) -> None:
-        core = self.h.core
-        building = core._builder._parts
-        flying = [part for block in core._in_flight.values() for part in block.parts]
-        assert len(core._in_flight) <= IN_FLIGHT
-        assert core._builder.size == sum(part.part.columns.memory for part in building)
-        assert core._builder.size <= BLOCK or len({(part.session, part.number) for part in building}) == 1
+        building = self.building()
+        flying = [part for parts in self.flying().values() for part in parts]
+        size = sum(part.part.columns.memory for part in building)
+        assert len(self.flying()) <= IN_FLIGHT
+        assert self.h.core.status(self.h.now)["building_bytes"] == size
+        assert size <= BLOCK or len({batch_of(part) for part in building}) == 1
         for shard in SHARDS:
             parts = [part for part in [*building, *flying] if part.part.range.shard == shard]
             taken = sum(part.part.columns.memory for part in parts)
-            assert taken <= WINDOW or len({(part.session, part.number) for part in parts}) == 1
+            assert taken <= WINDOW or len({batch_of(part) for part in parts}) == 1
 
     @invariant()
     def a_batch_is_wholly_in_one_block(self) -> None:
-        core = self.h.core
-        for number, block in core._in_flight.items():
-            for part in block.parts:
-                assert self.block_of.setdefault((part.session, part.number), number) == number
-        assert not {(part.session, part.number) for part in core._builder._parts} & set(self.block_of)
+        for number, parts in self.flying().items():
+            for part in parts:
+                assert self.block_of.setdefault(batch_of(part), number) == number
+        assert not {batch_of(part) for part in self.building()} & set(self.block_of)
 
     @invariant()
     def what_is_due_is_done_by_a_tick(self) -> None:
@@ -343,7 +354,7 @@ class Generator(RuleBasedStateMachine):
     @invariant()
     def it_leaves_only_when_nothing_is_left_to_do(self) -> None:
         if self.h.stop is not None and self.h.stop.error is None:
-            assert not self.h.core._builder
+            assert not self.building()
             assert not self.h.waiting(WriteBlock)
             assert not self.h.waiting(Append)
 
@@ -352,7 +363,7 @@ class Generator(RuleBasedStateMachine):
         h = self.h
         if h.stop is not None or any(client.draining for client in self.clients):
             return
-        h.core._settings = replace(h.settings, idle_exit=None)
+        h.core._settings = replace(h.settings, idle_exit=None)  # nobody leaves before all is done
         youngest = {client.processor.shard: client for client in self.clients}
         living = [client for client in youngest.values() if client.over == ""]
         for _ in range(500):

@@ -6,8 +6,8 @@ import pytest
 from generator_harness import START, Harness, facts, held_range
 
 from kcl_receiver.errors import FrameError, StreamGone, StreamUnavailable
-from kcl_receiver.generator.core import HELLO_SECONDS
 from kcl_receiver.generator.effects import Append, LookUp, SessionRecord, WriteBlock
+from kcl_receiver.generator.roster import HELLO_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import Admitted, Draining, Stored, Welcome
 

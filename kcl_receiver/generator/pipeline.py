@@ -1,0 +1,164 @@
+"""Blocks on their way: builder → being written → ledger → stored.
+
+Three rules: no more than `max_in_flight` blocks are on their way, so that memory is bounded when the store is slow; a
+block that was cut is repeated until it is stored, with the same number and parts; and ledger entries go out one append
+at a time and in order, so that an append whose outcome is unknown is repeated before anything else is written. Entries
+that wait meanwhile share the next append.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from kcl_receiver.generator.builder import AdmittedPart, BlockBuilder
+from kcl_receiver.generator.effects import Append, BlockRecord, Effect, LedgerRecord, WriteBlock
+from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.settings import GeneratorSettings
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    """A block that was cut and is not stored."""
+
+    parts: tuple[AdmittedPart, ...]
+    effect: WriteBlock
+
+
+@dataclass(slots=True)
+class Totals:
+    """What was stored since the start: blocks, records, bytes of the stored blocks."""
+
+    blocks: int = 0
+    records: int = 0
+    size: int = 0
+
+
+class Pipeline:
+    """See the module's docstring.
+
+    Attributes:
+        totals: What was stored.
+    """
+
+    def __init__(self, settings: GeneratorSettings) -> None:
+        self._settings = settings
+        self._builder = BlockBuilder()
+        self._flush = False
+        self._next_block = 1
+        self._in_flight: dict[int, _InFlight] = {}
+        self._entries: deque[LedgerRecord] = deque()
+        self._appending: tuple[LedgerRecord, ...] = ()
+        self.totals = Totals()
+
+    # ------------------------------------------------------------------ building and cutting
+
+    def make_room(self, size: int) -> tuple[bool, list[Effect]]:
+        """Return whether the block being built takes so many bytes more, after cutting it if it must be and may be.
+
+        An empty one takes a batch of any size.
+        """
+        if not self._builder or self._builder.size + size <= self._settings.block_max_bytes:
+            return True, []
+        return (True, self._cut()) if self._may_cut() else (False, [])
+
+    def add(self, part: AdmittedPart, now: float) -> None:
+        """Put one range into the block that is being built; `make_room` comes first, once for all of a batch."""
+        self._builder.add(part, now)
+
+    def drop(self, session: Session) -> None:
+        """Take out whatever a session has in the block that is being built."""
+        self._builder.drop(session)
+
+    def flush(self, session: Session | None = None) -> None:
+        """Cut as soon as possible, if the session (any, for None) has something in the block that is being built."""
+        if bool(self._builder) if session is None else self._builder.holds(session):
+            self._flush = True
+
+    def cut_if_due(self, now: float) -> list[Effect]:
+        """Cut by time, by size or for a flush."""
+        if not self._builder:
+            self._flush = False
+        due = self.due()
+        if due is None:
+            return []
+        full = self._builder.size >= self._settings.block_max_bytes
+        return self._cut() if self._flush or full or now >= due else []
+
+    def due(self) -> float | None:
+        """When the next block is to be cut by time, None if there is none or it may not be cut yet."""
+        opened = self._builder.opened_at
+        return None if opened is None or not self._may_cut() else opened + self._settings.block_interval
+
+    def _may_cut(self) -> bool:
+        return len(self._in_flight) < self._settings.max_in_flight
+
+    def _cut(self) -> list[Effect]:
+        self._flush = False
+        parts = self._builder.cut()
+        number = self._next_block
+        self._next_block += 1
+        for part in parts:
+            part.session.in_flight += 1
+        effect = WriteBlock(number, tuple(part.part for part in parts))
+        self._in_flight[number] = _InFlight(parts, effect)
+        return [effect]
+
+    # ------------------------------------------------------------------ storing
+
+    def write_again(self, number: int) -> list[Effect]:
+        """Ask for the same block once more."""
+        return [self._in_flight[number].effect]
+
+    def record(self, record: LedgerRecord) -> None:
+        """Put an entry into the queue for the ledger."""
+        self._entries.append(record)
+
+    def append_if_due(self) -> list[Effect]:
+        """Append what waits, unless an append is under way."""
+        if self._appending or not self._entries:
+            return []
+        self._appending = tuple(self._entries)
+        self._entries.clear()
+        return self.append_again()
+
+    def append_again(self) -> list[Effect]:
+        """Ask for the same append once more."""
+        return [Append(self._appending)]
+
+    def appended(self) -> tuple[LedgerRecord, ...]:
+        """Return the entries that are durable now."""
+        records, self._appending = self._appending, ()
+        return records
+
+    def stored(self, record: BlockRecord) -> tuple[AdmittedPart, ...]:
+        """Return the parts of a block that is stored now, and count it."""
+        parts = self._in_flight.pop(record.number).parts
+        self.totals.blocks += 1
+        self.totals.records += record.written.rows
+        self.totals.size += record.written.size
+        for part in parts:
+            part.session.in_flight -= 1
+        return parts
+
+    # ------------------------------------------------------------------ to look at
+
+    @property
+    def empty(self) -> bool:
+        """Whether all that was ever taken is stored."""
+        return not (self._builder or self._in_flight or self._entries or self._appending)
+
+    @property
+    def blocks_in_flight(self) -> int:
+        """Number of blocks that were cut and are not stored."""
+        return len(self._in_flight)
+
+    @property
+    def building_bytes(self) -> int:
+        """Bytes of all columns in the block that is being built."""
+        return self._builder.size
+
+    @property
+    def building_since(self) -> float | None:
+        """When the first part of the block that is being built came, None while there is none."""
+        return self._builder.opened_at
