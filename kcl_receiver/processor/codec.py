@@ -19,7 +19,6 @@ from kcl_receiver.errors import DaemonError
 from kcl_receiver.ranges import After, Position, parse_after, parse_sequence_number
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn
 
-
 _Long = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A Java long that is never negative; the columns hold int64."""
 

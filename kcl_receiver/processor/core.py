@@ -12,7 +12,7 @@ Events come in as method calls with the time; effects go out as a list. The rule
 Theory of operation. The daemon gives one action at a time and takes checkpoints only while it waits for that action's
 status, so every action is a state that `_settle` looks at after every event:
 
-    processRecords     done when every batch is admitted (or the generator drains and what is unsent fits the window)
+    processRecords     done when every batch is admitted (or the generator drains, and what was before fits the window)
     shutdownRequested  flush; done when what was admitted is stored and checkpointed, or when its time is over
     shardEnded         flush; when all is stored ask for confirmation; when that is here checkpoint; then done
     leaseLost          tell the generator; done
@@ -24,12 +24,11 @@ from __future__ import annotations
 
 import enum
 import random
-from bisect import bisect_right
-from collections import deque
-from dataclasses import dataclass
 
 from kcl_receiver import errors
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ProtocolError, ReceiverError, StoreUnavailable
+from kcl_receiver.processor.backoff import Backoff
+from kcl_receiver.processor.checkpoints import LEASE_GONE, RETRIED_LATER, Checkpoints
 from kcl_receiver.processor.codec import (
     Action,
     Initialize,
@@ -38,13 +37,13 @@ from kcl_receiver.processor.codec import (
     ShardEnded,
     ShutdownRequested,
 )
-from kcl_receiver.processor.split import Part, split
-from kcl_receiver.ranges import After, Position
-from kcl_receiver.wire.columns import Columns, checksum
-from kcl_receiver.wire.frames import BATCH_BYTES, batch_lengths
+from kcl_receiver.processor.effects import Connect, Done, Effect, Exit, Transmit
+from kcl_receiver.processor.kept import KeptBatches
+from kcl_receiver.processor.patience import Patience
+from kcl_receiver.ranges import TRIM_HORIZON, After
+from kcl_receiver.wire.frames import BATCH_BYTES
 from kcl_receiver.wire.messages import (
     Admitted,
-    Batch,
     Draining,
     Flush,
     Hello,
@@ -58,51 +57,8 @@ from kcl_receiver.wire.messages import (
     Welcome,
 )
 
-RETRIED_LATER = frozenset({"ThrottlingException", "KinesisClientLibDependencyException"})
-"""Checkpoint errors that mend by themselves; names of KCL's Java exceptions."""
-LEASE_GONE = "ShutdownException"
-
 RECONNECT_SECONDS = (0.05, 2.0)
 """First and longest pause between two attempts to reach the generator."""
-CHECKPOINT_RETRY_SECONDS = (0.2, 5.0)
-"""The same for a checkpoint that failed where no later action will come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Connect:
-    """Try to reach the generator; answered by `connected` or `disconnected`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transmit:
-    """Send a message, with its columns if it is a batch."""
-
-    message: Message
-    columns: Columns | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """Ask the daemon for a checkpoint; None is the bare one. Answered by `checkpoint_result`."""
-
-    position: Position | None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """Tell the daemon that the action is done."""
-
-    action: Action
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """Leave the process: in order (None), or with an error."""
-
-    error: ReceiverError | None
-
-
-Effect = Connect | Transmit | Checkpoint | Done | Exit
 
 
 class Link(enum.Enum):
@@ -112,32 +68,6 @@ class Link(enum.Enum):
     GREETING = "greeting"
     OPEN = "open"
     DRAINING = "draining"
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """A batch that is not stored yet, as far as the processor knows."""
-
-    message: Batch
-    columns: Columns
-    whole: Position | None
-
-
-class _Backoff:
-    """Pauses that double between two bounds, with jitter."""
-
-    def __init__(self, bounds: tuple[float, float], rng: random.Random) -> None:
-        self._bounds = bounds
-        self._rng = rng
-        self._pause = bounds[0]
-
-    def reset(self) -> None:
-        self._pause = self._bounds[0]
-
-    def next(self) -> float:
-        pause = self._pause
-        self._pause = min(pause * 2, self._bounds[1])
-        return pause * self._rng.uniform(0.5, 1.0)
 
 
 class ProcessorCore:
@@ -157,30 +87,17 @@ class ProcessorCore:
         self._pid = pid
         self._rank = 0
         self._shard = ""
-        self._start: After = ""
-        self._delivered: After = ""
-        self._kept: deque[_Kept] = deque()
-        self._kept_bytes = 0
-        self._next_number = 1
-        self._to_send = 1
-        self._awaiting: int | None = None
+        self._start: After = TRIM_HORIZON
+        self._kept = KeptBatches(self._start)
         self._link = Link.AWAY
-        self._greeted = False
-        self._reconnect = _Backoff(RECONNECT_SECONDS, rng)
+        self._reconnect = Backoff(RECONNECT_SECONDS, rng)
         self._connect_at: float | None = None
-        self._away_since = 0.0
-        self._progress_at = 0.0
         self._action: Action | None = None
         self._action_since = 0.0
+        self._delivery_bytes = 0
         self._flushed = False
         self._end_asked = False
         self._end_confirmed = False
-        self._safe: Position | None = None
-        self._checkpointed: Position | None = None
-        self._checkpointed_at: float | None = None
-        self._checkpointing: Checkpoint | None = None
-        self._checkpoint_retry = _Backoff(CHECKPOINT_RETRY_SECONDS, rng)
-        self._checkpoint_at: float | None = None
         self._last_try = False
         self._lease_gone = False
         self._told: tuple[int, str | None] | None = None
@@ -189,10 +106,14 @@ class ProcessorCore:
         # Until the generator's Welcome says what the properties file does.
         self._batch_bytes = BATCH_BYTES
         self._window_bytes = 32 * 1024 * 1024
-        self._checkpoint_interval = 5.0
-        self._generator_timeout = generator_timeout
-        self._store_timeout = 300.0
         self._drain = 10.0
+        self._checkpoints = Checkpoints(5.0, rng)
+        self._patience = Patience(generator_timeout, 300.0)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of the batches that are not stored: at most the window and one delivery."""
+        return self._kept.bytes
 
     # ------------------------------------------------------------------ the daemon
 
@@ -203,28 +124,29 @@ class ProcessorCore:
         if isinstance(action, Initialize) == bool(self._shard):
             return self._exit(DaemonError(f"{action.name} came {'twice' if self._shard else 'before initialize'}"))
         self._action = action
-        self._action_since = self._progress_at = now
-        self._checkpoint_at = None
-        self._checkpoint_retry.reset()
+        self._action_since = now
+        self._patience.begin(now)
+        self._checkpoints.begin()
         try:
-            effects = self._begin(action, now, rank)
+            effects = self._begin(action, rank)
         except ReceiverError as error:
             return self._exit(error)
         return [*effects, *self._settle(now)]
 
-    def _begin(self, action: Action, now: float, rank: int) -> list[Effect]:
+    def _begin(self, action: Action, rank: int) -> list[Effect]:
         if isinstance(action, Initialize):
             self._shard = action.shard
-            self._start = self._delivered = action.after
+            self._start = action.after
             self._rank = rank
-            self._away_since = now
-            if isinstance(action.after, Position):
-                self._checkpointed = self._safe = action.after
+            self._kept = KeptBatches(action.after)
+            self._checkpoints.taken = self._kept.safe
             return [Connect()]
         if isinstance(action, ProcessRecords):
             self._behind = action.behind
+            before = self._kept.bytes
             if action.columns is not None and not self._lease_gone:
-                self._take(action.columns)
+                self._kept.take(action.columns, self._batch_bytes, action.behind)
+            self._delivery_bytes = self._kept.bytes - before
             return self._tell_progress()
         if isinstance(action, LeaseLost):
             return self._give_up_lease()
@@ -233,70 +155,37 @@ class ProcessorCore:
         self._flushed = self._last_try = False
         return []
 
-    def _take(self, columns: Columns) -> None:
-        """Number the delivered records as batches, and keep them until they are stored."""
-        if isinstance(self._delivered, Position):
-            # KCL may read a page again when it restarts its fetcher; what this session has got already is on its way.
-            known = bisect_right(range(columns.count), self._delivered, key=columns.position)
-            if known == columns.count:
-                return
-            columns = columns.slice(known, columns.count) if known else columns
-        for part in split(columns, self._delivered, self._batch_bytes):
-            self._keep(part)
-
-    def _keep(self, part: Part) -> None:
-        columns = part.columns
-        message = Batch(
-            number=self._next_number,
-            after=str(part.after),
-            first=str(part.first),
-            last=str(part.last),
-            whole=None if part.whole is None else str(part.whole),
-            count=columns.count,
-            arrival_first=columns.arrival_of(0),
-            arrival_last=columns.arrival_of(columns.count - 1),
-            behind=self._behind,
-            checksum=checksum(columns),
-            lengths=batch_lengths(columns),
-        )
-        self._kept.append(_Kept(message, columns, part.whole))
-        self._kept_bytes += columns.memory
-        self._next_number += 1
-        self._delivered = part.last
-
     def _tell_progress(self) -> list[Effect]:
-        checkpoint = None if self._checkpointed is None else str(self._checkpointed)
-        if self._link is Link.AWAY or self._link is Link.GREETING or self._told == (self._behind, checkpoint):
+        taken = self._checkpoints.taken
+        news = (self._behind, None if taken is None else str(taken))
+        if not self._open or self._lease_gone or self._told == news:
             return []
-        self._told = (self._behind, checkpoint)
-        return [Transmit(Progress(self._behind, checkpoint))]
+        self._told = news
+        return [Transmit(Progress(*news))]
 
     def _give_up_lease(self) -> list[Effect]:
+        if self._lease_gone:
+            return []
         self._lease_gone = True
-        self._kept.clear()
-        self._kept_bytes = 0
-        self._to_send = self._next_number
-        self._awaiting = None
+        self._kept.drop()
         self._connect_at = None
-        return [Transmit(Leave())] if self._link in (Link.OPEN, Link.DRAINING) else []
+        return [Transmit(Leave())] if self._open else []
 
     def checkpoint_result(self, error: str | None, now: float) -> list[Effect]:
         """The daemon answered a checkpoint; `error` is the simple name of a Java exception."""
-        asked, self._checkpointing = self._checkpointing, None
+        asked = self._checkpoints.answered(now)
         if asked is None:
             return self._exit(DaemonError("the daemon answered a checkpoint that nobody asked for"))
-        self._checkpointed_at = now
         effects: list[Effect] = []
         if error is None:
-            self._checkpointed = asked.position or self._checkpointed
-            self._checkpoint_retry.reset()
             if asked.position is None:
                 return [*self._finish(), *self._settle(now)]
+            self._checkpoints.taken = asked.position
+            self._checkpoints.begin()
         elif error in RETRIED_LATER:
             if not isinstance(self._action, ProcessRecords):
-                # No later action will come to try again in.
                 self._last_try = now >= self._give_up_at()
-                self._checkpoint_at = now + self._checkpoint_retry.next()
+                self._checkpoints.try_again(error, now)
         elif error == LEASE_GONE:
             effects = self._give_up_lease()
             if isinstance(self._action, ShardEnded):
@@ -316,13 +205,17 @@ class ProcessorCore:
 
     # ------------------------------------------------------------------ the generator
 
+    @property
+    def _open(self) -> bool:
+        return self._link in (Link.OPEN, Link.DRAINING)
+
     def connected(self, now: float) -> list[Effect]:
         """The socket is connected."""
         self._link = Link.GREETING
-        self._awaiting = None
+        self._patience.connected(now)
+        self._kept.unsend()
         self._flushed = self._end_asked = False
         self._told = None
-        first = self._kept[0].message.number if self._kept else self._next_number
         hello = Hello(
             application=self._application,
             shard=self._shard,
@@ -330,82 +223,73 @@ class ProcessorCore:
             rank=self._rank,
             pid=self._pid,
             after=str(self._start),
-            next_number=first,
+            next_number=self._kept.first,
         )
         return [Transmit(hello), *self._settle(now)]
 
     def disconnected(self, now: float) -> list[Effect]:
         """There is no connection: it could not be made, or it broke."""
-        if self._link in (Link.OPEN, Link.DRAINING):
-            self._away_since = now
+        if self._open:
             self._reconnect.reset()
-        elif self._link is Link.GREETING and not self._greeted:
-            self._away_since = min(self._away_since, now)
+        self._patience.disconnected(now, answered=self._open)
         self._link = Link.AWAY
-        self._awaiting = None
+        self._kept.unsend()
         if not self._lease_gone:
             self._connect_at = now + self._reconnect.next()
         return self._settle(now)
 
     def message(self, message: Message, now: float) -> list[Effect]:
         """The generator says something."""
+        if self._lease_gone:
+            return self._hear_without_lease(message)
         try:
             self._hear(message, now)
         except ReceiverError as error:
             return self._exit(error)
         return self._settle(now)
 
+    def _hear_without_lease(self, message: Message) -> list[Effect]:
+        """Whatever was on its way when the lease was lost is void; a session that opens only now is left."""
+        if isinstance(message, Welcome) and self._link is Link.GREETING:
+            self._link = Link.OPEN
+            return [Transmit(Leave())]
+        return []
+
     def _hear(self, message: Message, now: float) -> None:
         if isinstance(message, Refused):
             raise _refusal(message)
         if isinstance(message, Welcome):
-            self._welcomed(message, now)
+            self._welcomed(message)
             return
-        if self._link not in (Link.OPEN, Link.DRAINING):
+        if not self._open:
             raise ProtocolError(f"the generator sent {type(message).__name__} before Welcome")
         if isinstance(message, Stored):
-            self._stored(message.number, now)
+            if self._kept.stored(message.number):
+                self._patience.progress(now)
         elif isinstance(message, Admitted):
-            if message.number != self._awaiting:
-                raise ProtocolError(f"batch {message.number} was admitted, {self._awaiting} was sent")
-            self._awaiting = None
-            self._progress_at = now
+            if self._kept.admitted(message.number):
+                self._patience.progress(now)
         elif isinstance(message, Draining):
             self._link = Link.DRAINING
-            if self._awaiting is not None:
-                self._to_send = self._awaiting
-                self._awaiting = None
+            self._kept.unsend()
         elif isinstance(message, ShardEndConfirmed):
             self._end_confirmed = True
-            self._progress_at = now
+            self._patience.progress(now)
         else:
             raise ProtocolError(f"the generator sent {type(message).__name__}, which is not for a processor")
 
-    def _welcomed(self, welcome: Welcome, now: float) -> None:
-        first = self._kept[0].message.number if self._kept else self._next_number
-        if self._link is not Link.GREETING or not first <= welcome.next_number <= self._next_number:
-            raise ProtocolError(f"Welcome from batch {welcome.next_number} on, which was not expected")
+    def _welcomed(self, welcome: Welcome) -> None:
+        if self._link is not Link.GREETING:
+            raise ProtocolError("the generator sent Welcome, and no Hello was before it")
+        self._kept.resume(welcome.next_number)
         self._link = Link.OPEN
-        self._greeted = True
         self._reconnect.reset()
-        self._to_send = welcome.next_number
-        self._progress_at = now
         self._batch_bytes = welcome.batch_bytes
         self._window_bytes = welcome.window_bytes
-        self._checkpoint_interval = welcome.checkpoint_interval_millis / 1000
-        self._generator_timeout = welcome.generator_timeout_millis / 1000
-        self._store_timeout = welcome.store_timeout_millis / 1000
         self._drain = welcome.drain_millis / 1000
-
-    def _stored(self, number: int, now: float) -> None:
-        if number >= self._next_number or number >= (self._awaiting or self._next_number):
-            raise ProtocolError(f"batch {number} was reported as stored and was never admitted")
-        while self._kept and self._kept[0].message.number <= number:
-            kept = self._kept.popleft()
-            self._kept_bytes -= kept.columns.memory
-            self._safe = kept.whole or self._safe
-            self._progress_at = now
-        self._to_send = max(self._to_send, number + 1)
+        self._checkpoints.interval = welcome.checkpoint_interval_millis / 1000
+        self._patience.generator_timeout = welcome.generator_timeout_millis / 1000
+        self._patience.store_timeout = welcome.store_timeout_millis / 1000
 
     # ------------------------------------------------------------------ time
 
@@ -420,18 +304,18 @@ class ProcessorCore:
     def deadline(self) -> float | None:
         """When `tick` is next needed, None if nothing is due at any time."""
         times = [self._connect_at]
-        if self._action is not None and self._checkpointing is None:
-            times += [self._checkpoint_at, self._give_up_at()]
+        if self._action is not None and self._checkpoints.asked is None:
+            times += [self._checkpoints.retry_at, self._give_up_at()]
             if isinstance(self._action, ProcessRecords) and self._checkpoint_wanted():
-                times.append((self._checkpointed_at or 0.0) + self._checkpoint_interval)
+                times.append(self._checkpoints.due_at)
         return min((time for time in times if time is not None), default=None)
 
     def _give_up_at(self) -> float:
         if isinstance(self._action, ShutdownRequested):
             return self._action_since + self._drain
-        if self._link is Link.AWAY:
-            return max(self._away_since, self._action_since) + self._generator_timeout
-        return self._progress_at + self._store_timeout
+        if self._checkpoints.retry_at is not None:
+            return self._checkpoints.failing_since + self._patience.store_timeout
+        return self._patience.limit
 
     # ------------------------------------------------------------------ the engine
 
@@ -440,7 +324,7 @@ class ProcessorCore:
         if self._exited:
             return []
         effects = self._send_next()
-        if self._action is None or self._checkpointing is not None:
+        if self._action is None or self._checkpoints.asked is not None:
             return effects
         if isinstance(self._action, Initialize | LeaseLost):
             return [*effects, *self._finish()]
@@ -452,90 +336,82 @@ class ProcessorCore:
 
     def _send_next(self) -> list[Effect]:
         """Send the next batch; one at a time, since the generator answers each when it has its place."""
-        if self._link is not Link.OPEN or self._awaiting is not None or self._to_send >= self._next_number:
-            return []
-        kept = self._kept[self._to_send - self._kept[0].message.number]
-        self._awaiting = self._to_send
-        self._to_send += 1
-        return [Transmit(kept.message, kept.columns)]
-
-    def _all_admitted(self) -> bool:
-        return (
-            self._awaiting is None and self._to_send >= self._next_number and self._link in (Link.OPEN, Link.DRAINING)
-        )
+        kept = self._kept.send() if self._link is Link.OPEN else None
+        return [] if kept is None else [Transmit(kept.message, kept.columns)]
 
     def _settle_records(self, now: float) -> list[Effect]:
-        due = self._checkpointed_at is None or now >= self._checkpointed_at + self._checkpoint_interval
-        if self._checkpoint_wanted() and due:
-            return self._checkpoint(self._safe)
-        nothing_unsent = self._all_admitted() or not self._kept or self._lease_gone
-        if nothing_unsent or (self._link is Link.DRAINING and self._kept_bytes <= self._window_bytes):
+        if self._checkpoint_wanted() and now >= self._checkpoints.due_at:
+            return [self._checkpoints.ask(self._kept.safe)]
+        if not self._kept or (self._open and self._kept.all_admitted):
+            return self._finish()
+        if self._link is Link.DRAINING and self._kept.bytes - self._delivery_bytes <= self._window_bytes:
+            # Whoever waits for the window goes home with this delivery unsent; the next one may have to wait.
             return self._finish()
         return self._give_up_if_late(now)
 
     def _settle_shutdown(self, now: float) -> list[Effect]:
         effects = self._flush()
-        sent = self._to_send if self._link is Link.DRAINING else self._next_number
-        stored = not self._kept or self._kept[0].message.number >= sent
+        stored = not self._kept or (self._link is Link.DRAINING and self._kept.admitted_is_stored)
         late = now >= self._give_up_at()
         if not (stored or late):
             return effects
         if not self._checkpoint_wanted() or self._last_try:
             return [*effects, *self._finish()]
-        if self._checkpoint_at is not None and now < self._checkpoint_at and not late:
+        retry_at = self._checkpoints.retry_at
+        if retry_at is not None and now < retry_at and not late:
             return effects
         # When time is over this is the last chance to save the next owner from reading again what is stored.
-        self._checkpoint_at = None
-        return [*effects, *self._checkpoint(self._safe)]
+        return [*effects, self._checkpoints.ask(self._kept.safe)]
 
     def _settle_shard_end(self, now: float) -> list[Effect]:
         effects = self._flush()
+        retry_at = self._checkpoints.retry_at
         if self._kept:
             return [*effects, *self._give_up_if_late(now)]
         if not self._end_confirmed:
-            if self._link in (Link.OPEN, Link.DRAINING) and not self._end_asked:
+            if self._open and not self._end_asked:
                 self._end_asked = True
-                effects.append(Transmit(ShardEnd(str(self._delivered))))
+                effects.append(Transmit(ShardEnd(str(self._kept.delivered))))
             return [*effects, *self._give_up_if_late(now)]
-        if self._checkpoint_at is not None and now < self._checkpoint_at:
+        if retry_at is not None and (now < retry_at or now >= self._give_up_at()):
             return [*effects, *self._give_up_if_late(now)]
-        self._checkpoint_at = None
-        return [*effects, *self._checkpoint(None)]
+        return [*effects, self._checkpoints.ask(None)]
 
     def _flush(self) -> list[Effect]:
-        if self._flushed or not self._kept or self._link is not Link.OPEN or not self._all_admitted():
+        if self._flushed or not self._kept or self._link is not Link.OPEN or not self._kept.all_admitted:
             return []
         self._flushed = True
         return [Transmit(Flush())]
 
     def _checkpoint_wanted(self) -> bool:
-        if self._lease_gone or self._safe is None:
-            return False
-        return self._checkpointed is None or self._safe > self._checkpointed
-
-    def _checkpoint(self, position: Position | None) -> list[Effect]:
-        self._checkpointing = Checkpoint(position)
-        return [self._checkpointing]
+        return not self._lease_gone and self._checkpoints.wanted(self._kept.safe)
 
     def _finish(self) -> list[Effect]:
         action, self._action = self._action, None
-        self._checkpoint_at = None
         return [] if action is None else [Done(action)]
 
     def _give_up_if_late(self, now: float) -> list[Effect]:
         if now < self._give_up_at():
             return []
         action = self._action.name if self._action is not None else "nothing"
+        if self._checkpoints.retry_at is not None:
+            return self._exit(
+                DaemonError(
+                    f"{self._shard}: SHARD_END could not be checkpointed for {self._patience.store_timeout:g} s, "
+                    f"at last for {self._checkpoints.last_error}",
+                    "see what DynamoDB says of the lease table in the daemon's log; KCL ends the shard again later",
+                )
+            )
         if self._link is Link.AWAY:
             return self._exit(
                 GeneratorUnavailable(
-                    f"{self._shard}: no generator answered for {self._generator_timeout:g} s during {action}",
+                    f"{self._shard}: no generator answered for {self._patience.generator_timeout:g} s during {action}",
                     "see why it is away in the generator's log; KCL reads again from the last checkpoint",
                 )
             )
         return self._exit(
             StoreUnavailable(
-                f"{self._shard}: nothing was stored for {self._store_timeout:g} s during {action}",
+                f"{self._shard}: nothing was stored for {self._patience.store_timeout:g} s during {action}",
                 "see what the store says in the generator's log; KCL reads again from the last checkpoint",
             )
         )

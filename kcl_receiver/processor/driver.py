@@ -8,7 +8,8 @@ import time
 
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ReceiverError
 from kcl_receiver.processor.codec import CheckpointResult, decode_line, encode_checkpoint, encode_status
-from kcl_receiver.processor.core import Checkpoint, Connect, Done, Effect, Exit, ProcessorCore, Transmit
+from kcl_receiver.processor.core import ProcessorCore
+from kcl_receiver.processor.effects import Checkpoint, Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.lines import LineReader
 from kcl_receiver.processor.link import GeneratorLink
 from kcl_receiver.processor.spawn import Spawner

@@ -8,7 +8,7 @@ import struct
 from collections import deque
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
-from kcl_receiver.processor.core import Transmit
+from kcl_receiver.processor.effects import Transmit
 from kcl_receiver.wire.frames import Frame, FrameReader, encode, encode_batch
 from kcl_receiver.wire.messages import Batch
 
