@@ -24,6 +24,10 @@ log = logging.getLogger("kcl_receiver.generator")
 DRAIN_MARGIN_SECONDS = 2.0
 """Left over of the time that KCL grants, for the checkpoint and the daemon's own shutdown."""
 
+ONE_SIGTERM_SECONDS = 1.0
+"""SIGTERMs this close together are one: systemd signals every process of a service, the supervisor among them, which
+then passes it on."""
+
 
 def drain_seconds(config: ReceiverConfig) -> float:
     """Return how long shutdown_requested may take: SIGTERM and an orderly move of a lease can't be told apart."""
@@ -108,17 +112,17 @@ async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
 def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:
     """Let the first signal drain and the second one end; the list is not empty once that has happened."""
     interrupted: list[ReceiverError] = []
-    signals: list[int] = []
+    loop = asyncio.get_running_loop()
+    first_at: list[float] = []
 
     def received(number: int) -> None:
-        signals.append(number)
-        if len(signals) == 1:
+        if not first_at:
+            first_at.append(loop.time())
             server.drain()
-            return
-        interrupted.append(ReceiverError("stopped by a second signal"))
-        server.stop(interrupted[0])
+        elif number != signal.SIGTERM or loop.time() - first_at[0] >= ONE_SIGTERM_SECONDS:
+            interrupted.append(ReceiverError("stopped by a second signal"))
+            server.stop(interrupted[0])
 
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, received, number)
     return interrupted
