@@ -212,3 +212,18 @@ def test_kcl_goes_on_after_services_were_away_and_iterators_expired(
     producer.put(200)
     daemon.wait("the rest", lambda: daemon.seen().keys() >= wanted(producer).keys())
     assert daemon.seen() == wanted(producer)
+    assert "ExpiredIteratorException" in daemon.log.read_text()
+    daemon.wait("the faults to be used up", lambda: emulator.faults.to_json()["errors"] == [])
+
+
+def test_kcl_reads_the_largest_records_and_pages(emulator: Emulator, start: Callable[[str], Daemon]) -> None:
+    kinesis = emulator.client("kinesis")
+    kinesis.create_stream(StreamName=STREAM, ShardCount=1)
+    prepare_leases(emulator.client("dynamodb"), kinesis, APPLICATION, STREAM, owner=WORKER)
+    producer = Producer(kinesis, STREAM, seed=5, aggregated=0.0)
+    producer.put(2, size=10 * 2**20 - 100)
+    producer.put(30, size=500_000)
+    producer.put(12_000, size=0)
+    daemon = start("one")
+    daemon.wait("every record", lambda: len(daemon.events("record")) >= len(producer.acknowledged))
+    assert daemon.seen() == wanted(producer)
