@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.faults import Faults
 from kcl_receiver.emulator.kinesis.service import Kinesis
-from kcl_receiver.emulator.persist import Directory
+from kcl_receiver.emulator.persist import Directory, drop_deleted_streams
 from kcl_receiver.errors import EnvironmentProblem, ReceiverError
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ class Emulator:
         self.account = self._directory.account
         journal = self._directory.kinesis
         self.kinesis = Kinesis(self.account, self.region, self._seed, journal.append)
+        drop_deleted_streams(journal)
         for event in journal.replay():
             self.kinesis.replay(event)
 

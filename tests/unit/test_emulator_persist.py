@@ -4,8 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from emulator_support import Client
 
-from kcl_receiver.emulator.persist import Directory, Journal
+from kcl_receiver.emulator.persist import Directory, Journal, drop_deleted_streams
 from kcl_receiver.errors import EnvironmentProblem
 
 
@@ -52,6 +53,32 @@ def test_a_journal_is_rewritten_in_one_step_and_goes_on(tmp_path: Path) -> None:
     assert journal.lines == 2
     journal.append({"n": 10})
     assert [one["n"] for one in journal.replay()] == [0, 9, 10]
+    journal.close()
+
+
+def test_streams_that_no_longer_exist_leave_the_journal(tmp_path: Path) -> None:
+    client = Client()
+    for name in ("gone", "again", "stays"):
+        client.stream(name)
+        client.put(name=name)
+    for name in ("gone", "again"):
+        client.call("DeleteStream", StreamName=name)
+    client.kinesis.advance(5)
+    client.stream("again")
+    client.put(b"new", name="again")
+    journal = Journal(tmp_path / "log")
+    for event in client.events:
+        journal.append(event)
+    assert drop_deleted_streams(journal) == 6
+    assert journal.lines == len(client.events) - 6
+    again = Client()
+    for event in journal.replay():
+        again.kinesis.replay(event)
+    assert again.kinesis.streams() == ["again", "stays"]
+    for name in ("again", "stays"):
+        assert again.kinesis.shards(name) == client.kinesis.shards(name)
+    assert again.kinesis.now() == client.kinesis.now()
+    assert drop_deleted_streams(journal) == 0
     journal.close()
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid, shard_not_found, stream_not_found
 from kcl_receiver.emulator.kinesis.iterators import IteratorSeal
-from kcl_receiver.emulator.kinesis.sequence import decompose
+from kcl_receiver.emulator.kinesis.sequence import place_in
 from kcl_receiver.emulator.kinesis.settings import DEFAULT_RECORD_LIMIT, Settings, ShardLimits
 from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard
 from kcl_receiver.emulator.kinesis.stream import Stream
@@ -284,16 +284,13 @@ def store(shard: Shard, number: int, arrival: int, key: str, data: str) -> None:
         key: Its partition key.
         data: Its data in base64.
     """
-    parts = decompose(number)
-    if parts is None:
-        raise ValueError(f"not a sequence number of this model: {number}")
     wire = (
         f'{{"SequenceNumber":"{number}","ApproximateArrivalTimestamp":{arrival // 1000}.{arrival % 1000:03d},'
         f'"Data":"{data}","PartitionKey":{json.dumps(key)}}}'
     ).encode("ascii")
     padding = data.count("=", -2) if data else 0
     size = len(data) // 4 * 3 - padding + len(key.encode("utf-8"))
-    shard.append(number, parts.place, arrival, wire, size)
+    shard.append(number, place_in(number), arrival, wire, size)
 
 
 def _name_in(arn: str) -> str:

@@ -49,6 +49,11 @@ def compose(parts: Parts) -> int:
     )
 
 
+def place_in(number: int) -> int:
+    """Return the running place that a sequence number of this model says."""
+    return number >> 80 & 0xFFFFFFFFFFFFFFFF
+
+
 def decompose(number: int) -> Parts | None:
     """Return what a sequence number says, or None for a number that this model never makes."""
     if number >> 184 != 2 or number & 0xF != 2:
@@ -59,7 +64,7 @@ def decompose(number: int) -> Parts | None:
     return Parts(
         epoch=number >> 148 & 0xFFFFFFFFF,
         shard=shard,
-        place=number >> 80 & 0xFFFFFFFFFFFFFFFF,
+        place=place_in(number),
         second=number >> 36 & 0xFFFFFFFFF,
         noise=number >> 72 & 0xFF,
     )
