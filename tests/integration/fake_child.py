@@ -43,6 +43,8 @@ def main() -> None:
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
+    os.write(1, f"{role} says hello\n".encode())
+    os.write(2, f"{role} fails\n".encode())
     say(
         "started",
         session=os.getsid(0),
@@ -50,8 +52,6 @@ def main() -> None:
         child=child.pid if child else None,
         path=os.environ["PATH"],
     )
-    os.write(1, f"{role} says hello\n".encode())
-    os.write(2, f"{role} fails\n".encode())
     mark = Path(report + ".crashed")
     if "crash-once" in behaviours and not mark.exists():
         mark.touch()
