@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
+import pytest
 from aws_kinesis_agg import deaggregator
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,14 @@ def test_the_published_protobuf_reads_back_what_was_aggregated(records: list[Use
         for one in read.records
     ] == records
     assert len(set(read.partition_key_table)) == len(read.partition_key_table)
+
+
+@pytest.mark.parametrize("size", [0, 127, 128, 16_383, 16_384, 3_000_000])
+def test_lengths_of_any_size_are_written_as_protobuf_writes_them(size: int) -> None:
+    read = deaggregator.messages_pb2.AggregatedRecord()
+    read.ParseFromString(aggregate([UserRecord("k", bytes(size)), UserRecord("k" * 200, b"x")])[4:-16])
+    assert [len(one.data) for one in read.records] == [size, 1]
+    assert read.records[1].partition_key_index == 1
 
 
 def test_the_hash_key_of_a_partition_key_is_its_md5() -> None:

@@ -143,7 +143,7 @@ def test_pages_keep_to_the_limit_and_lead_on(client: Client) -> None:
     page = client.get(page["NextShardIterator"], Limit=3)
     assert [base64.b64decode(one["Data"]) for one in page["Records"]] == [b"2", b"3", b"4"]
     assert page["MillisBehindLatest"] == 0
-    page = client.get(page["NextShardIterator"])
+    page = client.get(page["NextShardIterator"], Limit=10_000)
     assert page["Records"] == []
     assert "ChildShards" not in page
 
@@ -320,6 +320,10 @@ def test_with_limits_a_shard_is_read_five_times_a_second(client: Client) -> None
     client.kinesis.advance(0.2)
     client.get(iterator)
     client.refused("ProvisionedThroughputExceededException", "GetRecords", ShardIterator=iterator)
+    client.kinesis.advance(60)
+    for _ in range(5):
+        client.get(iterator)
+    client.refused("ProvisionedThroughputExceededException", "GetRecords", ShardIterator=iterator)
 
 
 def test_with_limits_a_large_page_must_be_paid_off_before_the_next(client: Client) -> None:
@@ -370,6 +374,18 @@ def test_a_journal_gives_the_same_model_again(seed: int) -> None:
     older = max(int(one["last"]) for one in client.kinesis.shards("s"))
     again.split(1, HASH_KEYS - 5)
     assert again.put(ExplicitHashKey=str(HASH_KEYS - 1))[1] > older
+
+
+def test_arrival_times_never_fall_though_the_clock_may() -> None:
+    client = Client()
+    client.kinesis.advance(0)
+    client.stream()
+    client.put(b"1")
+    late = [{**event, "at": event["at"] + 5000} for event in client.events if event["event"] == "put"]
+    client.kinesis.replay(late[0])
+    client.put(b"3")
+    times = [one["ApproximateArrivalTimestamp"] for one in client.get(client.iterator())["Records"]]
+    assert times == [START, START + 5, START + 5]
 
 
 def test_an_event_of_a_newer_version_is_refused() -> None:

@@ -94,6 +94,17 @@ def test_a_stream_made_again_is_another_one(client: Client) -> None:
     assert message.endswith("is invalid because it did not come from this stream.")
 
 
+def test_streams_made_at_the_same_moment_differ_in_creation_time_and_numbers(client: Client) -> None:
+    seen: set[tuple[float, int]] = set()
+    for _ in range(3):
+        client.stream()
+        summary = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]
+        seen.add((summary["StreamCreationTimestamp"], client.put()[1]))
+        client.call("DeleteStream", StreamName="s")
+    assert len({created for created, _ in seen}) == 3
+    assert sorted(seen) == sorted(seen, key=lambda one: one[1])
+
+
 def test_states_last_as_long_as_they_are_told_to(client: Client) -> None:
     client.kinesis.configure(transition=2)
     client.stream()

@@ -61,6 +61,7 @@ class Model:
         self._journal = journal
         self._limits: dict[tuple[str, int, str], ShardLimits] = {}
         self._last_epoch = 0
+        self._last_created: dict[str, int] = {}
 
     def arn(self, name: str) -> str:
         """Return the ARN of a stream of this name."""
@@ -148,7 +149,7 @@ class Model:
         if mode == "PROVISIONED" and shard_count is None:
             raise ServiceError("ValidationException", "ShardCount must not be null or empty for a provisioned stream.")
         count = ON_DEMAND_SHARDS if shard_count is None else shard_count
-        created = max([now, *(stream.created + 1 for stream in self.streams.values() if stream.name == name)])
+        created = max(now, self._last_created.get(name, 0) + 1)
         epoch = self.next_epoch(now)
         bounds = [HASH_KEYS * row // count for row in range(count + 1)]
         self.commit(
@@ -271,6 +272,7 @@ class Model:
         stream.add_shards(event["shards"])
         stream.be_busy("CREATING", event["until"])
         self.streams[name] = stream
+        self._last_created[name] = stream.created
         self._last_epoch = max([self._last_epoch, *(raw["epoch"] for raw in event["shards"])])
 
 

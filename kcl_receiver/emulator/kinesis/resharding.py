@@ -97,7 +97,7 @@ def _open(model: Model, stream: Stream, shard_id: str) -> Shard:
 
 
 def _reshard(model: Model, now: int, stream: Stream, parents: list[Shard], ranges: list[tuple[int, int]]) -> None:
-    epoch = max(model.next_epoch(now), *(parent.epoch + 1 for parent in parents), 0)
+    epoch = model.next_epoch(now)
     opened: list[dict[str, Any]] = []
     for row, (start, end) in enumerate(ranges):
         raw: dict[str, Any] = {

@@ -61,12 +61,12 @@ class Stream:
         return next(shard for shard in self.shards.values() if shard.is_open and shard.covers(hash_key))
 
     def horizon(self, now: int) -> int:
-        """Return the trim horizon in ms: records that arrived before it are gone."""
+        """Return the trim horizon in ms: nothing of the stream is older."""
         return max(self.created, now - self.retention * HOUR)
 
     def expire(self, now: int) -> None:
         """Drop what the retention no longer covers: records, and shards that were closed before it."""
-        horizon = self.horizon(now)
+        horizon = now - self.retention * HOUR
         for shard in list(self.shards.values()):
             shard.trim(before_arrival=horizon)
             if shard.closed is not None and shard.closed < horizon:
