@@ -10,7 +10,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="
 
 
 def test_every_setting_is_documented_and_none_besides() -> None:
-    documented = {name for name in re.findall(r'\{"(\w+)": [\w.]+\}', TEXT)} - {"seconds"}
+    documented = set(re.findall(r'\{"(\w+)": [\w.]+\}', TEXT)) - {"seconds"}
     assert sorted(documented) == sorted(field.name for field in fields(Settings))
 
 
