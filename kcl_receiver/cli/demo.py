@@ -12,7 +12,11 @@ import click
 @click.option("--records", default=20_000, show_default=True, type=click.IntRange(1), help="User records to put.")
 @click.option("--shards", default=4, show_default=True, type=click.IntRange(1, 64), help="Shards of the stream.")
 @click.option(
-    "--seconds", default=20.0, show_default=True, type=click.FloatRange(0), help="Spread the puts over so long."
+    "--seconds",
+    default=20.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="Spread the puts over so long, the start not counted.",
 )
 @click.option("--dir", "directory", metavar="DIR", help="Work in this directory, which must be empty or new.")
 def demo(records: int, shards: int, seconds: float, directory: str | None) -> None:

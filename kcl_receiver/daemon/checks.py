@@ -17,9 +17,9 @@ from kcl_receiver.daemon.command import instead_of_latest, uses_emulator
 from kcl_receiver.daemon.executable import executable_name
 from kcl_receiver.daemon.findings import ERROR, SETTINGS, WARNING, Finding
 
-DRAIN_MARGIN_MILLIS = 5_000
-"""Time that a drain needs besides the block interval: the block is made durable (well under a second on a local disk,
-seconds on a busy one), the checkpoint goes to DynamoDB, and the daemon's own turns take some 100 ms each."""
+LEAST_DRAIN_MILLIS = 5_000
+"""Time that a drain needs: the block is cut at once and made durable (well under a second on a local disk, seconds on a
+busy one), the checkpoint goes to DynamoDB, and the daemon's own turns take some 100 ms each."""
 
 ANSWER_MARGIN_MILLIS = 10_000
 """What a processor needs, after its own longest wait, to say why it leaves and to leave."""
@@ -44,11 +44,6 @@ PROVIDERS = frozenset(
     )
 )
 """Short names that KCL 3.1 finds; others must be class names in full."""
-
-
-def least_drain_millis(config: ReceiverConfig) -> int:
-    """Return how long a drain may take when nothing is amiss: a block's interval, and the margin."""
-    return config.block_interval_millis + DRAIN_MARGIN_MILLIS
 
 
 def longest_wait_millis(config: ReceiverConfig) -> int:
@@ -122,8 +117,8 @@ def secrets(config: ReceiverConfig) -> Iterator[Finding]:
 
 def shutdown_grace(config: ReceiverConfig) -> Iterator[Finding]:
     """Without a grace time, SIGTERM never reaches the processors."""
-    grace, least = config.shutdown_grace_millis, least_drain_millis(config)
-    line = f"shutdownGraceMillis = {max(SUGGESTED_GRACE_MILLIS, least)}"
+    grace = config.shutdown_grace_millis
+    line = f"shutdownGraceMillis = {SUGGESTED_GRACE_MILLIS}"
     if not grace:
         yield _error(
             "shutdownGraceMillis",
@@ -131,25 +126,23 @@ def shutdown_grace(config: ReceiverConfig) -> Iterator[Finding]:
             "last checkpoint would be read again after every restart",
             line,
         )
-    elif grace < least:
+    elif grace < LEAST_DRAIN_MILLIS:
         yield _error(
             "shutdownGraceMillis",
-            f"{grace} ms is too short for a drain: {config.block_interval_millis} ms block interval + "
-            f"{DRAIN_MARGIN_MILLIS} ms to store and checkpoint",
+            f"{grace} ms is too short for a drain, which takes up to {LEAST_DRAIN_MILLIS} ms to store and checkpoint",
             line,
         )
 
 
 def handoff(config: ReceiverConfig) -> Iterator[Finding]:
     """An orderly move of a lease is a drain of one shard."""
-    timeout, least = config.graceful_lease_handoff_timeout_millis, least_drain_millis(config)
-    if timeout < least:
+    timeout = config.graceful_lease_handoff_timeout_millis
+    if timeout < LEAST_DRAIN_MILLIS:
         yield _error(
             "gracefulLeaseHandoffTimeoutMillis",
-            f"{timeout} ms is below the time of a drain ({config.block_interval_millis} ms block interval + "
-            f"{DRAIN_MARGIN_MILLIS} ms): KCL would take each lease away before its last block is checkpointed, and its "
-            "next owner would store those records again",
-            f"gracefulLeaseHandoffTimeoutMillis = {max(30_000, least)}",
+            f"{timeout} ms is below the time of a drain, up to {LEAST_DRAIN_MILLIS} ms: KCL would take each lease away "
+            "before its last block is checkpointed, and its next owner would store those records again",
+            "gracefulLeaseHandoffTimeoutMillis = 30000",
         )
     enabled = config.raw.get("isGracefulLeaseHandoffEnabled")
     if enabled is not None and not kcl_keys.switch(enabled):

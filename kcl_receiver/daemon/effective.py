@@ -18,6 +18,7 @@ import javaproperties
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.executable import PROCESSOR, search_path
 from kcl_receiver.errors import EnvironmentProblem, StoreRefused
+from kcl_receiver.paths import SUPERVISED
 
 if TYPE_CHECKING:
     from kcl_receiver.store.base import BlockStore
@@ -114,5 +115,9 @@ def write_effective(config: ReceiverConfig, changed: Mapping[str, str | None], d
 
 
 def daemon_environment() -> dict[str, str]:
-    """Return the environment of the daemon: ours, with the directory of our own programs first on the PATH."""
-    return {**os.environ, "PATH": search_path()}
+    """Return the environment of the daemon and its children.
+
+    It is ours, with the directory of our own programs first on the PATH, and with the word that the generator is
+    looked after: KCL may start processors while it stops, after the generator has left, and they must not start another.
+    """
+    return {**os.environ, "PATH": search_path(), SUPERVISED: "1"}

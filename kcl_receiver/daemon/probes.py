@@ -137,7 +137,7 @@ def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -
     by_id = {shard.id: shard for shard in shards}
     way_out = (
         f"if the stream was made again: stop all workers, delete the tables {table}, {table}-WorkerMetricStats and "
-        f"{table}-CoordinatorState, and give the new stream a store of its own"
+        f"{table}-CoordinatorState, and start again; the blocks of the old stream stay as they are"
     )
     for lease in leases:
         shard = by_id.get(lease.shard)

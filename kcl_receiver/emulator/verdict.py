@@ -135,6 +135,8 @@ def _last_positions(places: Iterable[_Place]) -> dict[str, tuple[int, int]]:
 
 
 def _checkpoints(dynamodb: Any, table: str) -> Iterable[tuple[str, tuple[int, int] | str]]:  # noqa: ANN401
+    if table not in dynamodb.list_tables()["TableNames"]:
+        return
     for page in dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True):
         for row in page["Items"]:
             text = row["checkpoint"]["S"]

@@ -12,10 +12,10 @@ import sys
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
-from kcl_receiver.paths import default_socket, resolve_socket, scan
+from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
-from kcl_receiver.processor.spawn import SUPERVISED, Spawner
+from kcl_receiver.processor.spawn import Spawner
 
 USAGE = """Usage: kcl-receiver-processor --properties FILE
 

@@ -11,10 +11,8 @@ import fcntl
 import os
 import sys
 
-from kcl_receiver.paths import GENERATOR_LOCK, private_directory
+from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED, private_directory
 
-SUPERVISED = "KCL_RECEIVER_SUPERVISED"
-"""Set by `kcl-receiver run` for the daemon and its children: the generator is looked after."""
 OUTPUT_NAME = "generator.out"
 PAUSE_SECONDS = 5.0
 """Least time between two starts by one processor."""

@@ -31,6 +31,14 @@ PATIENCE = 120.0
 """Seconds after which a wait fails; no test expects to come near it."""
 
 
+def is_gone(process: psutil.Process) -> bool:
+    """Return whether a process has ended; one whose parent has not asked yet has."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 class Landing:
     """Everything of one test, below one directory."""
 
