@@ -234,7 +234,7 @@ class ProcessorCore:
         self._patience.disconnected(now, answered=self._open)
         self._link = Link.AWAY
         self._kept.unsend()
-        if not self._lease_gone:
+        if not self._lease_gone and not self._exited:
             self._connect_at = now + self._reconnect.next()
         return self._settle(now)
 
@@ -295,11 +295,11 @@ class ProcessorCore:
 
     def tick(self, now: float) -> list[Effect]:
         """Do what is due; to be called at `deadline`, and harmless at any other time."""
-        effects: list[Effect] = []
+        effects = self._settle(now)
         if self._connect_at is not None and now >= self._connect_at:
             self._connect_at = None
             effects.append(Connect())
-        return [*effects, *self._settle(now)]
+        return effects
 
     def deadline(self) -> float | None:
         """When `tick` is next needed, None if nothing is due at any time."""

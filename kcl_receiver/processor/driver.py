@@ -48,6 +48,7 @@ class Driver:
         self._poll = select.poll()
         self._poll.register(daemon_in, _HANG_UP)
         self._exit: Exit | None = None
+        self._complained = ""
 
     def run(self) -> ReceiverError | None:
         """Return when the daemon hangs up (None), or when the process must leave (the error)."""
@@ -98,30 +99,38 @@ class Driver:
             try:
                 link.send()
             except OSError:
-                self._lost(now)
+                self._broken(link, now)
                 return
         if happened & _HANG_UP:
-            try:
-                frames, still_open = link.receive()
-            except ReceiverError as error:
-                self._exit = Exit(error)
-                return
-            for frame in frames:
-                if self._exit is None and self._link is link:
-                    self._apply(self._core.message(frame.message, now), now)
+            still_open = self._listen(link, now)
             if not still_open and self._exit is None and self._link is link:
                 self._lost(now)
                 return
         self._watch_link()
 
+    def _listen(self, link: GeneratorLink, now: float) -> bool:
+        """Take what the generator said; return whether it is still there."""
+        try:
+            frames, still_open = link.receive()
+        except ReceiverError as error:
+            self._exit = Exit(error)
+            return False
+        for frame in frames:
+            if self._exit is None and self._link is link:
+                self._apply(self._core.message(frame.message, now), now)
+        return still_open
+
     def _apply(self, effects: list[Effect], now: float) -> None:
         for effect in effects:
+            if self._exit is not None:
+                return
             if isinstance(effect, Transmit):
-                if self._link is not None:
+                link = self._link
+                if link is not None:
                     try:
-                        self._link.transmit(effect)
+                        link.transmit(effect)
                     except OSError:
-                        self._lost(now)
+                        self._broken(link, now)
             elif isinstance(effect, Done):
                 self._say(encode_status(effect.action))
             elif isinstance(effect, Checkpoint):
@@ -162,7 +171,16 @@ class Driver:
             self._spawner.start(now)
         except OSError as error:
             # Not the end yet: a generator may be started by hand. The state machine's limit decides.
-            os.write(2, f"kcl-receiver-processor: the generator can't be started: {error}\n".encode())
+            complaint = f"kcl-receiver-processor: the generator can't be started: {error}\n"
+            if complaint != self._complained:
+                self._complained = complaint
+                os.write(2, complaint.encode("utf-8", "backslashreplace"))
+
+    def _broken(self, link: GeneratorLink, now: float) -> None:
+        """Nothing can be sent any more; what the generator said last may be the reason, so it is heard first."""
+        self._listen(link, now)
+        if self._exit is None and self._link is link:
+            self._lost(now)
 
     def _lost(self, now: float) -> None:
         link, self._link = self._link, None

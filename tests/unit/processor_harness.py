@@ -258,7 +258,8 @@ class Processor:
             elif isinstance(effect, Transmit):
                 self._check_message(effect)
             else:
-                assert not (self.connected or self.connecting), "a second connection"
+                assert not self.connected, "a second connection"
+                assert not self.connecting, "a second attempt before the first is over"
                 self.connecting = True
         return effects
 

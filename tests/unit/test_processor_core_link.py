@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from processor_harness import (
     CHECKPOINT_INTERVAL,
@@ -131,7 +133,7 @@ def test_attempts_to_connect_grow_apart_up_to_two_seconds() -> None:
         if connects(processor.tick()):
             times.append(processor.now)
             processor.disconnect()
-    pauses = [second - first for first, second in zip(times, times[1:], strict=False)]
+    pauses = [second - first for first, second in pairwise(times)]
     assert pauses[0] < 0.11
     assert all(0.9 < pause <= 2.0 for pause in pauses[-4:])
 
@@ -248,6 +250,17 @@ def test_without_a_generator_the_process_leaves_after_its_limit(records: tuple[i
     problem = failure(processor)
     assert isinstance(problem, GeneratorUnavailable)
     assert problem.exit_code != 0
+
+
+def test_a_process_that_leaves_does_not_connect_any_more() -> None:
+    processor = Processor(generator_timeout=7.0)
+    processor.initialize()
+    processor.disconnect()
+    processor.deliver(1)
+    processor.now += 7.0
+    effects = processor.tick()
+    assert connects(effects) == 0
+    assert isinstance(failure(processor), GeneratorUnavailable)
 
 
 def test_a_generator_that_never_came_is_waited_for_as_the_properties_file_says() -> None:
