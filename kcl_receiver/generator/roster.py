@@ -6,6 +6,7 @@ connection that was told to hang up is heard no more, and told nothing more.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from kcl_receiver.errors import Fenced, ProtocolError, ReceiverError
@@ -17,6 +18,11 @@ from kcl_receiver.wire.messages import Hello, Refused
 
 HELLO_SECONDS = 10.0
 """A connection that has not said Hello by then is closed."""
+MAX_TEXT = 4096
+"""Characters of an error that a processor is told; what is cut off is in the generator's log. Fits a frame."""
+
+_ID = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
+"""ShardId in the Kinesis API reference; sessions are named likewise. Both go into the ledger."""
 
 
 @dataclass(slots=True)
@@ -88,7 +94,7 @@ class Roster:
         link = self._connections.get(connection)
         if link is None or link.closing:
             return []
-        refused = Refused(type(error).__name__, error.message, error.hint)
+        refused = Refused(type(error).__name__, _clipped(error.message), _clipped(error.hint))
         return [Send(connection, refused), *self.hang_up(connection)]
 
     def hang_up(self, connection: int) -> list[Effect]:
@@ -143,7 +149,7 @@ class Roster:
             )
         known = self.sessions.get(hello.session)
         if known is None:
-            return Session(hello, after, None, Tracker(hello.next_number), reported=hello.next_number - 1)
+            return Session(hello, after, None, Tracker(hello.next_number))
         if (known.shard, known.hello.rank) != (hello.shard, hello.rank):
             raise ProtocolError(f"{hello.shard}: session {hello.session} came before with another shard or rank")
         if known.state is State.CLOSED:
@@ -163,6 +169,8 @@ class Roster:
                 f"this generator serves application {self._application!r}, not {hello.application!r}",
                 "give each application a socket of its own (receiver.socket)",
             )
+        if not (_ID.fullmatch(hello.shard) and _ID.fullmatch(hello.session)):
+            raise ProtocolError("the ids of a shard and a session are 1 to 128 letters, digits, or _.-")
         if hello.pid != link.pid:
             raise ProtocolError(f"{hello.shard}: the session claims pid {hello.pid}, its peer has pid {link.pid}")
         if hello.rank > now * 1e9:
@@ -218,3 +226,8 @@ class Roster:
             other.in_flight and other.shard == session.shard and other is not session
             for other in self.sessions.values()
         )
+
+
+def _clipped(text: str) -> str:
+    """Return text that a frame can carry: an error may quote what a peer sent, or a path that is not UTF-8."""
+    return text[:MAX_TEXT].encode("utf-8", "replace").decode()

@@ -389,7 +389,7 @@ class Harness:
         self, shard: str = "shard-0", session: str = "", rank: int = 1, after: After = "TRIM_HORIZON", number: int = 1
     ) -> Processor:
         """Return a processor that is connected and has not said Hello."""
-        name = session or f"{shard}/{rank}"
+        name = session or f"{shard}.{rank}"
         made = Processor(self, shard, name, rank, after, self.connect(), number)
         self.processors[name] = made
         return made

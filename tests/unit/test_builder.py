@@ -60,6 +60,16 @@ def test_a_block_begun_at_time_0_is_not_empty_and_keeps_its_age() -> None:
     assert builder.opened_at == 0.0
 
 
+def test_a_block_holds_every_session_that_has_something_in_it() -> None:
+    builder = BlockBuilder()
+    assert not builder.holds(A)
+    builder.add(part(A), 5.0)
+    builder.add(part(B), 5.0)
+    assert builder.holds(A)
+    assert builder.holds(B)
+    assert not builder.holds(session("c"))
+
+
 def test_dropping_a_session_takes_out_what_it_has_and_nothing_else() -> None:
     builder = BlockBuilder()
     kept = part(A, 1)

@@ -326,7 +326,7 @@ def test_a_negative_length_that_makes_the_sum_right_is_refused() -> None:
     lengths = list(batch_lengths(RECORDS))
     lengths[6] += lengths[7] + 1
     lengths[7] = -1
-    with pytest.raises(FrameError, match="contradict"):
+    with pytest.raises(FrameError, match="the lengths of its columns contradict"):
         decode_batch(changed(lengths=tuple(lengths)))
 
 

@@ -9,6 +9,7 @@ from kcl_receiver.errors import FrameError, StreamGone, StreamUnavailable
 from kcl_receiver.generator.effects import Append, LookUp, SessionRecord, WriteBlock
 from kcl_receiver.generator.roster import HELLO_SECONDS
 from kcl_receiver.ranges import Position
+from kcl_receiver.wire.frames import encode
 from kcl_receiver.wire.messages import Admitted, Draining, Stored, Welcome
 
 # ---------------------------------------------------------------------- opening
@@ -18,12 +19,12 @@ def test_a_session_is_welcome_only_after_its_start_is_in_the_ledger() -> None:
     h = Harness()
     p = h.processor(after=Position(17, 3))
     p.hello()
-    assert h.look_up() == LookUp("shard-0/1", "shard-0", Position(17, 3))
+    assert h.look_up() == LookUp("shard-0.1", "shard-0", Position(17, 3))
     assert p.heard == []
     h.append()
     assert p.welcome is not None
     (entry,) = h.entries
-    assert entry == SessionRecord("shard-0/1", "shard-0", 1, Position(17, 3), facts())
+    assert entry == SessionRecord("shard-0.1", "shard-0", 1, Position(17, 3), facts())
 
 
 def test_welcome_says_the_settings_in_force() -> None:
@@ -89,6 +90,11 @@ def test_a_second_hello_on_one_connection_is_refused() -> None:
         ({"next_number": 0}, "numbered from 1"),
         ({"after": "latest"}, "not a Kinesis sequence number"),
         ({"after": "1:x"}, "not a sub-sequence number"),
+        ({"shard": ""}, "1 to 128 letters"),
+        ({"shard": "s" * 129}, "1 to 128 letters"),
+        ({"shard": "shard/0"}, "1 to 128 letters"),
+        ({"session": ""}, "1 to 128 letters"),
+        ({"session": "a b\n"}, "1 to 128 letters"),
     ],
 )
 def test_a_hello_that_cannot_be_true_is_refused_and_leaves_nothing_behind(
@@ -132,6 +138,30 @@ def test_bytes_that_cannot_be_used_are_answered_with_the_reason() -> None:
     assert p.refused is not None
     assert (p.refused.error, p.refused.message, p.refused.hint) == ("FrameError", "garbage", "a hint")
     assert h.closed == [p.connection]
+
+
+def test_a_refusal_fits_a_frame_whatever_it_quotes() -> None:
+    h = Harness()
+    p = h.processor()
+    p.hello(application="\U000e0001" * 15_000)
+    q = h.open()
+    h.do(h.core.failed(q.connection, FrameError("not utf-8: \udcff", "\u65e5" * 60_000), h.now))
+    for refused in (p.refused, q.refused):
+        assert refused is not None
+        assert encode(refused)
+    assert "not utf-8: ?" in q.heard[-1].message  # type: ignore[attr-defined]
+
+
+def test_each_connection_has_its_own_time_to_say_hello() -> None:
+    h = Harness()
+    first = h.connect()
+    h.now += 3
+    second = h.connect()
+    h.to_deadline()
+    assert h.closed == [first]
+    h.to_deadline()
+    assert h.closed == [first, second]
+    assert h.now == START + 3 + HELLO_SECONDS
 
 
 def test_a_connection_that_does_not_say_hello_is_closed_in_time() -> None:
@@ -561,6 +591,17 @@ def test_a_session_that_is_fenced_while_its_start_is_being_recorded_is_not_opene
     h.look_up()
     h.store()
     assert young.welcome is not None
+
+
+def test_a_fenced_session_is_forgotten_when_its_blocks_are_stored_and_not_before() -> None:
+    h = Harness()
+    old = h.open(rank=1)
+    old.batch(5)
+    h.cut()
+    h.processor(rank=2).hello()
+    assert set(h.core._roster.sessions) == {"shard-0.1", "shard-0.2"}
+    h.store()
+    assert set(h.core._roster.sessions) == {"shard-0.2"}
 
 
 def test_three_sessions_of_one_shard_leave_the_youngest() -> None:
