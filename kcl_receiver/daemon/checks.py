@@ -24,7 +24,7 @@ busy one), the checkpoint goes to DynamoDB, and the daemon's own turns take some
 ANSWER_MARGIN_MILLIS = 10_000
 """What a processor needs, after its own longest wait, to say why it leaves and to leave."""
 
-SUGGESTED_GRACE_MILLIS = 60_000
+SUGGESTED_GRACE_MILLIS = 30_000
 
 PROVIDERS = frozenset(
     f"{name}CredentialsProvider"

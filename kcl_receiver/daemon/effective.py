@@ -118,6 +118,6 @@ def daemon_environment() -> dict[str, str]:
     """Return the environment of the daemon and its children.
 
     It is ours, with the directory of our own programs first on the PATH, and with the word that the generator is
-    looked after: KCL may start processors while it stops, after the generator has left, and they must not start another.
+    looked after: KCL may start processors while it stops, after the generator has left, and they must start none.
     """
     return {**os.environ, "PATH": search_path(), SUPERVISED: "1"}
