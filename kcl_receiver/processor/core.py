@@ -181,7 +181,6 @@ class ProcessorCore:
             if asked.position is None:
                 return [*self._finish(), *self._settle(now)]
             self._checkpoints.taken = asked.position
-            self._checkpoints.begin()
         elif error in RETRIED_LATER:
             if not isinstance(self._action, ProcessRecords):
                 self._last_try = now >= self._give_up_at()
@@ -213,7 +212,6 @@ class ProcessorCore:
         """The socket is connected."""
         self._link = Link.GREETING
         self._patience.connected(now)
-        self._kept.unsend()
         self._flushed = self._end_asked = False
         self._told = None
         hello = Hello(
@@ -229,11 +227,8 @@ class ProcessorCore:
 
     def disconnected(self, now: float) -> list[Effect]:
         """There is no connection: it could not be made, or it broke."""
-        if self._open:
-            self._reconnect.reset()
         self._patience.disconnected(now, answered=self._open)
         self._link = Link.AWAY
-        self._kept.unsend()
         if not self._lease_gone and not self._exited:
             self._connect_at = now + self._reconnect.next()
         return self._settle(now)
@@ -271,10 +266,8 @@ class ProcessorCore:
                 self._patience.progress(now)
         elif isinstance(message, Draining):
             self._link = Link.DRAINING
-            self._kept.unsend()
         elif isinstance(message, ShardEndConfirmed):
             self._end_confirmed = True
-            self._patience.progress(now)
         else:
             raise ProtocolError(f"the generator sent {type(message).__name__}, which is not for a processor")
 
@@ -365,7 +358,6 @@ class ProcessorCore:
 
     def _settle_shard_end(self, now: float) -> list[Effect]:
         effects = self._flush()
-        retry_at = self._checkpoints.retry_at
         if self._kept:
             return [*effects, *self._give_up_if_late(now)]
         if not self._end_confirmed:
@@ -373,7 +365,8 @@ class ProcessorCore:
                 self._end_asked = True
                 effects.append(Transmit(ShardEnd(str(self._kept.delivered))))
             return [*effects, *self._give_up_if_late(now)]
-        if retry_at is not None and (now < retry_at or now >= self._give_up_at()):
+        retry_at = self._checkpoints.retry_at
+        if retry_at is not None and now < retry_at:
             return [*effects, *self._give_up_if_late(now)]
         return [*effects, self._checkpoints.ask(None)]
 

@@ -121,12 +121,6 @@ class KeptBatches:
         self._to_send += 1
         return self._batches[self.awaiting - self.first]
 
-    def unsend(self) -> None:
-        """What was sent and not admitted will not be admitted by this generator."""
-        if self.awaiting is not None:
-            self._to_send = self.awaiting
-            self.awaiting = None
-
     def admitted(self, number: int) -> bool:
         """The batch has its place in the window; return whether it is the first time that it got one.
 

@@ -106,8 +106,8 @@ class Processor:
         batches: Every batch that was sent, by its number.
     """
 
-    def __init__(self, generator_timeout: float = GENERATOR_TIMEOUT) -> None:
-        self.core = ProcessorCore("landing", "session-1", 4711, generator_timeout, random.Random(1))
+    def __init__(self, generator_timeout: float = GENERATOR_TIMEOUT, seed: int = 1) -> None:
+        self.core = ProcessorCore("landing", "session-1", 4711, generator_timeout, random.Random(seed))
         self.now = START
         self.connecting = self.connected = False
         self.welcomed = False

@@ -55,6 +55,7 @@ def test_shard_end_asks_the_generator_once_all_is_stored() -> None:
     effects = processor.store(2)
     assert (told(effects, ShardEnd), asked(effects), done(effects)) == ([ShardEnd("2:0")], [], [])
     assert processor.wait(10.0) == []
+    assert processor.tick() == []
 
 
 def test_shard_end_is_checkpointed_only_after_the_stream_confirmed_it() -> None:
@@ -69,7 +70,8 @@ def test_shard_end_is_checkpointed_only_after_the_stream_confirmed_it() -> None:
 
 def test_an_empty_shard_ends_as_well() -> None:
     processor = started()
-    assert told(processor.shard_ended(), ShardEnd) == [ShardEnd("TRIM_HORIZON")]
+    effects = processor.shard_ended()
+    assert (told(effects, Flush), told(effects, ShardEnd)) == ([], [ShardEnd("TRIM_HORIZON")])
     assert asked(processor.confirm_end()) == [None]
     assert done(processor.checkpoint_taken()) == ["shardEnded"]
 
@@ -385,6 +387,42 @@ def test_a_checkpoint_refused_for_good_at_shutdown_ends_the_process(error: str) 
     assert isinstance(failure(processor), DaemonError)
 
 
+def given_up_at_shutdown() -> Processor:
+    """Return a processor whose checkpoint was throttled for the whole drain time."""
+    processor = started()
+    delivered(processor, 1)
+    processor.store(1)
+    processor.shutdown_requested()
+    while processor.pending is not None:
+        processor.checkpoint_failed("ThrottlingException")
+        processor.wait(5.0)
+    return processor
+
+
+def test_a_checkpoint_given_up_at_shutdown_does_not_hold_up_the_next_action() -> None:
+    processor = given_up_at_shutdown()
+    processor.wait(2 * STORE_TIMEOUT)
+    processor.shard_ended()
+    assert asked(processor.confirm_end()) == [None]
+    processor.checkpoint_failed("ThrottlingException")
+    assert asked(processor.wait(0.2)) == [None]
+
+
+def test_a_second_shutdown_tries_the_checkpoint_again() -> None:
+    processor = given_up_at_shutdown()
+    assert asked(processor.shutdown_requested()) == [Position(1)]
+    assert done(processor.checkpoint_failed("ThrottlingException")) == []
+    assert asked(processor.wait(0.2)) == [Position(1)]
+
+
+def test_what_is_not_stored_after_a_late_shutdown_is_flushed_by_the_next_action() -> None:
+    processor = started()
+    delivered(processor, 1)
+    assert len(told(processor.shutdown_requested(), Flush)) == 1
+    processor.wait(DRAIN)
+    assert len(told(processor.shard_ended(), Flush)) == 1
+
+
 # ---------------------------------------------------------------------- lease lost
 
 
@@ -431,7 +469,7 @@ def test_a_shutdown_exception_means_that_the_lease_is_lost() -> None:
     effects = processor.checkpoint_failed("ShutdownException")
     assert (done(effects), len(told(effects, Leave))) == (["processRecords"], 1)
     processor.wait(2 * CHECKPOINT_INTERVAL)
-    effects = processor.deliver(3)
+    effects = processor.deliver(3, behind=77)
     assert (numbers(effects), asked(effects), done(effects)) == ([], [], ["processRecords"])
     effects = processor.lease_lost()
     assert (done(effects), told(effects, Leave)) == (["leaseLost"], [])

@@ -138,6 +138,16 @@ def test_attempts_to_connect_grow_apart_up_to_two_seconds() -> None:
     assert all(0.9 < pause <= 2.0 for pause in pauses[-4:])
 
 
+def test_processors_do_not_come_all_at_once() -> None:
+    attempts = set()
+    for seed in range(10):
+        processor = Processor(seed=seed)
+        processor.initialize()
+        processor.disconnect()
+        attempts.add(processor.core.deadline())
+    assert len(attempts) == 10
+
+
 def test_a_link_that_was_open_is_tried_again_quickly() -> None:
     processor = Processor()
     processor.initialize()
@@ -337,6 +347,28 @@ def test_progress_of_the_store_starts_the_limit_anew(progress: str) -> None:
     assert isinstance(failure(processor), StoreUnavailable)
 
 
+def test_the_time_between_two_actions_does_not_count() -> None:
+    processor = started()
+    processor.wait(10 * STORE_TIMEOUT)
+    processor.deliver(1)
+    processor.wait(STORE_TIMEOUT - 0.1)
+    assert processor.exit is None
+    processor.wait(0.1)
+    assert isinstance(failure(processor), StoreUnavailable)
+
+
+def test_the_time_without_a_generator_before_an_action_does_not_count_either_way() -> None:
+    processor = started()
+    processor.disconnect()
+    processor.wait(100.0)
+    processor.deliver(1)
+    processor.open()
+    processor.wait(STORE_TIMEOUT - 0.1)
+    assert processor.exit is None
+    processor.wait(0.2)
+    assert isinstance(failure(processor), StoreUnavailable)
+
+
 def test_a_repeated_report_is_no_progress() -> None:
     processor = started()
     delivered(processor, 1)
@@ -492,6 +524,8 @@ def test_an_error_ends_the_process_and_no_action_is_reported_done() -> None:
     assert done(processor.hear(Stored(9))) == []
     assert processor.core.deadline() is None
     assert processor.core.tick(processor.now + 1000.0) == []
+    assert processor.core.disconnected(processor.now) == []
+    assert processor.core.deadline() is None
 
 
 def test_a_shutdown_is_bounded_by_the_drain_time_of_the_welcome() -> None:

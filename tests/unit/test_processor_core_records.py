@@ -107,6 +107,10 @@ def test_lag_and_checkpoint_are_told_when_they_change() -> None:
     assert told(processor.deliver(behind=0), Progress) == [Progress(0, "1:0")]
 
 
+def test_the_checkpoint_that_reading_began_at_is_told() -> None:
+    assert told(started(after=5).deliver(behind=500), Progress) == [Progress(500, "5:0")]
+
+
 def test_lag_and_checkpoint_are_told_again_to_a_generator_that_came_back() -> None:
     processor = started()
     processor.deliver(behind=500)
