@@ -10,7 +10,9 @@ import click
 
 from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import load
+from kcl_receiver.daemon.checks import check_settings
 from kcl_receiver.daemon.command import daemon_command, refuse_latest
+from kcl_receiver.daemon.findings import ERROR, WARNING
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.errors import ConfigError
@@ -24,7 +26,8 @@ def command(properties: str, java: str | None, log_configuration: str | None) ->
     """Print the command line of the java daemon.
 
     One line, quoted for a shell, with absolute paths only. Started by it, the daemon starts the processors, and the
-    first processor starts the generator; nothing else needs to run. A starting position that loses data is refused.
+    first processor starts the generator; nothing else needs to run. A starting position that loses data is refused;
+    other settings that break a promise are told on stderr.
 
     \b
     Examples:
@@ -34,6 +37,9 @@ def command(properties: str, java: str | None, log_configuration: str | None) ->
     """
     config = load(properties)
     refuse_latest(config, int(time.time() * 1000))
+    for finding in check_settings(config):
+        if finding.severity == ERROR or finding.subject == "executableName":
+            click.echo(f"{WARNING}: {finding.subject}: {finding.reason}", err=True)
     logback = None if log_configuration is None else Path(log_configuration)
     if logback is not None and not logback.is_file():
         raise ConfigError(f"--log-configuration {logback}: there is no such file", "name a logback configuration")

@@ -24,12 +24,8 @@ def main() -> None:
     def say(event: str, **more: object) -> None:
         channel.send(json.dumps({"role": role, "event": event, "pid": os.getpid(), **more}).encode())
 
-    def terminated(*_: object) -> None:
-        say("SIGTERM")
-        if "deaf" not in behaviours:
-            sys.exit(143 if role == "daemon" else 0)
-
-    signal.signal(signal.SIGTERM, terminated)
+    # Waited for below, and not handled: a handler that runs just before pause() would leave it waiting for ever.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     listener = None
     if role == "generator":
         Path(own_socket).unlink(missing_ok=True)
@@ -60,7 +56,10 @@ def main() -> None:
         if behaviour.startswith("exit="):
             sys.exit(int(behaviour[5:]))
     while True:
-        signal.pause()
+        signal.sigwait({signal.SIGTERM})
+        say("SIGTERM")
+        if "deaf" not in behaviours:
+            sys.exit(143 if role == "daemon" else 0)
 
 
 if __name__ == "__main__":

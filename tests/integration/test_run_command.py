@@ -26,10 +26,10 @@ if sys.argv[1:] == ["-version"]:
     sys.exit('openjdk version "21"' and os.write(2, b'openjdk version "21.0.1"') and 0)
 channel = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 channel.connect(os.environ["FAKE_JAVA_REPORTS"])
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})
 channel.send(json.dumps({{"pid": os.getpid(), "arguments": sys.argv[1:], "path": os.environ["PATH"]}}).encode())
-while True:
-    signal.pause()
+signal.sigwait({{signal.SIGTERM}})
+sys.exit(143)
 """
 
 

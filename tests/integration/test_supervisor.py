@@ -177,6 +177,16 @@ def test_wrong_settings_end_all_with_the_generators_code(rig: Rig) -> None:
     assert "generator fails; it would end so again" in err
 
 
+def test_an_error_of_the_supervisor_itself_leaves_nobody_behind(rig: Rig) -> None:
+    (rig.directory / "log" / "daemon.log").mkdir(parents=True)
+    process = rig.start(generator="deaf")
+    rig.expect("generator", "started")
+    code, err = rig.end(process)
+    assert code == 3
+    assert "daemon.log cannot be written: Is a directory" in err
+    rig.assert_gone()
+
+
 def test_kill_9_of_the_supervisor_kills_java_and_drains_the_generator(rig: Rig) -> None:
     process = rig.start(daemon="deaf")
     _, daemon = rig.up()

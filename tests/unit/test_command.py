@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
 from test_config import write
+from test_java import fake
 
+from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
 from kcl_receiver.daemon.command import LOG_CONFIGURATION, daemon_command, refuse_latest
 from kcl_receiver.errors import ConfigError
@@ -65,3 +68,55 @@ def test_latest_and_a_missing_position_are_refused_with_the_line_to_write(tmp_pa
 def test_trim_horizon_and_a_timestamp_are_accepted(tmp_path: Path) -> None:
     refuse_latest(load(write(tmp_path, {"initialPositionInStream": "TRIM_HORIZON"})), 0)
     refuse_latest(load(write(tmp_path, {"initialPositionInStreamExtended": "1"})), 0)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run_cli(["command", *arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_printed_line_is_one_that_a_shell_takes_apart_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a b").mkdir()
+    file = write(tmp_path / "a b", {"initialPositionInStream": "TRIM_HORIZON"})
+    code, out, _ = printed(capsys, "-p", str(file))
+    assert code == 0
+    assert out.count("\n") == 1
+    words = shlex.split(out)
+    assert words[words.index("--properties-file") + 1] == str(file)
+    assert words[words.index("-cp") + 1].endswith("/jars/*")
+
+
+def test_the_command_refuses_latest_and_prints_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, {"initialPositionInStream": "LATEST"})
+    code, out, err = printed(capsys, "-p", str(file))
+    assert (code, out) == (2, "")
+    assert "Hint: write: initialPositionInStreamExtended = " in err
+
+
+def test_settings_that_break_a_promise_are_told_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, {"initialPositionInStream": "TRIM_HORIZON"})
+    code, out, err = printed(capsys, "-p", str(file))
+    assert code == 0
+    assert out
+    assert "warning: shutdownGraceMillis: is not set" in err
+    assert "warning: executableName: landing.properties is looked for in the daemon's working directory" in err
+
+
+def test_java_and_log_configuration_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, {"initialPositionInStream": "TRIM_HORIZON"})
+    java = fake(tmp_path / "jre" / "java", "21")
+    (tmp_path / "log.xml").touch()
+    code, out, _ = printed(capsys, "-p", str(file), "--java", str(java), "--log-configuration", f"{tmp_path}/log.xml")
+    assert code == 0
+    assert shlex.split(out)[0] == str(java)
+    assert out.endswith(f"{tmp_path}/log.xml\n")
+
+
+def test_a_log_configuration_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(tmp_path, {"initialPositionInStream": "TRIM_HORIZON"})
+    code, out, err = printed(capsys, "-p", str(file), "--log-configuration", "none.xml")
+    assert (code, out) == (2, "")
+    assert "there is no such file" in err
