@@ -102,6 +102,18 @@ def test_any_other_records_have_another_checksum(other: list[Record]) -> None:
     assert checksum(columns(other)) != checksum(columns(rows))
 
 
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3)), min_size=1, max_size=12, unique=True), st.data())
+def test_the_last_whole_position_is_the_last_that_ends_its_kinesis_record(
+    places: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    positions = [Position(*place) for place in sorted(places)]
+    start = data.draw(st.integers(0, len(positions) - 1))
+    stop = data.draw(st.integers(start, len(positions)))
+    following = [*[one.sequence_number for one in positions[1:]], None]
+    ends = [row for row in range(start, stop) if following[row] != positions[row].sequence_number]
+    assert columns_of(positions).last_whole(start, stop) == (positions[ends[-1]] if ends else None)
+
+
 def test_the_size_counts_keys_and_data_and_the_memory_counts_every_buffer() -> None:
     made = columns([(7, 0, b"abc", 5, b"12345"), (12, 0, b"", 6, b"6")])
     assert made.size == 3 + 5 + 1

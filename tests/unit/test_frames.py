@@ -304,6 +304,13 @@ def test_a_count_that_contradicts_the_columns_is_refused(count: int) -> None:
         decode_batch(changed(count=count))
 
 
+def test_an_empty_batch_is_refused_though_its_columns_are_well_formed() -> None:
+    nothing = columns_of([])
+    message = msgspec.structs.replace(batch_message(RECORDS), count=0, lengths=batch_lengths(nothing))
+    with pytest.raises(FrameError, match="batch 1 has 0 records"):
+        decode_batch(over_the_wire(message, nothing))
+
+
 @pytest.mark.parametrize("which", range(8))
 @pytest.mark.parametrize("by", [1, -1, -(2**40), 2**40])
 def test_lengths_that_contradict_the_payload_are_refused(which: int, by: int) -> None:

@@ -92,6 +92,17 @@ def test_a_session_with_several_batches_in_a_block_is_told_once() -> None:
     assert p.of(Stored) == [Stored(0), Stored(3)]
 
 
+def test_what_was_reported_is_not_reported_again() -> None:
+    h = Harness()
+    p = h.open()
+    for place in (5, 6):
+        p.batch(place)
+        h.cut()
+        h.store()
+    p.batch(7)
+    assert p.of(Stored) == [Stored(0), Stored(1), Stored(2)]
+
+
 # ---------------------------------------------------------------------- cutting
 
 
@@ -506,6 +517,29 @@ def test_the_status_shows_who_waits_and_who_is_away() -> None:
     assert not shard["waiting"]
     assert not shard["connected"]
     assert shard["behind_millis"] == 7
+
+
+def test_the_status_shows_what_a_session_waits_for() -> None:
+    h = Harness()
+    old = h.open(rank=1)
+    old.batch(5)
+    h.cut()
+
+    def state() -> str:
+        return str(h.core.status(h.now)["shards"][0]["state"])
+
+    assert state() == "open"
+    young = h.processor(rank=2)
+    young.hello()
+    assert state() == "waiting"
+    h.store()
+    assert state() == "looking"
+    h.look_up()
+    assert state() == "recording"
+    h.store()
+    assert state() == "open"
+    young.leave()
+    assert state() == "closed"
 
 
 def test_progress_from_nobody_is_ignored() -> None:

@@ -108,9 +108,14 @@ def test_after_the_stop_nothing_more_is_asked() -> None:
     h.cut()
     q.batch(6)
     h.cut()
+    q.batch(7)
+    h.cut()
+    h.write(3, error=AWAY)
     h.write(1, error=DAMAGED)
     h.write(2, error=DAMAGED)  # the harness refuses whatever is asked after Stop
-    h.cut()
+    assert h.core.deadline() is None
+    h.advance(60)
+    q.batch(8)
     q.flush()
     q.leave()
     h.drain()

@@ -160,6 +160,7 @@ def test_a_stream_that_does_not_answer_is_asked_again_until_it_does() -> None:
     assert h.waiting(ConfirmShardEnd) == []
     h.to_deadline()
     h.confirm()
+    assert h.core.status(h.now)["failing"] is None
     h.append()
     assert p.of(ShardEndConfirmed) == [ShardEndConfirmed()]
 

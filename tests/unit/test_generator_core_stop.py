@@ -144,14 +144,19 @@ def test_a_processor_that_asks_for_the_status_is_still_a_processor() -> None:
     h.core.watched(p.connection)
     h.drain()
     assert h.stop is None
-    q = Harness(idle_exit=5.0)
-    watcher = q.processor()
-    q.core.watched(watcher.connection)
-    watcher.hello()
-    q.look_up()
-    q.store()
-    q.advance(100)
-    assert q.stop is None
+
+
+def test_one_who_watched_and_then_says_hello_is_a_processor() -> None:
+    h = Harness(idle_exit=5.0)
+    p = h.processor()
+    h.core.watched(p.connection)
+    p.hello()
+    h.look_up()
+    h.store()
+    h.advance(100)
+    assert h.stop is None
+    h.drain()
+    assert h.stop is None
 
 
 def test_a_second_drain_changes_nothing() -> None:

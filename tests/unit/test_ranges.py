@@ -77,6 +77,14 @@ def test_what_is_no_sub_sequence_number_is_refused(text: str) -> None:
         parse_position(text)
 
 
+def test_the_largest_sub_sequence_number_is_that_of_an_int64() -> None:
+    assert parse_position(f"5:{2**63 - 1}") == Position(5, 2**63 - 1)
+
+
+def test_a_range_has_no_row_before_its_block_is_built() -> None:
+    assert Range("shard", "session", "LATEST", Position(1), Position(2), None, 2, 9, 5, 6, "0" * 32).first_row == -1
+
+
 def test_a_position_without_a_sub_sequence_number_means_sub_0() -> None:
     assert parse_position("17") == Position(17, 0)
 
