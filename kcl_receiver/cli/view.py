@@ -96,8 +96,9 @@ def table(rows: Sequence[dict[str, str]], columns: Sequence[str] = COLUMNS) -> l
 
 def summary(generator: dict[str, Any]) -> str:
     """Return one line on the generator as a whole."""
+    blocks = generator["blocks_stored"]
     parts = [
-        f"{generator['records_stored']:,} records in {generator['blocks_stored']:,} blocks stored "
+        f"{generator['records_stored']:,} records in {blocks:,} block{'' if blocks == 1 else 's'} stored "
         f"({human_bytes(generator['bytes_stored'])})",
         f"{generator['blocks_in_flight']} being written",
     ]

@@ -344,5 +344,5 @@ To look at:
   {base / "store" / "blocks"}     the blocks
   {base / "store" / "ledger"}     the ledger
   {base / "logs"}     what generator and daemon said
-  kcl-receiver verify --properties {properties}"""
+  {sys.argv[0]} verify --properties {properties}"""
     )
