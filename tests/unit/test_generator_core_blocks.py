@@ -519,6 +519,15 @@ def test_the_status_shows_who_waits_and_who_is_away() -> None:
     assert shard["behind_millis"] == 7
 
 
+def test_the_status_of_a_session_that_has_got_nothing_yet_guesses_nothing() -> None:
+    h = Harness()
+    h.open()
+    (shard,) = h.core.status(h.now)["shards"]
+    unknown = ("delivered", "stored_through", "checkpoint")
+    assert [shard[name] for name in unknown] == [None] * 3
+    assert (shard["behind_millis"], shard["records"], shard["window_used"]) == (-1, 0, 0)
+
+
 def test_the_status_shows_what_a_session_waits_for() -> None:
     h = Harness()
     old = h.open(rank=1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from generator_harness import START, Harness
 
-from kcl_receiver.errors import BlockDamaged, ReceiverError, StoreRefused, StoreUnavailable
-from kcl_receiver.generator.effects import Append, BlockRecord, SessionRecord, WriteBlock
+from kcl_receiver.errors import BlockDamaged, ReceiverError, StoreRefused, StoreUnavailable, StreamUnavailable
+from kcl_receiver.generator.effects import Append, BlockRecord, ConfirmShardEnd, LookUp, SessionRecord, WriteBlock
 from kcl_receiver.ranges import Position
 
 AWAY = StoreUnavailable("disk full", "make room")
@@ -87,6 +87,33 @@ def test_a_block_that_waits_to_be_written_again_does_not_hold_up_the_others() ->
     h.write(2)
     h.append()
     assert (p.stored, q.stored) == (0, 1)
+
+
+def test_what_succeeds_elsewhere_does_not_cancel_what_is_to_be_tried_again() -> None:
+    h = Harness()
+    p, q = h.open("shard-0"), h.open("shard-1")
+    for one in (p, q):
+        one.batch(5)
+        one.flush()
+    h.write(1, error=AWAY)
+    h.write(2)
+    h.append()
+    assert h.core.status(h.now)["failing"] == str(AWAY)
+    h.to_deadline()
+    assert [block.number for block in h.waiting(WriteBlock)] == [1]
+    h.store()
+    for one in (p, q):
+        one.shard_end()
+    h.confirm(StreamUnavailable("throttled"))
+    h.confirm()
+    h.to_deadline()
+    assert [effect.shard for effect in h.waiting(ConfirmShardEnd)] == ["shard-0"]
+    for shard in ("shard-2", "shard-3"):
+        h.processor(shard).hello()
+    h.look_up(StreamUnavailable("throttled"))
+    h.look_up()
+    h.to_deadline()
+    assert [effect.shard for effect in h.waiting(LookUp)] == ["shard-2"]
 
 
 @pytest.mark.parametrize("error", [DAMAGED, StoreRefused("another application")])

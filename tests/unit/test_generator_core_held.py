@@ -102,6 +102,17 @@ def test_a_hole_between_two_held_ranges_is_stored() -> None:
         check_true(part)
 
 
+def test_what_delivery_has_passed_is_held_in_memory_no_longer() -> None:
+    h, p = opened((5, 6), (8, 9))
+    session = h.core._roster.sessions[p.session]
+    p.batch(5, 6, 7)
+    p.batch(8)
+    assert session.held.touches(Position(8), Position(9))
+    p.batch(10)
+    p.batch(11)
+    assert not session.held
+
+
 def test_the_window_counts_the_whole_of_a_batch_that_is_held_in_part() -> None:
     # Its buffers stay in memory whatever is taken of them.
     h, p = opened((5, 8))
