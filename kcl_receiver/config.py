@@ -276,7 +276,7 @@ class _Reader:
             ),
             worker_id=self.text("workerId") or self.text("workerIdentifier"),
             initial_position=self._initial_position(),
-            shutdown_grace_millis=self.whole_or_none("shutdownGraceMillis", least=0, example=60_000),
+            shutdown_grace_millis=self.whole_or_none("shutdownGraceMillis", least=0, example=30_000),
             graceful_lease_handoff_timeout_millis=self.whole(
                 "gracefulLeaseHandoffTimeoutMillis", KCL_HANDOFF_MILLIS, least=0
             ),

@@ -143,7 +143,7 @@ def test_latest_is_fixed_at_the_first_start_and_said(rig: Rig) -> None:
     ("changes", "code", "said"),
     [
         ({"initialPositionInStream": None}, 2, "initialPositionInStream: is missing"),
-        ({"shutdownGraceMillis": None}, 2, "-> shutdownGraceMillis = 60000"),
+        ({"shutdownGraceMillis": None}, 2, "-> shutdownGraceMillis = 30000"),
         ({"receiver_windowBytes": "lots"}, 2, "-> receiver.windowBytes = 32MiB"),
         ({"receiver_store": "file:///proc/none"}, 4, "cannot be written"),
         ({"streamName": "nothing"}, 5, "none of this name"),

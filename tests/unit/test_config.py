@@ -162,7 +162,7 @@ def test_java_options_are_divided_at_blanks_outside_of_quotes(tmp_path: Path) ->
             "no fixed order",
             "one of the two",
         ),
-        ({"shutdownGraceMillis": "20s"}, "not a whole number", "shutdownGraceMillis = 60000"),
+        ({"shutdownGraceMillis": "20s"}, "not a whole number", "shutdownGraceMillis = 30000"),
         ({"retrievalMode": "PULL"}, "not a mode of KCL", "retrievalMode = POLLING"),
     ],
 )
