@@ -109,6 +109,18 @@ def test_a_drained_generator_does_not_stop_before_all_is_stored() -> None:
     assert h.stop.error is None
 
 
+def test_a_drained_generator_does_not_stop_while_the_ledger_is_being_written() -> None:
+    h = Harness()
+    p = h.processor()
+    p.hello()
+    h.look_up()
+    h.disconnect(p.connection)
+    h.drain()
+    assert h.stop is None
+    h.append()
+    assert h.stop is not None
+
+
 @pytest.mark.parametrize("began", AWKWARD)
 def test_a_drained_generator_waits_for_processors_only_so_long(began: float) -> None:
     h = Harness(drain=7.3)
