@@ -30,6 +30,7 @@ def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> No
       kcl-receiver generator --properties landing.properties
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("botocore").setLevel(logging.WARNING)
     from kcl_receiver.generator.role import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
 
     sys.exit(run_generator(load(properties), inherited_lock=lock_fd, leave_when_idle=leave_when_idle))

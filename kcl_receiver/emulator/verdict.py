@@ -91,7 +91,9 @@ def judge(acknowledged: Iterable[Acknowledged], store: Path, dynamodb: Any, tabl
         dynamodb: A boto3 client.
         table: Name of the lease table.
     """
-    put = {(one.shard, one.sequence_number, one.sub_sequence_number): one.digest for one in acknowledged}
+    # The leases first: beside a running receiver a checkpoint may rise, but never to what was not stored before it.
+    checkpoints = list(_checkpoints(dynamodb, table))
+    put = {(one.shard, one.sequence_number, one.sub_sequence_number): one.digest for one in list(acknowledged)}
     found: Counter[_Place] = Counter()
     altered: list[_Place] = []
     files = sorted((store / "blocks").rglob("*.parquet"))
@@ -112,7 +114,7 @@ def judge(acknowledged: Iterable[Acknowledged], store: Path, dynamodb: Any, tabl
         blocks=len(files),
         leases=[
             LeaseVerdict(shard, checkpoint, stored.get(shard), last_put.get(shard))
-            for shard, checkpoint in _checkpoints(dynamodb, table)
+            for shard, checkpoint in checkpoints
         ],
     )
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import EnvironmentProblem, ProtocolError, ReceiverError, StoreError, WireError
+from kcl_receiver.errors import EnvironmentProblem, ProtocolError, ReceiverError, StoreError, StreamError, WireError
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
@@ -61,7 +61,7 @@ class GeneratorServer:
         core: The state machine.
         workers: What takes time.
         path: Where to listen.
-        store_timeout: Seconds for which preparing is tried again.
+        store_timeout: Seconds for which a store that fails at the start is tried again.
         facts: Added to the status: store, pid, and the like.
     """
 
@@ -268,7 +268,9 @@ class GeneratorServer:
             try:
                 stream = await self._in_thread(self._ledger, self._workers.prepare)
             except ReceiverError as error:
-                if not error.mends or boot_clock() - self._started >= self._store_timeout:
+                # AWS away is waited for without limit: there is nothing that a new start would do better.
+                patient = isinstance(error, StreamError) or boot_clock() - self._started < self._store_timeout
+                if not (error.mends and patient):
                     self.stop(error)
                     return
                 log.warning("not ready, trying again: %s", error)
