@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from kcl_receiver.daemon.java import find_java
 from kcl_receiver.emulator.kcl import QUICK_SETTINGS, prepare_leases
 from kcl_receiver.emulator.producer import Producer, digest_of
 from kcl_receiver.emulator.server import Emulator
@@ -58,9 +58,7 @@ class Daemon:
         assert spec is not None
         assert spec.origin is not None
         jars = Path(spec.origin).parent / "jars"
-        java = shutil.which("java")
-        assert java is not None, "this test needs a java on the PATH"
-        command = [java, "-XX:TieredStopAtLevel=1", "-Daws.cborEnabled=false", "-Dfile.encoding=UTF-8"]
+        command = [str(find_java().path), "-XX:TieredStopAtLevel=1", "-Daws.cborEnabled=false", "-Dfile.encoding=UTF-8"]
         command += ["-cp", f"{jars}/*", "software.amazon.kinesis.multilang.MultiLangDaemon", "-p", str(path)]
         with self.log.open("wb") as log:
             environment = {**os.environ, **emulator.environment}
