@@ -32,11 +32,11 @@ class Driver:
         daemon_in: Descriptor of the daemon's lines.
         daemon_out: Descriptor for the lines to the daemon.
         socket_path: Where the generator listens.
-        spawner: Starts the generator where nobody does; None if somebody does.
+        spawner: Starts the generator where nobody else does.
     """
 
     def __init__(
-        self, core: ProcessorCore, daemon_in: int, daemon_out: int, socket_path: str, spawner: Spawner | None
+        self, core: ProcessorCore, daemon_in: int, daemon_out: int, socket_path: str, spawner: Spawner
     ) -> None:
         self._core = core
         self._in = daemon_in
@@ -165,8 +165,6 @@ class Driver:
         self._apply(self._core.connected(now), now)
 
     def _start_generator(self, now: float) -> None:
-        if self._spawner is None:
-            return
         try:
             self._spawner.start(now)
         except OSError as error:

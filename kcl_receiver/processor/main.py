@@ -12,7 +12,7 @@ import sys
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
-from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
+from kcl_receiver.paths import default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.spawn import Spawner
@@ -66,8 +66,7 @@ def _run(properties: str) -> ReceiverError | None:
         generator_timeout=timeout,
         rng=random.Random(),  # noqa: S311 - jitter
     )
-    spawner = None if os.environ.get(SUPERVISED) else Spawner(properties, socket_path)
-    return Driver(core, daemon_in, daemon_out, socket_path, spawner).run()
+    return Driver(core, daemon_in, daemon_out, socket_path, Spawner(properties, socket_path)).run()
 
 
 def _take_over_stdio() -> tuple[int, int]:

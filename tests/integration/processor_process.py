@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kcl_receiver.paths import SUPERVISED
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.frames import Frame, FrameReader, decode_batch, encode
 from kcl_receiver.wire.messages import Admitted, Batch, Hello, Message, Stored, Welcome
@@ -49,6 +50,11 @@ def status(action: str) -> dict[str, Any]:
     return {"action": "status", "responseFor": action}
 
 
+def with_path(directory: Path) -> str:
+    """Return a PYTHONPATH that begins with a directory."""
+    return os.pathsep.join([str(directory), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def checkpoint(number: int | None, error: str | None = None, *, answer: bool = False) -> dict[str, Any]:
     """Return what a processor asks for, or the daemon's answer to it."""
     asked = {
@@ -66,15 +72,17 @@ class ProcessorProcess:
         self, properties: Path, *, command: list[str] | None = None, supervised: bool = True, **environment: str
     ) -> None:
         variables = {**os.environ, **environment}
-        variables.pop("KCL_RECEIVER_SUPERVISED", None)
+        variables.pop(SUPERVISED, None)
         if supervised:
-            variables["KCL_RECEIVER_SUPERVISED"] = "1"
+            variables[SUPERVISED] = "1"
         self.process = subprocess.Popen(
             [*(command or [COMMAND]), "--properties", str(properties)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env=variables,
+            # A test run in the background ignores SIGINT, and its children would for no merit of theirs.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -108,6 +116,11 @@ class ProcessorProcess:
     def is_silent(self) -> bool:
         """Return whether nothing has been written that was not heard."""
         return not self._read and not select.select([self._out], [], [], 0)[0]
+
+    def is_asleep(self) -> bool:
+        """Return whether the process waits for something; while it sends it never does."""
+        about = Path(f"/proc/{self.process.pid}/stat").read_text()
+        return about.rpartition(")")[2].split()[0] == "S"
 
     def hang_up(self) -> None:
         self._in.close()

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from processor_process import (
     record,
     records,
     status,
+    with_path,
 )
 
 from kcl_receiver import __version__
@@ -142,6 +144,21 @@ def test_an_orderly_shutdown_checkpoints_and_a_lost_lease_does_not(landing: Land
     generator.receive(Leave)
     generator.close()
     processor.hang_up()
+    assert processor.leave() == (EXIT_OK, b"", "")
+
+
+def test_a_lease_lost_while_a_batch_is_being_sent_is_told_behind_it(landing: Landing) -> None:
+    processor, generator = begun(landing)
+    admitted(processor, generator, 1, 1)
+    generator.send(Stored(1))
+    processor.say(records(record(2, bytes(10 * 1024 * 1024))))
+    assert processor.hear() == checkpoint(1)
+    processor.say(checkpoint(1, "ShutdownException", answer=True))
+    assert processor.hear() == status("processRecords")
+    processor.say({"action": "leaseLost"})
+    assert processor.hear() == status("leaseLost")
+    processor.hang_up()
+    generator.receive(Leave)
     assert processor.leave() == (EXIT_OK, b"", "")
 
 
@@ -268,7 +285,7 @@ sys.addaudithook(noise)
 def test_a_print_in_the_child_does_not_reach_the_protocol(landing: Landing, tmp_path: Path) -> None:
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(NOISY)
-    processor, generator = begun(landing, PYTHONPATH=str(tmp_path / "hook"))
+    processor, generator = begun(landing, PYTHONPATH=with_path(tmp_path / "hook"))
     admitted(processor, generator, 1, 1)
     processor.hang_up()
     code, out, err = processor.leave()
@@ -286,7 +303,7 @@ def test_a_read_of_stdin_in_the_child_does_not_take_the_daemons_lines(landing: L
         "        sys.stdin.read()\n"
         "sys.addaudithook(hook)\n"
     )
-    processor, generator = begun(landing, PYTHONPATH=str(tmp_path / "hook"))
+    processor, generator = begun(landing, PYTHONPATH=with_path(tmp_path / "hook"))
     admitted(processor, generator, 1, 1)
 
 
@@ -405,12 +422,18 @@ def test_a_refusal_is_the_reason_to_leave(landing: Landing, error: str, code: in
     assert "what to do" in err
 
 
-def test_a_refusal_is_heard_while_a_large_batch_is_being_sent(landing: Landing) -> None:
+@pytest.mark.parametrize("waiting", [False, True])
+def test_a_refusal_is_heard_while_a_large_batch_is_being_sent(landing: Landing, waiting: bool) -> None:
     processor, generator = begun(landing)
     processor.say(records(record(1, bytes(10 * 1024 * 1024))))
     assert generator.socket.recv(1)
+    while waiting and not processor.is_asleep():
+        time.sleep(0.01)
+    # The processor is to find the refusal and the end of the connection at one time.
+    processor.signal(signal.SIGSTOP)
     generator.send(Refused("StoreRefused", "what happened", "what to do"))
     generator.close()
+    processor.signal(signal.SIGCONT)
     code, out, err = processor.leave()
     assert (code, out) == (EXIT_STORE, b"")
     assert "what happened" in one_line(err)
@@ -432,8 +455,9 @@ def test_an_unusable_properties_file_is_named(landing: Landing, content: str | N
 
 def test_a_relative_properties_file_and_socket_are_found(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     landing.write(**{"receiver.socket": "run/generator.sock"})
-    monkeypatch.chdir(landing.properties.parent)
-    landing.properties = Path("landing.properties")
+    base = landing.properties.parent
+    monkeypatch.chdir(base.parent)
+    landing.properties = Path(base.name) / "landing.properties"
     processor, generator = begun(landing)
     admitted(processor, generator, 1, 1)
 

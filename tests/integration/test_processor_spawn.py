@@ -19,8 +19,8 @@ import pytest
 from processor_process import PATIENCE, Landing, initialize, record, records, status
 
 from kcl_receiver.errors import EXIT_ENVIRONMENT
-from kcl_receiver.paths import GENERATOR_LOCK
-from kcl_receiver.processor.spawn import OUTPUT_NAME, PAUSE_SECONDS, SUPERVISED, Spawner
+from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED
+from kcl_receiver.processor.spawn import OUTPUT_NAME, PAUSE_SECONDS, Spawner
 
 STUB = """#!{python}
 import json, os, signal, sys
@@ -127,10 +127,14 @@ def test_the_generator_is_in_a_session_of_its_own_and_away_from_the_working_dire
 def test_the_generator_holds_no_descriptor_of_the_processor(spawner: Spawner, stubs: Stubs, landing: Landing) -> None:
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)
+    own = os.dup(0)
+    os.dup2(writing, 0)
     try:
         spawner.start(100.0)
         about = stubs.wait()
     finally:
+        os.dup2(own, 0)
+        os.close(own)
         os.close(writing)
     ready, _, _ = select.select([reading], [], [], PATIENCE)
     assert ready
@@ -229,6 +233,22 @@ def test_a_processor_that_started_the_generator_can_be_killed_and_its_pipes_clos
     assert processor.leave() == (-signal.SIGKILL, b"", "")
     (pid,) = stubs.running()
     os.kill(pid, 0)
+
+
+def test_the_generator_finds_properties_that_were_named_by_a_relative_path(
+    landing: Landing, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = landing.properties.parent
+    monkeypatch.chdir(base.parent)
+    landing.properties = Path(base.name) / "landing.properties"
+    processor = landing.processor(
+        command=[sys.executable, "-c", PROCESSOR.format(stub=str(stubs.path))], supervised=False
+    )
+    processor.say(initialize())
+    processor.hear()
+    arguments = stubs.wait()["arguments"]
+    assert isinstance(arguments, list)
+    assert arguments[4] == str(base / "landing.properties")
 
 
 def test_a_processor_under_a_supervisor_starts_none(landing: Landing, stubs: Stubs) -> None:
