@@ -179,7 +179,9 @@ def stream_error(error: Exception, thing: str, action: str) -> StreamError:
             return StreamGone(f"{thing}: there is none of this name", "is the name right, and the region?")
         said = f"{thing}: {code}: {error.response.get('Error', {}).get('Message', '')}".rstrip(": ")
         if "AccessDenied" in code or "UnauthorizedOperation" in code:
-            return StreamUnavailable(said, f"the credentials in use need {action} on it")
+            return StreamUnavailable(
+                said, f"the credentials in use need {action} on it; see docs/operations.md#permissions"
+            )
         if "Token" in code or "Signature" in code or "Credential" in code or "Unrecognized" in code:
             return StreamUnavailable(said, "the credentials in use are not valid, or have expired; is the clock right?")
         return StreamUnavailable(said, "try again; if it stays, it is the service's or the endpoint's trouble")
