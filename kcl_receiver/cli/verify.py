@@ -206,9 +206,14 @@ def _span(span: Span) -> str:
     return f"{begin} {'to' if span.high.side else 'before'} {span.high.position}"
 
 
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def _verdict(report: Report) -> str:
     records = sum(one.records for one in report.shards)
-    held = f"{records:,} records of {len(report.shards):,} shards in {report.blocks:,} blocks"
+    shards, blocks = len(report.shards), report.blocks
+    held = f"{records:,} records of {_counted(shards, 'shard')} in {_counted(blocks, 'block')}"
     if report.proven:
         return f"Proven: all that KCL delivered is stored: {held}."
     states = [one.state for one in report.shards]

@@ -24,7 +24,7 @@ from kcl_receiver.daemon import launch
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.supervision import Child, Effect, Leave, Send, Start, Supervision, Tell
-from kcl_receiver.errors import EnvironmentProblem
+from kcl_receiver.errors import EXIT_OK, EnvironmentProblem
 
 PROBE_SECONDS = 0.1
 """How often the socket is tried while the generator starts; there is no event to wait for."""
@@ -89,6 +89,8 @@ class Supervisor:
                 while self._code is None:
                     self._wait(wakeup)
                     self._turn()
+                if self._code == EXIT_OK:
+                    self._tell("stopped: what was read is stored")
                 return self._code
             finally:
                 self._kill_all()
