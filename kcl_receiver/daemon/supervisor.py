@@ -90,7 +90,7 @@ class Supervisor:
                     self._wait(wakeup)
                     self._turn()
                 if self._code == EXIT_OK:
-                    self._tell("stopped: what was read is stored")
+                    self._tell("stopped in good order: the next start goes on from the checkpoints")
                 return self._code
             finally:
                 self._kill_all()
