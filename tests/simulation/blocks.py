@@ -1,0 +1,100 @@
+"""Stands in for the Parquet form, which is no part of recovery: the same checks and footer, without its cost.
+
+A block is a line of JSON (the footer) and the buffers of its ranges. What `encode_block` refuses is refused here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kcl_receiver.errors import BlockDamaged
+from kcl_receiver.ranges import Position, Range, StreamIdentity
+from kcl_receiver.store.parquet import BlockRange, EncodedBlock, Footer
+from kcl_receiver.wire import columns as wire_columns
+from kcl_receiver.wire.columns import Columns, VarColumn
+
+MAGIC = b"SIM1"
+
+Row = tuple[Position, bytes, bytes]
+"""Position, key, data."""
+
+
+def encode_block(
+    block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[BlockRange], compression: str
+) -> EncodedBlock:
+    placed: list[Range] = []
+    buffers: list[bytes] = []
+    lengths: list[list[int]] = []
+    row = 0
+    for one in sorted(ranges, key=lambda one: (one.range.shard, one.range.first, one.range.last)):
+        if wire_columns.checksum(one.columns) != one.range.checksum or one.columns.count != one.range.count:
+            raise BlockDamaged(f"block {block_id}: a range does not fit its checksum")
+        placed.append(replace(one.range, first_row=row))
+        row += one.columns.count
+        parts = [bytes(memoryview(part).cast("B")) for part in one.columns.buffers()]
+        lengths.append([len(part) for part in parts])
+        buffers += parts
+    footer = {
+        "block": block_id,
+        "writer": writer,
+        "stream": list(stream),
+        "ranges": [one.to_json() for one in placed],
+        "lengths": lengths,
+    }
+    head = json.dumps(footer).encode()
+    payload = MAGIC + len(head).to_bytes(4, "little") + head + b"".join(buffers) + MAGIC
+    return EncodedBlock(payload, tuple(placed), row)
+
+
+def _head(content: bytes) -> tuple[dict[str, Any], int]:
+    if not (content.startswith(MAGIC) and content.endswith(MAGIC) and len(content) > 12):
+        raise BlockDamaged("the file is not a whole block")
+    end = 8 + int.from_bytes(content[4:8], "little")
+    try:
+        head = json.loads(content[8:end])
+    except ValueError as error:
+        raise BlockDamaged("the file is not a whole block") from error
+    if end + sum(map(sum, head["lengths"])) + 4 != len(content):
+        raise BlockDamaged("the file is not a whole block")
+    return head, end
+
+
+def read_footer(file: Any) -> Footer:  # noqa: ANN401 - a pyarrow file
+    head, _ = _head(file.read())
+    ranges = tuple(map(Range.from_json, head["ranges"]))
+    stream = StreamIdentity(head["stream"][0], head["stream"][1])
+    return Footer(1, head["block"], head["writer"], stream, ranges, sum(one.count for one in ranges))
+
+
+def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
+    """Yield each range of a block with its records.
+
+    Raises:
+        BlockDamaged: It is not a whole block.
+    """
+    head, at = _head(content)
+    for raw, lengths in zip(head["ranges"], head["lengths"], strict=True):
+        parts = []
+        for length in lengths:
+            parts.append(content[at : at + length])
+            at += length
+        sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = parts
+        one = Range.from_json(raw)
+        yield (
+            one,
+            Columns(
+                one.count,
+                VarColumn(sequence_offsets, sequence),
+                sub,
+                VarColumn(key_offsets, key),
+                arrival,
+                VarColumn(data_offsets, data),
+            ),
+        )
+
+
+def rows(columns: Columns) -> list[Row]:
+    return [(columns.position(row), columns.key.value(row), columns.data.value(row)) for row in range(columns.count)]

@@ -1,0 +1,148 @@
+"""A host's disk: what POSIX promises is kept, everything else is the seed's choice.
+
+When the host dies, each name that was made or taken away since the last fsync of its directory is kept or not, each for
+itself; of each file, what was written since its last fsync is kept up to some byte, as zeros from some page on, or not
+at all. After a failed fsync the pages count as clean: a second fsync succeeds and saves nothing of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from pathlib import Path
+
+from fake_files import FakeFiles, Node
+
+from simulation.timeline import Killed
+
+CHANGING = frozenset({"create", "write", "fsync", "truncate", "fsync_dir", "mkdir", "rename", "link", "unlink"})
+_NEEDS_ROOM = frozenset({"create", "write", "mkdir"})
+
+
+class SimNode(Node):
+    """`lost` are stretches of the content whose write-back failed."""
+
+
+class SimFiles(FakeFiles):
+    """One host's file system.
+
+    Attributes:
+        full_until: Until when the disk is full.
+        errors: Calls that fail with EIO, how often each.
+        kill_in: Changing calls from now at which the one who calls is killed; None for never.
+        kill_part: Only calls on paths that contain this are counted.
+    """
+
+    def __init__(self, rng: random.Random, clock: object) -> None:
+        super().__init__()
+        self.rng = rng
+        self._timeline = clock
+        self.full_until = 0.0
+        self.errors: dict[str, int] = {}
+        self.kill_in: int | None = None
+        self.kill_part = ""
+        self.changes = 0
+        self._dropped: dict[int, list[tuple[int, int]]] = {}
+        self._cache: dict[Path, Node] = {}
+
+    def _step(self, call: str, path: Path) -> None:
+        if call not in CHANGING:
+            return
+        self.changes += 1
+        if self.kill_in is not None and self.kill_part in str(path):
+            if self.kill_in == 0:
+                self.kill_in = None
+                raise Killed
+            self.kill_in -= 1
+        if self._timeline.now < self.full_until and call in _NEEDS_ROOM and "/store" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        if self.errors.get(call):
+            self.errors[call] -= 1
+            raise OSError(errno.EIO, "Input/output error", str(path))
+
+    def _find(self, path: Path) -> Node | None:
+        # Directories never move or go here, so where one was it is.
+        parent = self._cache.get(path.parent)
+        if parent is None:
+            parent = super()._find(path.parent)
+            if parent is None or parent.names is None:
+                return parent if path == path.parent else None
+            self._cache[path.parent] = parent
+        return self.root if path == path.parent else (parent.names or {}).get(path.name)
+
+    def write(self, handle: int, content: object) -> None:
+        node, path = self._open[handle]
+        whole = bytes(memoryview(content).cast("B"))
+        try:
+            self._step("write", path)
+        except BaseException:
+            node.content += whole[: self.rng.randrange(len(whole) + 1)]
+            raise
+        node.content += whole
+
+    def fsync(self, handle: int) -> None:
+        node, path = self._open[handle]
+        try:
+            self._step("fsync", path)
+        except OSError:
+            self._dropped.setdefault(id(node), []).append((len(node.durable), len(node.content)))
+            raise
+        durable = bytearray(node.content)
+        for start, stop in self._dropped.get(id(node), ()):
+            stop = min(stop, len(durable))
+            if start < stop:
+                durable[start:stop] = bytes(stop - start)
+        node.durable = bytes(durable)
+
+    def truncate(self, handle: int, length: int) -> None:
+        super().truncate(handle, length)
+        node, _ = self._open[handle]
+        if id(node) in self._dropped:
+            self._dropped[id(node)] = [
+                (start, min(stop, length)) for start, stop in self._dropped[id(node)] if start < length
+            ]
+
+    def process_died(self) -> None:
+        """Its handles are gone; what it wrote stays in the kernel's memory."""
+        self._open.clear()
+        self.kill_in = None
+
+    def power_lost(self) -> None:
+        """The host died: from here on is what the disk kept."""
+        self._open.clear()
+        self._cache.clear()
+        self._dropped.clear()
+        self.errors.clear()
+        self.kill_in = None
+        everything = self.rng.choice((True, False, None))
+        self.root = self._kept(self.root, everything)
+
+    def _kept(self, node: Node, everything: bool | None) -> Node:
+        if node.names is None:
+            content = self._kept_content(node, everything)
+            return Node(bytearray(content), content)
+        names: dict[str, Node] = {}
+        for name in [*node.durable_names, *(name for name in node.names if name not in node.durable_names)]:
+            before, after = node.durable_names.get(name), node.names.get(name)
+            if before is not after and (self.rng.random() < 0.5 if everything is None else everything):
+                before = after
+            if before is not None:
+                names[name] = self._kept(before, everything)
+        return Node(names=names, durable_names=dict(names))
+
+    def _kept_content(self, node: Node, everything: bool | None) -> bytes:
+        content = bytes(node.content)
+        if content == node.durable or everything is False:
+            return node.durable
+        if everything or id(node) in self._dropped:
+            return node.durable if id(node) in self._dropped else content
+        same = 0
+        while same < min(len(content), len(node.durable)) and content[same] == node.durable[same]:
+            same += 1
+        if same < len(node.durable):  # it was cut, and written anew
+            return node.durable if self.rng.random() < 0.5 else content[: self.rng.randint(same, len(content))]
+        kept = content[: self.rng.randint(same, len(content))]
+        if self.rng.random() < 0.25:  # the length was kept, and the last page was not
+            zeros = self.rng.randint(0, len(kept) - same)
+            kept = kept[: len(kept) - zeros] + bytes(zeros)
+        return kept

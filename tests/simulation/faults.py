@@ -1,0 +1,281 @@
+"""The faults, and when they strike: at a time, or when a batch comes into a certain state for the n-th time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulation.fleet import Fleet, Host
+
+Strike = Callable[["Fleet", "Host", float], bool]
+"""Does it to a host, for some seconds; returns whether there was something to do it to."""
+
+
+def _processor_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    children = host.processors()
+    if not children:
+        return False
+    child = fleet.rng.choice(children)
+    child.killed()
+    child.consumer.child_ended(child)
+    return True
+
+
+def _generator_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    host.kill_generator()
+    return True
+
+
+def _generator_killed_in_a_call(fleet: Fleet, host: Host, _: float) -> bool:
+    host.host_dies = False
+    host.files.kill_part = ""
+    host.files.kill_in = fleet.rng.randint(0, 12)
+    return True
+
+
+def _ledger_torn(fleet: Fleet, host: Host, _: float) -> bool:
+    host.host_dies = fleet.rng.random() < 0.5
+    host.files.kill_part = "/ledger/"
+    host.files.kill_in = fleet.rng.randint(0, 4)
+    return True
+
+
+def _host_died(fleet: Fleet, host: Host, _: float) -> bool:
+    host.die()
+    return True
+
+
+def _host_died_in_a_call(fleet: Fleet, host: Host, _: float) -> bool:
+    host.host_dies = True
+    host.files.kill_part = ""
+    host.files.kill_in = fleet.rng.randint(0, 12)
+    return True
+
+
+def _daemon_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    host.kill_daemon()
+    return True
+
+
+def _all_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    host.kill_all()
+    return True
+
+
+def _daemon_restarted(fleet: Fleet, host: Host, _: float) -> bool:
+    if host.daemon is None:
+        return False
+    host.daemon.stop()
+    return True
+
+
+def _all_restarted(fleet: Fleet, host: Host, _: float) -> bool:
+    """What the supervisor does at SIGTERM: both at once."""
+    if host.daemon is None or host.generator is None:
+        return False
+    host.daemon.later(0.0, host.daemon.stop)
+    host.generator.later(fleet.rng.random() * 0.1, host.generator.drain)
+    return True
+
+
+def _generator_restarted(fleet: Fleet, host: Host, _: float) -> bool:
+    if host.generator is None:
+        return False
+    host.generator.later(0.0, host.generator.drain)
+    return True
+
+
+def _connection_lost(fleet: Fleet, host: Host, _: float) -> bool:
+    wires = [child.wire for child in host.processors() if child.wire is not None and not child.wire.broken]
+    if not wires:
+        return False
+    for wire in wires if fleet.rng.random() < 0.3 else [fleet.rng.choice(wires)]:
+        wire.cut()
+    return True
+
+
+def _frames_cut(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.frames_cut_until = fleet.timeline.now + seconds
+    return True
+
+
+def _store_slow(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.slow_until = fleet.timeline.now + seconds
+    return True
+
+
+def _store_out_of_order(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.disorder_until = fleet.timeline.now + seconds
+    return True
+
+
+def _store_fails(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.store_fails = (fleet.timeline.now + seconds, False)
+    return True
+
+
+def _store_fails_after(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.store_fails = (fleet.timeline.now + seconds, True)
+    return True
+
+
+def _disk_full(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.files.full_until = fleet.timeline.now + seconds
+    return True
+
+
+def _disk_errors(fleet: Fleet, host: Host, _: float) -> bool:
+    for call in ("fsync", "fsync_dir", "rename", "write"):
+        if fleet.rng.random() < 0.5:
+            host.files.errors[call] = fleet.rng.randint(1, 3)
+    return True
+
+
+def _throttled(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.throttled_until = fleet.timeline.now + seconds
+    return True
+
+
+def _refused(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.refused_until = fleet.timeline.now + seconds
+    return True
+
+
+def _answers_lost(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.answers_lost_until = fleet.timeline.now + seconds
+    return True
+
+
+def _moved(fleet: Fleet, host: Host, *, forced: bool) -> bool:
+    others = [one for one in fleet.hosts if one is not host and one.daemon is not None]
+    if not others or host.daemon is None:
+        return False
+    to = fleet.rng.choice(others).daemon
+    assert to is not None
+    return fleet.leases.move(host.daemon.worker, to.worker, forced=forced)
+
+
+def _lease_stolen(fleet: Fleet, host: Host, _: float) -> bool:
+    return _moved(fleet, host, forced=True)
+
+
+def _lease_handed_over(fleet: Fleet, host: Host, _: float) -> bool:
+    return _moved(fleet, host, forced=False)
+
+
+def _host_frozen(fleet: Fleet, host: Host, seconds: float) -> bool:
+    host.frozen_until = fleet.timeline.now + 4 + 2 * seconds
+    return True
+
+
+def _split(fleet: Fleet, host: Host, _: float) -> bool:
+    shards = fleet.stream.open_shards()
+    if len(shards) > 8:
+        return False
+    fleet.stream.split(fleet.rng.choice(shards))
+    return True
+
+
+def _merge(fleet: Fleet, host: Host, _: float) -> bool:
+    shards = fleet.stream.open_shards()
+    if len(shards) < 2:
+        return False
+    fleet.stream.merge(*fleet.rng.sample(shards, 2))
+    return True
+
+
+def _clock_jumps(fleet: Fleet, host: Host, _: float) -> bool:
+    host.wall_offset = fleet.rng.randint(-3_600_000, 3_600_000)
+    return True
+
+
+def _consumers(host: Host) -> list:
+    return [] if host.daemon is None else [one for one in host.daemon.consumers.values() if one.fetcher is not None]
+
+
+def _iterator_expires(fleet: Fleet, host: Host, _: float) -> bool:
+    for consumer in _consumers(host):
+        consumer.expire = True
+    return bool(_consumers(host))
+
+
+def _page_read_again(fleet: Fleet, host: Host, _: float) -> bool:
+    for consumer in _consumers(host):
+        consumer.again = True
+    return bool(_consumers(host))
+
+
+def _stream_unavailable(fleet: Fleet, host: Host, seconds: float) -> bool:
+    fleet.stream.unavailable_until = fleet.timeline.now + seconds
+    return True
+
+
+KINDS: dict[str, Strike] = {
+    "processor killed": _processor_killed,
+    "generator killed": _generator_killed,
+    "generator killed in a call": _generator_killed_in_a_call,
+    "host died": _host_died,
+    "host died in a call": _host_died_in_a_call,
+    "ledger torn": _ledger_torn,
+    "daemon killed": _daemon_killed,
+    "all killed": _all_killed,
+    "daemon restarted": _daemon_restarted,
+    "all restarted": _all_restarted,
+    "generator restarted": _generator_restarted,
+    "connection lost": _connection_lost,
+    "frames cut and late": _frames_cut,
+    "store slow": _store_slow,
+    "store out of order": _store_out_of_order,
+    "store fails": _store_fails,
+    "store fails after storing": _store_fails_after,
+    "disk full": _disk_full,
+    "disk errors": _disk_errors,
+    "checkpoints throttled": _throttled,
+    "checkpoints refused": _refused,
+    "checkpoint answers lost": _answers_lost,
+    "lease stolen": _lease_stolen,
+    "lease handed over": _lease_handed_over,
+    "host frozen": _host_frozen,
+    "clock jumps": _clock_jumps,
+    "iterator expires": _iterator_expires,
+    "page read again": _page_read_again,
+    "stream unavailable": _stream_unavailable,
+    "split": _split,
+    "merge": _merge,
+}
+RESHARDS = ("split", "merge")
+_OTHERS = [kind for kind in KINDS if kind not in RESHARDS]
+
+
+@dataclass
+class Fault:
+    """`level` and `nth`: strikes when the n-th batch comes into that state; without a level, at a time."""
+
+    kind: str
+    host: Host
+    at: float = 0.0
+    level: int = 0
+    nth: int = 0
+    lasts: float = 0.0
+
+    def strike(self, fleet: Fleet) -> bool:
+        return KINDS[self.kind](fleet, self.host, self.lasts)
+
+
+def plan(fleet: Fleet) -> list[Fault]:
+    """Return the faults of a run: about three, every third a reshard."""
+    rng = fleet.rng
+    faults = []
+    for _ in range(rng.choice((1, 2, 3, 3, 4, 5, 7))):
+        kind = rng.choice(RESHARDS) if rng.random() < 0.3 else rng.choice(_OTHERS)
+        lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.95 else 45.0
+        fault = Fault(kind, rng.choice(fleet.hosts), lasts=lasts)
+        if rng.random() < 0.5:
+            fault.level = rng.randint(1, 6)
+            fault.nth = rng.randint(1, 60)
+        else:
+            fault.at = rng.uniform(3.0, 30.0)
+        faults.append(fault)
+    return faults

@@ -1,0 +1,356 @@
+"""The fleet: hosts with their processes, the stream, the lease table, and a run from the first record to the last."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from kcl_receiver.generator import server, workers
+from kcl_receiver.generator.effects import WriteBlock
+from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.store import ledger
+from simulation import blocks
+from simulation.daemon import Daemon
+from simulation.disk import SimFiles
+from simulation.faults import Fault, plan
+from simulation.generator import APPLICATION, SimGenerator
+from simulation.leases import ASSIGN_EVERY, LeaseTable
+from simulation.stream import Stream
+from simulation.timeline import CURRENT, EPOCH_MS, Process, Timeline
+from simulation.watch import Broken, Watch
+
+SETTLE_SECONDS = 400.0
+"""After the last fault: until then all must be stored and checkpointed."""
+
+
+class Host:
+    """One machine: its disk, its clocks, its supervisor."""
+
+    def __init__(self, fleet: Fleet, name: str, settings: GeneratorSettings) -> None:
+        self.fleet = fleet
+        self.name = name
+        self.settings = settings
+        self.files = SimFiles(fleet.rng, fleet.timeline)
+        self.files.mkdir(Path("/data"))
+        self.files.fsync_dir(Path("/"))
+        self.boot_base = -fleet.rng.uniform(10, 5000)
+        self.wall_offset = 0
+        self.generator: SimGenerator | None = None
+        self.daemon: Daemon | None = None
+        self.boots = 0
+        self.host_dies = False
+        self.frozen_until = self.frames_cut_until = 0.0
+        self.slow_until = self.disorder_until = 0.0
+        self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
+        self.store_fails = (0.0, False)
+        self.start()
+
+    # Clocks
+
+    def boot_clock(self) -> float:
+        return self.fleet.timeline.now - self.boot_base
+
+    def wall_millis(self) -> int:
+        return EPOCH_MS + int(self.fleet.timeline.now * 1000) + self.wall_offset
+
+    def new_pid(self) -> int:
+        self.fleet.pids += 1
+        return self.fleet.pids
+
+    def call_delay(self, executor: str) -> float:
+        rng, now = self.fleet.rng, self.fleet.timeline.now
+        if executor != "ask":
+            if now < self.disorder_until:
+                return rng.choice((0.001, 0.001, 1.5))
+            if now < self.slow_until:
+                return rng.random() * 3
+        return rng.random() * 0.03
+
+    def table_delay(self) -> float:
+        return self.fleet.rng.random() * 0.03
+
+    # The supervisor
+
+    def start(self) -> None:
+        self._start_generator(self.boots)
+        self._after(0.5, self._start_daemon)
+
+    def _after(self, delay: float, call: Callable[[int], None]) -> None:
+        timeline = self.fleet.timeline
+        boots = self.boots
+        timeline.at(timeline.now + delay, lambda: call(boots))
+
+    def _start_generator(self, boots: int) -> None:
+        if boots == self.boots and self.generator is None:
+            CURRENT.host = self
+            self.generator = SimGenerator(self, self.settings)
+
+    def _start_daemon(self, boots: int) -> None:
+        if boots == self.boots and self.daemon is None:
+            self.daemon = Daemon(self)
+
+    def generator_ended(self, generator: SimGenerator) -> None:
+        if self.generator is generator:
+            generator.alive = False
+            self.generator = None
+            self.files.process_died()
+            self._after(self.fleet.rng.uniform(0.2, 2.0), self._start_generator)
+
+    def daemon_ended(self, daemon: Daemon) -> None:
+        if self.daemon is daemon:
+            self.daemon = None
+            self._after(self.fleet.rng.uniform(0.5, 2.0), self._start_daemon)
+
+    # Ends
+
+    def struck(self, process: Process) -> None:
+        """The countdown of the disk has ended in the middle of a call."""
+        if self.host_dies:
+            self.die()
+        else:
+            self.kill_generator()
+
+    def kill_generator(self) -> None:
+        generator = self.generator
+        if generator is not None:
+            if self.fleet.tracing:
+                generator.say("is killed")
+            generator.killed()
+            self.generator_ended(generator)
+
+    def kill_daemon(self) -> None:
+        daemon = self.daemon
+        if daemon is not None:
+            if self.fleet.tracing:
+                daemon.say("is killed")
+            daemon.killed()
+            self.daemon_ended(daemon)
+
+    def processors(self) -> list[Any]:
+        consumers = [] if self.daemon is None else self.daemon.consumers.values()
+        return [one.child for one in consumers if one.child is not None and one.child.alive]
+
+    def die(self) -> None:
+        """The machine loses its power, and is started again after a while."""
+        if self.fleet.tracing:
+            self.fleet.trace(f"{self.name}: the machine dies")
+        self._kill_all()
+        self.files.power_lost()
+        self.host_dies = False
+        self.frozen_until = 0.0
+        self._after(self.fleet.rng.uniform(1.0, 12.0), self._boot)
+
+    def _kill_all(self) -> None:
+        for child in self.processors():
+            child.killed()
+        if self.daemon is not None:
+            self.daemon.killed()
+            for consumer in self.daemon.consumers.values():
+                if consumer.child is not None:
+                    consumer.child.alive = False
+        if self.generator is not None:
+            self.generator.killed()
+        self.daemon = self.generator = None
+        self.files.process_died()
+        self.boots += 1
+
+    def _boot(self, boots: int) -> None:
+        if boots == self.boots:
+            self.boot_base = self.fleet.timeline.now - self.fleet.rng.uniform(5, 50)
+            self.start()
+
+    def kill_all(self) -> None:
+        """kill -9 of every process; the machine stays."""
+        self._kill_all()
+        self._after(self.fleet.rng.uniform(0.2, 3.0), lambda boots: self.start() if boots == self.boots else None)
+
+    def heal(self) -> None:
+        """No fault from here on."""
+        self.frames_cut_until = self.slow_until = self.disorder_until = 0.0
+        self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
+        self.store_fails = (0.0, False)
+        self.files.full_until = 0.0
+        self.files.errors.clear()
+        self.files.kill_in = None
+
+
+@dataclass
+class Result:
+    """What one seed came to."""
+
+    seed: int
+    broken: Broken | None = None
+    steps: int = 0
+    records: int = 0
+    hosts: int = 0
+    shards: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    matrix: Counter[tuple[str, int]] = field(default_factory=Counter)
+    exits: Counter[str] = field(default_factory=Counter)
+    checkpoints: int = 0
+    seconds: float = 0.0
+
+
+class Fleet:
+    """One run of one seed. Use it within `installed()`."""
+
+    def __init__(self, seed: int, tracer: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.rng = rng = random.Random(seed)
+        self.timeline = Timeline()
+        self.tracing = tracer is not None
+        self._tracer = tracer
+        self.pids = 100
+        self.written: dict[tuple[int, int], WriteBlock] = {}
+        self.stream = Stream(rng, self.timeline, rng.choice((1, 2, 3, 4, 4, 4, 5, 6)))
+        self.leases = LeaseTable(self)
+        self.hosts: list[Host] = []
+        self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
+        self.quiet = False
+        settings = GeneratorSettings(
+            application=APPLICATION,
+            writer="writer",
+            block_interval=rng.choice((0.2, 0.6, 1.0)),
+            block_max_bytes=rng.choice((2_000, 20_000, 100_000)),
+            window_bytes=rng.choice((1_500, 6_000, 20_000, 40_000)),
+            checkpoint_interval=rng.choice((0.5, 1.0, 2.0)),
+            generator_timeout=15.0,
+            store_timeout=20.0,
+            drain=6.0,
+            max_in_flight=rng.choice((1, 2, 4, 4)),
+        )
+        for number in range(rng.choice((1, 2, 2, 2, 3))):
+            self.hosts.append(Host(self, f"host{number}", settings))
+        self.watch = Watch(self)
+        self.result = Result(seed, hosts=len(self.hosts))
+        self.faults: list[Fault] = plan(self)
+        self._waiting = [fault for fault in self.faults if fault.level]
+        for fault in self.faults:
+            if not fault.level:
+                self.timeline.at(fault.at, lambda fault=fault: self.strike(fault))
+        self.pending_strikes = len(self.faults)
+        self.last_strike = 0.0
+        self.timeline.at(0.0, self._assign)
+        self.timeline.at(1.0, self._produce)
+        self.end_of_production = 0.0
+
+    def trace(self, text: str) -> None:
+        if self._tracer is not None:
+            self._tracer(f"{self.timeline.now:10.4f}  {text}")
+
+    # ------------------------------------------------------------------ the run
+
+    def run(self) -> Result:
+        """Run to the end; a broken invariant is in the result."""
+        try:
+            self.timeline.run(120.0, self._over)
+            if self.tracing:
+                self.trace("---- no faults from here on")
+            for host in self.hosts:
+                host.heal()
+            self.stream.unavailable_until = 0.0
+            self.quiet = True
+            deadline = self.timeline.now + SETTLE_SECONDS
+            self._next_look = 0.0
+            if not self.timeline.run(deadline, self._done):
+                self.watch.broken("all is stored in bounded time", self._unfinished())
+            self.watch.final()
+        except Broken as broken:
+            self.result.broken = broken
+        result = self.result
+        result.steps = self.timeline.steps
+        result.records = self.stream.put_count
+        result.shards = len(self.stream.shards)
+        result.exits = self.watch.exits
+        result.checkpoints = self.watch.checkpoints
+        result.seconds = self.timeline.now
+        return result
+
+    def _over(self) -> bool:
+        """Whether all records are put and all faults have struck and passed."""
+        now = self.timeline.now
+        if not self.end_of_production or now < self.last_strike + 3:
+            return False
+        # A fault that waits for something that does not come any more is struck off.
+        return not self.pending_strikes or now > self.end_of_production + 15
+
+    def _done(self) -> bool:
+        if self.timeline.now < self._next_look:
+            return False
+        self._next_look = self.timeline.now + 0.5
+        return self.watch.all_is_done()
+
+    def _unfinished(self) -> str:
+        rows = self.leases.rows
+        return "; ".join(
+            f"{shard.id}: lease at {rows[shard.id].checkpoint if shard.id in rows else 'no lease'}, "
+            f"last {shard.positions[-1] if shard.positions else None}{' closed' if shard.closed else ''}"
+            for shard in self.stream.shards.values()
+        )
+
+    def _assign(self) -> None:
+        self.leases.assign()
+        self.timeline.at(self.timeline.now + ASSIGN_EVERY, self._assign)
+
+    def _produce(self) -> None:
+        rng = self.rng
+        shards = self.stream.open_shards()
+        for _ in range(rng.randint(1, 12)):
+            self.stream.put(rng.choice(shards), rng.choice((1, 1, 1, 1, 2, 3, 8, 20)))
+        if self.stream.put_count < self.target:
+            self.timeline.at(self.timeline.now + rng.random() * 30 * 50 / self.target, self._produce)
+        else:
+            self.end_of_production = self.timeline.now
+
+    # ------------------------------------------------------------------ faults
+
+    def reached(self, level: int) -> None:
+        """A batch reached a state: faults that wait for that strike now."""
+        for fault in self._waiting:
+            if fault.level == level:
+                fault.nth -= 1
+                if fault.nth == 0:
+                    self.timeline.at(self.timeline.now, lambda fault=fault: self.strike(fault))
+
+    def strike(self, fault: Fault) -> None:
+        self.pending_strikes -= 1
+        if self.timeline.now > self.end_of_production + 15 and self.end_of_production:
+            return
+        states = [level for level in range(1, 7) if self.watch.levels[level] > 0]
+        if self.tracing:
+            self.trace(f"==== fault: {fault.kind}")
+        if fault.strike(self):
+            self.last_strike = self.timeline.now + fault.lasts
+            self.result.faults[fault.kind] += 1
+            for level in states:
+                self.result.matrix[fault.kind, level] += 1
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """Put virtual clocks and the stand-in for Parquet where the receiver looks for the real ones."""
+    with ExitStack() as stack:
+        for where, name, value in (
+            (server, "boot_clock", lambda: CURRENT.host.boot_clock()),
+            (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
+            (workers, "encode_block", blocks.encode_block),
+            (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
+            (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
+            (ledger, "read_footer", blocks.read_footer),
+        ):
+            stack.enter_context(patch.object(where, name, value))
+        log = logging.getLogger("kcl_receiver")
+        level = log.level
+        log.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            log.setLevel(level)

@@ -1,0 +1,115 @@
+"""Runs seeds, on all cores, and says what was done and what broke: `scripts/simulate --help`."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from statistics import median
+
+from simulation.faults import KINDS
+from simulation.fleet import Fleet, Result, installed
+from simulation.watch import STATES
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def run_seed(seed: int) -> Result:
+    """Run one seed; for use in another process too."""
+    gc.disable()
+    try:
+        with installed():
+            return Fleet(seed).run()
+    finally:
+        gc.enable()
+        if seed % 10 == 0:
+            gc.collect()
+
+
+def trace_seed(seed: int) -> Result:
+    """Run one seed and print every step."""
+    with installed():
+        fleet = Fleet(seed, lambda line: _say(line))
+        result = fleet.run()
+    _say(_told(result))
+    return result
+
+
+def _told(result: Result) -> str:
+    if result.broken is None:
+        return f"seed {result.seed}: {result.records} records, {result.steps} steps, all invariants hold"
+    return f"seed {result.seed} breaks {result.broken}\n  replay it: scripts/simulate --seed {result.seed} --trace"
+
+
+def summary(results: list[Result], seconds: float) -> str:
+    """Return the table of what was run."""
+    faults: Counter[str] = Counter()
+    matrix: Counter[tuple[str, int]] = Counter()
+    exits: Counter[str] = Counter()
+    for result in results:
+        faults += result.faults
+        matrix += result.matrix
+        exits += result.exits
+    lines = [f"{len(results)} seeds in {seconds:.0f} s", ""]
+    for name, values in (
+        ("hosts", [one.hosts for one in results]),
+        ("shards", [one.shards for one in results]),
+        ("records", [one.records for one in results]),
+        ("steps", [one.steps for one in results]),
+        ("faults", [sum(one.faults.values()) for one in results]),
+        ("checkpoints", [one.checkpoints for one in results]),
+        ("virtual seconds", [round(one.seconds) for one in results]),
+    ):
+        lines.append(f"  {name:18} median {median(values):8g}   least {min(values):8g}   most {max(values):8g}")
+    reshards = sum(1 for one in results if one.faults["split"] or one.faults["merge"])
+    lines += [f"  {reshards} seeds with a reshard", ""]
+    lines.append(f"  {'fault':28}{'struck':>8}   while a batch was " + ", ".join(STATES))
+    for kind in KINDS:
+        met = "".join(f"{matrix[kind, level]:8}" for level in range(1, 7))
+        lines.append(f"  {kind:28}{faults[kind]:8}   {met}")
+    lines.append("")
+    lines += [f"  {count:8}  {name}" for name, count in sorted(exits.items())]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=500, help="how many seeds to run (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=1, help="the first of them (default: %(default)s)")
+    parser.add_argument("--seed", type=int, help="run this one alone")
+    parser.add_argument("--trace", action="store_true", help="with --seed: print every step")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    options = parser.parse_args()
+    if options.seed is not None:
+        if options.trace:
+            return 1 if trace_seed(options.seed).broken else 0
+        result = run_seed(options.seed)
+        _say(_told(result))
+        return 1 if result.broken else 0
+    began = time.monotonic()
+    results: list[Result] = []
+    seeds = range(options.first, options.first + options.seeds)
+    with multiprocessing.Pool(options.jobs) as pool:
+        for result in pool.imap_unordered(run_seed, seeds, chunksize=5):
+            results.append(result)
+            if result.broken is not None:
+                _say(_told(result))
+    _say(summary(results, time.monotonic() - began))
+    broken = [result.seed for result in results if result.broken is not None]
+    if broken:
+        _say(f"\n{len(broken)} seeds broke an invariant: {sorted(broken)[:20]}")
+        return 1
+    _say("\nall invariants hold")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Virtual time: one queue of events, and the processes that they belong to.
+
+Nothing here waits. An event of a process that is dead is dropped, one of a process that is stopped (SIGSTOP, or a
+paused virtual machine) happens when it goes on, in the same order.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+EPOCH_MS = 1_790_000_000_000
+"""Wall clock at virtual time 0; some day in 2026."""
+
+CURRENT = SimpleNamespace(host=None, pid=0)
+"""Whose code runs now: the receiver's calls for the clock, the pid and the host's name are answered by it."""
+
+
+class Killed(BaseException):
+    """The process, or its machine, ends in the middle of what it does. No handler of ordinary errors may see it."""
+
+
+class Timeline:
+    """The event queue."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self._heap: list[list[Any]] = []
+        self._count = 0
+
+    def at(self, when: float, call: Callable[[], None]) -> list[Any]:
+        """Plan a call; the event can be given to `cancel`."""
+        self._count += 1
+        event = [when if when > self.now else self.now, self._count, call]
+        heapq.heappush(self._heap, event)
+        return event
+
+    def cancel(self, event: list[Any] | None) -> None:
+        if event is not None:
+            event[2] = None
+
+    def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
+        """Let events happen until a time, or until `done` says so; return whether it did."""
+        heap = self._heap
+        while heap and heap[0][0] <= until:
+            when, _, call = heapq.heappop(heap)
+            if call is None:
+                continue
+            self.now = when
+            self.steps += 1
+            call()
+            if done():
+                return True
+        self.now = until
+        return False
+
+
+class Process:
+    """Something with a pid on a host, or the daemon's threads."""
+
+    def __init__(self, host: Any, name: str) -> None:  # noqa: ANN401 - the host knows all kinds of processes
+        self.host = host
+        self.name = name
+        self.pid = host.new_pid()
+        self.alive = True
+
+    def later(self, delay: float, call: Callable[..., None], *args: Any) -> list[Any]:  # noqa: ANN401
+        timeline = self.host.fleet.timeline
+        return timeline.at(timeline.now + delay, partial(self._fire, call, args))
+
+    def _fire(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if not self.alive:
+            return
+        timeline = self.host.fleet.timeline
+        if timeline.now < self.host.frozen_until:
+            timeline.at(self.host.frozen_until, partial(self._fire, call, args))
+            return
+        CURRENT.host, CURRENT.pid = self.host, self.pid
+        try:
+            call(*args)
+        except Killed:
+            self.host.struck(self)
+
+    def say(self, text: str) -> None:
+        """Put a line into the trace; call it only if `tracing`."""
+        self.host.fleet.trace(f"{self.host.name} {self.name}: {text}")
+
+    @property
+    def tracing(self) -> bool:
+        return self.host.fleet.tracing

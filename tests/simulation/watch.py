@@ -1,0 +1,399 @@
+"""The invariants. They read the simulated disk, the lease table and what goes over pipes and sockets, never the state
+of a tracker, a generator or a processor.
+
+A record counts as stored when its block and the block's ledger entry would both be there after a loss of power.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fake_files import Node
+
+from kcl_receiver import errors
+from kcl_receiver.errors import BlockDamaged, ReceiverError
+from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
+from kcl_receiver.ranges import After, Position, Range, parse_position
+from kcl_receiver.reader.coverage import cover, select
+from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.wire.columns import Columns
+from kcl_receiver.wire.messages import Batch
+from simulation import blocks
+from simulation.generator import ROOT, SimGenerator
+from simulation.leases import SHARD_END, Checkpoint, order
+from simulation.processor import SimProcessor
+from simulation.stream import IDENTITY, Shard
+from simulation.timeline import Process
+
+if TYPE_CHECKING:
+    from simulation.daemon import Consumer
+    from simulation.fleet import Fleet, Host
+
+STATES = ("admitted", "in a block", "stored", "in the ledger", "reported", "checkpointed")
+ADMITTED, IN_BLOCK, STORED, IN_LEDGER, REPORTED, CHECKPOINTED = range(1, 7)
+
+LONGEST_WAIT = 400.0
+"""Virtual seconds: the store's limit, which begins anew with progress, and the generator's, with room to spare."""
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+        self.what = what
+
+
+@dataclass
+class SessionView:
+    """One session as seen on the daemon's pipe and on the wire."""
+
+    id: str
+    shard: Shard
+    start: After
+    delivered: list[Position] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+    firsts: list[Position] = field(default_factory=list)
+    lasts: list[Position] = field(default_factory=list)
+    levels: list[int] = field(default_factory=list)
+
+
+@dataclass
+class DiskView:
+    """What of one host's store would survive."""
+
+    changes: int = -1
+    waiting: dict[str, list[tuple[str, list[blocks.Row]]]] = field(default_factory=dict)
+    seen: set[str] = field(default_factory=set)
+    ledger: set[str] = field(default_factory=set)
+    lines: dict[str, int] = field(default_factory=dict)
+    records: set[tuple[str, Position]] = field(default_factory=set)
+
+
+class Watch:
+    """See the module."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.sessions: dict[str, SessionView] = {}
+        self.by_shard: dict[str, list[SessionView]] = defaultdict(list)
+        self.levels: Counter[int] = Counter()
+        self.disks: dict[str, DiskView] = {host.name: DiskView() for host in fleet.hosts}
+        self.stored: set[tuple[str, Position]] = set()
+        self.pointer: dict[str, int] = {}
+        self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
+        self.exits: Counter[str] = Counter()
+        self.checkpoints = 0
+
+    def broken(self, invariant: str, what: str) -> None:
+        raise Broken(invariant, what)
+
+    # ------------------------------------------------------------------ what is seen
+
+    def session_began(self, child: SimProcessor, shard: Shard, checkpoint: Checkpoint) -> None:
+        view = SessionView(child.session, shard, checkpoint)
+        self.sessions[child.session] = view
+        self.by_shard[shard.id].append(view)
+
+    def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
+        seen = self.sessions[child.session].delivered
+        last = seen[-1] if seen else None
+        seen += [one for one in positions if last is None or one > last]
+
+    def sent(self, child: SimProcessor, batch: Batch) -> None:
+        view = self.sessions[child.session]
+        if batch.number <= len(view.batches):
+            if view.batches[batch.number - 1] != batch:
+                self.broken("batches whole", f"{view.id}: batch {batch.number} was sent again, and it was another one")
+            return
+        if batch.number != len(view.batches) + 1:
+            self.broken("batches whole", f"{view.id}: batch {batch.number} was sent after {len(view.batches)}")
+        view.batches.append(batch)
+        view.firsts.append(parse_position(batch.first))
+        view.lasts.append(parse_position(batch.last))
+        view.levels.append(0)
+
+    def _advance(self, view: SessionView, number: int, level: int) -> None:
+        before = view.levels[number - 1]
+        if before >= level:
+            return
+        view.levels[number - 1] = level
+        if before:
+            self.levels[before] -= 1
+        self.levels[level] += 1
+        self.fleet.reached(level)
+
+    def admitted(self, generator: SimGenerator, session: str, number: int) -> None:
+        view = self.sessions[session]
+        batch = view.batches[number - 1]
+        self._advance(view, number, ADMITTED)
+        window = self.window.setdefault((generator.pid, view.shard.id), {})
+        if any(other != session for other, _ in window):
+            for key in [key for key in window if key[0] != session]:
+                if self.sessions[key[0]].levels[key[1] - 1] == ADMITTED:
+                    del window[key]
+        disk = self.scan(generator.host)
+        low = bisect_left(view.delivered, view.firsts[number - 1])
+        high = bisect_right(view.delivered, view.lasts[number - 1])
+        if all((view.shard.id, one) in disk.records for one in view.delivered[low:high]):
+            return
+        window[session, number] = sum(batch.lengths)
+        if len(window) > 1 and sum(window.values()) > generator.settings.window_bytes:
+            self.broken("memory", f"{view.shard.id}: {sum(window.values())} bytes admitted and not stored")
+
+    def cut(self, generator: SimGenerator, effect: WriteBlock) -> None:
+        self._parts(effect, IN_BLOCK)
+
+    def written(self, generator: SimGenerator, effect: WriteBlock) -> None:
+        self._parts(effect, STORED)
+        generator.host.fleet.written[generator.pid, effect.number] = effect
+
+    def appended(self, generator: SimGenerator, effect: Append) -> None:
+        for record in effect.records:
+            if isinstance(record, BlockRecord):
+                block = generator.host.fleet.written.pop((generator.pid, record.number), None)
+                if block is not None:
+                    for view, number in self._parts(block, IN_LEDGER):
+                        self.window.get((generator.pid, view.shard.id), {}).pop((view.id, number), None)
+
+    def _parts(self, effect: WriteBlock, level: int) -> list[tuple[SessionView, int]]:
+        out = []
+        for part in effect.parts:
+            view = self.sessions[part.range.session]
+            number = bisect_right(view.firsts, part.range.first)
+            if number:
+                self._advance(view, number, level)
+                out.append((view, number))
+        return out
+
+    def reported(self, generator: SimGenerator, session: str, number: int) -> None:
+        view = self.sessions[session]
+        if number > len(view.batches):
+            self.broken("reported", f"{session}: stored through {number}, {len(view.batches)} were sent")
+        if not number or view.levels[number - 1] >= REPORTED:
+            return
+        disk = self.scan(generator.host)
+        last = view.lasts[number - 1]
+        for position in view.delivered[: bisect_right(view.delivered, last)]:
+            if (view.shard.id, position) not in disk.records:
+                self.broken("reported", f"{view.shard.id} {position}: reported as stored, and would not survive")
+        for one in range(number, 0, -1):
+            if view.levels[one - 1] >= REPORTED:
+                break
+            self._advance(view, one, REPORTED)
+
+    def checkpointed(self, shard_id: str, checkpoint: Checkpoint) -> None:
+        self.checkpoints += 1
+        shard = self.fleet.stream.shards[shard_id]
+        pointer = self._stored_through(shard)
+        missing = shard.positions[pointer] if pointer < len(shard.positions) else None
+        if missing is not None and order(checkpoint) >= missing:
+            self.broken("no loss", f"{shard_id}: checkpoint at {checkpoint}, and {missing} is not stored")
+        if checkpoint == SHARD_END:
+            if not shard.closed:
+                self.broken("shard end", f"{shard_id} is open, and its lease says SHARD_END")
+        elif isinstance(checkpoint, Position) and (
+            shard.last_sub.get(checkpoint.sequence_number) != checkpoint.sub_sequence_number
+        ):
+            self.broken("only whole records", f"{shard_id}: checkpoint at {checkpoint}, inside of a Kinesis record")
+        reach = order(checkpoint)
+        for view in self.by_shard[shard_id]:
+            for number in range(bisect_right(view.lasts, reach), 0, -1):
+                if view.levels[number - 1] == CHECKPOINTED:
+                    break
+                if view.levels[number - 1]:
+                    self._advance(view, number, CHECKPOINTED)
+
+    def _stored_through(self, shard: Shard) -> int:
+        """Return the index of the first record that is not stored on any host."""
+        for host in self.fleet.hosts:
+            self.scan(host)
+        pointer = self.pointer.get(shard.id, 0)
+        while pointer < len(shard.positions) and (shard.id, shard.positions[pointer]) in self.stored:
+            pointer += 1
+        self.pointer[shard.id] = pointer
+        return pointer
+
+    def answered(self, consumer: Consumer, action: str) -> None:
+        took = self.fleet.timeline.now - consumer.pending_since
+        if took > LONGEST_WAIT:
+            self.broken("waits end", f"{consumer.shard.id}: {action} took {took:.0f} s")
+
+    def processor_left(self, process: SimProcessor, error: ReceiverError | None) -> None:
+        name = type(error).__name__ if error is not None else "in order"
+        self.exits[f"processor: {name}"] += 1
+        expected = (errors.GeneratorUnavailable, errors.StoreUnavailable, errors.Fenced, errors.StreamUnavailable)
+        invalid = isinstance(error, errors.DaemonError) and (
+            "InvalidStateException" in error.message or "SHARD_END could not" in error.message
+        )
+        if error is not None and not isinstance(error, expected) and not invalid:
+            self.broken("no one is misunderstood", f"{process.host.name} {process.name} left: {error}")
+
+    def generator_left(self, process: SimGenerator, error: ReceiverError | None) -> None:
+        name = type(error).__name__ if error is not None else "in order"
+        self.exits[f"generator: {name}"] += 1
+        if error is None and not process.drained:
+            self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
+        if error is not None and not isinstance(error, errors.StoreUnavailable | errors.StreamUnavailable):
+            self.broken("no one is misunderstood", f"{process.host.name}: the generator left: {error}")
+
+    def unexpected(self, process: Process, error: BaseException) -> None:
+        raise Broken("no one is misunderstood", f"{process.host.name} {process.name}: {error!r}") from error
+
+    # ------------------------------------------------------------------ the disks
+
+    def scan(self, host: Host) -> DiskView:
+        """Take in what became durable since the last look."""
+        view = self.disks[host.name]
+        if view.changes == host.files.changes:
+            return view
+        view.changes = host.files.changes
+        store = _durable(_durable(host.files.root, "data"), "store")
+        for name, node in _names(_durable(store, "ledger")).items():
+            self._scan_ledger(view, name, node.durable)
+        for day in _names(_durable(store, "blocks")).values():
+            for name, node in _names(day).items():
+                if name not in view.seen:
+                    self._scan_block(host, view, name, node.durable)
+        for block in [block for block in view.waiting if block in view.ledger]:
+            for shard, rows in view.waiting.pop(block):
+                for position, _, _ in rows:
+                    if (shard, position) in view.records:
+                        self.broken("not stored twice", f"{host.name}: {shard} {position} is in two blocks")
+                    view.records.add((shard, position))
+                    self.stored.add((shard, position))
+        return view
+
+    def _scan_ledger(self, view: DiskView, name: str, content: bytes) -> None:
+        start = view.lines.get(name, 0)
+        end = content.rfind(b"\n") + 1
+        if end <= start:
+            return
+        view.lines[name] = end
+        for line in content[start:end].splitlines():
+            if b'"type":"block"' in line:
+                try:
+                    view.ledger.add(json.loads(line)["block"])
+                except ValueError:
+                    view.lines[name] = start  # torn; it will be cut off
+
+    def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
+        try:
+            ranges = list(blocks.read_ranges(content))
+        except BlockDamaged:
+            return
+        view.seen.add(name)
+        block = name.partition(".")[0]
+        found = [(one.shard, self._check_range(host, one, columns)) for one, columns in ranges]
+        here = {(shard, row[0]) for shard, rows in found for row in rows}
+        elsewhere = (
+            view.records.union(
+                *(((shard, row[0]) for shard, rows in other for row in rows) for other in view.waiting.values())
+            )
+            if view.waiting
+            else view.records
+        )
+        for one, _ in ranges:
+            self._check_batch(one, here, elsewhere)
+        view.waiting[block] = found
+
+    def _check_range(self, host: Host, one: Range, columns: Columns) -> list[blocks.Row]:
+        """A range is what its session was given, no more, no less, and linked to what came before."""
+        rows = blocks.rows(columns)
+        view = self.sessions[one.session]
+        low = bisect_left(view.delivered, one.first)
+        high = bisect_right(view.delivered, one.last)
+        if [row[0] for row in rows] != view.delivered[low:high] or view.shard.id != one.shard:
+            self.broken("batches whole", f"{one.shard} {one.first} to {one.last}: its rows are not what was delivered")
+        if one.after != (view.delivered[low - 1] if low else view.start):
+            self.broken("known ranges", f"{one.shard} {one.first}: after {one.after}, which is not what was before it")
+        for position, key, data in rows:
+            if self.fleet.stream.content[one.shard, position] != (key, data):
+                self.broken("batches whole", f"{one.shard} {position}: another record was put")
+        last_sub = view.shard.last_sub
+        whole = [row[0] for row in rows if last_sub[row[0].sequence_number] == row[0].sub_sequence_number]
+        if one.whole != (whole[-1] if whole else None):
+            self.broken("only whole records", f"{one.shard} {one.first} to {one.last}: whole is said to be {one.whole}")
+        return rows
+
+    def _check_batch(self, one: Range, here: set[Any], elsewhere: set[Any]) -> None:
+        view = self.sessions[one.session]
+        number = bisect_right(view.firsts, one.first)
+        if not number or one.last > view.lasts[number - 1]:
+            self.broken("batches whole", f"{one.shard} {one.first} to {one.last} is of no batch of {one.session}")
+        low = bisect_left(view.delivered, view.firsts[number - 1])
+        high = bisect_right(view.delivered, view.lasts[number - 1])
+        for position in view.delivered[low:high]:
+            if (one.shard, position) not in here and (one.shard, position) not in elsewhere:
+                self.broken("batches whole", f"{one.shard} {position} is not in the block that holds its batch")
+
+    # ------------------------------------------------------------------ the end
+
+    def all_is_done(self) -> bool:
+        """Whether everything is stored and checkpointed."""
+        rows = self.fleet.leases.rows
+        for shard in self.fleet.stream.shards.values():
+            row = rows.get(shard.id)
+            if row is None:
+                return False
+            if shard.closed:
+                if row.checkpoint != SHARD_END:
+                    return False
+            elif shard.positions and row.checkpoint != shard.positions[-1]:
+                return False
+        return True
+
+    def final(self) -> None:
+        """Everything is stored, once for a reader, and proven by links."""
+        for shard in self.fleet.stream.shards.values():
+            if (through := self._stored_through(shard)) < len(shard.positions):
+                self.broken("nothing lost at the end", f"{shard.id} {shard.positions[through]} is in no block")
+        together: dict[str, list[tuple[Range, str]]] = defaultdict(list)
+        sessions = defaultdict(list)
+        ends = {}
+        rows: dict[tuple[str, str, Position], list[Position]] = {}
+        for host in self.fleet.hosts:
+            index = LedgerIndex.load(LocalStore(ROOT, host.files), settle=False)
+            for shard in self.fleet.stream.shards:
+                ranges = index.ranges(IDENTITY, shard)
+                together[shard] += [(one, f"{host.name}/{block}") for one, block in ranges]
+                sessions[shard] += index.sessions(IDENTITY, shard)
+                if (end := index.shard_ended(IDENTITY, shard)) is not None:
+                    ends[shard] = end.last
+            self._read_blocks(host, rows)
+        for shard in self.fleet.stream.shards.values():
+            self._once(shard, together[shard.id], rows)
+            proof = cover([one for one, _ in together[shard.id]], sessions[shard.id], ends.get(shard.id))
+            if proof.gaps or proof.possibly_trimmed or len(proof.segments) > 1:
+                self.broken("provable coverage", f"{shard.id}: {proof.gaps} {proof.possibly_trimmed}")
+
+    def _read_blocks(self, host: Host, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
+        store = LocalStore(ROOT, host.files)
+        for block, _ in store.list_blocks():
+            for one, columns in blocks.read_ranges(store.read_block(block)):
+                rows[f"{host.name}/{block}", one.shard, one.first] = [columns.position(n) for n in range(columns.count)]
+
+    def _once(self, shard: Shard, ranges: list[tuple[Range, str]], rows: dict[Any, list[Position]]) -> None:
+        read: list[Position] = []
+        for chosen in select(ranges):
+            here = rows[chosen.block, shard.id, chosen.range.first]
+            taken = [one for one in here if any(part.holds(one) for part in chosen.parts)]
+            if chosen.records is not None and chosen.records != len(taken):
+                self.broken("once per record", f"{shard.id} {chosen.range.first}: {len(taken)}, {chosen.records} said")
+            read += taken
+        if sorted(read) != shard.positions:
+            self.broken("once per record", f"{shard.id}: {len(read)} records read, {len(shard.positions)} put")
+
+
+def _names(node: Node | None) -> dict[str, Node]:
+    return {} if node is None or node.names is None else node.durable_names
+
+
+def _durable(node: Node | None, name: str) -> Node | None:
+    return _names(node).get(name)
