@@ -216,6 +216,8 @@ def test_the_lines_of_the_log_are_those_of_the_code() -> None:
     [
         "first start: the first record comes in {} to {} s, because KCL waits a random 1 to 30 s for another worker to",
         "stopping: draining for {} s at most; a second signal ends it at once",
+        "stopped in good order: the next start goes on from the checkpoints",
+        "; it would end so again, so all is stopped",
         " did not end in time and is killed",
         " ended unasked (",
         "; next start in ",
