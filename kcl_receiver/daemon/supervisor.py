@@ -103,7 +103,8 @@ class Supervisor:
         for child, code in self._reap():
             if child is Child.DAEMON:
                 self._lock.note_daemon(None)
-            words = self._plan.logs[child].last_line() if code != 0 else ""
+            # Who was killed by a signal had no time to say why; its last line would read like a reason.
+            words = self._plan.logs[child].last_line() if code > 0 else ""
             self._do(self._machine.exited(child, code, time.monotonic(), words))
         if self._is_starting() and self._answers():
             self._do(self._machine.ready(time.monotonic()))

@@ -113,8 +113,7 @@ def judge(acknowledged: Iterable[Acknowledged], store: Path, dynamodb: Any, tabl
         unlisted=len(found.keys() - put.keys()),
         blocks=len(files),
         leases=[
-            LeaseVerdict(shard, checkpoint, stored.get(shard), last_put.get(shard))
-            for shard, checkpoint in checkpoints
+            LeaseVerdict(shard, checkpoint, stored.get(shard), last_put.get(shard)) for shard, checkpoint in checkpoints
         ],
     )
 

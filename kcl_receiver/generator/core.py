@@ -25,7 +25,7 @@ import random
 from collections import deque
 from typing import Any
 
-from kcl_receiver.errors import ProtocolError, ReceiverError
+from kcl_receiver.errors import ProtocolError, ReceiverError, StreamGone, StreamReplaced
 from kcl_receiver.generator.builder import AdmittedPart
 from kcl_receiver.generator.effects import (
     BlockRecord,
@@ -47,6 +47,7 @@ from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
+from kcl_receiver.ranges import Position, parse_position
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Message, ShardEndConfirmed, Stored
 
@@ -69,6 +70,7 @@ class GeneratorCore:
         self._skipped = 0
         self._idle_since: float | None = now
         self._drain_since: float | None = None
+        self._lost: StreamGone | StreamReplaced | None = None
         self._stopped = False
 
     # ------------------------------------------------------------------ connections
@@ -160,11 +162,15 @@ class GeneratorCore:
         return self._settle(now)
 
     def progress(self, connection: int, behind: int, checkpoint: str | None) -> list[Effect]:
-        """For `status` alone."""
+        """How far the processor is: for `status`, and for what need not be kept in memory."""
         session = self._roster.session_on(connection)
-        if session is not None:
-            session.behind = behind
-            session.checkpoint = checkpoint
+        if session is None:
+            return []
+        try:
+            session.checkpoint = None if checkpoint is None else parse_position(checkpoint)
+        except ValueError as error:
+            return self._roster.refuse(connection, ProtocolError(f"{session.shard}: {error}"))
+        session.behind = behind
         return []
 
     def shard_end(self, connection: int, last: str, now: float) -> list[Effect]:
@@ -206,7 +212,7 @@ class GeneratorCore:
         self._retries.mended(work)
         # It stays known, so that an older one is still refused; and it may come back.
         session.state = State.WAITING
-        return [*self._turn_away(session, error), *self._settle(now)]
+        return [*self._turn_away(session, error, now), *self._settle(now)]
 
     def shard_end_confirmed(self, session_id: str, now: float) -> list[Effect]:
         """The stream says that the shard is closed."""
@@ -226,10 +232,15 @@ class GeneratorCore:
             return self._settle(now)
         self._retries.mended(work)
         session.shard_end = None
-        return [*self._turn_away(session, error), *self._settle(now)]
+        return [*self._turn_away(session, error, now), *self._settle(now)]
 
-    def _turn_away(self, session: Session, error: ReceiverError) -> list[Effect]:
-        return [] if session.connection is None else self._roster.refuse(session.connection, error)
+    def _turn_away(self, session: Session, error: ReceiverError, now: float) -> list[Effect]:
+        effects = [] if session.connection is None else self._roster.refuse(session.connection, error)
+        if isinstance(error, StreamGone | StreamReplaced) and self._lost is None:
+            # What is lost for one shard is lost for all, and no new start can mend it: store what was read, and say so.
+            self._lost = error
+            effects += self.drain(now)
+        return effects
 
     def block_written(self, number: int, written: WrittenBlock, now: float) -> list[Effect]:
         """The block is durable; its ledger entry comes next, and only then is anything reported."""
@@ -327,7 +338,7 @@ class GeneratorCore:
     def _drained_at(self) -> float | None:
         if self._drain_since is None or not self._pipeline.empty:
             return None
-        return self._drain_since + self._settings.drain
+        return self._drain_since + (0.0 if self._lost else self._settings.drain)
 
     # ------------------------------------------------------------------ the engine
 
@@ -368,7 +379,7 @@ class GeneratorCore:
         try:
             parts = session.parts(batch)
         except ReceiverError as error:
-            return self._turn_away(session, error)
+            return self._turn_away(session, error, now)
         number = batch.message.number
         session.delivered = batch.last
         session.tracker.admit(number, batch.last, batch.columns.memory, len(parts))
@@ -384,7 +395,7 @@ class GeneratorCore:
             self._idle_since = now
         drained_at = self._drained_at()
         if drained_at is not None and (now >= drained_at or not self._roster.processors):
-            return self._stop(None)
+            return self._stop(self._lost)
         leave_at = self._idle_exit_at()
         return self._stop(None) if leave_at is not None and now >= leave_at else []
 
@@ -395,6 +406,14 @@ class GeneratorCore:
         return [Stop(error)]
 
     # ------------------------------------------------------------------ to look at
+
+    def checkpoints(self) -> dict[str, Position]:
+        """Return the last checkpoint of each shard that KCL is known to have taken."""
+        return {
+            session.shard: session.checkpoint
+            for session in self._roster.current.values()
+            if session.checkpoint is not None
+        }
 
     def status(self, now: float) -> dict[str, Any]:
         """Return the live state as plain values; positions as text, times in seconds, sizes in bytes."""

@@ -202,6 +202,7 @@ class GeneratorServer:
             "pid": os.getpid(),
             "uptime_seconds": round(now - self._started, 3),
             "prepared": self._prepared.is_set(),
+            "ranges_in_memory": self._workers.ranges_in_memory,
             "stream": None if stream is None else {"arn": stream.arn, "created": stream.created},
             **self._core.status(now),
         }
@@ -320,8 +321,9 @@ class GeneratorServer:
         self._apply(self._core.block_written(effect.number, written, boot_clock()))
 
     async def _append(self, effect: Append) -> None:
+        checkpoints = self._core.checkpoints()
         try:
-            await self._in_thread(self._ledger, lambda: self._workers.append(effect))
+            await self._in_thread(self._ledger, lambda: self._workers.append(effect, checkpoints))
         except ReceiverError as error:
             log.warning("the ledger is not written: %s", error)
             self._apply(self._core.append_failed(error, boot_clock()))

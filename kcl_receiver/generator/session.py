@@ -66,7 +66,7 @@ class Session:
     shard_end: After | None = None
     shard_end_recorded: bool = False
     behind: int = -1
-    checkpoint: str | None = None
+    checkpoint: Position | None = None
     records: int = 0
 
     @property

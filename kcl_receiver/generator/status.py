@@ -52,7 +52,7 @@ def _shard_status(session: Session) -> dict[str, Any]:
         "records": session.records,
         "delivered": None if session.delivered is None else str(session.delivered),
         "stored_through": None if stored is None else str(stored),
-        "checkpoint": session.checkpoint,
+        "checkpoint": None if session.checkpoint is None else str(session.checkpoint),
         "behind_millis": session.behind,
         "window_used": session.tracker.unstored_bytes,
         "waiting": session.pending is not None,

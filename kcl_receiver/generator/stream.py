@@ -14,8 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from kcl_receiver import aws
 from kcl_receiver.errors import StreamGone, StreamReplaced, StreamUnavailable
 from kcl_receiver.generator.effects import ShardFacts
-from kcl_receiver.ranges import After, Position, StreamIdentity
-from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 
 LEASES_HINT = (
     "the lease table {table} was made for a stream that was deleted: stop, delete that table (or give the application "
@@ -123,8 +122,8 @@ class StreamView:
 
 def shard_facts(
     view: StreamView,
-    index: LedgerIndex,
-    held: tuple[Any, ...],
+    arrival: int | None,
+    held: tuple[Range, ...],
     stream: StreamIdentity,
     shard: str,
     after: After,
@@ -134,7 +133,7 @@ def shard_facts(
 
     Args:
         view: The stream.
-        index: The ledger.
+        arrival: Arrival time of the last stored record up to `after`, -1 if unknown; None if no range holds `after`.
         held: The shard's ranges past `after` whose blocks are present.
         stream: The stream that this generator reads.
         shard: Shard id.
@@ -148,11 +147,8 @@ def shard_facts(
     """
     view.describe(stream)
     described = view.shard(shard)
-    arrival = None
-    if isinstance(after, Position):
-        arrival = index.arrival_of(stream, shard, after)
-        if arrival is None:
-            view.check_position(shard, after)
+    if isinstance(after, Position) and arrival is None:
+        view.check_position(shard, after)
     retention_ms = view.retention_hours * 3_600_000
     return ShardFacts(
         held=held,

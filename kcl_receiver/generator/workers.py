@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Mapping
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import StoreUnavailable
@@ -25,8 +26,9 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
-from kcl_receiver.ranges import StreamIdentity
+from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.ledger import (
     BlockStored,
@@ -77,7 +79,7 @@ class Workers:
         self._compression = compression
         self._store_again = store_again
         self._lock = threading.Lock()
-        self._index = LedgerIndex()
+        self._recent = RecentRanges()
         self._ledger = LedgerWriter(store, writer)
         self._first: list[Entry] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
@@ -92,13 +94,13 @@ class Workers:
             StreamError: The stream can't be read.
         """
         self._store.claim(self._application)
-        if not self._first:
-            self._index = LedgerIndex.load(self._store)
+        index = None if self._first else LedgerIndex.load(self._store)
         self.stream = self._view.describe(self.stream)
-        if not self._first:
+        if index is not None:
+            self._recent = _ranges_of(index, self.stream)
             self._first = list(
                 first_entries(
-                    self._index,
+                    index,
                     self._writer_id,
                     host=socket.gethostname(),
                     pid=os.getpid(),
@@ -123,10 +125,18 @@ class Workers:
         """
         stream = self._identity()
         with self._lock:
-            held = (
-                [] if self._store_again else self._index.held(stream, effect.shard, effect.after, self._store.has_block)
-            )
-        return shard_facts(self._view, self._index, tuple(held), stream, effect.shard, effect.after, wall_millis())
+            recent = self._recent
+            if not recent.reaches(effect.shard, effect.after):
+                # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
+                recent = _ranges_of(LedgerIndex.load(self._store, settle=False), stream)
+            held = [] if self._store_again else recent.held(effect.shard, effect.after, self._store.has_block)
+            arrival = recent.arrival_of(effect.shard, effect.after) if isinstance(effect.after, Position) else None
+        return shard_facts(self._view, arrival, tuple(held), stream, effect.shard, effect.after, wall_millis())
+
+    @property
+    def ranges_in_memory(self) -> int:
+        """Number of ranges kept for the start of sessions."""
+        return len(self._recent)
 
     def confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         """Return if the stream says that the shard is closed.
@@ -153,8 +163,13 @@ class Workers:
         del self._encoded[effect.number]
         return WrittenBlock(block, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes)
 
-    def append(self, effect: Append) -> None:
+    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> None:
         """Make ledger entries durable, then known to `look_up`.
+
+        Args:
+            effect: The entries.
+            checkpoints: The last checkpoint of each shard that KCL has taken: what ends before it is kept in memory no
+                longer.
 
         Raises:
             StoreUnavailable: They were not stored, or nobody knows; the same effect is to be repeated.
@@ -166,7 +181,10 @@ class Workers:
         self._ledger.append(entries)
         with self._lock:
             for entry in entries:
-                self._index.add(entry)
+                if isinstance(entry, BlockStored):
+                    self._recent.add(entry.block, entry.ranges)
+            for shard, checkpoint in checkpoints.items():
+                self._recent.forget(shard, checkpoint)
         self._appending = None
 
     def _entry(self, record: LedgerRecord) -> Entry:
@@ -190,3 +208,11 @@ class Workers:
                 possibly_trimmed=facts.possibly_trimmed,
             )
         return ShardEnded(record.session, record.shard, stream, record.last, now)
+
+
+def _ranges_of(index: LedgerIndex, stream: StreamIdentity) -> RecentRanges:
+    recent = RecentRanges()
+    for entry in index.blocks().values():
+        if entry.stream == stream:
+            recent.add(entry.block, entry.ranges)
+    return recent

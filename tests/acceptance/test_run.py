@@ -175,9 +175,9 @@ def test_shard_end_is_not_written_when_the_stream_is_deleted_under_a_running_app
     run = landing.run()
     landing.wait_landed()
     landing.kinesis.delete_stream(StreamName=STREAM)
-    landing.wait("the loss of the stream is told", lambda: "StreamGone" in landing.log())
+    assert run.wait(PATIENCE) == EXIT_STREAM
+    assert "StreamGone" in (landing.base / "run.log").read_text()
     assert [lease.checkpoint for lease in landing.leases().values()] != ["SHARD_END"]
-    run.kill()
 
 
 def test_a_stream_made_again_under_its_old_name_is_not_read_from_the_old_ones_leases(make_landing: Make) -> None:

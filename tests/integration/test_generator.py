@@ -28,6 +28,7 @@ from kcl_receiver.wire.messages import (
     Flush,
     Hello,
     Leave,
+    Progress,
     Refused,
     ShardEnd,
     ShardEndConfirmed,
@@ -421,6 +422,20 @@ def test_a_session_that_resumes_before_the_retention_is_possibly_trimmed(
     assert "may have been trimmed" in generator.log()
     ledger = b"".join(file.read_bytes() for file in (generator.store / "ledger").iterdir())
     assert ledger.count(b'"possibly_trimmed":true') >= 2
+
+
+def test_what_lies_before_the_checkpoint_is_not_kept_in_memory(make_generator: Make) -> None:
+    generator = make_generator().up()
+    peer = Peer(generator.socket)
+    peer.greet()
+    after: Position | str = "TRIM_HORIZON"
+    for number in range(1, 6):
+        peer.hand_over([number], number, after)
+        assert peer.expect(Stored).number == number
+        after = Position(number)
+        peer.send(Progress(0, str(after)))
+    assert generator.status()["ranges_in_memory"] == 2
+    assert len(generator.rows()) == 5
 
 
 def test_lease_lost_drops_what_is_not_cut(make_generator: Make) -> None:

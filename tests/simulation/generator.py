@@ -7,7 +7,7 @@ step, and its answer comes after another while; so calls overlap and end in any 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamError
@@ -18,6 +18,7 @@ from kcl_receiver.generator.server import PREPARE_RETRY_SECONDS, GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.ranges import Position
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.wire.frames import Frame
@@ -211,8 +212,8 @@ class SimWorkers(Workers):
         self.process.host.fleet.watch.written(self.process, effect)
         return written
 
-    def append(self, effect: Append) -> None:
-        super().append(effect)
+    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> None:
+        super().append(effect, checkpoints)
         self.process.host.fleet.watch.appended(self.process, effect)
 
 

@@ -167,7 +167,9 @@ def test_a_null_sub_sequence_number_of_a_record_means_a_plain_record() -> None:
     assert rows(columns_of(line(record(7, None))))[0][:2] == ("7", 0)
 
 
-@pytest.mark.parametrize(("text", "behind"), [(RECORDS, 4200), (line(record(1), behind=None), -1), (line(record(1)), 0)])
+@pytest.mark.parametrize(
+    ("text", "behind"), [(RECORDS, 4200), (line(record(1), behind=None), -1), (line(record(1)), 0)]
+)
 def test_how_far_kcl_is_behind_is_passed_on(text: bytes, behind: int) -> None:
     said = decode_line(text)
     assert isinstance(said, codec.ProcessRecords)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from generator_harness import START, Harness, facts
 
-from kcl_receiver.errors import FrameError, StreamGone, StreamUnavailable
-from kcl_receiver.generator.effects import LookUp, SessionRecord
+from kcl_receiver.errors import FrameError, StreamGone, StreamReplaced, StreamUnavailable
+from kcl_receiver.generator.effects import LookUp, SessionRecord, Stop
 from kcl_receiver.generator.roster import HELLO_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.frames import encode
@@ -217,17 +217,34 @@ def test_a_look_up_that_cannot_succeed_turns_its_processor_away_with_the_reason(
     assert p.refused is not None
     assert p.refused.error == ("StreamUnavailable" if mends else "StreamGone")
     assert h.closed == [p.connection]
-    assert h.stop is None
     assert h.core.status(h.now)["failing"] is None
+    if mends:
+        assert h.stop is None
+        other.batch(5)
+        assert other.admitted == [1]
+
+
+@pytest.mark.parametrize("error", [StreamGone("deleted"), StreamReplaced("another one")])
+def test_a_lost_stream_ends_the_generator_once_what_was_admitted_is_stored(error: StreamGone | StreamReplaced) -> None:
+    h = Harness()
+    other = h.open("shard-1")
     other.batch(5)
-    assert other.admitted == [1]
+    p = h.processor()
+    p.hello()
+    h.look_up(error)
+    assert other.of(Draining) == [Draining()]
+    assert h.stop is None
+    h.store()
+    assert other.stored == 1
+    assert h.stop == Stop(error)
 
 
 def test_a_session_that_was_turned_away_may_come_back_and_is_looked_up_again() -> None:
-    h = Harness()
+    h = Harness(store_timeout=0.0)
     p = h.processor()
     p.hello()
-    h.look_up(StreamGone("deleted"))
+    h.look_up(StreamUnavailable("throttled"))
+    assert p.refused is not None
     h.disconnect(p.connection)
     assert h.asked == []
     p.reconnect()

@@ -6,7 +6,7 @@ import pytest
 from generator_harness import START, Harness, Processor
 
 from kcl_receiver.errors import StreamGone, StreamReplaced, StreamUnavailable
-from kcl_receiver.generator.effects import Append, ConfirmShardEnd, ShardEndRecord
+from kcl_receiver.generator.effects import Append, ConfirmShardEnd, ShardEndRecord, Stop
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import ShardEndConfirmed
 
@@ -149,7 +149,7 @@ def test_a_stream_that_says_otherwise_is_no_end(error: StreamGone | StreamReplac
     assert p.of(ShardEndConfirmed) == []
     assert h.waiting(Append) == []
     assert h.shard_end_entries() == []
-    assert h.stop is None
+    assert h.stop == (None if error.mends else Stop(error))
     assert h.core.status(h.now)["failing"] is None
 
 
@@ -168,7 +168,10 @@ def test_a_stream_that_does_not_answer_is_asked_again_until_it_does() -> None:
 def test_the_end_may_be_asked_for_again_after_it_was_refused() -> None:
     h, p = at_its_end()
     p.shard_end()
-    h.confirm(StreamGone("deleted"))
+    while p.refused is None:
+        h.confirm(StreamUnavailable("open"))
+        if p.refused is None:
+            h.to_deadline()
     h.disconnect(p.connection)
     p.reconnect()
     p.shard_end()

@@ -1,0 +1,94 @@
+"""What a generator keeps in memory of the ledger: enough for every session's start, and no more."""
+
+from __future__ import annotations
+
+from generator_harness import position
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.ranges import TRIM_HORIZON, Position, Range
+
+SHARD = "shardId-000000000000"
+
+
+def spanning(first: int, last: int, arrival: int = -1) -> Range:
+    return Range(
+        shard=SHARD,
+        session="s",
+        after=TRIM_HORIZON,
+        first=position(first),
+        last=position(last),
+        whole=position(last),
+        count=last - first + 1,
+        size=0,
+        arrival_first=arrival,
+        arrival_last=arrival,
+        checksum="0" * 32,
+    )
+
+
+def recent(*ranges: Range) -> RecentRanges:
+    out = RecentRanges()
+    for number, one in enumerate(ranges):
+        out.add(f"block-{number}", [one])
+    return out
+
+
+def test_a_range_is_held_past_a_position_if_its_block_is_present() -> None:
+    ranges = recent(spanning(1, 5), spanning(6, 9), spanning(10, 12))
+    assert ranges.held(SHARD, position(5), lambda block: block != "block-1") == [spanning(10, 12)]
+
+
+def test_all_ranges_are_held_past_a_starting_point() -> None:
+    ranges = recent(spanning(6, 9), spanning(1, 5))
+    assert ranges.held(SHARD, TRIM_HORIZON, lambda _: True) == [spanning(1, 5), spanning(6, 9)]
+
+
+def test_a_block_is_looked_at_once_however_many_ranges_it_has() -> None:
+    ranges = RecentRanges()
+    ranges.add("block", [spanning(1, 5), spanning(6, 9)])
+    looks: list[str] = []
+    ranges.held(SHARD, TRIM_HORIZON, lambda block: not looks.append(block))  # type: ignore[func-returns-value]
+    assert looks == ["block"]
+
+
+def test_what_ends_before_the_checkpoint_is_forgotten_and_the_range_that_holds_it_stays() -> None:
+    ranges = recent(spanning(1, 5), spanning(6, 9, arrival=77), spanning(10, 12))
+    ranges.forget(SHARD, position(9))
+    assert len(ranges) == 2
+    assert ranges.arrival_of(SHARD, position(9)) == 77
+    assert ranges.held(SHARD, position(9), lambda _: True) == [spanning(10, 12)]
+
+
+def test_a_session_that_begins_before_what_was_forgotten_needs_the_ledger() -> None:
+    ranges = recent(spanning(1, 5), spanning(6, 9))
+    assert ranges.reaches(SHARD, TRIM_HORIZON)
+    ranges.forget(SHARD, position(9))
+    assert not ranges.reaches(SHARD, TRIM_HORIZON)
+    assert not ranges.reaches(SHARD, position(8))
+    assert ranges.reaches(SHARD, position(9))
+    assert ranges.reaches("another shard", TRIM_HORIZON)
+
+
+def test_forgetting_nothing_costs_no_reach() -> None:
+    ranges = recent(spanning(6, 9))
+    ranges.forget(SHARD, position(6))
+    assert ranges.reaches(SHARD, TRIM_HORIZON)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 9)), max_size=12),
+    st.lists(st.integers(1, 60), max_size=4),
+    st.integers(1, 60),
+)
+def test_forgetting_never_changes_the_answer_that_it_still_gives(
+    spans: list[tuple[int, int]], checkpoints: list[int], after: int
+) -> None:
+    every = recent(*(spanning(first, first + more, arrival=first) for first, more in spans))
+    some = recent(*(spanning(first, first + more, arrival=first) for first, more in spans))
+    for checkpoint in checkpoints:
+        some.forget(SHARD, position(checkpoint))
+    if some.reaches(SHARD, Position(after)):
+        assert some.held(SHARD, Position(after), lambda _: True) == every.held(SHARD, Position(after), lambda _: True)
+        assert some.arrival_of(SHARD, Position(after)) == every.arrival_of(SHARD, Position(after))
