@@ -5,7 +5,7 @@
     Hello        opens a session, or resumes   Welcome            the session is open; the settings in force
     Batch        records, in order, numbered   Admitted           the batch has its place in the window
     Flush        cut the block now             Stored             everything up to this batch is stored
-    Progress     lag and checkpoint, for show  Draining           nothing more is admitted; keep what is unsent
+    Progress     lag and checkpoint            Draining           nothing more is admitted; keep what is unsent
     ShardEnd     may SHARD_END be written?     ShardEndConfirmed  it may
     Leave        the lease is lost             Refused            an error, after which the generator hangs up
     StatusRequest                              Status             the generator's live state, JSON in the payload
@@ -85,7 +85,7 @@ class Flush(Message, frozen=True):
 
 
 class Progress(Message, frozen=True):
-    """How far the processor is, for `status`; nothing is decided by it."""
+    """How far the processor is: for `status`, and for what the generator need not keep in memory of the ledger."""
 
     behind: int
     checkpoint: str | None
