@@ -289,7 +289,7 @@ class Daemon(Process):
         self.consumers: dict[str, Consumer] = {}
         self.takes_leases = False
         self.stopping_since: float | None = None
-        self.later(START_SECONDS, self._begin)
+        self.later(START_SECONDS * host.fleet.rng.random(), self._begin)
 
     def _begin(self) -> None:
         self.takes_leases = True
@@ -363,9 +363,10 @@ class Daemon(Process):
             self.say("ends")
         self.host.daemon_ended(self)
 
-    def killed(self) -> None:
+    def killed(self, linger: float = 0.01) -> None:
+        """The process is gone; its children read end of file after a while."""
         self.alive = False
         for consumer in self.consumers.values():
             consumer.done = True
             if consumer.child is not None and consumer.child.alive:
-                consumer.child.later(0.01, consumer.child.input_closed)
+                consumer.child.later(linger * self.host.fleet.rng.uniform(0.3, 1.0), consumer.child.input_closed)

@@ -59,6 +59,14 @@ def _daemon_killed(fleet: Fleet, host: Host, _: float) -> bool:
     return True
 
 
+def _daemon_killed_and_children_linger(fleet: Fleet, host: Host, _: float) -> bool:
+    """Somebody else holds the pipe: they don't read end of file yet, and the next ones are there already."""
+    host.kill_daemon(linger=12.0)
+    if fleet.rng.random() < 0.7:
+        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(0.0, 8.0), host.kill_generator)
+    return True
+
+
 def _all_killed(fleet: Fleet, host: Host, _: float) -> bool:
     host.kill_all()
     return True
@@ -77,6 +85,20 @@ def _all_restarted(fleet: Fleet, host: Host, _: float) -> bool:
         return False
     host.daemon.later(0.0, host.daemon.stop)
     host.generator.later(fleet.rng.random() * 0.1, host.generator.drain)
+    return True
+
+
+def _daemon_restarted_without_store(fleet: Fleet, host: Host, _: float) -> bool:
+    host.store_fails = (fleet.timeline.now + 40, False)
+    if host.daemon is not None:
+        host.daemon.later(fleet.rng.uniform(0.5, 5.0), host.daemon.stop)
+    return True
+
+
+def _generator_away(fleet: Fleet, host: Host, seconds: float) -> bool:
+    """It is killed, and cannot start again for a while."""
+    host.generator_away_until = fleet.timeline.now + 3 * seconds
+    host.kill_generator()
     return True
 
 
@@ -220,8 +242,11 @@ KINDS: dict[str, Strike] = {
     "host died in a call": _host_died_in_a_call,
     "ledger torn": _ledger_torn,
     "daemon killed": _daemon_killed,
+    "daemon killed, children linger": _daemon_killed_and_children_linger,
     "all killed": _all_killed,
     "daemon restarted": _daemon_restarted,
+    "daemon restarted, store away": _daemon_restarted_without_store,
+    "generator away": _generator_away,
     "all restarted": _all_restarted,
     "generator restarted": _generator_restarted,
     "connection lost": _connection_lost,
@@ -270,7 +295,7 @@ def plan(fleet: Fleet) -> list[Fault]:
     faults = []
     for _ in range(rng.choice((1, 2, 3, 3, 4, 5, 7))):
         kind = rng.choice(RESHARDS) if rng.random() < 0.3 else rng.choice(_OTHERS)
-        lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.95 else 45.0
+        lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.9 else 70.0
         fault = Fault(kind, rng.choice(fleet.hosts), lasts=lasts)
         if rng.random() < 0.5:
             fault.level = rng.randint(1, 6)

@@ -31,6 +31,9 @@ SETTLE_SECONDS = 400.0
 """After the last fault: until then all must be stored and checkpointed."""
 
 
+MAX_STEPS = 200_000
+
+
 class Host:
     """One machine: its disk, its clocks, its supervisor."""
 
@@ -46,11 +49,13 @@ class Host:
         self.generator: SimGenerator | None = None
         self.daemon: Daemon | None = None
         self.boots = 0
+        self.lingering: list[Any] = []
         self.host_dies = False
         self.frozen_until = self.frames_cut_until = 0.0
         self.slow_until = self.disorder_until = 0.0
         self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
         self.store_fails = (0.0, False)
+        self.generator_away_until = 0.0
         self.start()
 
     # Clocks
@@ -74,6 +79,24 @@ class Host:
                 return rng.random() * 3
         return rng.random() * 0.03
 
+    def troubled_until(self) -> float:
+        """Until when checkpoints or the store may be late for a fault's sake."""
+        return max(
+            self.throttled_until,
+            self.refused_until,
+            self.answers_lost_until,
+            self.slow_until,
+            self.disorder_until,
+            self.frames_cut_until,
+            self.store_fails[0],
+            self.files.full_until,
+        )
+
+    @property
+    def thawed(self) -> float:
+        """When it was last stopped and went on."""
+        return self.frozen_until
+
     def table_delay(self) -> float:
         return self.fleet.rng.random() * 0.03
 
@@ -90,6 +113,9 @@ class Host:
 
     def _start_generator(self, boots: int) -> None:
         if boots == self.boots and self.generator is None:
+            if self.fleet.timeline.now < self.generator_away_until:
+                self._after(0.5, self._start_generator)
+                return
             CURRENT.host = self
             self.generator = SimGenerator(self, self.settings)
 
@@ -107,7 +133,7 @@ class Host:
     def daemon_ended(self, daemon: Daemon) -> None:
         if self.daemon is daemon:
             self.daemon = None
-            self._after(self.fleet.rng.uniform(0.5, 2.0), self._start_daemon)
+            self._after(self.fleet.rng.uniform(0.05, 2.0), self._start_daemon)
 
     # Ends
 
@@ -126,12 +152,13 @@ class Host:
             generator.killed()
             self.generator_ended(generator)
 
-    def kill_daemon(self) -> None:
+    def kill_daemon(self, linger: float = 0.01) -> None:
         daemon = self.daemon
         if daemon is not None:
             if self.fleet.tracing:
                 daemon.say("is killed")
-            daemon.killed()
+            self.lingering += [child for child in self.processors() if linger > 1]
+            daemon.killed(linger)
             self.daemon_ended(daemon)
 
     def processors(self) -> list[Any]:
@@ -149,8 +176,9 @@ class Host:
         self._after(self.fleet.rng.uniform(1.0, 12.0), self._boot)
 
     def _kill_all(self) -> None:
-        for child in self.processors():
+        for child in [*self.processors(), *(child for child in self.lingering if child.alive)]:
             child.killed()
+        self.lingering.clear()
         if self.daemon is not None:
             self.daemon.killed()
             for consumer in self.daemon.consumers.values():
@@ -177,6 +205,7 @@ class Host:
         self.frames_cut_until = self.slow_until = self.disorder_until = 0.0
         self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
         self.store_fails = (0.0, False)
+        self.generator_away_until = 0.0
         self.files.full_until = 0.0
         self.files.errors.clear()
         self.files.kill_in = None
@@ -202,10 +231,10 @@ class Result:
 class Fleet:
     """One run of one seed. Use it within `installed()`."""
 
-    def __init__(self, seed: int, tracer: Callable[[str], None] | None = None) -> None:
+    def __init__(self, seed: int, tracer: Callable[[str], None] | None = None, limit: int = MAX_STEPS) -> None:
         self.seed = seed
         self.rng = rng = random.Random(seed)
-        self.timeline = Timeline()
+        self.timeline = Timeline(limit, Broken("waits end", f"more than {limit} steps: something spins"))
         self.tracing = tracer is not None
         self._tracer = tracer
         self.pids = 100
@@ -218,7 +247,7 @@ class Fleet:
         settings = GeneratorSettings(
             application=APPLICATION,
             writer="writer",
-            block_interval=rng.choice((0.2, 0.6, 1.0)),
+            block_interval=rng.choice((0.2, 0.6, 1.0, 3.0)),
             block_max_bytes=rng.choice((2_000, 20_000, 100_000)),
             window_bytes=rng.choice((1_500, 6_000, 20_000, 40_000)),
             checkpoint_interval=rng.choice((0.5, 1.0, 2.0)),
@@ -298,6 +327,10 @@ class Fleet:
 
     def _assign(self) -> None:
         self.leases.assign()
+        for host in self.hosts:
+            if host.daemon is not None:
+                for consumer in host.daemon.consumers.values():
+                    self.watch.waits(consumer)
         self.timeline.at(self.timeline.now + ASSIGN_EVERY, self._assign)
 
     def _produce(self) -> None:

@@ -41,7 +41,8 @@ class FaultyStore(LocalStore):
 
     def _fault(self, name: str) -> None:
         until, after = self.host.store_fails
-        if self.host.fleet.timeline.now < until and self.host.fleet.rng.random() < 0.7:
+        now = self.host.fleet.timeline.now
+        if now < until and (until - now > 20 or self.host.fleet.rng.random() < 0.7):
             raise StoreUnavailable(f"{name}: made to fail {'after' if after else 'before'} it was done")
 
     def put_block(self, block_id: str, payload: Any) -> None:  # noqa: ANN401
@@ -97,6 +98,7 @@ class SimServer(GeneratorServer):
         self._connections = {}
         self._next_connection = 1
         self._facts = {}
+        self._started = process.host.boot_clock()
         self._timer = None
         self._prepared = _Prepared()  # type: ignore[assignment]
         self._storing, self._ledger, self._asking = "store", "ledger", "ask"  # type: ignore[assignment]
@@ -163,7 +165,9 @@ class SimServer(GeneratorServer):
         try:
             await self._in_thread(self._ledger, self._workers.prepare)
         except ReceiverError as error:
-            if not error.mends:
+            waited = self._process.host.boot_clock() - self._started
+            patient = isinstance(error, StreamError) or waited < self._process.settings.store_timeout
+            if not (error.mends and patient):
                 self.stop(error)
                 return
             if not isinstance(error, StreamError | StoreUnavailable):
@@ -248,7 +252,6 @@ class SimGenerator(Process):
 
     def accept(self, wire: Wire) -> Connection:
         connection = self.server._accept()
-        self.wires.append(wire)
         connection.connection_made(wire.transport)  # type: ignore[arg-type]
         return connection
 

@@ -36,6 +36,7 @@ class Wire:
         self.in_flight = 0
         self._ready_at = [0.0, 0.0]
         self._lost_at_generator = False
+        generator.wires.append(self)
         generator.later(self._delay(0), self._accept)
 
     def _delay(self, direction: int) -> float:

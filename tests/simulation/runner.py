@@ -70,10 +70,10 @@ def summary(results: list[Result], seconds: float) -> str:
         lines.append(f"  {name:18} median {median(values):8g}   least {min(values):8g}   most {max(values):8g}")
     reshards = sum(1 for one in results if one.faults["split"] or one.faults["merge"])
     lines += [f"  {reshards} seeds with a reshard", ""]
-    lines.append(f"  {'fault':28}{'struck':>8}   while a batch was " + ", ".join(STATES))
+    lines.append(f"  {'fault':32}{'struck':>8}   while a batch was " + ", ".join(STATES))
     for kind in KINDS:
         met = "".join(f"{matrix[kind, level]:8}" for level in range(1, 7))
-        lines.append(f"  {kind:28}{faults[kind]:8}   {met}")
+        lines.append(f"  {kind:32}{faults[kind]:8}   {met}")
     lines.append("")
     lines += [f"  {count:8}  {name}" for name, count in sorted(exits.items())]
     return "\n".join(lines)

@@ -24,9 +24,11 @@ class Killed(BaseException):
 
 
 class Timeline:
-    """The event queue."""
+    """The event queue; beyond `limit` steps it raises `too_many`."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int, too_many: BaseException) -> None:
+        self.limit = limit
+        self.too_many = too_many
         self.now = 0.0
         self.steps = 0
         self._heap: list[list[Any]] = []
@@ -46,12 +48,15 @@ class Timeline:
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> bool:
         """Let events happen until a time, or until `done` says so; return whether it did."""
         heap = self._heap
+        limit = self.limit
         while heap and heap[0][0] <= until:
             when, _, call = heapq.heappop(heap)
             if call is None:
                 continue
             self.now = when
             self.steps += 1
+            if self.steps > limit:
+                raise self.too_many
             call()
             if done():
                 return True
@@ -84,6 +89,8 @@ class Process:
             call(*args)
         except Killed:
             self.host.struck(self)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a bug
+            self.host.fleet.watch.unexpected(self, error)
 
     def say(self, text: str) -> None:
         """Put a line into the trace; call it only if `tracing`."""

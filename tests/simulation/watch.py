@@ -37,17 +37,20 @@ if TYPE_CHECKING:
 STATES = ("admitted", "in a block", "stored", "in the ledger", "reported", "checkpointed")
 ADMITTED, IN_BLOCK, STORED, IN_LEDGER, REPORTED, CHECKPOINTED = range(1, 7)
 
-LONGEST_WAIT = 400.0
-"""Virtual seconds: the store's limit, which begins anew with progress, and the generator's, with room to spare."""
+SLACK = 5.0
+"""Virtual seconds by which an action may take longer than its limits say: the way there and back, and pauses."""
 
 
-class Broken(AssertionError):
+class Broken(BaseException):  # noqa: N818 - no handler of ordinary errors may see it
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, what: str) -> None:
         super().__init__(f"{invariant}: {what}")
         self.invariant = invariant
         self.what = what
+
+    def __reduce__(self) -> tuple[type[Broken], tuple[str, str]]:
+        return Broken, (self.invariant, self.what)
 
 
 @dataclass
@@ -57,6 +60,10 @@ class SessionView:
     id: str
     shard: Shard
     start: After
+    host: str
+    age: int
+    progress: float = 0.0
+    generator: int = 0
     delivered: list[Position] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     firsts: list[Position] = field(default_factory=list)
@@ -72,6 +79,7 @@ class DiskView:
     waiting: dict[str, list[tuple[str, list[blocks.Row]]]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     ledger: set[str] = field(default_factory=set)
+    ends: set[str] = field(default_factory=set)
     lines: dict[str, int] = field(default_factory=dict)
     records: set[tuple[str, Position]] = field(default_factory=set)
 
@@ -97,7 +105,7 @@ class Watch:
     # ------------------------------------------------------------------ what is seen
 
     def session_began(self, child: SimProcessor, shard: Shard, checkpoint: Checkpoint) -> None:
-        view = SessionView(child.session, shard, checkpoint)
+        view = SessionView(child.session, shard, checkpoint, child.host.name, len(self.sessions))
         self.sessions[child.session] = view
         self.by_shard[shard.id].append(view)
 
@@ -132,6 +140,8 @@ class Watch:
     def admitted(self, generator: SimGenerator, session: str, number: int) -> None:
         view = self.sessions[session]
         batch = view.batches[number - 1]
+        view.progress = self.fleet.timeline.now
+        view.generator = generator.pid
         self._advance(view, number, ADMITTED)
         window = self.window.setdefault((generator.pid, view.shard.id), {})
         if any(other != session for other, _ in window):
@@ -178,6 +188,7 @@ class Watch:
             self.broken("reported", f"{session}: stored through {number}, {len(view.batches)} were sent")
         if not number or view.levels[number - 1] >= REPORTED:
             return
+        view.progress = self.fleet.timeline.now
         disk = self.scan(generator.host)
         last = view.lasts[number - 1]
         for position in view.delivered[: bisect_right(view.delivered, last)]:
@@ -198,6 +209,8 @@ class Watch:
         if checkpoint == SHARD_END:
             if not shard.closed:
                 self.broken("shard end", f"{shard_id} is open, and its lease says SHARD_END")
+            if not any(shard_id in disk.ends for disk in self.disks.values()):
+                self.broken("shard end", f"{shard_id}: its lease says SHARD_END, and no ledger does")
         elif isinstance(checkpoint, Position) and (
             shard.last_sub.get(checkpoint.sequence_number) != checkpoint.sub_sequence_number
         ):
@@ -221,9 +234,37 @@ class Watch:
         return pointer
 
     def answered(self, consumer: Consumer, action: str) -> None:
-        took = self.fleet.timeline.now - consumer.pending_since
-        if took > LONGEST_WAIT:
-            self.broken("waits end", f"{consumer.shard.id}: {action} took {took:.0f} s")
+        self.waits(consumer)
+        if action == "shutdownRequested":
+            self._shut_down(consumer)
+
+    def waits(self, consumer: Consumer) -> None:
+        """An action ends in time, if nothing is stored or admitted meanwhile."""
+        if consumer.pending is None or consumer.child is None or not consumer.child.alive:
+            return
+        settings, now = consumer.daemon.host.settings, self.fleet.timeline.now
+        since = max(consumer.pending_since, self.sessions[consumer.child.session].progress, consumer.daemon.host.thawed)
+        limit = settings.generator_timeout + settings.store_timeout + SLACK
+        if consumer.pending == "shutdownRequested":
+            since, limit = max(consumer.pending_since, consumer.daemon.host.thawed), settings.drain + SLACK / 2
+        if now - since > limit and now >= consumer.daemon.host.frozen_until:
+            self.broken("waits end", f"{consumer.shard.id}: {consumer.pending} takes {now - since:.0f} s")
+
+    def _shut_down(self, consumer: Consumer) -> None:
+        """An orderly end leaves nothing to be stored again, if nothing stood in its way."""
+        child, host, now = consumer.child, consumer.daemon.host, self.fleet.timeline.now
+        if child is None or not consumer.held or host.generator is None or now < host.troubled_until():
+            return
+        view = self.sessions[child.session]
+        undisturbed = child.wire is not None and not child.wire.broken and child.wire.generator is host.generator
+        if not undisturbed or now - consumer.pending_since >= host.settings.drain - 0.1:
+            return
+        reach = order(self.fleet.leases.rows[view.shard.id].checkpoint)
+        for number, batch in enumerate(view.batches, 1):
+            if view.levels[number - 1] == 0:
+                break
+            if batch.whole is not None and parse_position(batch.whole) > reach:
+                self.broken("orderly end", f"{view.shard.id}: left at {reach}, and {batch.whole} was admitted")
 
     def processor_left(self, process: SimProcessor, error: ReceiverError | None) -> None:
         name = type(error).__name__ if error is not None else "in order"
@@ -232,6 +273,10 @@ class Watch:
         invalid = isinstance(error, errors.DaemonError) and (
             "InvalidStateException" in error.message or "SHARD_END could not" in error.message
         )
+        mine = self.sessions[process.session]
+        younger = [one for one in self.by_shard[mine.shard.id] if one.host == mine.host and one.age > mine.age]
+        if isinstance(error, errors.Fenced) and not younger:
+            self.broken("the younger one stays", f"{process.host.name} {process.name} was fenced by an older one")
         if error is not None and not isinstance(error, expected) and not invalid:
             self.broken("no one is misunderstood", f"{process.host.name} {process.name} left: {error}")
 
@@ -261,6 +306,9 @@ class Watch:
             for name, node in _names(day).items():
                 if name not in view.seen:
                     self._scan_block(host, view, name, node.durable)
+        for block in view.ledger:
+            if f"{block}.parquet" not in view.seen:
+                self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
         for block in [block for block in view.waiting if block in view.ledger]:
             for shard, rows in view.waiting.pop(block):
                 for position, _, _ in rows:
@@ -277,11 +325,16 @@ class Watch:
             return
         view.lines[name] = end
         for line in content[start:end].splitlines():
-            if b'"type":"block"' in line:
+            if b'"type":"block"' in line or b'"type":"shard_end"' in line:
                 try:
-                    view.ledger.add(json.loads(line)["block"])
+                    entry = json.loads(line)
                 except ValueError:
                     view.lines[name] = start  # torn; it will be cut off
+                    return
+                if entry["type"] == "block":
+                    view.ledger.add(entry["block"])
+                else:
+                    view.ends.add(entry["shard"])
 
     def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         try:
@@ -359,23 +412,32 @@ class Watch:
         ends = {}
         rows: dict[tuple[str, str, Position], list[Position]] = {}
         for host in self.fleet.hosts:
-            index = LedgerIndex.load(LocalStore(ROOT, host.files), settle=False)
+            try:
+                index = LedgerIndex.load(LocalStore(ROOT, host.files), settle=False)
+            except ReceiverError as error:
+                self.broken("the ledger is whole", f"{host.name}: {error}")
+            if index.unreadable:
+                self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:
                 ranges = index.ranges(IDENTITY, shard)
                 together[shard] += [(one, f"{host.name}/{block}") for one, block in ranges]
                 sessions[shard] += index.sessions(IDENTITY, shard)
                 if (end := index.shard_ended(IDENTITY, shard)) is not None:
                     ends[shard] = end.last
-            self._read_blocks(host, rows)
+            self._read_blocks(host, index, rows)
         for shard in self.fleet.stream.shards.values():
             self._once(shard, together[shard.id], rows)
             proof = cover([one for one, _ in together[shard.id]], sessions[shard.id], ends.get(shard.id))
             if proof.gaps or proof.possibly_trimmed or len(proof.segments) > 1:
                 self.broken("provable coverage", f"{shard.id}: {proof.gaps} {proof.possibly_trimmed}")
 
-    def _read_blocks(self, host: Host, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
+    def _read_blocks(
+        self, host: Host, index: LedgerIndex, rows: dict[tuple[str, str, Position], list[Position]]
+    ) -> None:
         store = LocalStore(ROOT, host.files)
         for block, _ in store.list_blocks():
+            if block not in index.blocks():
+                self.broken("known ranges", f"{host.name}: {block} is in no ledger")
             for one, columns in blocks.read_ranges(store.read_block(block)):
                 rows[f"{host.name}/{block}", one.shard, one.first] = [columns.position(n) for n in range(columns.count)]
 

@@ -1,0 +1,445 @@
+"""The simulation is itself tested: deliberate bugs in kcl_receiver's own code, each of which some seed must catch.
+
+A bug is one function of the package with some text of its source replaced, compiled anew and put in its place for the
+run. A bug that no seed catches is a hole in the simulation. `scripts/mutants` prints the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import multiprocessing
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from kcl_receiver.generator.core import GeneratorCore
+from kcl_receiver.generator.held import Held
+from kcl_receiver.generator.pipeline import Pipeline
+from kcl_receiver.generator.roster import Roster
+from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.tracker import Tracker
+from kcl_receiver.generator.workers import Workers
+from kcl_receiver.processor import codec
+from kcl_receiver.processor.checkpoints import Checkpoints
+from kcl_receiver.processor.core import ProcessorCore
+from kcl_receiver.processor.kept import KeptBatches
+from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.wire.columns import Columns
+from simulation.fleet import Fleet, installed
+
+MAX_SEEDS = 400
+"""A bug that this many seeds do not catch is a hole."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One function, and what of its source becomes what."""
+
+    owner: Any
+    name: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+def _bug(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
+    return Mutant(name, tuple(Edit(*edit) for edit in edits))
+
+
+MUTANTS = (
+    # Spark's receiver
+    _bug(
+        "Spark: a block counts as stored after its store has failed",
+        (
+            Workers,
+            "write_block",
+            "self._store.put_block(block, encoded.payload)",
+            "try:\n        self._store.put_block(block, encoded.payload)\n    except StoreUnavailable:\n        pass",
+        ),
+    ),
+    _bug(
+        "Spark: shard end checkpoints what was delivered, not what is stored",
+        (ProcessorCore, "_settle_shard_end", "effects = self._flush()\n", "return [self._checkpoints.ask(None)]\n"),
+    ),
+    _bug(
+        "Spark: shutdown checkpoints what was delivered, not what is stored",
+        (
+            ProcessorCore,
+            "_settle_shutdown",
+            "stored = not self._kept or",
+            "self._kept.safe = self._kept.delivered if "
+            "not isinstance(self._kept.delivered, str) else None\n    stored = True or",
+        ),
+    ),
+    _bug(
+        "Spark: at shutdown nobody waits for what is being stored",
+        (ProcessorCore, "_settle_shutdown", "effects = self._flush()\n", "return self._finish()\n"),
+    ),
+    _bug(
+        "Spark: sequence numbers are compared as text (checkpoint)",
+        (Checkpoints, "wanted", "safe > self.taken", "str(safe) > str(self.taken)"),
+    ),
+    _bug(
+        "Spark: sequence numbers are compared as text (delivery)",
+        (
+            KeptBatches,
+            "take",
+            "self.delivered, key=columns.position)",
+            "str(self.delivered), key=lambda row: str(columns.position(row)))",
+        ),
+    ),
+    _bug(
+        "Spark: the buffer that is filled has no bound",
+        (GeneratorCore, "_admit_pending", "fits = not taken or", "fits = True or"),
+    ),
+    # What is reported, and when
+    _bug(
+        "reported before the ledger entry is durable",
+        (
+            GeneratorCore,
+            "block_written",
+            "return self._settle(now)",
+            "number_stored = [part.number for part in self._pipeline._in_flight[number].parts]\n"
+            "    sent = [e for part in self._pipeline._in_flight[number].parts\n"
+            "            for e in self._send(part.session, Stored(max(number_stored)))]\n"
+            "    return [*sent, *self._settle(now)]",
+        ),
+    ),
+    _bug(
+        "stored through the highest stored, not through the first that is missing",
+        (
+            Tracker,
+            "stored",
+            "if entry.parts == 0:",
+            "if entry.parts == 0:\n        while self._entries[0] is not entry:\n            self._entries.popleft()",
+        ),
+    ),
+    # Sessions
+    _bug(
+        "the check of the rank is lost",
+        (Roster, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
+    ),
+    _bug(
+        "a rank is given anew at every connection",
+        (ProcessorCore, "connected", "rank=self._rank", "rank=int(now * 1e9)"),
+    ),
+    _bug(
+        "a session does not wait for the blocks of the one before it",
+        (Roster, "_older_in_flight", "return any(", "return False and any("),
+    ),
+    _bug(
+        "a session that was fenced is taken back",
+        (Roster, "admit", "if known.state is State.CLOSED:", "if False:"),
+        (Roster, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
+    ),
+    _bug(
+        "what is in the block being built is kept after the lease is lost, and its session forgotten",
+        (GeneratorCore, "_close_session", "self._pipeline.drop(session)", "pass"),
+    ),
+    # What is held already
+    _bug(
+        "skipped by the highest number, not by the ranges that are present",
+        (
+            Held,
+            "__init__",
+            "for first, last in sorted(spans):",
+            "spans = list(spans)\n    spans = [(min(s[0] for s in spans), max(s[1] for s in spans))] if spans else []\n"
+            "    for first, last in sorted(spans):",
+        ),
+    ),
+    _bug(
+        "nothing is held: what is stored is stored again",
+        (Held, "__init__", "for first, last in sorted(spans):", "for first, last in ():"),
+    ),
+    _bug(
+        "blocks without a ledger entry are not adopted",
+        (LedgerIndex, "adopt", "self.lost = not self.writers", "return"),
+    ),
+    _bug(
+        "adopted blocks are not written into the ledger",
+        (LedgerIndex, "adopt", "self.adopted.append(entry)", "pass"),
+    ),
+    # Positions
+    _bug(
+        "the sub-sequence number of a checkpoint is dropped",
+        (codec, "encode_checkpoint", "sequence, sub = position", "sequence, sub = position[0], 0"),
+    ),
+    _bug(
+        "the sub-sequence number of initialize is dropped",
+        (codec, "_starting_point", "message.sub_sequence_number or 0", "0"),
+    ),
+    _bug(
+        "a checkpoint in the middle of an aggregate",
+        (KeptBatches, "stored", "kept.whole or self.safe", "kept.columns.position(kept.columns.count - 1)"),
+    ),
+    _bug(
+        "the last record of a part counts as the end of its Kinesis record",
+        (
+            Columns,
+            "last_whole",
+            "for row in range(stop - 1, start - 1, -1):",
+            "return self.position(stop - 1)\n    for row in ():",
+        ),
+    ),
+    _bug(
+        "what a range follows is computed from what is stored",
+        (KeptBatches, "_keep", "after=str(part.after)", "after=str(self.safe or part.after)"),
+    ),
+    _bug(
+        "a page that KCL reads again is taken twice",
+        (KeptBatches, "take", "if isinstance(self.delivered, Position):", "if False:"),
+    ),
+    # Processor and generator
+    _bug(
+        "resent out of order",
+        (KeptBatches, "send", "self.awaiting = self._to_send\n", "self.awaiting = self.next_number - 1\n"),
+    ),
+    _bug(
+        "what is not stored is forgotten when the connection is lost",
+        (ProcessorCore, "disconnected", "self._link = Link.AWAY", "self._link = Link.AWAY\n    self._kept.drop()"),
+    ),
+    _bug(
+        "after a reconnection everything counts as sent",
+        (KeptBatches, "resume", "self._to_send = number", "self._to_send = max(number, self._to_send)"),
+    ),
+    _bug(
+        "the window is never given back",
+        (Tracker, "stored", "self._unstored_bytes -= entry.size", "pass"),
+    ),
+    _bug(
+        "a block that failed is not tried again",
+        (Pipeline, "write_again", "return [self._in_flight[number].effect]", "return []"),
+    ),
+    _bug(
+        "an append that failed is not tried again",
+        (
+            Pipeline,
+            "append_again",
+            "return [Append(self._appending)]",
+            "self._tried = getattr(self, '_tried', None)\n    if self._tried is self._appending:\n        return []\n"
+            "    self._tried = self._appending\n    return [Append(self._appending)]",
+        ),
+    ),
+    _bug(
+        "a flush is not heard",
+        (Pipeline, "flush", "self._flush = True", "pass"),
+        (
+            Pipeline,
+            "cut_if_due",
+            "return self._cut() if self._flush or full or now >= due else []",
+            "return self._cut() if full else []",
+        ),
+    ),
+    # The end
+    _bug(
+        "SHARD_END before the ledger says that the shard ended",
+        (ProcessorCore, "_settle_shard_end", "if not self._end_confirmed:", "if False:"),
+    ),
+    _bug(
+        "shardEnded is answered when the checkpoint was throttled",
+        (ProcessorCore, "checkpoint_result", "self._checkpoints.try_again(error, now)", "return self._finish()"),
+    ),
+    _bug(
+        "a processor waits for ever",
+        (ProcessorCore, "_give_up_if_late", "if now < self._give_up_at():", "if True:"),
+        (
+            ProcessorCore,
+            "deadline",
+            "times += [self._checkpoints.retry_at, self._give_up_at()]",
+            "times += [self._checkpoints.retry_at]",
+        ),
+    ),
+    _bug(
+        "shutdownRequested waits for the store beyond its time",
+        (ProcessorCore, "_give_up_at", "return self._action_since + self._drain", "return self._action_since + 1e6"),
+    ),
+    _bug(
+        "a lost lease is taken for a fault",
+        (ProcessorCore, "checkpoint_result", "elif error == LEASE_GONE:", "elif error == 'no such error':"),
+    ),
+    # Every fsync removed, one by one
+    _bug("no fsync of a block", (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of a block's directory", (LocalStore, "put_block", "self._files.fsync_dir(path.parent)", "pass")),
+    _bug("no fsync of the ledger", (LocalStore, "append_ledger", "self._files.fsync(handle)", "pass")),
+    _bug(
+        "no fsync of the ledger's directory",
+        (LocalStore, "append_ledger", "self._files.fsync_dir(path.parent)", "pass"),
+    ),
+    _bug(
+        "no fsync of a new directory's parent",
+        (LocalStore, "_make_dir", "self._files.fsync_dir(path.parent)", "pass"),
+    ),
+    _bug(
+        "no fsync of the parents of a new store",
+        (LocalStore, "_make_root", "self._files.fsync_dir(parent)", "pass"),
+        (LocalStore, "_make_root", "self._files.fsync_dir(self.root.parent)", "pass"),
+    ),
+    _bug("no fsync of a file that was left behind", (LocalStore, "_settle", "self._files.fsync(handle)", "pass")),
+    _bug(
+        "no fsync of its directory either",
+        (LocalStore, "_settle", "self._files.fsync_dir(path.parent)", "pass"),
+    ),
+    _bug(
+        "the ledger of a killed writer is not settled before it is relied on",
+        (LedgerIndex, "load", "store.settle_ledger()", "pass"),
+    ),
+    _bug(
+        "the blocks of a killed writer are not settled before they are adopted",
+        (LedgerIndex, "adopt", "store.settle_block(entry.block)", "pass"),
+    ),
+    # Every pair of durable steps swapped
+    _bug(
+        "a block gets its name before its content is durable",
+        (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass"),
+        (
+            LocalStore,
+            "put_block",
+            "self._files.fsync_dir(path.parent)",
+            "self._files.fsync_dir(path.parent)\n        self._settle(path)",
+        ),
+    ),
+    _bug(
+        "a block's directory is fsynced before the block gets its name",
+        (
+            LocalStore,
+            "put_block",
+            "self._files.rename(temporary, path)",
+            "self._files.fsync_dir(path.parent)\n            self._files.rename(temporary, path)",
+        ),
+        (
+            LocalStore,
+            "put_block",
+            "        self._files.fsync_dir(path.parent)\n",
+            "",
+        ),
+    ),
+    _bug(
+        "the ledger entry comes before the block",
+        (
+            Workers,
+            "write_block",
+            "self._store.put_block(block, encoded.payload)",
+            "self._ledger.append([BlockStored(block, self._identity(), encoded.ranges, encoded.rows, 1, 0)])\n"
+            "    self._store.put_block(block, encoded.payload)",
+        ),
+    ),
+    _bug(
+        "a torn end of the ledger is not cut off",
+        (LocalStore, "append_ledger", "if size is not None and size > tail.length:", "if False:"),
+    ),
+    _bug(
+        "an entry goes into the index before it is in the ledger",
+        (
+            Workers,
+            "append",
+            "self._ledger.append(entries)",
+            "[self._index.add(entry) for entry in entries]\n    self._ledger.append(entries)",
+        ),
+    ),
+)
+
+
+@contextmanager
+def mutated(mutant: Mutant) -> Iterator[None]:
+    """Put the bug in for the time of the block."""
+    changed: dict[tuple[Any, str], str] = {}
+    for edit in mutant.edits:
+        key = edit.owner, edit.name
+        source = changed.get(key) or textwrap.dedent(
+            inspect.getsource(inspect.unwrap(_function(edit.owner, edit.name)))
+        )
+        if edit.old not in source:
+            raise ValueError(f"{mutant.name}: {edit.name} does not hold {edit.old!r} any more: adapt the bug")
+        changed[key] = source.replace(edit.old, edit.new)
+    with ExitStack() as stack:
+        for (owner, name), source in changed.items():
+            space: dict[str, Any] = {}
+            module = owner if inspect.ismodule(owner) else sys.modules[owner.__module__]
+            exec(compile(source, f"<{mutant.name}>", "exec"), vars(module), space)
+            made = space[name]
+            users = [owner]
+            if inspect.ismodule(owner):  # whoever has imported the name must get the bug as well
+                users += [
+                    one
+                    for key, one in list(sys.modules.items())
+                    if key.startswith("kcl_receiver")
+                    and one is not owner
+                    and getattr(one, name, None) is getattr(owner, name)
+                ]
+            for user in users:
+                stack.enter_context(patch.object(user, name, made))
+        yield
+
+
+def _function(owner: Any, name: str) -> Any:  # noqa: ANN401
+    found = vars(owner)[name]
+    found = getattr(found, "__func__", found)
+    return found.fget if isinstance(found, property) else found
+
+
+@dataclass(frozen=True)
+class Caught:
+    """Which seed caught a bug, and by which invariant; seed 0 for none."""
+
+    mutant: str
+    seed: int
+    invariant: str
+    seconds: float
+
+
+def catch(name: str, seeds: int = MAX_SEEDS) -> Caught:
+    """Run seeds with a bug until one breaks an invariant."""
+    began = time.monotonic()
+    mutant = next(one for one in MUTANTS if one.name == name)
+    for seed in range(1, seeds + 1):
+        with installed(), mutated(mutant):
+            broken = Fleet(seed, limit=60_000).run().broken
+        if broken is not None:
+            return Caught(name, seed, broken.invariant, time.monotonic() - began)
+    return Caught(name, 0, "", time.monotonic() - began)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="scripts/mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="bugs whose name holds this")
+    parser.add_argument("--seeds", type=int, default=MAX_SEEDS, help="seeds for each bug (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    options = parser.parse_args()
+    names = [mutant.name for mutant in MUTANTS if options.only in mutant.name]
+    sys.stdout.write(f"{'bug':84} {'seed':>5}  invariant\n")
+    missed = []
+    with multiprocessing.Pool(options.jobs) as pool:
+        for caught in pool.imap_unordered(_catch, [(name, options.seeds) for name in names], chunksize=1):
+            shown = str(caught.seed) if caught.seed else "-"
+            sys.stdout.write(
+                f"{caught.mutant:84} {shown:>5}  {caught.invariant or 'NOT CAUGHT'}  ({caught.seconds:.0f} s)\n"
+            )
+            sys.stdout.flush()
+            if not caught.seed:
+                missed.append(caught.mutant)
+    sys.stdout.write(f"\n{len(names) - len(missed)} of {len(names)} caught\n")
+    return 1 if missed else 0
+
+
+def _catch(what: tuple[str, int]) -> Caught:
+    return catch(*what)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
