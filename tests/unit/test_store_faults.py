@@ -183,6 +183,19 @@ def test_after_a_failed_fsync_the_lines_are_written_again_and_not_only_fsynced_a
     assert [call for call, _ in files.calls] == ["open", "truncate", "write", "fsync"]
 
 
+def test_after_a_failed_fsync_the_first_lines_of_a_ledger_are_written_again_too() -> None:
+    files = empty()
+    store = store_on(files)
+    files.fail("fsync", errno.EIO, "ledger")
+    with pytest.raises(StoreUnavailable):
+        store.append_ledger(WRITER, 1, b"first line\n")
+    before = len(files.calls)
+    store.append_ledger(WRITER, 1, b"first line\n")
+    again = [call for call, path in files.calls[before:] if path.endswith(".jsonl")]
+    assert again[again.index("truncate") :][:3] == ["truncate", "write", "fsync"]
+    assert dict(store.read_ledger()) == {WRITER: b"first line\n"}
+
+
 def test_a_torn_line_is_cut_off_before_other_lines_follow() -> None:
     files = empty()
     store = store_on(files)
