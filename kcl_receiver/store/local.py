@@ -73,10 +73,11 @@ class LocalStore(BlockStore):
         self.url = "file://" + quote(str(self.root))
         self._files = files if files is not None else OsFiles()
         self._token = token
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards the five below
         self._durable: set[Path] = set()
         self._unsynced: list[Path] = []
         self._tails: dict[str, _Tail] = {}
+        self._unsettled: set[Path] = set()  # files whose fsync failed when they were to be settled
         self._failed: set[str] = set()  # writers whose last append may be in the file without being durable
 
     # Blocks
@@ -296,9 +297,25 @@ class LocalStore(BlockStore):
             self._files.unlink(temporary)
 
     def _settle(self, path: Path) -> None:
-        """Make a file that is there durable, with its name and the directories above it."""
-        with self._opened(self._files.open(path)) as handle:
-            self._files.fsync(handle)
+        """Make a file that is there durable, with its name and the directories above it.
+
+        If its fsync fails, the next try writes it anew under another name first: a second fsync of the same pages
+        would succeed and prove nothing.
+        """
+        if path in self._unsettled:
+            temporary = self._write_temporary(path.name, self._files.read(path))
+            try:
+                self._files.rename(temporary, path)
+            except BaseException:
+                self._discard(temporary)
+                raise
+        else:
+            with self._lock:
+                self._unsettled.add(path)
+            with self._opened(self._files.open(path)) as handle:
+                self._files.fsync(handle)
+        with self._lock:
+            self._unsettled.discard(path)
         self._make_dir(path.parent)
         self._files.fsync_dir(path.parent)
 

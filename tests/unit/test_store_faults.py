@@ -196,6 +196,26 @@ def test_after_a_failed_fsync_the_first_lines_of_a_ledger_are_written_again_too(
     assert dict(store.read_ledger()) == {WRITER: b"first line\n"}
 
 
+def test_a_file_whose_fsync_failed_while_it_was_settled_is_written_anew() -> None:
+    files = empty()
+    store_on(files).append_ledger(WRITER, 1, b"first line\n")
+    store_on(files).put_block(ONE, CONTENT)
+    follower = store_on(files)
+    for name, settle in (("ledger", follower.settle_ledger), ("blocks", lambda: follower.settle_block(ONE))):
+        files.fail("fsync", errno.EIO, name)
+        with pytest.raises(StoreUnavailable):
+            settle()
+        del files.calls[:]
+        settle()
+        calls = [call for call, _ in files.calls]
+        assert calls.index("write") < calls.index("fsync") < calls.index("rename")
+        del files.calls[:]
+        settle()
+        assert "write" not in [call for call, _ in files.calls]
+    assert dict(follower.read_ledger()) == {WRITER: b"first line\n"}
+    assert follower.read_block(ONE) == CONTENT
+
+
 def test_a_torn_line_is_cut_off_before_other_lines_follow() -> None:
     files = empty()
     store = store_on(files)
