@@ -29,6 +29,7 @@ class SimFiles(FakeFiles):
     Attributes:
         full_until: Until when the disk is full.
         errors: Calls that fail with EIO, how often each.
+        errors_part: Only on paths that contain this.
         kill_in: Changing calls from now at which the one who calls is killed; None for never.
         kill_part: Only calls on paths that contain this are counted.
     """
@@ -39,6 +40,7 @@ class SimFiles(FakeFiles):
         self._timeline = clock
         self.full_until = 0.0
         self.errors: dict[str, int] = {}
+        self.errors_part = ""
         self.kill_in: int | None = None
         self.kill_part = ""
         self.changes = 0
@@ -56,7 +58,7 @@ class SimFiles(FakeFiles):
             self.kill_in -= 1
         if self._timeline.now < self.full_until and call in _NEEDS_ROOM and "/store" in str(path):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        if self.errors.get(call):
+        if self.errors.get(call) and self.errors_part in str(path):
             self.errors[call] -= 1
             raise OSError(errno.EIO, "Input/output error", str(path))
 
@@ -102,20 +104,39 @@ class SimFiles(FakeFiles):
                 (start, min(stop, length)) for start, stop in self._dropped[id(node)] if start < length
             ]
 
+    def names_in(self, path: str) -> int:
+        """Return how many names a directory holds, 0 if it is not there."""
+        node = super()._find(Path(path))
+        return 0 if node is None else len(node.names or {})
+
     def process_died(self) -> None:
-        """Its handles are gone; what it wrote stays in the kernel's memory."""
+        """Its handles are gone; what it wrote stays in the kernel's memory.
+
+        Pages whose write-back failed are taken to leave memory then: whoever comes next reads what is on the disk.
+        """
         self._open.clear()
+        if self._dropped:
+            self._evict(self.root)
+            self._dropped.clear()
         self.kill_in = None
+
+    def _evict(self, node: Node) -> None:
+        for one in (node.names or {}).values():
+            self._evict(one)
+        for start, stop in self._dropped.get(id(node), ()):
+            stop = min(stop, len(node.content))
+            if start < stop:
+                node.content[start:stop] = bytes(stop - start)
 
     def power_lost(self) -> None:
         """The host died: from here on is what the disk kept."""
         self._open.clear()
         self._cache.clear()
-        self._dropped.clear()
         self.errors.clear()
         self.kill_in = None
         everything = self.rng.choice((True, False, None))
         self.root = self._kept(self.root, everything)
+        self._dropped.clear()
 
     def _kept(self, node: Node, everything: bool | None) -> Node:
         if node.names is None:

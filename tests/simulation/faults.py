@@ -149,9 +149,29 @@ def _disk_full(fleet: Fleet, host: Host, seconds: float) -> bool:
 
 
 def _disk_errors(fleet: Fleet, host: Host, _: float) -> bool:
+    host.files.errors_part = ""
     for call in ("fsync", "fsync_dir", "rename", "write"):
         if fleet.rng.random() < 0.5:
             host.files.errors[call] = fleet.rng.randint(1, 3)
+    return True
+
+
+def _ledger_fails_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
+    """The first append of a new generator is not durable at the first try; then the machine may die."""
+    # The files of earlier generators are fsynced first, each tried again until it succeeds.
+    before = host.files.names_in("/data/store/ledger")
+    host.files.errors = {fleet.rng.choice(("fsync", "fsync", "fsync", "fsync_dir", "write")): before + 1}
+    host.files.errors_part = "/ledger"
+    host.kill_generator()
+    if fleet.rng.random() < 0.7:
+        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(1.0, 6.0), host.die)
+    return True
+
+
+def _killed_out_of_order(fleet: Fleet, host: Host, seconds: float) -> bool:
+    """The generator dies while a later block is stored and an earlier one is not."""
+    host.disorder_until = fleet.timeline.now + 5
+    fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(1.0, 4.5), host.kill_generator)
     return True
 
 
@@ -257,6 +277,8 @@ KINDS: dict[str, Strike] = {
     "store fails after storing": _store_fails_after,
     "disk full": _disk_full,
     "disk errors": _disk_errors,
+    "ledger fails at the start": _ledger_fails_at_the_start,
+    "killed with blocks out of order": _killed_out_of_order,
     "checkpoints throttled": _throttled,
     "checkpoints refused": _refused,
     "checkpoint answers lost": _answers_lost,

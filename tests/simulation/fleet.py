@@ -244,12 +244,14 @@ class Fleet:
         self.hosts: list[Host] = []
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
         self.quiet = False
+        interval = rng.choice((0.2, 0.6, 1.0, 3.0))
+        quick = interval < 2  # what a shard may store a second is its window by the interval
         settings = GeneratorSettings(
             application=APPLICATION,
             writer="writer",
-            block_interval=rng.choice((0.2, 0.6, 1.0, 3.0)),
+            block_interval=interval,
             block_max_bytes=rng.choice((2_000, 20_000, 100_000)),
-            window_bytes=rng.choice((1_500, 6_000, 20_000, 40_000)),
+            window_bytes=rng.choice((1_500, 6_000, 20_000, 40_000)) if quick else 40_000,
             checkpoint_interval=rng.choice((0.5, 1.0, 2.0)),
             generator_timeout=15.0,
             store_timeout=20.0,

@@ -1,7 +1,7 @@
 """A generator process: the real server, workers, ledger and local store; only threads and socket are not real.
 
 The server's coroutines are stepped by hand. A call that would run in a thread begins after a while, happens in one
-step, and its answer comes after another while; so calls overlap and end in any order, and a fault can strike in between.
+step, and its answer comes after another while; so calls overlap and end in any order, and a fault can strike between.
 """
 
 from __future__ import annotations

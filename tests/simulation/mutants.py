@@ -23,7 +23,6 @@ from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.roster import Roster
-from kcl_receiver.generator.session import Session
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.processor import codec
@@ -301,6 +300,14 @@ MUTANTS = (
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
         (LedgerIndex, "adopt", "store.settle_block(entry.block)", "pass"),
+    ),
+    _bug(
+        "a file whose fsync failed is only fsynced again when it is settled",
+        (LocalStore, "_settle", "if path in self._unsettled:", "if False:"),
+    ),
+    _bug(
+        "the first lines of a ledger are fsynced twice instead of written again",
+        (LocalStore, "append_ledger", "again=writer in self._failed", "again=False"),
     ),
     # Every pair of durable steps swapped
     _bug(

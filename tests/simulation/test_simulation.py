@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulation.fleet import Fleet, Result, installed
+from simulation.mutants import catch
 from simulation.runner import run_seed
 
 SEEDS = range(1, 61)
@@ -30,3 +31,16 @@ def test_the_same_seed_is_the_same_run_to_the_last_step() -> None:
     assert first == second
     assert result.steps == again.steps
     assert len(first) > 100
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        "Spark: shard end checkpoints what was delivered, not what is stored",
+        "reported before the ledger entry is durable",
+        "no fsync of the ledger",
+        "the sub-sequence number of a checkpoint is dropped",
+    ],
+)
+def test_a_deliberate_bug_breaks_an_invariant(bug: str) -> None:
+    assert catch(bug, seeds=20).seed, "scripts/mutants shows them all"

@@ -41,7 +41,7 @@ SLACK = 5.0
 """Virtual seconds by which an action may take longer than its limits say: the way there and back, and pauses."""
 
 
-class Broken(BaseException):  # noqa: N818 - no handler of ordinary errors may see it
+class Broken(BaseException):
     """An invariant does not hold."""
 
     def __init__(self, invariant: str, what: str) -> None:
@@ -64,6 +64,7 @@ class SessionView:
     age: int
     progress: float = 0.0
     generator: int = 0
+    reported: int = 0
     delivered: list[Position] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
     firsts: list[Position] = field(default_factory=list)
@@ -96,6 +97,7 @@ class Watch:
         self.stored: set[tuple[str, Position]] = set()
         self.pointer: dict[str, int] = {}
         self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
+        self.cut_there: set[tuple[int, str, int]] = set()
         self.exits: Counter[str] = Counter()
         self.checkpoints = 0
 
@@ -145,9 +147,9 @@ class Watch:
         self._advance(view, number, ADMITTED)
         window = self.window.setdefault((generator.pid, view.shard.id), {})
         if any(other != session for other, _ in window):
-            for key in [key for key in window if key[0] != session]:
-                if self.sessions[key[0]].levels[key[1] - 1] == ADMITTED:
-                    del window[key]
+            # What the session before had in the block that was being built is dropped when it ends.
+            for key in [key for key in window if key[0] != session and (generator.pid, *key) not in self.cut_there]:
+                del window[key]
         disk = self.scan(generator.host)
         low = bisect_left(view.delivered, view.firsts[number - 1])
         high = bisect_right(view.delivered, view.lasts[number - 1])
@@ -158,7 +160,8 @@ class Watch:
             self.broken("memory", f"{view.shard.id}: {sum(window.values())} bytes admitted and not stored")
 
     def cut(self, generator: SimGenerator, effect: WriteBlock) -> None:
-        self._parts(effect, IN_BLOCK)
+        for view, number in self._parts(effect, IN_BLOCK):
+            self.cut_there.add((generator.pid, view.id, number))
 
     def written(self, generator: SimGenerator, effect: WriteBlock) -> None:
         self._parts(effect, STORED)
@@ -191,9 +194,11 @@ class Watch:
         view.progress = self.fleet.timeline.now
         disk = self.scan(generator.host)
         last = view.lasts[number - 1]
-        for position in view.delivered[: bisect_right(view.delivered, last)]:
+        reach = bisect_right(view.delivered, last)
+        for position in view.delivered[view.reported : reach]:
             if (view.shard.id, position) not in disk.records:
                 self.broken("reported", f"{view.shard.id} {position}: reported as stored, and would not survive")
+        view.reported = max(view.reported, reach)
         for one in range(number, 0, -1):
             if view.levels[one - 1] >= REPORTED:
                 break
