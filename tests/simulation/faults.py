@@ -162,9 +162,13 @@ def _ledger_fails_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
     before = host.files.names_in("/data/store/ledger")
     host.files.errors = {fleet.rng.choice(("fsync", "fsync", "fsync", "fsync_dir", "write")): before + 1}
     host.files.errors_part = "/ledger"
-    host.kill_generator()
+    if fleet.rng.random() < 0.5:
+        host.kill_generator()
+    else:  # it dies between the next line and its fsync
+        host.files.errors = {"fsync": fleet.rng.randint(1, before + 1)}
+        host.host_dies, host.files.kill_part, host.files.kill_in = False, "/ledger/", 1
     if fleet.rng.random() < 0.7:
-        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(1.0, 6.0), host.die)
+        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(2.0, 9.0), host.die)
     return True
 
 
