@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 STATES = ("admitted", "in a block", "stored", "in the ledger", "reported", "checkpointed")
 ADMITTED, IN_BLOCK, STORED, IN_LEDGER, REPORTED, CHECKPOINTED = range(1, 7)
 
+UNWELCOMED = 300.0
+"""receiver.storeTimeoutMillis in seconds, as a processor takes it that was never told."""
 SLACK = 5.0
 """Virtual seconds by which an action may take longer than its limits say: the way there and back, and pauses."""
 
@@ -62,6 +64,7 @@ class SessionView:
     start: After
     host: str
     age: int
+    welcomed: bool = False
     progress: float = 0.0
     generator: int = 0
     reported: int = 0
@@ -249,7 +252,9 @@ class Watch:
             return
         settings, now = consumer.daemon.host.settings, self.fleet.timeline.now
         since = max(consumer.pending_since, self.sessions[consumer.child.session].progress, consumer.daemon.host.thawed)
-        limit = settings.generator_timeout + settings.store_timeout + SLACK
+        # A processor learns the store's limit from its first Welcome; until then it has one of its own.
+        welcomed = self.sessions[consumer.child.session].welcomed
+        limit = settings.generator_timeout + (settings.store_timeout if welcomed else UNWELCOMED) + SLACK
         if consumer.pending == "shutdownRequested":
             since, limit = max(consumer.pending_since, consumer.daemon.host.thawed), settings.drain + SLACK / 2
         if now - since > limit and now >= consumer.daemon.host.frozen_until:
