@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from kcl_receiver.errors import GeneratorUnavailable, ProtocolError, ReceiverError
+from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
 from kcl_receiver.wire.frames import Frame, FrameReader, encode
 from kcl_receiver.wire.messages import Refused, Status, StatusRequest
 
@@ -42,15 +42,6 @@ def ask_status(path: Path, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
         raise ProtocolError(f"the generator answered {type(frame.message).__name__} instead of Status")
     answer: dict[str, Any] = json.loads(bytes(frame.payload))
     return answer
-
-
-def is_running(path: Path) -> bool:
-    """Return whether a generator answers at this socket."""
-    try:
-        ask_status(path)
-    except ReceiverError:
-        return False
-    return True
 
 
 def _receive(link: socket.socket) -> Frame:
