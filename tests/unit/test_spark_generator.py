@@ -15,6 +15,7 @@ from test_workers import workers
 
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, WriteBlock
+from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
@@ -164,9 +165,8 @@ def part(form: Form, shard: str, numbers: list[int], after: After) -> BlockPart:
     return one
 
 
-def stored(tmp_path: Path, form: Form) -> tuple[LocalStore, list[tuple[Range, ...]]]:
-    """Store two blocks of two shards by the generator's real hands; return the store and what each block should say."""
-    made = workers(tmp_path)
+def stored(made: Workers, form: Form) -> list[tuple[Range, ...]]:
+    """Store two blocks of two shards by the generator's real hands; return what each block should say."""
     blocks = [
         [part(form, "shard-0", [5, 6], TRIM_HORIZON), part(form, "shard-1", [5], TRIM_HORIZON)],
         [part(form, "shard-0", [7], form.end(6))],
@@ -178,12 +178,13 @@ def stored(tmp_path: Path, form: Form) -> tuple[LocalStore, list[tuple[Range, ..
         assert written.rows == sum(one.columns.count for one in block)
         assert [one.range.checksum for one in block] == [one.checksum for one in written.ranges]
         expected.append(written.ranges)
-    return LocalStore(tmp_path / "store"), expected
+    return expected
 
 
 @forms
 def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: Path, form: Form) -> None:
-    store, expected = stored(tmp_path, form)
+    expected = stored(workers(tmp_path), form)
+    store = LocalStore(tmp_path / "store")
     index = LedgerIndex.load(store)
     blocks = index.blocks()
     assert [entry.ranges for entry in blocks.values()] == expected
@@ -210,7 +211,8 @@ def test_a_store_without_blocks_has_a_ledger_that_names_none(tmp_path: Path) -> 
 @forms
 @pytest.mark.parametrize("harm", ["deleted", "damaged"])
 def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_path: Path, form: Form, harm: str) -> None:
-    store, expected = stored(tmp_path, form)
+    expected = stored(workers(tmp_path), form)
+    store = LocalStore(tmp_path / "store")
     assert {one.state for one in verify_store(store, deep=True).shards} == {PROVEN}
     (block, *_) = [block for block, _ in store.list_blocks()]
     path = store.root / block_path(block)
@@ -229,8 +231,9 @@ def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_pat
 
 @forms
 def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(tmp_path: Path, form: Form) -> None:
-    store, expected = stored(tmp_path, form)
     made = workers(tmp_path)
+    expected = stored(made, form)
+    store = LocalStore(tmp_path / "store")
     assert [one.first for one in made.look_up(LookUp("s2", "shard-0", TRIM_HORIZON)).held] == [Position(5), Position(7)]
     (block, *_) = [block for block, _ in store.list_blocks()]
     (store.root / block_path(block)).unlink()
