@@ -94,6 +94,7 @@ class Workers:
             StreamError: The stream can't be read.
         """
         self._store.claim(self._application)
+        self._store.hold()
         index = None if self._first else LedgerIndex.load(self._store)
         self.stream = self._view.describe(self.stream)
         if index is not None:

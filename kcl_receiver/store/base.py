@@ -65,6 +65,17 @@ class BlockStore(ABC):
         return None if found is None else read_owner(self.url, found)
 
     @abstractmethod
+    def hold(self) -> None:
+        """Be the only generator that writes to this store, until this process ends. Repeatable.
+
+        What a killed writer left behind is put in order by the next one, which must know that it has ended. A store
+        that needs no such order lets several hold it at once.
+
+        Raises:
+            StoreUnavailable: Another one holds it, or it cannot be told.
+        """
+
+    @abstractmethod
     def put_block(self, block_id: str, payload: Buffer) -> None:
         """Store a block. It is there, and durable, when this returns; before, it is seen whole or not at all.
 
@@ -148,11 +159,12 @@ class BlockStore(ABC):
         """
 
     @abstractmethod
-    def settle_ledger(self) -> None:
-        """Make durable what `read_ledger` yields. Repeatable.
+    def settle_ledger(self, writer: str, content: bytes) -> None:
+        """Make durable what `read_ledger` yielded of a writer that has ended. Repeatable.
 
         A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
-        on such lines, by not storing again what they name, calls this first.
+        on such lines, by not storing again what they name, calls this first. The content is written anew: if the
+        killed writer's own fsync had failed, another one would succeed and prove nothing.
 
         Raises:
             StoreUnavailable: It is not known to be durable; try again.

@@ -7,6 +7,8 @@ durable is decided by who calls them, in local.py.
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -88,6 +90,13 @@ class Files(ABC):
     @abstractmethod
     def read(self, path: Path) -> bytes:
         """Return the whole content of a file."""
+
+    @abstractmethod
+    def lock(self, path: Path) -> int:
+        """Hold the lock of a file, which is made if need be; return a handle. The lock ends with it.
+
+        `BlockingIOError` if another process, or another handle of this one, holds it.
+        """
 
     @abstractmethod
     def open_random(self, path: Path) -> pa.NativeFile:
@@ -172,6 +181,24 @@ class OsFiles(Files):
     def read(self, path: Path) -> bytes:
         """See `Files`."""
         return path.read_bytes()
+
+    def lock(self, path: Path) -> int:
+        """See `Files`."""
+        try:
+            return self._lock(path, os.O_RDONLY)  # a file open for writing would forbid to remount the disk read-only
+        except OSError as error:
+            if error.errno != errno.EBADF:
+                raise
+            return self._lock(path, os.O_RDWR)  # NFS wants it
+
+    def _lock(self, path: Path, mode: int) -> int:
+        handle = os.open(path, mode | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
 
     def open_random(self, path: Path) -> pa.NativeFile:
         """See `Files`."""

@@ -126,14 +126,17 @@ class LedgerIndex:
             LedgerDamaged: An entry is missing or altered.
             StoreUnavailable: The store cannot be read now.
         """
-        if settle:
-            store.settle_ledger()
         index = cls()
-        for writer, content in store.read_ledger():
+        contents = dict(store.read_ledger())
+        for writer, content in contents.items():
             if (fault := index.add_ledger(decode_ledger(writer, content))) is not None:
                 raise fault
         for fault in index.lost_tails():
             raise fault
+        if settle:
+            # Whoever names a writer's last line has settled that ledger before, so this is about the last few alone.
+            for writer in index.unnamed_tails():
+                store.settle_ledger(writer, contents[writer])
         index.adopt(store, settle=settle)
         return index
 

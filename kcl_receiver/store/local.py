@@ -4,6 +4,7 @@
     blocks/<day>/<block id>.parquet    the blocks
     ledger/<writer id>.jsonl           one file per writer
     tmp/<name>.<token>.tmp             what is being written; never read
+    lock                               empty; the generator that writes to the store holds its lock
 
 The rule: a file is written under a temporary name, fsynced, renamed to its own name, and then the directory is fsynced,
 and so is the parent of every directory that was made on the way. Only the ledger is appended to in place; a torn end
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 TMP = "tmp"
 TMP_SUFFIX = ".tmp"
+LOCK = "lock"
 
 _HINTS = {
     errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
@@ -73,12 +75,27 @@ class LocalStore(BlockStore):
         self.url = "file://" + quote(str(self.root))
         self._files = files if files is not None else OsFiles()
         self._token = token
-        self._lock = threading.Lock()  # guards the five below
+        self._lock = threading.Lock()  # guards the four below
+        self._lock_handle: int | None = None
         self._durable: set[Path] = set()
         self._unsynced: list[Path] = []
         self._tails: dict[str, _Tail] = {}
-        self._unsettled: set[Path] = set()  # files whose fsync failed when they were to be settled
         self._failed: set[str] = set()  # writers whose last append may be in the file without being durable
+
+    def hold(self) -> None:
+        """See `BlockStore.hold`."""
+        if self._lock_handle is not None:
+            return
+        path = self.root / LOCK
+        with self._trouble(f"{path} cannot be locked"):
+            self._make_dir(self.root)
+            try:
+                self._lock_handle = self._files.lock(path)
+            except BlockingIOError as error:
+                raise StoreUnavailable(
+                    f"another generator writes to the store {self.url}: it holds the lock of {path}",
+                    "one generator at a time: give each host, and each application, a directory of its own",
+                ) from error
 
     # Blocks
 
@@ -92,16 +109,10 @@ class LocalStore(BlockStore):
                         f"block {block_id} is at {path} already, with another content",
                         "two writers have the same id? Move the file away, and keep it",
                     )
-                self._settle(path)
-                return
-            self._make_dir(path.parent)
-            temporary = self._write_temporary(path.name, payload)
-            try:
-                self._files.rename(temporary, path)
-            except BaseException:
-                self._discard(temporary)
-                raise
-            self._files.fsync_dir(path.parent)
+            else:
+                self._make_dir(path.parent)
+                self._write_anew(path, payload)
+            self._make_name_durable(path)
 
     def has_block(self, block_id: str) -> bool:
         """See `BlockStore.has_block`."""
@@ -132,7 +143,9 @@ class LocalStore(BlockStore):
         """See `BlockStore.settle_block`."""
         path = self._block(block_id)
         with self._trouble(f"block {block_id} at {path} is not known to be durable", missing=block_id):
-            self._settle(path)
+            if self._files.size(path) is None:
+                raise FileNotFoundError
+            self._make_name_durable(path)
 
     # Ledger
 
@@ -146,7 +159,7 @@ class LocalStore(BlockStore):
             if tail is None or first_number != tail.lines + 1:
                 tail = self._find_place(path, first_number, lines, again=writer in self._failed)
                 if tail is None:
-                    self._settle(path)
+                    self.settle_ledger(writer, self._files.read(path))
                     return
             self._make_dir(path.parent)
             size = self._files.size(path)
@@ -205,12 +218,12 @@ class LocalStore(BlockStore):
                 content = self._files.read(path)
             yield writer, content
 
-    def settle_ledger(self) -> None:
+    def settle_ledger(self, writer: str, content: bytes) -> None:
         """See `BlockStore.settle_ledger`."""
-        for writer in self._writers():
-            path = self.root / names.ledger_path(writer)
-            with self._trouble(f"the ledger {path} is not known to be durable"):
-                self._settle(path)
+        path = self.root / names.ledger_path(writer)
+        with self._trouble(f"the ledger {path} is not known to be durable"):
+            self._write_anew(path, content)
+            self._make_name_durable(path)
 
     def _writers(self) -> list[str]:
         return sorted(
@@ -248,7 +261,7 @@ class LocalStore(BlockStore):
         """See `BlockStore.list_leftovers`."""
         for name, is_dir, size in self._listed(""):
             document = name == STORE_DOCUMENT or (name.endswith(".json") and not is_dir)
-            if name not in (names.BLOCKS, names.LEDGER, TMP) and not document:
+            if name not in (names.BLOCKS, names.LEDGER, TMP, LOCK) and not document:
                 yield name, size
         for name, _, size in self._listed(TMP):
             yield f"{TMP}/{name}", size
@@ -292,32 +305,23 @@ class LocalStore(BlockStore):
                 raise
         return temporary
 
+    def _write_anew(self, path: Path, content: Buffer) -> None:
+        """Put a file whose content is durable at a path; its name is not yet."""
+        temporary = self._write_temporary(path.name, content)
+        try:
+            self._files.rename(temporary, path)
+        except BaseException:
+            self._discard(temporary)
+            raise
+
+    def _make_name_durable(self, path: Path) -> None:
+        """Make the name of a file durable whose content is: it had to be, before it got this name."""
+        self._make_dir(path.parent)
+        self._files.fsync_dir(path.parent)
+
     def _discard(self, temporary: Path) -> None:
         with suppress(OSError):  # what happened before is what is reported; `list_leftovers` shows the file
             self._files.unlink(temporary)
-
-    def _settle(self, path: Path) -> None:
-        """Make a file that is there durable, with its name and the directories above it.
-
-        If its fsync fails, the next try writes it anew under another name first: a second fsync of the same pages
-        would succeed and prove nothing.
-        """
-        if path in self._unsettled:
-            temporary = self._write_temporary(path.name, self._files.read(path))
-            try:
-                self._files.rename(temporary, path)
-            except BaseException:
-                self._discard(temporary)
-                raise
-        else:
-            with self._lock:
-                self._unsettled.add(path)
-            with self._opened(self._files.open(path)) as handle:
-                self._files.fsync(handle)
-        with self._lock:
-            self._unsettled.discard(path)
-        self._make_dir(path.parent)
-        self._files.fsync_dir(path.parent)
 
     def _make_dir(self, path: Path) -> None:
         """See that a directory of the store is there, and that it is durable.

@@ -2,7 +2,8 @@
 
 When the host dies, each name that was made or taken away since the last fsync of its directory is kept or not, each for
 itself; of each file, what was written since its last fsync is kept up to some byte, as zeros from some page on, or not
-at all. After a failed fsync the pages count as clean: a second fsync succeeds and saves nothing of them.
+at all. After a failed fsync the pages count as clean: a second fsync succeeds and saves nothing of them. They can be
+read, by whatever process, until they leave the kernel's memory or the machine loses its power.
 """
 
 from __future__ import annotations
@@ -19,10 +20,6 @@ CHANGING = frozenset({"create", "write", "fsync", "truncate", "fsync_dir", "mkdi
 _NEEDS_ROOM = frozenset({"create", "write", "mkdir"})
 
 
-class SimNode(Node):
-    """`lost` are stretches of the content whose write-back failed."""
-
-
 class SimFiles(FakeFiles):
     """One host's file system.
 
@@ -32,6 +29,7 @@ class SimFiles(FakeFiles):
         errors_part: Only on paths that contain this.
         kill_in: Changing calls from now at which the one who calls is killed; None for never.
         kill_part: Only calls on paths that contain this are counted.
+        kill_after_error: The first call that changes something after one that failed with EIO kills who makes it.
     """
 
     def __init__(self, rng: random.Random, clock: object) -> None:
@@ -43,8 +41,9 @@ class SimFiles(FakeFiles):
         self.errors_part = ""
         self.kill_in: int | None = None
         self.kill_part = ""
+        self.kill_after_error = False
         self.changes = 0
-        self._dropped: dict[int, list[tuple[int, int]]] = {}
+        self._dropped: dict[Node, list[tuple[int, int]]] = {}  # stretches whose write-back failed
         self._cache: dict[Path, Node] = {}
 
     def _step(self, call: str, path: Path) -> None:
@@ -60,6 +59,8 @@ class SimFiles(FakeFiles):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         if self.errors.get(call) and self.errors_part in str(path):
             self.errors[call] -= 1
+            if self.kill_after_error:
+                self.kill_after_error, self.kill_in, self.kill_part = False, 0, ""
             raise OSError(errno.EIO, "Input/output error", str(path))
 
     def _find(self, path: Path) -> Node | None:
@@ -87,10 +88,10 @@ class SimFiles(FakeFiles):
         try:
             self._step("fsync", path)
         except OSError:
-            self._dropped.setdefault(id(node), []).append((len(node.durable), len(node.content)))
+            self._dropped.setdefault(node, []).append((len(node.durable), len(node.content)))
             raise
         durable = bytearray(node.content)
-        for start, stop in self._dropped.get(id(node), ()):
+        for start, stop in self._dropped.get(node, ()):
             stop = min(stop, len(durable))
             if start < stop:
                 durable[start:stop] = bytes(stop - start)
@@ -99,10 +100,8 @@ class SimFiles(FakeFiles):
     def truncate(self, handle: int, length: int) -> None:
         super().truncate(handle, length)
         node, _ = self._open[handle]
-        if id(node) in self._dropped:
-            self._dropped[id(node)] = [
-                (start, min(stop, length)) for start, stop in self._dropped[id(node)] if start < length
-            ]
+        if node in self._dropped:
+            self._dropped[node] = [(start, min(stop, length)) for start, stop in self._dropped[node] if start < length]
 
     def names_in(self, path: str) -> int:
         """Return how many names a directory holds, 0 if it is not there."""
@@ -112,28 +111,25 @@ class SimFiles(FakeFiles):
     def process_died(self) -> None:
         """Its handles are gone; what it wrote stays in the kernel's memory.
 
-        Pages whose write-back failed are taken to leave memory then: whoever comes next reads what is on the disk.
+        Pages whose write-back failed stay there as well, or leave it: then whoever comes next reads what is on the
+        disk.
         """
         self._open.clear()
-        if self._dropped:
-            self._evict(self.root)
+        if self._dropped and self.rng.random() < 0.5:
+            for node, stretches in self._dropped.items():
+                for start, end in stretches:
+                    stop = min(end, len(node.content))
+                    if start < stop:
+                        node.content[start:stop] = bytes(stop - start)
             self._dropped.clear()
         self.kill_in = None
-
-    def _evict(self, node: Node) -> None:
-        for one in (node.names or {}).values():
-            self._evict(one)
-        for start, stop in self._dropped.get(id(node), ()):
-            stop = min(stop, len(node.content))
-            if start < stop:
-                node.content[start:stop] = bytes(stop - start)
 
     def power_lost(self) -> None:
         """The host died: from here on is what the disk kept."""
         self._open.clear()
         self._cache.clear()
         self.errors.clear()
-        self.kill_in = None
+        self.kill_in, self.kill_after_error = None, False
         everything = self.rng.choice((True, False, None))
         self.root = self._kept(self.root, everything)
         self._dropped.clear()
@@ -155,8 +151,8 @@ class SimFiles(FakeFiles):
         content = bytes(node.content)
         if content == node.durable or everything is False:
             return node.durable
-        if everything or id(node) in self._dropped:
-            return node.durable if id(node) in self._dropped else content
+        if everything or node in self._dropped:
+            return node.durable if node in self._dropped else content
         same = 0
         while same < min(len(content), len(node.durable)) and content[same] == node.durable[same]:
             same += 1

@@ -172,6 +172,25 @@ def _ledger_fails_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
     return True
 
 
+def _host_died_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
+    """A new generator puts in order what a killed one left; the power goes in the middle of that."""
+    host.kill_generator()
+    host.host_dies = True
+    host.files.kill_part = fleet.rng.choice(("/ledger", "/store"))
+    host.files.kill_in = fleet.rng.randint(0, 8)
+    return True
+
+
+def _fsync_fails_then_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    """What could not be written back is still read by the next generator; then the machine may die."""
+    host.host_dies = False
+    host.files.errors, host.files.errors_part = {"fsync": 1}, fleet.rng.choice(("/ledger/", "/ledger/", ""))
+    host.files.kill_after_error = True
+    if fleet.rng.random() < 0.7:
+        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(4.0, 12.0), host.die)
+    return True
+
+
 def _killed_out_of_order(fleet: Fleet, host: Host, seconds: float) -> bool:
     """The generator dies while a later block is stored and an earlier one is not."""
     host.disorder_until = fleet.timeline.now + 5
@@ -211,8 +230,24 @@ def _lease_handed_over(fleet: Fleet, host: Host, _: float) -> bool:
     return _moved(fleet, host, forced=False)
 
 
-def _host_frozen(fleet: Fleet, host: Host, seconds: float) -> bool:
+def _host_stopped(fleet: Fleet, host: Host, seconds: float) -> bool:
     host.frozen_until = fleet.timeline.now + 4 + 2 * seconds
+    return True
+
+
+def _generator_stopped(fleet: Fleet, host: Host, seconds: float) -> bool:
+    """SIGSTOP: its connections stay, and nobody answers."""
+    if host.generator is None:
+        return False
+    host.freeze(host.generator, 2 * seconds)
+    return True
+
+
+def _processor_stopped(fleet: Fleet, host: Host, seconds: float) -> bool:
+    children = host.processors()
+    if not children:
+        return False
+    host.freeze(fleet.rng.choice(children), 2 * seconds)
     return True
 
 
@@ -282,13 +317,17 @@ KINDS: dict[str, Strike] = {
     "disk full": _disk_full,
     "disk errors": _disk_errors,
     "ledger fails at the start": _ledger_fails_at_the_start,
+    "host died at the start": _host_died_at_the_start,
+    "fsync fails, then killed": _fsync_fails_then_killed,
     "killed with blocks out of order": _killed_out_of_order,
     "checkpoints throttled": _throttled,
     "checkpoints refused": _refused,
     "checkpoint answers lost": _answers_lost,
     "lease stolen": _lease_stolen,
     "lease handed over": _lease_handed_over,
-    "host frozen": _host_frozen,
+    "host stopped": _host_stopped,
+    "generator stopped": _generator_stopped,
+    "processor stopped": _processor_stopped,
     "clock jumps": _clock_jumps,
     "iterator expires": _iterator_expires,
     "page read again": _page_read_again,
@@ -316,14 +355,14 @@ class Fault:
 
 
 def plan(fleet: Fleet) -> list[Fault]:
-    """Return the faults of a run: about three, every third a reshard."""
+    """Return the faults of a run: about three, every third a reshard; most of them strike in a state of a batch."""
     rng = fleet.rng
     faults = []
     for _ in range(rng.choice((1, 2, 3, 3, 4, 5, 7))):
         kind = rng.choice(RESHARDS) if rng.random() < 0.3 else rng.choice(_OTHERS)
         lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.9 else 70.0
         fault = Fault(kind, rng.choice(fleet.hosts), lasts=lasts)
-        if rng.random() < 0.5:
+        if rng.random() < 0.65:
             fault.level = rng.randint(1, 6)
             fault.nth = rng.randint(1, 60)
         else:

@@ -56,6 +56,7 @@ class Host:
         self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
         self.store_fails = (0.0, False)
         self.generator_away_until = 0.0
+        self.process_frozen_until = 0.0
         self.start()
 
     # Clocks
@@ -90,12 +91,13 @@ class Host:
             self.frames_cut_until,
             self.store_fails[0],
             self.files.full_until,
+            self.process_frozen_until,
         )
 
     @property
     def thawed(self) -> float:
-        """When it was last stopped and went on."""
-        return self.frozen_until
+        """When it, or a process of it, was last stopped and went on."""
+        return max(self.frozen_until, self.process_frozen_until)
 
     def table_delay(self) -> float:
         return self.fleet.rng.random() * 0.03
@@ -134,6 +136,10 @@ class Host:
         if self.daemon is daemon:
             self.daemon = None
             self._after(self.fleet.rng.uniform(0.05, 2.0), self._start_daemon)
+
+    def freeze(self, process: Process, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after a while."""
+        process.frozen_until = self.process_frozen_until = self.fleet.timeline.now + seconds
 
     # Ends
 
@@ -209,6 +215,7 @@ class Host:
         self.files.full_until = 0.0
         self.files.errors.clear()
         self.files.kill_in = None
+        self.files.kill_after_error = False
 
 
 @dataclass
@@ -362,7 +369,11 @@ class Fleet:
         states = [level for level in range(1, 7) if self.watch.levels[level] > 0]
         if self.tracing:
             self.trace(f"==== fault: {fault.kind}")
-        if fault.strike(self):
+        struck = fault.strike(self)
+        if not struck and fault.level:  # there was nothing to do it to: at the next batch that comes into this state
+            fault.nth = 1
+            self.pending_strikes += 1
+        if struck:
             self.last_strike = self.timeline.now + fault.lasts
             self.result.faults[fault.kind] += 1
             for level in states:

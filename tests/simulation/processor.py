@@ -56,7 +56,7 @@ class SimDriver(Driver):
 
     def _connect(self, now: float) -> None:
         generator = self._process.host.generator
-        if generator is None or not generator.alive or generator.host.frozen_until > generator.host.fleet.timeline.now:
+        if generator is None or not generator.alive:
             self._apply(self._core.disconnected(now), now)
             return
         wire = Wire(self._process, generator)

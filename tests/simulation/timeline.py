@@ -72,6 +72,7 @@ class Process:
         self.name = name
         self.pid = host.new_pid()
         self.alive = True
+        self.frozen_until = 0.0
 
     def later(self, delay: float, call: Callable[..., None], *args: Any) -> list[Any]:  # noqa: ANN401
         timeline = self.host.fleet.timeline
@@ -81,8 +82,9 @@ class Process:
         if not self.alive:
             return
         timeline = self.host.fleet.timeline
-        if timeline.now < self.host.frozen_until:
-            timeline.at(self.host.frozen_until, partial(self._fire, call, args))
+        thaws = max(self.frozen_until, self.host.frozen_until)
+        if timeline.now < thaws:
+            timeline.at(thaws, partial(self._fire, call, args))
             return
         CURRENT.host, CURRENT.pid = self.host, self.pid
         try:

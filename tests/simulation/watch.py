@@ -257,7 +257,7 @@ class Watch:
         limit = settings.generator_timeout + (settings.store_timeout if welcomed else UNWELCOMED) + SLACK
         if consumer.pending == "shutdownRequested":
             since, limit = max(consumer.pending_since, consumer.daemon.host.thawed), settings.drain + SLACK / 2
-        if now - since > limit and now >= consumer.daemon.host.frozen_until:
+        if now - since > limit and now >= consumer.daemon.host.thawed:
             self.broken("waits end", f"{consumer.shard.id}: {consumer.pending} takes {now - since:.0f} s")
 
     def _shut_down(self, consumer: Consumer) -> None:
@@ -310,12 +310,18 @@ class Watch:
             return view
         view.changes = host.files.changes
         store = _durable(_durable(host.files.root, "data"), "store")
-        for name, node in _names(_durable(store, "ledger")).items():
-            self._scan_ledger(view, name, node.durable)
+        ledgers = _names(_durable(store, "ledger"))
+        for name, node in ledgers.items():
+            self._scan_ledger(host, view, name, node.durable)
+        kept = 0
         for day in _names(_durable(store, "blocks")).values():
             for name, node in _names(day).items():
-                if name not in view.seen:
-                    self._scan_block(host, view, name, node.durable)
+                if name in view.seen:
+                    kept += 1
+                else:
+                    kept += self._scan_block(host, view, name, node.durable)
+        if kept != len(view.seen) or not view.lines.keys() <= ledgers.keys():
+            self.broken("what is durable stays", f"{host.name}: a block or a ledger is gone that was durable")
         for block in view.ledger:
             if f"{block}.parquet" not in view.seen:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
@@ -328,10 +334,12 @@ class Watch:
                     self.stored.add((shard, position))
         return view
 
-    def _scan_ledger(self, view: DiskView, name: str, content: bytes) -> None:
+    def _scan_ledger(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         start = view.lines.get(name, 0)
         end = content.rfind(b"\n") + 1
-        if end <= start:
+        if end < start:
+            self.broken("what is durable stays", f"{host.name}: lines of the ledger {name} are gone that were durable")
+        if end == start:
             return
         view.lines[name] = end
         for line in content[start:end].splitlines():
@@ -346,11 +354,12 @@ class Watch:
                 else:
                     view.ends.add(entry["shard"])
 
-    def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
+    def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> bool:
+        """Take in a block that was not seen before; return whether it is whole."""
         try:
             ranges = list(blocks.read_ranges(content))
         except BlockDamaged:
-            return
+            return False
         view.seen.add(name)
         block = name.partition(".")[0]
         found = [(one.shard, self._check_range(host, one, columns)) for one, columns in ranges]
@@ -365,6 +374,7 @@ class Watch:
         for one, _ in ranges:
             self._check_batch(one, here, elsewhere)
         view.waiting[block] = found
+        return True
 
     def _check_range(self, host: Host, one: Range, columns: Columns) -> list[blocks.Row]:
         """A range is what its session was given, no more, no less, and linked to what came before."""

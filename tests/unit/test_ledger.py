@@ -406,6 +406,17 @@ def test_lines_that_are_relied_on_are_made_durable_first() -> None:
     assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
 
 
+def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: LocalStore) -> None:
+    """So a start costs the same, however many writers there were."""
+    start(store, WRITER)
+    start(store, OTHER_WRITER)
+    before = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
+    start(store, THIRD_WRITER)
+    after = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
+    assert after[0] == before[0]
+    assert after[1] != before[1]
+
+
 def test_a_mere_reader_changes_nothing() -> None:
     files = FakeFiles()
     store = LocalStore("/store", files)

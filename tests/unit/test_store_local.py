@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import BlockMissing, ConfigError, LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path
 
@@ -61,6 +66,36 @@ def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalSto
     with pytest.raises(StoreRefused, match="belongs to application 'one', not to 'two'"):
         store.claim("two")
     assert store.owner() == "one"
+
+
+def test_one_generator_writes_to_a_store_until_its_process_ends(store: LocalStore) -> None:
+    code = (
+        "import sys; from kcl_receiver.store.local import LocalStore\n"
+        "store = LocalStore(sys.argv[1]); store.hold(); print(flush=True); input()"
+    )
+    command = [sys.executable, "-c", code, str(store.root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(StoreUnavailable, match="another generator writes to the store") as caught:
+            store.hold()
+        assert "a directory of its own" in caught.value.hint
+        other.kill()
+    store.hold()
+    store.hold()
+    assert list(store.list_leftovers()) == []
+
+
+def test_a_file_system_that_locks_only_what_is_open_for_writing_is_no_obstacle(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock_of_nfs(handle: int, _: int) -> None:
+        if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
+    store.hold()
+    assert (store.root / "lock").exists()
 
 
 def test_nobody_owns_a_store_that_was_not_claimed(store: LocalStore) -> None:
@@ -256,6 +291,6 @@ def test_only_whole_numbered_lines_are_appended(store: LocalStore, number: int, 
         store.append_ledger(WRITER, number, lines)
 
 
-def test_settling_an_empty_store_makes_nothing(store: LocalStore) -> None:
-    store.settle_ledger()
+def test_loading_the_ledger_of_an_empty_store_makes_nothing(store: LocalStore) -> None:
+    LedgerIndex.load(store)
     assert not store.root.exists()

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
+import pytest
 from generator_harness import batch_message, columns_of, position
 
 from kcl_receiver.aws import Shard
+from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, WriteBlock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
@@ -81,6 +83,13 @@ def test_a_lease_that_was_reset_finds_what_was_forgotten_in_the_ledger(tmp_path:
     assert held(made, position(4)) == [(5, 6)]
     assert held(made, position(2)) == [(3, 4), (5, 6)]
     assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6)]
+
+
+def test_a_second_generator_does_not_write_to_the_same_store(tmp_path: Path) -> None:
+    first = workers(tmp_path)
+    with pytest.raises(StoreUnavailable, match="another generator writes to the store"):
+        workers(tmp_path)
+    assert first.stream is not None
 
 
 def test_a_block_that_was_deleted_is_not_held(tmp_path: Path) -> None:
