@@ -7,7 +7,7 @@ hide itself here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,12 +82,17 @@ class Verdict:
         return self.sound and not self.doubles and all(lease.exact for lease in self.leases)
 
 
-def judge(acknowledged: Iterable[Acknowledged], store: Path, dynamodb: Any, table: str) -> Verdict:  # noqa: ANN401
+def judge(
+    acknowledged: Iterable[Acknowledged],
+    store: Path | Sequence[Path],
+    dynamodb: Any,  # noqa: ANN401
+    table: str,
+) -> Verdict:
     """Compare the producer's list with the blocks and the leases.
 
     Args:
         acknowledged: The producer's list.
-        store: The store's directory.
+        store: The store's directory; or those of all hosts that share the application, which are judged as one.
         dynamodb: A boto3 client.
         table: Name of the lease table.
     """
@@ -96,7 +101,8 @@ def judge(acknowledged: Iterable[Acknowledged], store: Path, dynamodb: Any, tabl
     put = {(one.shard, one.sequence_number, one.sub_sequence_number): one.digest for one in list(acknowledged)}
     found: Counter[_Place] = Counter()
     altered: list[_Place] = []
-    files = sorted((store / "blocks").rglob("*.parquet"))
+    stores = [store] if isinstance(store, Path) else store
+    files = sorted(file for one in stores for file in (one / "blocks").rglob("*.parquet"))
     for file in files:
         for place, digest in _records(file):
             found[place] += 1

@@ -13,14 +13,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from kcl_receiver import aws
 from kcl_receiver.emulator.kcl import QUICK_SETTINGS, prepare_leases
 from kcl_receiver.emulator.producer import Producer
-from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.emulator.verdict import Verdict, judge
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
@@ -39,21 +38,54 @@ def is_gone(process: psutil.Process) -> bool:
         return True
 
 
-class Landing:
-    """Everything of one test, below one directory."""
+class Cloud(Protocol):
+    """What is needed of an embedded AWS: one in this process, or one in a process of its own."""
 
-    def __init__(self, base: Path, emulator: Emulator, *, shards: int, settings: dict[str, str] | None = None) -> None:
+    @property
+    def url(self) -> str:
+        """The endpoint for every service."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Environment variables with which clients reach it."""
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3
+        """Return a boto3 client."""
+
+
+class Landing:
+    """Everything of one test, below one directory.
+
+    Args:
+        base: The directory.
+        emulator: The embedded AWS.
+        shards: Shards of the stream, which is made; None where another one has made stream and leases.
+        settings: Further lines of the properties file.
+        store: The store's directory, `base/store` unless given.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        emulator: Cloud,
+        *,
+        shards: int | None,
+        settings: dict[str, str] | None = None,
+        store: Path | None = None,
+    ) -> None:
         self.base = base
         self.emulator = emulator
         self.kinesis = emulator.client("kinesis")
         self.dynamodb = emulator.client("dynamodb")
-        self.kinesis.create_stream(StreamName=STREAM, ShardCount=shards)
-        self.store = base / "store"
+        if shards is not None:
+            self.kinesis.create_stream(StreamName=STREAM, ShardCount=shards)
+        self.store = store or base / "store"
         self.socket = base / "run" / "generator.sock"
         self.logs = base / "logs"
         self.properties = base / "landing.properties"
         self.write_properties(settings or {})
-        prepare_leases(self.dynamodb, self.kinesis, APPLICATION, STREAM)
+        if shards is not None:
+            prepare_leases(self.dynamodb, self.kinesis, APPLICATION, STREAM)
         self.producer = Producer(self.kinesis, STREAM, seed=7)
         self.processes: list[subprocess.Popen[bytes]] = []
 
