@@ -15,6 +15,11 @@ from simulation.faults import KINDS
 from simulation.fleet import Fleet, Result, installed
 from simulation.watch import STATES
 
+LONG_FORM = 10_000
+"""From so many seeds on, every kind of fault has to meet every state of a batch."""
+LEAST_MET = 20
+"""So often."""
+
 
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
@@ -48,15 +53,15 @@ def _told(result: Result) -> str:
     return f"seed {result.seed} breaks {result.broken}\n  replay it: scripts/simulate --seed {result.seed} --trace"
 
 
+def least_met(matrix: Counter[tuple[str, int]]) -> tuple[int, str]:
+    """Return how often that kind of fault met that state of a batch which met the fewest, and their names."""
+    times, kind, level = min((matrix[kind, level], kind, level) for kind in KINDS for level in range(1, 7))
+    return times, f"{kind!r} while a batch was {STATES[level - 1]}"
+
+
 def summary(results: list[Result], seconds: float) -> str:
     """Return the table of what was run."""
-    faults: Counter[str] = Counter()
-    matrix: Counter[tuple[str, int]] = Counter()
-    exits: Counter[str] = Counter()
-    for result in results:
-        faults += result.faults
-        matrix += result.matrix
-        exits += result.exits
+    faults, matrix, exits = _sum(results)
     lines = [f"{len(results)} seeds in {seconds:.0f} s", ""]
     for name, values in (
         ("hosts", [one.hosts for one in results]),
@@ -74,9 +79,21 @@ def summary(results: list[Result], seconds: float) -> str:
     for kind in KINDS:
         met = "".join(f"{matrix[kind, level]:8}" for level in range(1, 7))
         lines.append(f"  {kind:32}{faults[kind]:8}   {met}")
-    lines.append("")
+    times, where = least_met(matrix)
+    lines += [f"  least met: {where}, {times} times", ""]
     lines += [f"  {count:8}  {name}" for name, count in sorted(exits.items())]
     return "\n".join(lines)
+
+
+def _sum(results: list[Result]) -> tuple[Counter[str], Counter[tuple[str, int]], Counter[str]]:
+    faults: Counter[str] = Counter()
+    matrix: Counter[tuple[str, int]] = Counter()
+    exits: Counter[str] = Counter()
+    for result in results:
+        faults += result.faults
+        matrix += result.matrix
+        exits += result.exits
+    return faults, matrix, exits
 
 
 def main() -> int:
@@ -107,6 +124,10 @@ def main() -> int:
     broken = [result.seed for result in results if result.broken is not None]
     if broken:
         _say(f"\n{len(broken)} seeds broke an invariant: {sorted(broken)[:20]}")
+        return 1
+    times, where = least_met(_sum(results)[1])
+    if len(results) >= LONG_FORM and times < LEAST_MET:
+        _say(f"\nall invariants hold, and the seeds are too kind: {where} {times} times, not {LEAST_MET}")
         return 1
     _say("\nall invariants hold")
     return 0

@@ -10,7 +10,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from fake_files import Node
 
@@ -82,6 +82,7 @@ class DiskView:
     changes: int = -1
     waiting: dict[str, list[tuple[str, list[blocks.Row]]]] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    whole: dict[str, tuple[bytes, list[tuple[Range, list[blocks.Row]]]]] = field(default_factory=dict)
     ledger: set[str] = field(default_factory=set)
     ends: set[str] = field(default_factory=set)
     lines: dict[str, int] = field(default_factory=dict)
@@ -104,7 +105,7 @@ class Watch:
         self.exits: Counter[str] = Counter()
         self.checkpoints = 0
 
-    def broken(self, invariant: str, what: str) -> None:
+    def broken(self, invariant: str, what: str) -> NoReturn:
         raise Broken(invariant, what)
 
     # ------------------------------------------------------------------ what is seen
@@ -374,6 +375,7 @@ class Watch:
         for one, _ in ranges:
             self._check_batch(one, here, elsewhere)
         view.waiting[block] = found
+        view.whole[block] = content, [(one, rows) for (one, _), (_, rows) in zip(ranges, found, strict=True)]
         return True
 
     def _check_range(self, host: Host, one: Range, columns: Columns) -> list[blocks.Row]:
@@ -458,8 +460,16 @@ class Watch:
         for block, _ in store.list_blocks():
             if block not in index.blocks():
                 self.broken("known ranges", f"{host.name}: {block} is in no ledger")
-            for one, columns in blocks.read_ranges(store.read_block(block)):
-                rows[f"{host.name}/{block}", one.shard, one.first] = [columns.position(n) for n in range(columns.count)]
+            content = store.read_block(block)
+            whole = self.disks[host.name].whole.get(block)
+            if whole is None:  # it was seen, and is not durable yet
+                found = [(one, blocks.rows(columns)) for one, columns in blocks.read_ranges(content)]
+            elif content == whole[0]:
+                found = whole[1]
+            else:
+                self.broken("what is durable stays", f"{host.name}: {block} holds something else than was stored")
+            for one, there in found:
+                rows[f"{host.name}/{block}", one.shard, one.first] = [row[0] for row in there]
 
     def _once(self, shard: Shard, ranges: list[tuple[Range, str]], rows: dict[Any, list[Position]]) -> None:
         read: list[Position] = []
