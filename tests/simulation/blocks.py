@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 from kcl_receiver.errors import BlockDamaged
@@ -97,4 +98,12 @@ def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
 
 
 def rows(columns: Columns) -> list[Row]:
-    return [(columns.position(row), columns.key.value(row), columns.data.value(row)) for row in range(columns.count)]
+    """Return what columns hold, without the package's own decoding."""
+    sub = memoryview(columns.sub).cast("B").cast("q")
+    positions = [Position(int(one), number) for one, number in zip(_values(columns.sequence), sub, strict=True)]
+    return list(zip(positions, _values(columns.key), _values(columns.data), strict=True))
+
+
+def _values(column: VarColumn) -> list[bytes]:
+    offsets, data = memoryview(column.offsets).cast("B").cast("i"), bytes(memoryview(column.values).cast("B"))
+    return [data[start:stop] for start, stop in pairwise(offsets)]
