@@ -366,6 +366,9 @@ class GeneratorCore:
             size = batch.columns.memory
             taken = session.tracker.unstored_bytes
             fits = not taken or taken + size <= self._settings.window_bytes
+            if not fits:
+                # What fills the window can only leave it by being stored: more time in the block would only cost time.
+                self._pipeline.flush(session)
             room, cut = self._pipeline.make_room(size) if fits else (False, [])
             effects += cut
             if room:

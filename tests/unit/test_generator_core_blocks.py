@@ -288,6 +288,20 @@ def test_a_full_window_makes_the_next_batch_wait_until_enough_is_stored() -> Non
     assert p.admitted == [1, 2, 3]
 
 
+def test_a_block_that_holds_what_fills_a_window_is_cut_before_its_time() -> None:
+    """Or a shard could pass no more than one window in each block interval."""
+    h = Harness(window_bytes=BATCH)
+    p, q = h.open("shard-0"), h.open("shard-1")
+    p.batch(5)
+    q.batch(6)
+    assert h.waiting(WriteBlock) == []
+    p.batch(7)
+    [block] = h.waiting(WriteBlock)
+    assert [part.range.shard for part in block.parts] == ["shard-0", "shard-1"]
+    q.batch(8)  # what fills this window is on its way
+    assert len(h.waiting(WriteBlock)) == 1
+
+
 def test_a_window_is_filled_to_its_last_byte() -> None:
     for short in (0, 1):
         p = Harness(window_bytes=2 * BATCH - short).open()
