@@ -22,7 +22,6 @@ SUPERVISED = "KCL_RECEIVER_SUPERVISED"
 MAX_SOCKET_PATH = 107
 """Bytes that fit in Linux's sun_path (108) before its closing zero; see unix(7)."""
 
-_WANTED = ("receiver.socket", "applicationName")
 _BLANK = " \t\f"
 _ESCAPES = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
@@ -41,24 +40,6 @@ def runtime_root() -> str:
 def default_socket(application: str) -> str:
     """Return the socket's path for an application whose properties file names none."""
     return os.path.join(runtime_root(), _directory_name(application), SOCKET_NAME)
-
-
-def find_socket(properties_path: str) -> str:
-    """Return the path of the generator's socket that a properties file asks for.
-
-    Raises:
-        OSError: The file cannot be read.
-        ValueError: It is not a properties file, or it names neither `receiver.socket` nor `applicationName`.
-    """
-    with open(properties_path, "rb") as file:
-        found = scan(file.read(), _WANTED)
-    socket = found.get("receiver.socket", "").strip()
-    if socket:
-        return resolve_socket(properties_path, socket)
-    application = found.get("applicationName", "").strip()
-    if not application:
-        raise ValueError(f"{properties_path} has no applicationName")
-    return default_socket(application)
 
 
 def resolve_socket(properties_path: str, socket: str) -> str:

@@ -57,7 +57,7 @@ def _run(properties: str) -> ReceiverError | None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     daemon_in, daemon_out = _take_over_stdio()
-    application, socket_path, timeout = _find_generator(properties)
+    application, socket_path, timeout = find_generator(properties)
     pid = os.getpid()
     core = ProcessorCore(
         application=application,
@@ -84,8 +84,12 @@ def _take_over_stdio() -> tuple[int, int]:
     return daemon_in, daemon_out
 
 
-def _find_generator(properties: str) -> tuple[str, str, float]:
-    """Return application, socket path and the time in seconds to go on without a generator."""
+def find_generator(properties: str) -> tuple[str, str, float]:
+    """Return application, socket path and the time in seconds to go on without a generator.
+
+    Raises:
+        ConfigError: The properties file cannot be read, or names no application.
+    """
     wanted = ("applicationName", "receiver.socket", "receiver.generatorTimeoutMillis")
     try:
         with open(properties, "rb") as file:

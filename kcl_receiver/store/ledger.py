@@ -6,11 +6,11 @@ durable before anyone is told of it, and an index is loaded from lines that are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
-from kcl_receiver.ranges import After, Position, Range, StreamIdentity
+from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     HASH_BYTES,
@@ -87,8 +87,6 @@ class LedgerWriter:
 
 class LedgerIndex:
     """What is stored, by stream and shard.
-
-    Calls come one at a time, but for `arrival_of`, `sessions` and `shard_ended`, which may come at any time.
 
     Attributes:
         writers: The last line of each writer's ledger.
@@ -221,8 +219,7 @@ class LedgerIndex:
         key = stream, shard
         found = self._ranges.get(key, [])
         if key in self._unsorted:
-            # A new list, because one that is being sorted in place is empty to whoever looks at it meanwhile.
-            found = self._ranges[key] = sorted(found, key=lambda one: (one[0].first, one[0].last, one[1]))
+            found.sort(key=lambda one: (one[0].first, one[0].last, one[1]))
             self._unsorted.discard(key)
         return list(found)
 
@@ -233,36 +230,6 @@ class LedgerIndex:
     def shard_ended(self, stream: StreamIdentity, shard: str) -> ShardEnded | None:
         """Return the entry that says that a shard was read to its end, or None."""
         return self._ends.get((stream, shard))
-
-    def arrival_of(self, stream: StreamIdentity, shard: str, position: Position) -> int | None:
-        """Return the last arrival time of a range that holds a position, in milliseconds; None if no range holds it.
-
-        The latest of them if several do; -1 if Kinesis gave none.
-        """
-        arrivals = [
-            one.arrival_last for one, _ in self._ranges.get((stream, shard), []) if one.first <= position <= one.last
-        ]
-        return max(arrivals, default=None)
-
-    def held(self, stream: StreamIdentity, shard: str, after: After, present: Callable[[str], bool]) -> list[Range]:
-        """Return the ranges that reach past a position and whose block is there now, sorted.
-
-        Args:
-            stream: The stream.
-            shard: Shard id.
-            after: A position, or a starting point, which every range reaches past.
-            present: Looks whether a block is there; asked once for each block in question.
-        """
-        looked: dict[str, bool] = {}
-        held = []
-        for one, block in self.ranges(stream, shard):
-            if isinstance(after, Position) and one.last <= after:
-                continue
-            if block not in looked:
-                looked[block] = present(block)
-            if looked[block]:
-                held.append(one)
-        return held
 
 
 def first_entries(

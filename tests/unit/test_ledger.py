@@ -27,7 +27,7 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries, rebuild_from_footers
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import block_id, block_path, ledger_path, writer_id
+from kcl_receiver.store.names import block_id, ledger_path, writer_id
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
@@ -298,22 +298,6 @@ def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: Loc
     assert [one.first.sequence_number for one, _ in index.ranges(STREAM, SHARD)] == [1, 7]
 
 
-def test_the_arrival_of_a_position_is_that_of_the_end_of_its_range() -> None:
-    index = LedgerIndex()
-    one, two = block_range(1, 5).range, block_range(7, 9).range
-    index.add(
-        BlockStored(
-            block_id(WRITER, 1), STREAM, (replace(one, arrival_last=50), replace(two, arrival_last=70)), 4, 1, 0
-        )
-    )
-    asked = [Position(0), Position(1), Position(3), Position(5), Position(5, 1), Position(9)]
-    assert [index.arrival_of(STREAM, SHARD, one) for one in asked] == [None, 50, 50, 50, None, 70]
-    assert index.arrival_of(STREAM, "other", Position(3)) is None
-    again = replace(block_range(3, 5).range, arrival_last=40)
-    index.add(BlockStored(block_id(WRITER, 2), STREAM, (again,), 2, 1, 0))
-    assert index.arrival_of(STREAM, SHARD, Position(3)) == 50
-
-
 def test_a_shard_s_end_and_sessions_are_found() -> None:
     index = LedgerIndex()
     end = ShardEnded("s2", SHARD, STREAM, Position(5), NOW)
@@ -324,32 +308,6 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
     assert index.shard_ended(STREAM, "other") is None
     assert index.sessions(STREAM, SHARD) == [early, late]
     assert index.shards(STREAM) == [SHARD]
-
-
-def test_held_are_the_ranges_past_a_position_whose_block_is_there_now(store: LocalStore) -> None:
-    entries = [put(store, 1, block_range(1, 3)), put(store, 2, block_range(4, 6)), put(store, 3, block_range(7, 9))]
-    LedgerWriter(store, WRITER).append(entries)
-    index = LedgerIndex.load(store)
-
-    def firsts(after: Position | str) -> list[int]:
-        return [one.first.sequence_number for one in index.held(STREAM, SHARD, after, store.has_block)]
-
-    assert firsts(TRIM_HORIZON) == [1, 4, 7]
-    assert firsts(Position(2)) == [1, 4, 7]
-    assert firsts(Position(3)) == [4, 7]
-    (store.root / block_path(entries[1].block)).unlink()
-    assert firsts(Position(3)) == [7]
-    assert firsts(Position(9)) == []
-
-
-def test_one_look_is_taken_at_each_block_in_question_and_at_no_other() -> None:
-    index = LedgerIndex()
-    for number in (1, 2):
-        ranges = tuple(block_range(10 * number + at).range for at in range(3))
-        index.add(BlockStored(block_id(WRITER, number), STREAM, ranges, 3, 1, 0))
-    looks: list[str] = []
-    assert len(index.held(STREAM, SHARD, Position(12), lambda block: not looks.append(block))) == 3
-    assert looks == [block_id(WRITER, 2)]
 
 
 # Without a ledger

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from kcl_receiver import paths
 from kcl_receiver.config import AMBIGUOUS, load
+from kcl_receiver.errors import ConfigError
+from kcl_receiver.processor.main import find_generator
 
 PIECES = st.sampled_from(
     [
@@ -56,13 +58,13 @@ def test_the_processor_finds_the_socket_that_the_generator_opens(
         **({"receiver.socket": socket} if socket.strip() and "\0" not in socket else {}),
     }
     file.write_text(javaproperties.dumps(keys, timestamp=False), "latin-1")
-    assert paths.find_socket(str(file)) == str(load(file).socket)
+    assert find_generator(str(file))[1] == str(load(file).socket)
 
 
 def test_a_relative_socket_is_relative_to_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "x.properties").write_text("receiver.socket: ../s.sock")
+    (tmp_path / "x.properties").write_text("receiver.socket: ../s.sock\napplicationName: a")
     monkeypatch.chdir(tmp_path)
-    assert paths.find_socket("x.properties") == str(tmp_path.parent / "s.sock")
+    assert find_generator("x.properties")[1] == str(tmp_path.parent / "s.sock")
 
 
 def test_the_default_does_not_depend_on_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,10 +82,10 @@ def test_a_name_that_is_no_directory_gets_one_of_its_own(application: str) -> No
     assert directory.name != Path(paths.default_socket(application + "x")).parent.name
 
 
-def test_a_file_that_names_neither_socket_nor_application_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_names_no_application_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("streamName = a")
-    with pytest.raises(ValueError, match="no applicationName"):
-        paths.find_socket(str(tmp_path / "x"))
+    with pytest.raises(ConfigError, match="no applicationName"):
+        find_generator(str(tmp_path / "x"))
 
 
 def test_the_directory_is_made_for_this_user_alone(tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_what_ends_before_the_checkpoint_is_forgotten_and_the_range_that_holds_i
     assert ranges.held(SHARD, position(9), lambda _: True) == [spanning(10, 12)]
 
 
+def test_the_arrival_of_a_position_is_the_latest_of_the_ranges_that_hold_it() -> None:
+    ranges = recent(spanning(1, 5, arrival=50), spanning(7, 9, arrival=70), spanning(3, 5, arrival=40))
+    asked = [position(0), position(1), position(3), position(5), position((5, 1)), position(9)]
+    assert [ranges.arrival_of(SHARD, one) for one in asked] == [None, 50, 50, 50, None, 70]
+    assert ranges.arrival_of("another shard", position(3)) is None
+
+
 def test_a_session_that_begins_before_what_was_forgotten_needs_the_ledger() -> None:
     ranges = recent(spanning(1, 5), spanning(6, 9))
     assert ranges.reaches(SHARD, TRIM_HORIZON)
