@@ -70,7 +70,7 @@ def report_of(campaign: Campaign) -> str:
         ("rounds played again, because nothing was proven to be in flight", sum(one.repeats for one in played)),
         ("moments passed over, because nothing was in flight", sum(one.redrawn for one in played)),
         ("user records put and acknowledged", put),
-        ("records in blocks whose acknowledgement was lost by a fault of AWS", sum(_unlisted(one) for one in endings)),
+        ("records in blocks beyond those (see below)", sum(_unlisted(one) for one in endings)),
         ("records in blocks, each counted once", stored),
         ("lost", sum(len(one.judgement.verdict.missing) for one in endings)),
         ("altered", sum(len(one.judgement.altered) for one in endings)),
@@ -96,6 +96,10 @@ def report_of(campaign: Campaign) -> str:
         "| in all | |",
         "|---|--:|",
         *(f"| {name} | {value:,} |" for name, value in totals),
+        "",
+        "Records beyond those on the producer's list: puts whose answer a fault of AWS took away, and aggregates that came "
+        "to a new shard right after a split, which the producer put again and KCL (which does not know the new shard's "
+        "hash keys for a while) handed out all the same.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -24,6 +24,7 @@ from faults.disks import Disk
 from faults.hosts import Host, InFlight
 from faults.judging import Judgement, Reading, check_end, check_verify, judge_now, read_all
 from faults.kinds import KINDS, LASTING, WITHOUT_AWS
+from faults.leadership import Leadership
 from faults.leases import Place, Watch
 from faults.load import Load
 from faults.plan import Round, Scene
@@ -123,12 +124,13 @@ class Theatre:
         self._dynamodb = self.cloud.client("dynamodb")
         self._load = Load(self.cloud.client("kinesis"), STREAM, seed)
         self.watch = Watch(self.cloud.client("dynamodb"), APPLICATION)
+        self._leadership = Leadership(self.cloud.client("dynamodb"), APPLICATION, self.hosts)
         self._doubles = 0
 
     def close(self, *, keep: bool) -> None:
         """End everything that was started; what the stores hold is copied to the hosts' directories if `keep`."""
-        for part in (getattr(self, "_load", None), getattr(self, "watch", None)):
-            if part is not None:
+        for name in ("_load", "watch", "_leadership"):
+            if (part := getattr(self, name, None)) is not None:
                 part.abandon()
         for host in self.hosts:
             host.clean_up(host.base / "store" if keep else None)
@@ -142,6 +144,7 @@ class Theatre:
             host.launch()
         self._load.start()
         self.watch.start()
+        self._leadership.start()
 
     def play(self, one: Round) -> Played:
         """Play one round until it counts.
@@ -339,6 +342,7 @@ class Theatre:
         self._load.stop()
         self.wait_checkpointed(self.goal_now())
         self.wait("everything lands", lambda: not check_end(self._judge()), RECOVERY_SECONDS)
+        self._leadership.stop()
         for host in self.hosts:
             host.supervisor().terminate()
         for host in self.hosts:
