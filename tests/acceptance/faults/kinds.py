@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import psutil
 
-from faults.broken import Broken
+from faults.broken import Broken, NotNow
 from faults.disks import is_full, is_locked
 from faults.hosts import STORE_TIMEOUT_MILLIS, Host
 
@@ -236,9 +236,9 @@ def _move(theatre: Theatre, host: Host, rng: Random, move: Callable[[str, str, s
     chosen = rng.sample(leases, rng.randint(1, len(leases)))
     yield
     moved = [shard for shard in chosen if move(shard, host.worker, other.worker)]
-    yield
     if not moved:
-        raise Broken(f"no lease of {chosen} could be moved from {host.worker}")
+        raise NotNow(f"KCL has moved {chosen} from {host.worker} by itself")
+    yield
     host.wait(
         f"{other.worker} reads what was {host.worker}'s",
         lambda: theatre.still_open(moved) <= other.sessions(),
