@@ -13,7 +13,7 @@ from fake_files import FakeFiles
 from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, block_range, put, session_at
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
-from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position, StreamIdentity
+from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position, Range, StreamIdentity
 from kcl_receiver.store.entries import (
     BlockStored,
     Entry,
@@ -285,8 +285,7 @@ def test_a_stream_made_again_under_its_name_is_another_one(store: LocalStore) ->
     index = LedgerIndex.load(store)
     assert index.streams() == {STREAM, again}
     assert [one.last.sequence_number for one, _ in index.ranges(STREAM, SHARD)] == [2]
-    assert index.held(again, SHARD, Position(2), lambda _: True)[0].last == Position(5)
-    assert index.arrival_of(STREAM, SHARD, Position(5)) is None
+    assert [one.last.sequence_number for one, _ in index.ranges(again, SHARD)] == [5]
     assert index.sessions(STREAM, SHARD) == []
 
 
@@ -335,7 +334,7 @@ def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_ne
     index = LedgerIndex.load(store)
     assert [entry.block for entry in index.adopted] == [block_id(WRITER, 2)]
     assert not index.lost
-    assert len(index.held(STREAM, SHARD, TRIM_HORIZON, store.has_block)) == 2
+    assert len(index.ranges(STREAM, SHARD)) == 2
     start(store, OTHER_WRITER)
     assert LedgerIndex.load(store).adopted == []
 
@@ -405,3 +404,68 @@ def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: LocalStore
 def test_an_empty_store_has_no_ledger_to_lose(store: LocalStore) -> None:
     index = LedgerIndex.load(store)
     assert (index.lost, index.adopted, index.streams(), index.unnamed_tails()) == (False, [], set(), {})
+
+
+def _said(**changes: object) -> dict[str, object]:
+    """Return what a session's line says, with something changed."""
+    return {**session_at(TRIM_HORIZON).to_json(), **changes}
+
+
+def _block_said(**changes: object) -> dict[str, object]:
+    return {"type": "block", "block": block_id(WRITER, 1), "stream": {"arn": "a", "created": 1}} | {
+        "ranges": [],
+        "rows": 0,
+        "size": 1,
+        "time": 1,
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        _said(session=5),
+        _said(shard={"a": 1}),
+        _said(shard=None),
+        _said(parents=[5]),
+        _said(parents=[["x"]]),
+        _said(hash_range=[]),
+        _said(hash_range=["0"]),
+        _said(hash_range=[0, 1]),
+        _said(time=float("inf")),
+        _block_said(block=[]),
+        _block_said(block="../../etc/passwd"),
+        _block_said(block=""),
+        _block_said(ranges=[[]]),
+        _block_said(stream=[]),
+        {"type": "writer", "writer": [], "host": "h", "pid": 1, "time": 1, "version": "1", "tails": {}},
+        {"type": "writer", "writer": WRITER, "host": "h", "pid": 1, "time": 1, "version": "1", "tails": {"x": 1}},
+        {"type": "shard_end", "session": "s", "shard": 7, "stream": {"arn": "a", "created": 1}, "last": "1", "time": 1},
+        {"type": []},
+    ],
+    ids=repr,
+)
+def test_a_line_whose_hash_fits_and_whose_members_are_of_another_form_is_damage_by_name(raw: dict[str, object]) -> None:
+    class Said:
+        def to_json(self) -> dict[str, object]:
+            return raw
+
+    content, _ = encode_lines([Said()], 1, first_prev(WRITER))  # type: ignore[list-item]
+    content = content.replace(b"Infinity", b"1e999")
+    ledger = decode_ledger(WRITER, content)
+    assert ledger.entries == []
+    assert isinstance(ledger.fault, LedgerDamaged)
+    assert "line 1 of the ledger" in ledger.fault.message
+
+
+def test_a_line_of_lists_within_lists_is_damage_by_name() -> None:
+    body = b'{"n":1,"prev":"%s","type":"session","x":' % first_prev(WRITER).encode() + b"[" * 5000 + b"]" * 5000
+    content = body + b',"hash":"' + hashlib.sha256(body).hexdigest()[:32].encode() + b'"}\n'
+    fault = decode_ledger(WRITER, content).fault
+    assert isinstance(fault, LedgerDamaged)
+
+
+def test_what_stands_in_place_of_a_range_is_not_repeated_in_full() -> None:
+    with pytest.raises(ValueError, match="not a range") as caught:
+        Range.from_json({"shard": "x" * 10**6, "more": list(range(10**6))})
+    assert len(str(caught.value)) < 1000
