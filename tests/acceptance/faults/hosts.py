@@ -58,6 +58,10 @@ class InFlight:
     bytes: int
     until: float
 
+    def still(self, moment: float) -> bool:
+        """Return whether it was so at a later moment of the same clock, for certain."""
+        return moment < self.until
+
 
 class Host(Landing):
     """See the module.

@@ -16,6 +16,7 @@ from typing import Any
 
 from kcl_receiver.emulator.producer import Acknowledged
 from kcl_receiver.emulator.verdict import LeaseVerdict, Verdict, judge
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.reader.coverage import cover, select, span_of
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.ledger import LedgerIndex
@@ -123,7 +124,7 @@ class Reading:
         records: Number of records that he gets, each as often as he gets it.
         doubled: Copies beyond the first.
         unread: Records that were put and that he does not get.
-        gaps: Where the ranges of all hosts together do not prove that everything is there, in words.
+        gaps: Where the blocks and ranges of all hosts together do not prove that everything is there, in words.
     """
 
     records: int
@@ -157,8 +158,12 @@ def read_all(acknowledged: Iterable[Acknowledged], stores: Sequence[Path]) -> Re
             if not chosen.parts:
                 continue
             number, block = chosen.block.split(" ", 1)
-            with opened[int(number)].open_block(block) as file:
-                positions = read_positions(file, chosen.range)
+            try:
+                with opened[int(number)].open_block(block) as file:
+                    positions = read_positions(file, chosen.range)
+            except (BlockMissing, BlockDamaged) as error:
+                gaps.append(f"{shard}: {error.message}")
+                continue
             whole = chosen.parts == (span_of(chosen.range),)
             for position in positions:
                 if whole or any(part.holds(position) for part in chosen.parts):

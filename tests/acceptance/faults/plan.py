@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from random import Random
 
 from faults.kinds import ALONE, TOGETHER
@@ -50,12 +50,14 @@ def make_plan(seed: int, rounds: int, kinds: Sequence[str]) -> list[Scene]:
         together += alone[:shared]
         alone = alone[shared:]
         rng.shuffle(together)
+    turns = _alternate([*alone, *together])
+    alone, together = turns[: len(alone)], turns[len(alone) :]
     scenes: list[Scene] = []
     number = 0
     for hosts, all_kinds in ((1, alone), (2, together)):
         for part in _parts(all_kinds):
             played = []
-            for kind in _alternate(part):
+            for kind in part:
                 number += 1
                 played.append(Round(number, kind))
             scenes.append(Scene(hosts, tuple(played)))
@@ -70,14 +72,8 @@ def _parts(kinds: Sequence[str]) -> list[list[str]]:
 
 
 def _alternate(kinds: Sequence[str]) -> list[str]:
-    """Let splits and merges take turns as far as there are both, so that the number of shards stays what it is."""
-    waiting = [kind for kind in kinds if kind in RESHARDS]
-    ordered: list[str] = []
-    for kind in kinds:
-        if kind in RESHARDS:
-            last = next((one for one in reversed(ordered) if one in RESHARDS), "merge")
-            wanted = "merge" if last == "split" else "split"
-            kind = wanted if wanted in waiting else waiting[0]
-            waiting.remove(kind)
-        ordered.append(kind)
-    return ordered
+    """Let splits and merges take turns if there are both, so that the number of shards stays what it is."""
+    if not all(one in kinds for one in RESHARDS):
+        return list(kinds)
+    turns = cycle(RESHARDS)
+    return [next(turns) if kind in RESHARDS else kind for kind in kinds]

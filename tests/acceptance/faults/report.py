@@ -97,9 +97,9 @@ def report_of(campaign: Campaign) -> str:
         "|---|--:|",
         *(f"| {name} | {value:,} |" for name, value in totals),
         "",
-        "Records beyond those on the producer's list: puts whose answer a fault of AWS took away, and aggregates that came "
-        "to a new shard right after a split, which the producer put again and KCL (which does not know the new shard's "
-        "hash keys for a while) handed out all the same.",
+        "Records beyond those on the producer's list: puts whose answer a fault of AWS took away, and aggregates that "
+        "came to a new shard right after a reshard, which the producer put again, and which KCL, not knowing the new "
+        "shard's hash keys for a while, handed out all the same.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -184,7 +184,7 @@ class Theatre:
         recovered = time.monotonic()
         judgement = self.judge("after the recovery")
         excused, self._doubles = judgement.excused - self._doubles, judgement.excused
-        if struck > in_flight.until:
+        if not in_flight.still(struck):
             return passed
         verdict = judgement.verdict
         return Played(
@@ -206,7 +206,7 @@ class Theatre:
         """Return what is in flight in the first moment that has something, and how many moments had nothing."""
         for passed in range(MOMENTS):
             found = host.in_flight()
-            if found is not None and found.until > time.monotonic():
+            if found is not None and found.still(time.monotonic()):
                 return found, passed
             time.sleep(rng.uniform(0.02, 0.3))
         raise Broken(f"{host.worker}: nothing was in flight in {MOMENTS} moments")
