@@ -174,4 +174,4 @@ class Range:
                 possibly_trimmed=bool(raw.get("possibly_trimmed", False)),
             )
         except (AttributeError, KeyError, OverflowError, TypeError) as error:
-            raise ValueError(f"not a range: {error!r} in {raw!r}") from error
+            raise ValueError(f"not a range: {error!r}") from error

@@ -40,12 +40,17 @@ def ask_status(path: Path, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
         raise ProtocolError(f"{frame.message.error}: {frame.message.message}", frame.message.hint)
     if not isinstance(frame.message, Status):
         raise ProtocolError(f"the generator answered {type(frame.message).__name__} instead of Status")
-    answer: dict[str, Any] = json.loads(bytes(frame.payload))
+    try:
+        answer = json.loads(bytes(frame.payload).decode())
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the generator's status is not JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise ProtocolError(f"the generator's status is no JSON object, but {type(answer).__name__}")
     return answer
 
 
 def _receive(link: socket.socket) -> Frame:
-    reader = FrameReader()
+    reader = FrameReader(frozenset({Status}))
     while True:
         received = link.recv_into(reader.buffer())
         if received == 0:

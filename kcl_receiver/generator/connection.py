@@ -10,8 +10,8 @@ from typing import Protocol, cast
 
 from kcl_receiver.errors import FrameError, WireError
 from kcl_receiver.wire.columns import Buffer
-from kcl_receiver.wire.frames import Frame, FrameReader, encode
-from kcl_receiver.wire.messages import Message
+from kcl_receiver.wire.frames import NO_PAYLOADS, Frame, FrameReader, encode
+from kcl_receiver.wire.messages import Batch, Message, Welcome
 
 _UCRED = struct.Struct("3i")
 _SOCKET_BUFFER = 1024 * 1024
@@ -36,6 +36,9 @@ class Listener(Protocol):
 class Connection(asyncio.BufferedProtocol):
     """Receives frames, and sends them.
 
+    Two rules keep its memory small whoever the peer is: payloads are taken only once its session was welcomed, and a
+    peer that does not take its answers is not read from.
+
     Attributes:
         number: Known by it to the state machine.
         pid: Process id of the peer, as the kernel tells it.
@@ -45,7 +48,7 @@ class Connection(asyncio.BufferedProtocol):
         self.number = number
         self.pid = 0
         self._listener = listener
-        self._reader = FrameReader()
+        self._reader = FrameReader(NO_PAYLOADS)
         self._transport: asyncio.Transport | None = None
         self._known = False
         self._dead = False
@@ -81,6 +84,16 @@ class Connection(asyncio.BufferedProtocol):
         if frame is not None:
             self._listener.received(self, frame)
 
+    def pause_writing(self) -> None:
+        """The peer does not take its answers: listen no more until it has."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has taken them."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def eof_received(self) -> bool:
         """The peer will send nothing more."""
         if self._reader.within_frame and not self._dead:
@@ -94,12 +107,14 @@ class Connection(asyncio.BufferedProtocol):
 
     def _break(self, error: WireError) -> None:
         self._dead = True
-        self._reader = FrameReader()
+        self._reader = FrameReader(NO_PAYLOADS)
         self._listener.broken(self, error)
 
     def send(self, message: Message, payload: tuple[Buffer, ...] = ()) -> None:
         """Send one message; a peer that is gone does not matter here, `connection_lost` tells."""
         if self._transport is not None and not self._transport.is_closing():
+            if isinstance(message, Welcome):
+                self._reader.payloads = frozenset({Batch})
             self._transport.writelines(memoryview(part).cast("B") for part in encode(message, payload))
 
     def close(self) -> None:

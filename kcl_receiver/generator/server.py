@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import socket
 import stat
 import time
@@ -23,7 +24,8 @@ from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
 from kcl_receiver.generator.workers import Workers
-from kcl_receiver.wire.frames import Frame, decode_batch
+from kcl_receiver.store.parquet import check_columns
+from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (
     Batch,
     Flush,
@@ -45,8 +47,15 @@ QUESTION_THREADS = 4
 SOCKET_CHECK_SECONDS = 1.0
 PREPARE_RETRY_SECONDS = (0.2, 5.0)
 BACKLOG = 1024
+SPARE_DESCRIPTORS = 128
+"""Kept for the store, for AWS and for the rest: connections never take the last ones."""
 
 _T = TypeVar("_T")
+
+
+def most_connections() -> int:
+    """Return how many connections are served at a time: what this process may open (RLIMIT_NOFILE), less the spare."""
+    return max(SPARE_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - SPARE_DESCRIPTORS)
 
 
 def boot_clock() -> float:
@@ -150,6 +159,15 @@ class GeneratorServer:
 
     def opened(self, connection: Connection) -> None:
         """A process of this user connected."""
+        if len(self._connections) >= most_connections():
+            error = EnvironmentProblem(
+                f"{len(self._connections)} connections are open, and no more are served",
+                "see who connects to the generator's socket, or raise its limit of open files (ulimit -n)",
+            )
+            log.warning("pid %d is hung up on: %s", connection.pid, error)
+            connection.send(Refused(type(error).__name__, error.message, error.hint))
+            connection.close()
+            return
         self._connections[connection.number] = connection
         self._apply(self._core.connected(connection.number, connection.pid, boot_clock()))
 
@@ -175,7 +193,7 @@ class GeneratorServer:
         number = connection.number
         message: Message = frame.message
         if isinstance(message, Batch):
-            return core.batch(number, decode_batch(frame), now)
+            return core.batch(number, _checked(decode_batch(frame)), now)
         if isinstance(message, Hello):
             return core.hello(number, message, now)
         if isinstance(message, Flush):
@@ -343,6 +361,19 @@ class GeneratorServer:
         self._path.unlink(missing_ok=True)
         for executor in (self._storing, self._ledger, self._asking):
             executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _checked(batch: ReceivedBatch) -> ReceivedBatch:
+    """Return a batch that can be stored as it is: what is found wrong here costs one processor, and later all of them.
+
+    Raises:
+        ProtocolError: It cannot.
+    """
+    try:
+        check_columns(batch.columns, batch.message.checksum)
+    except ValueError as error:
+        raise ProtocolError(f"batch {batch.message.number} can't be stored: {error}") from error
+    return batch
 
 
 def _unexpected(error: BaseException) -> ReceiverError:

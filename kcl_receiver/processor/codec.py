@@ -23,6 +23,10 @@ _Long = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A Java long that is never negative; the columns hold int64."""
 
 
+_Behind = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""A Java long, and what a message holds."""
+
+
 class _Record(msgspec.Struct, gc=False, rename="camel"):
     sequence_number: str
     partition_key: str
@@ -39,7 +43,7 @@ class _Initialize(msgspec.Struct, tag_field="action", tag="initialize", rename="
 
 class _ProcessRecords(msgspec.Struct, tag_field="action", tag="processRecords", rename="camel"):
     records: list[_Record]
-    millis_behind_latest: int | None = None
+    millis_behind_latest: _Behind | None = None
 
 
 class _Checkpoint(msgspec.Struct, tag_field="action", tag="checkpoint", rename="camel"):
@@ -120,7 +124,7 @@ def decode_line(line: bytes | bytearray | memoryview) -> Action | CheckpointResu
     """
     try:
         message = _DECODER.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         start = bytes(line[:80])
         raise DaemonError(f"a line from the MultiLangDaemon can't be decoded ({error}): {start!r}…") from error
     try:
@@ -132,7 +136,7 @@ def decode_line(line: bytes | bytearray | memoryview) -> Action | CheckpointResu
             return CheckpointResult(message.error)
         if isinstance(message, _Initialize):
             return Initialize(message.shard_id, _starting_point(message))
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DaemonError(f"a line from the MultiLangDaemon can't be used: {error}") from error
     if isinstance(message, _LeaseLost):
         return LeaseLost()

@@ -16,12 +16,19 @@ from kcl_receiver.processor.spawn import Spawner
 
 READ_BYTES = 1024 * 1024
 LINGER_SECONDS = 1.0
+MAX_POLL_MILLIS = 2**31 - 1
+"""select.poll takes no more; a deadline beyond it is looked at again then."""
 _HANG_UP = select.POLLIN | select.POLLHUP | select.POLLERR
 
 
 def boot_clock() -> float:
     """Return CLOCK_BOOTTIME in seconds: it never jumps, goes on in suspend, and is one for all processes of a host."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def poll_millis(seconds: float) -> float:
+    """Return how long to poll, in milliseconds, so that no more than some seconds pass."""
+    return min(max(0.0, seconds * 1000), MAX_POLL_MILLIS)
 
 
 class Driver:
@@ -62,8 +69,7 @@ class Driver:
 
     def _turn(self) -> None:
         deadline = self._core.deadline()
-        timeout = None if deadline is None else max(0.0, (deadline - boot_clock()) * 1000)
-        events = dict(self._poll.poll(timeout))
+        events = dict(self._poll.poll(None if deadline is None else poll_millis(deadline - boot_clock())))
         now = boot_clock()
         if self._link is not None and (happened := events.get(self._link.fileno())):
             self._serve_link(happened, now)
@@ -77,7 +83,12 @@ class Driver:
         if not piece:
             self._apply(self._core.input_closed(), now)
             return
-        for line in self._lines.feed(piece):
+        try:
+            lines = self._lines.feed(piece)
+        except DaemonError as error:
+            self._exit = Exit(error)
+            return
+        for line in lines:
             if self._exit is not None:
                 return
             try:

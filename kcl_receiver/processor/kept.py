@@ -49,6 +49,7 @@ class KeptBatches:
         self.awaiting: int | None = None
         self._batches: deque[Kept] = deque()
         self._to_send = 1
+        self._ever_sent = 0
         self._ever_admitted = 0
 
     def __bool__(self) -> bool:
@@ -106,10 +107,11 @@ class KeptBatches:
         """The generator has got every batch before `number`.
 
         Raises:
-            ProtocolError: It names a batch that cannot be next.
+            ProtocolError: It names a batch that cannot be next: one before it was never sent to anybody.
         """
-        if not self.first <= number <= self.next_number:
-            raise ProtocolError(f"Welcome from batch {number} on; {self.first} to {self.next_number} could be next")
+        last = max(self.first, self._ever_sent + 1)
+        if not self.first <= number <= last:
+            raise ProtocolError(f"Welcome from batch {number} on; {self.first} to {last} could be next")
         self.awaiting = None
         self._to_send = number
 
@@ -118,6 +120,7 @@ class KeptBatches:
         if self.awaiting is not None or self._to_send >= self.next_number:
             return None
         self.awaiting = self._to_send
+        self._ever_sent = max(self._ever_sent, self.awaiting)
         self._to_send += 1
         return self._batches[self.awaiting - self.first]
 

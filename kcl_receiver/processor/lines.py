@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from kcl_receiver.errors import DaemonError
+
+MAX_LINE_BYTES = 2**30
+"""Ten times the longest line seen. The daemon writes a line as one Java string, which cannot be much longer either."""
+
 
 class LineReader:
     """Takes bytes as they come, gives whole lines without their line feed.
@@ -14,7 +19,11 @@ class LineReader:
         self._buffer = bytearray()
 
     def feed(self, piece: bytes) -> list[bytearray]:
-        """Return the lines that `piece` completes."""
+        """Return the lines that `piece` completes.
+
+        Raises:
+            DaemonError: A line is longer than `MAX_LINE_BYTES`.
+        """
         lines: list[bytearray] = []
         start = 0
         while (end := piece.find(b"\n", start)) >= 0:
@@ -25,4 +34,6 @@ class LineReader:
                 lines.append(line)
             start = end + 1
         self._buffer += memoryview(piece)[start:]
+        if len(self._buffer) > MAX_LINE_BYTES:
+            raise DaemonError(f"the MultiLangDaemon began a line of more than {MAX_LINE_BYTES} bytes")
         return lines

@@ -9,7 +9,7 @@ from collections import deque
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
 from kcl_receiver.processor.effects import Transmit
-from kcl_receiver.wire.frames import Frame, FrameReader, encode, encode_batch
+from kcl_receiver.wire.frames import NO_PAYLOADS, Frame, FrameReader, encode, encode_batch
 from kcl_receiver.wire.messages import Batch
 
 _UCRED = struct.Struct("3i")
@@ -26,7 +26,7 @@ class GeneratorLink:
     """
 
     def __init__(self, path: str) -> None:
-        self._reader = FrameReader()
+        self._reader = FrameReader(NO_PAYLOADS)
         self._out: deque[memoryview] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:

@@ -17,6 +17,7 @@ import msgspec
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import After, Range, StreamIdentity, parse_after
+from kcl_receiver.store.names import block_path
 
 HASH_BYTES = 16
 """A hash is the first 16 bytes of a SHA-256, written as 32 hexadecimal digits."""
@@ -67,9 +68,10 @@ class WriterStarted:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> WriterStarted:
-        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
         tails = {str(writer): Tail(int(tail["n"]), str(tail["hash"])) for writer, tail in raw["tails"].items()}
-        return cls(raw["writer"], raw["host"], int(raw["pid"]), int(raw["time"]), raw["version"], tails)
+        writer, host, version = (_text(raw[name]) for name in ("writer", "host", "version"))
+        return cls(writer, host, int(raw["pid"]), int(raw["time"]), version, tails)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +120,16 @@ class SessionStarted:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> SessionStarted:
-        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
         hash_range = raw["hash_range"]
         return cls(
-            session=raw["session"],
-            shard=raw["shard"],
+            session=_text(raw["session"]),
+            shard=_text(raw["shard"]),
             after=parse_after(raw["after"]),
             rank=int(raw["rank"]),
             stream=_stream_from_json(raw["stream"]),
-            parents=tuple(raw["parents"]),
-            hash_range=None if hash_range is None else (hash_range[0], hash_range[1]),
+            parents=tuple(map(_text, raw["parents"])),
+            hash_range=None if hash_range is None else (_text(hash_range[0]), _text(hash_range[1])),
             retention_hours=int(raw["retention_hours"]),
             time=int(raw["time"]),
             possibly_trimmed=bool(raw["possibly_trimmed"]),
@@ -168,9 +170,9 @@ class BlockStored:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> BlockStored:
-        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
         return cls(
-            block=raw["block"],
+            block=_block_id(raw["block"]),
             stream=_stream_from_json(raw["stream"]),
             ranges=tuple(map(Range.from_json, raw["ranges"])),
             rows=int(raw["rows"]),
@@ -210,9 +212,13 @@ class ShardEnded:
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> ShardEnded:
-        """Return the entry that `to_json` wrote; KeyError, TypeError or ValueError if it is none."""
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
         return cls(
-            raw["session"], raw["shard"], _stream_from_json(raw["stream"]), parse_after(raw["last"]), int(raw["time"])
+            _text(raw["session"]),
+            _text(raw["shard"]),
+            _stream_from_json(raw["stream"]),
+            parse_after(raw["last"]),
+            int(raw["time"]),
         )
 
 
@@ -234,7 +240,7 @@ def entry_from_json(raw: dict[str, Any]) -> Entry:
     """
     try:
         return ENTRY_TYPES[raw["type"]](raw)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ValueError(f"not an entry: {error!r}") from error
 
 
@@ -295,7 +301,7 @@ def decode_ledger(writer: str, content: bytes) -> WriterLedger:
     for number, line in enumerate(lines, 1):
         try:
             prev, entry = _decode_line(line, number, prev)
-        except (ValueError, msgspec.DecodeError) as error:  # the latter is a ValueError only in newer versions
+        except (ValueError, RecursionError, msgspec.DecodeError) as error:  # the last is a ValueError in newer versions
             fault = LedgerDamaged(
                 f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
                 "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
@@ -322,6 +328,18 @@ def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[: 2 * HASH_BYTES]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text was expected, not {type(value).__name__}")
+    return value
+
+
+def _block_id(value: object) -> str:
+    block = _text(value)
+    block_path(block)  # who looks for the block, or for its writer, must find an id
+    return block
 
 
 def _stream_to_json(stream: StreamIdentity) -> dict[str, Any]:

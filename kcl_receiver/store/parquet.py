@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
-from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
+from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS, Position, Range, StreamIdentity, parse_sequence_number
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
 
@@ -44,6 +44,9 @@ MIN_ROW_GROUP_BYTES = 2**20
 
 _ROW_BYTES = 16
 """Bytes of a row's two columns of fixed width."""
+
+_NOT_WHAT_IT_SHOULD_BE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What JSON of any form can raise where it is taken apart."""
 
 _COMPRESSIONS = ("zstd", "snappy", "lz4", "none")
 _ZSTD_LEVELS = range(1, 23)
@@ -202,7 +205,7 @@ def read_footer(file: pa.NativeFile) -> Footer:
     try:
         metadata = pq.read_metadata(file)
         return _footer_of(metadata)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, *_NOT_WHAT_IT_SHOULD_BE) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk or the network, and not what is on it
         raise BlockDamaged(f"it is not a whole block: {error}", _DAMAGED_HINT) from error
@@ -338,23 +341,7 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
     try:
         if count != one.range.count or count < 1:
             raise ValueError(f"{count} records, not {one.range.count}")
-        arrival = _fixed_array(pa.int64(), count, one.columns.arrival)
-        known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
-        shard_index = pa.repeat(pa.scalar(shard, pa.int32()), count)
-        batch = pa.RecordBatch.from_arrays(
-            [
-                pa.DictionaryArray.from_arrays(shard_index, shard_names),
-                _variable_array(pa.string(), count, one.columns.sequence),
-                _fixed_array(pa.int64(), count, one.columns.sub),
-                _variable_array(pa.string(), count, one.columns.key),
-                pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
-                _variable_array(pa.binary(), count, one.columns.data),
-            ],
-            schema=_WRITTEN,
-        )
-        batch.validate(full=True)
-        if (made := range_checksum(batch)) != one.range.checksum:
-            raise ValueError(f"their checksum is {made}, not {one.range.checksum}")
+        batch = _record_batch(one.columns, shard_names, shard, one.range.checksum)
         if (one.columns.position(0), one.columns.position(count - 1)) != (one.range.first, one.range.last):
             raise ValueError("they begin or end elsewhere")
     except (pa.ArrowException, ValueError) as error:
@@ -362,6 +349,54 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
             f"the records of {where} are not those that its processor sent: {error}",
             "nothing was stored or checkpointed. Memory or program at fault: restart, and report it if it comes back",
         ) from error
+    return batch
+
+
+def check_columns(columns: Columns, checksum: str) -> None:
+    """See that records can be stored as they are, without touching one of them in Python.
+
+    Raises:
+        ValueError: Their offsets lie, their text is not UTF-8, a position is none, or they have another checksum.
+    """
+    try:
+        batch = _record_batch(columns, _NO_SHARD, 0, checksum)
+        sequence, sub = batch.column("sequence_number"), batch.column("sub_sequence_number")
+        lengths = pc.binary_length(sequence)
+        zero_first = pc.and_(pc.starts_with(sequence, "0"), pc.not_equal(lengths, 1))
+        digits = pc.all(pc.ascii_is_decimal(sequence)).as_py() and not pc.any(zero_first).as_py()
+        if not digits or pc.max(lengths).as_py() > MAX_SEQUENCE_DIGITS:
+            raise ValueError("a sequence number is none")
+        if pc.min(sub).as_py() < 0:
+            raise ValueError("a sub-sequence number is below 0")
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _record_batch(columns: Columns, shard_names: pa.Array, shard: int, checksum: str) -> pa.RecordBatch:
+    """Return records as Arrow arrays over the same memory, checked in full.
+
+    Raises:
+        ValueError: They are malformed, or have another checksum.
+        ArrowException: They are malformed.
+    """
+    count = columns.count
+    arrival = _fixed_array(pa.int64(), count, columns.arrival)
+    known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
+    shard_index = pa.repeat(pa.scalar(shard, pa.int32()), count)
+    batch = pa.RecordBatch.from_arrays(
+        [
+            pa.DictionaryArray.from_arrays(shard_index, shard_names),
+            _variable_array(pa.string(), count, columns.sequence),
+            _fixed_array(pa.int64(), count, columns.sub),
+            _variable_array(pa.string(), count, columns.key),
+            pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
+            _variable_array(pa.binary(), count, columns.data),
+        ],
+        schema=_WRITTEN,
+    )
+    batch.validate(full=True)
+    if (made := range_checksum(batch)) != checksum:
+        raise ValueError(f"their checksum is {made}, not {checksum:.40}")
     return batch
 
 
@@ -383,3 +418,4 @@ def _variable_array(kind: pa.DataType, count: int, column: VarColumn) -> pa.Arra
 
 
 _WRITTEN = SCHEMA.set(0, pa.field("shard_id", pa.dictionary(pa.int32(), pa.string()), nullable=False))
+_NO_SHARD = pa.array(["-"])

@@ -9,7 +9,8 @@ A frame is a header of 12 bytes, the message in MessagePack, and for some messag
     bytes 8-11  length of the payload, little-endian
     then        the message, padded with zeros to a multiple of 8, so that the columns are aligned; the payload
 
-The lengths are checked against the bounds of the message's code before anything is allocated for them.
+The lengths are checked against the bounds of the message's code before anything is allocated for them, and a payload is
+taken only where one may come now: a peer that nobody knows yet costs no more than a message.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ MAX_PAYLOAD = 64 * 1024 * 1024
 BATCH_BYTES = 8 * 1024 * 1024
 """A batch whose columns hold more than this is split by the processor."""
 
+NO_PAYLOADS: frozenset[type[Message]] = frozenset()
+ALL_PAYLOADS: frozenset[type[Message]] = frozenset({Batch, Status})
+
 _ENCODER = msgspec.msgpack.Encoder()
 _TYPES = {code: kind for kind, code in CODES.items()}
 _DECODERS = {code: msgspec.msgpack.Decoder(kind) for code, kind in _TYPES.items()}
-_PAYLOAD_BOUND = {CODES[Batch]: MAX_PAYLOAD, CODES[Status]: MAX_PAYLOAD}
+_PAYLOAD_BOUND = {CODES[kind]: MAX_PAYLOAD for kind in ALL_PAYLOADS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +83,13 @@ class FrameReader:
     `buffer()` is where the next bytes belong; after putting `n` bytes there call `advance(n)`, which returns a frame
     when one is complete. The payload is a view of the buffer that it was received into, and nothing is copied. The
     reader never asks for a byte beyond the frame it is in. After an error it must not be used again.
+
+    Attributes:
+        payloads: The messages whose payload is taken now.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, payloads: frozenset[type[Message]] = ALL_PAYLOADS) -> None:
+        self.payloads = payloads
         self._header = bytearray(HEADER.size)
         self._body: bytearray | None = None
         self._filled = 0
@@ -107,6 +115,7 @@ class FrameReader:
         Raises:
             FrameError: The bytes are not this protocol, or a length is beyond its bound.
             VersionMismatch: The other side speaks another version.
+            ProtocolError: A message comes with a payload that is not taken now.
         """
         self._filled += received
         if self._body is None:
@@ -132,6 +141,8 @@ class FrameReader:
         if code not in _TYPES:
             raise FrameError(f"unknown message code {code}")
         _check_lengths(code, message_length, payload_length)
+        if payload_length and _TYPES[code] not in self.payloads:
+            raise ProtocolError(f"a {_TYPES[code].__name__} with {payload_length} bytes of payload may not come now")
         self._code = code
         self._message_length = message_length
         self._body = bytearray(message_length + -message_length % 8 + payload_length)
@@ -143,7 +154,7 @@ class FrameReader:
         start = end + -end % 8
         try:
             message = _DECODERS[self._code].decode(view[:end])
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise FrameError(f"a {_TYPES[self._code].__name__} message that can't be decoded: {error}") from error
         if any(view[end:start]):
             raise FrameError("the padding of a frame is not zero")
@@ -179,8 +190,8 @@ def decode_batch(frame: Frame) -> ReceivedBatch:
     """Return the columns of a Batch frame as views of its payload.
 
     The offsets between the first and the last are not looked at here; whoever follows them checks them first
-    (`kcl_receiver.store.parquet` does, at memory speed). Both ends are compared with the message, because they become
-    the ledger's range, and a contradiction found only in the store would stop the generator for all shards.
+    (`kcl_receiver.store.parquet.check_columns` does, at memory speed). Both ends are compared with the message, because
+    they become the ledger's range, and a contradiction found only in the store would stop the generator for all shards.
 
     Raises:
         FrameError: The lengths contradict the count or the payload.
@@ -227,6 +238,8 @@ def decode_batch(frame: Frame) -> ReceivedBatch:
         raise ProtocolError(f"batch {message.number}: {error}") from error
     if last < first or (isinstance(after, Position) and first <= after):
         raise ProtocolError(f"batch {message.number} runs from {first} to {last} after {after}: not in order")
+    if (message.arrival_first, message.arrival_last) != (columns.arrival_of(0), columns.arrival_of(count - 1)):
+        raise ProtocolError(f"batch {message.number} claims arrival times that are not those of its columns")
     if ends != (first, last):
         raise ProtocolError(
             f"batch {message.number} claims {first} to {last}, its columns run from {ends[0]} to {ends[1]}"

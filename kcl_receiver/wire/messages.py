@@ -16,12 +16,19 @@ payload, except `Batch` (the columns) and `Status`. docs/protocol.md is the spec
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 PROTOCOL_VERSION = 1
 """Stands in every frame. Raised with every change that an older side would misread."""
+
+
+Long = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""What every language has. MessagePack's own integers go up to 2^64 - 1."""
+
+Number = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
+"""Of a batch. No session comes near the bound, and what is counted on from there can still be sent."""
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,10 +51,10 @@ class Hello(Message, frozen=True):
     application: str
     shard: str
     session: str
-    rank: int
-    pid: int
+    rank: Long
+    pid: Long
     after: str
-    next_number: int
+    next_number: Number
 
 
 class Batch(Message, frozen=True):
@@ -67,17 +74,17 @@ class Batch(Message, frozen=True):
         lengths: Bytes of each of the eight buffers, in the order of `Columns.buffers`.
     """
 
-    number: int
+    number: Number
     after: str
     first: str
     last: str
     whole: str | None
-    count: int
-    arrival_first: int
-    arrival_last: int
-    behind: int
+    count: Long
+    arrival_first: Long
+    arrival_last: Long
+    behind: Long
     checksum: str
-    lengths: tuple[int, int, int, int, int, int, int, int]
+    lengths: tuple[Long, Long, Long, Long, Long, Long, Long, Long]
 
 
 class Flush(Message, frozen=True):
@@ -87,7 +94,7 @@ class Flush(Message, frozen=True):
 class Progress(Message, frozen=True):
     """How far the processor is: for `status`, and for what the generator need not keep in memory of the ledger."""
 
-    behind: int
+    behind: Long
     checkpoint: str | None
 
 
@@ -120,25 +127,25 @@ class Welcome(Message, frozen=True):
     """
 
     generator: str
-    next_number: int
-    batch_bytes: int
-    window_bytes: int
-    checkpoint_interval_millis: int
-    generator_timeout_millis: int
-    store_timeout_millis: int
-    drain_millis: int
+    next_number: Number
+    batch_bytes: Long
+    window_bytes: Long
+    checkpoint_interval_millis: Long
+    generator_timeout_millis: Long
+    store_timeout_millis: Long
+    drain_millis: Long
 
 
 class Admitted(Message, frozen=True):
     """The batch has its place in the window; the processor may report its records as processed."""
 
-    number: int
+    number: Number
 
 
 class Stored(Message, frozen=True):
     """Every batch up to `number` is stored, block and ledger entry."""
 
-    number: int
+    number: Number
 
 
 class Draining(Message, frozen=True):

@@ -362,8 +362,8 @@ def test_the_columns_and_their_checksum_survive_the_way_over_the_socket() -> Non
         last=str(columns.position(columns.count - 1)),
         whole=None,
         count=columns.count,
-        arrival_first=0,
-        arrival_last=0,
+        arrival_first=columns.arrival_of(0),
+        arrival_last=columns.arrival_of(columns.count - 1),
         behind=0,
         checksum=checksum(columns),
         lengths=batch_lengths(columns),
@@ -408,3 +408,23 @@ def test_a_checkpoint_names_sequence_and_sub_sequence_number_exactly(sequence: i
         "sequenceNumber": str(sequence),
         "subSequenceNumber": sub,
     }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * 5000,
+        b'{"action":' * 5000,
+        b'{"action":"leaseLost","more":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+    ids=["lists", "objects", "in a field that is not read"],
+)
+def test_a_line_of_lists_within_lists_is_refused_by_name(text: bytes) -> None:
+    with pytest.raises(DaemonError, match="can't be decoded"):
+        decode_line(text)
+
+
+@pytest.mark.parametrize("behind", [2**63, -(2**63) - 1, 10**30])
+def test_a_lag_that_is_no_java_long_and_that_no_message_holds_is_refused(behind: int) -> None:
+    with pytest.raises(DaemonError, match="millisBehindLatest"):
+        decode_line(b'{"action":"processRecords","records":[],"millisBehindLatest":%d}' % behind)

@@ -32,7 +32,7 @@ from kcl_receiver.store.parquet import ROW_GROUP_BYTES
 from kcl_receiver.wire import messages
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 from kcl_receiver.wire.frames import BATCH_BYTES, MAX_MESSAGE, MAX_PAYLOAD, batch_lengths, encode
-from kcl_receiver.wire.messages import CODES, PROTOCOL_VERSION, Admitted, Flush, Message
+from kcl_receiver.wire.messages import CODES, PROTOCOL_VERSION, Admitted, Flush, Long, Message, Number
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -68,7 +68,7 @@ def test_every_message_is_on_the_page_with_its_code_its_sender_and_its_fields(ki
     assert [field for field, _ in written] == [field.name for field in fields]
     for (field, of), about in zip(written, fields, strict=True):
         annotation = str(about.type)
-        expected = "integer" if about.type is int else "array" if "tuple" in annotation else "string"
+        expected = "integer" if about.type in (Long, Number) else "array" if "tuple" in annotation else "string"
         assert of == expected, field
     if not fields:
         assert "No fields." in section(PROTOCOL, name)

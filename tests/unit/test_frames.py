@@ -17,6 +17,7 @@ from kcl_receiver.wire.columns import Buffer, checksum
 from kcl_receiver.wire.frames import (
     MAX_MESSAGE,
     MAX_PAYLOAD,
+    NO_PAYLOADS,
     Frame,
     FrameReader,
     batch_lengths,
@@ -97,10 +98,10 @@ messages: st.SearchStrategy[Message] = st.one_of(
         application=st.text(),
         shard=st.text(),
         session=st.text(),
-        rank=st.integers(0, 2**63),
+        rank=st.integers(0, 2**63 - 1),
         pid=st.integers(0, 2**31),
         after=st.text(),
-        next_number=st.integers(-(2**63), 2**63 - 1),
+        next_number=st.integers(0, 2**62),
     ),
     st.builds(Progress, behind=st.integers(-1, 2**62), checkpoint=st.none() | st.text()),
     st.builds(Refused, error=st.text(), message=st.text(), hint=st.text()),
@@ -417,3 +418,39 @@ def test_a_batch_of_one_record_may_begin_and_end_at_the_same_position() -> None:
     one = columns_of([Position(5, 2)])
     got = decode_batch(over_the_wire(batch_message(one, after=Position(5, 1), whole=Position(5, 2)), one))
     assert got.first == got.last == got.whole == Position(5, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rank": 2**63},
+        {"pid": 2**64 - 1},
+        {"next_number": 2**62 + 1},
+        {"next_number": -1},
+        {"next_number": 2**64 - 1},
+    ],
+    ids=str,
+)
+def test_a_number_that_could_not_be_counted_on_or_sent_again_is_refused(change: dict[str, int]) -> None:
+    with pytest.raises(FrameError, match="a Hello message that can't be decoded"):
+        read(frame(packed(**{**FIELDS, **change})))
+
+
+@pytest.mark.parametrize("kind", [Batch, Status])
+def test_a_payload_that_may_not_come_now_is_refused_before_memory_is_taken_for_it(kind: type[Message]) -> None:
+    reader = FrameReader(NO_PAYLOADS)
+    reader.buffer()[:] = frame(b"", kind=kind, lengths=(10, MAX_PAYLOAD))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ProtocolError, match=f"a {kind.__name__} with {MAX_PAYLOAD} bytes of payload may not come"):
+            reader.advance(12)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1024 * 1024
+
+
+@pytest.mark.parametrize("change", [{"arrival_first": 5}, {"arrival_last": -1}], ids=str)
+def test_arrival_times_that_are_not_those_of_the_columns_are_refused(change: dict[str, int]) -> None:
+    with pytest.raises(ProtocolError, match="arrival times"):
+        decode_batch(changed(**change))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kcl_receiver.errors import DaemonError
+from kcl_receiver.processor import lines
 from kcl_receiver.processor.lines import LineReader
 
 
@@ -47,3 +50,11 @@ def test_a_line_that_was_given_is_not_written_to_again() -> None:
     (first,) = reader.feed(b"first\nsec")
     (second,) = reader.feed(b"ond\nthird")
     assert (bytes(first), bytes(second)) == (b"first", b"second")
+
+
+def test_a_line_that_does_not_end_is_refused_before_it_takes_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
+    reader = LineReader()
+    assert reader.feed(b"x" * 999 + b"\n" + b"x" * 1000) == [b"x" * 999]
+    with pytest.raises(DaemonError, match="a line of more than 1000 bytes"):
+        reader.feed(b"x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from array import array
@@ -421,3 +422,87 @@ def test_reading_the_ledger_side_does_not_need_the_processor_side() -> None:
 def test_ranges_are_returned_in_the_order_of_their_rows() -> None:
     ranges: list[Range] = list(encode(block_range(5, shard="b"), block_range(6, shard="a")).ranges)
     assert [one.shard for one in ranges] == ["a", "b"]
+
+
+def _altered(column: str, at: int, content: bytes) -> Columns:
+    """Return three records with some bytes of a buffer overwritten; `column` is a column, or `its offsets`."""
+    columns = columns_of(records_at(100, 200, 300))
+    name, _, offsets = column.partition(" ")
+    whole = getattr(columns, name)
+    if not isinstance(whole, VarColumn):
+        buffer = bytearray(memoryview(whole).cast("B"))
+        buffer[at : at + len(content)] = content
+        return replace(columns, **{name: bytes(buffer)})
+    part = "offsets" if offsets else "values"
+    buffer = bytearray(memoryview(getattr(whole, part)).cast("B"))
+    buffer[at : at + len(content)] = content
+    return replace(columns, **{name: replace(whole, **{part: bytes(buffer)})})
+
+
+@pytest.mark.parametrize(
+    ("column", "at", "content"),
+    [
+        ("sequence offsets", 4, struct.pack("<i", -1)),
+        ("key offsets", 8, struct.pack("<i", 2**31 - 1)),
+        ("data offsets", 4, struct.pack("<i", -(2**31))),
+        ("data offsets", 0, struct.pack("<i", 1)),
+        ("data offsets", 12, struct.pack("<i", 1)),
+        ("sequence values", 3, b"x"),
+        ("sequence values", 3, b"0"),
+        ("sequence values", 3, b"\xff"),
+        ("sequence values", 3, "٣".encode()),
+        ("key values", 0, b"\xff"),
+        ("key values", 4, b"\xc3"),
+        ("sub", 8, struct.pack("<q", -1)),
+        ("arrival", 0, None),
+    ],
+)
+def test_columns_that_could_not_be_stored_or_read_are_found_by_looking_at_them(
+    column: str, at: int, content: bytes | None
+) -> None:
+    columns = _altered(column, at, content or b"")
+    if content is None:
+        parquet.check_columns(columns, checksum(columns))
+        return
+    try:
+        true = checksum(columns)
+    except OverflowError:  # lengths that no int32 holds have none
+        true = "0" * 32
+    with pytest.raises(ValueError, match=r"."):
+        parquet.check_columns(columns, true)
+
+
+def test_columns_with_another_checksum_are_found() -> None:
+    columns = columns_of(records_at(1, 2))
+    with pytest.raises(ValueError, match="their checksum is"):
+        parquet.check_columns(columns, "x" * 1000)
+
+
+def test_a_sequence_number_of_more_digits_than_kinesis_has_is_found() -> None:
+    columns = columns_of([(1, 0, b"k", -1, b""), (10**129, 0, b"k", -1, b""), (10**129 + 1, 0, b"k", -1, b"")])
+    with pytest.raises(ValueError, match="a sequence number is none"):
+        parquet.check_columns(columns, checksum(columns))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        b"[" * 100_000,
+        b'{"version":1,"ranges":' + b"[" * 100_000,
+        b'{"version":1,"block":"b","writer":"w","stream":{"arn":"a","created":Infinity},"ranges":[]}',
+        b'{"version":1,"block":"b","writer":"w","stream":{"arn":"a","created":1},"ranges":[1]}',
+        b'{"version":1,"block":"b","writer":"w","stream":[],"ranges":[]}',
+        b"[]",
+        b"\xff",
+        b"",
+    ],
+    ids=lambda one: one[:24],
+)
+def test_a_footer_of_any_other_form_is_damage_by_name(own: bytes) -> None:
+    table = table_of(encode(block_range(1, 2)))
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema, store_schema=False) as out:
+        out.write_table(table)
+        out.add_key_value_metadata({parquet.FOOTER_KEY: own})
+    with pytest.raises(BlockDamaged, match="it is not a whole block"):
+        read_footer(pa.BufferReader(sink.getvalue()))

@@ -548,3 +548,13 @@ def test_the_window_and_the_interval_are_those_of_the_welcome() -> None:
     processor.store(2)
     processor.deliver(20)
     assert processor.core.deadline() == processor.now + CHECKPOINT_INTERVAL
+
+
+@pytest.mark.parametrize("number", [2, 3])
+def test_a_welcome_past_a_batch_that_was_never_sent_ends_the_process(number: int) -> None:
+    processor = Processor()
+    processor.initialize()
+    processor.connect()
+    processor.deliver(1, 2)
+    processor.welcome(number)
+    assert isinstance(failure(processor), ProtocolError)
