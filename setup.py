@@ -33,7 +33,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["kcl_receiver", "kcl_receiver.*"]),
-    package_data={"kcl_receiver": ["py.typed"], "kcl_receiver.daemon": ["*.xml"]},
+    package_data={"kcl_receiver": ["py.typed"], "kcl_receiver.daemon": ["*.xml", "*.jar"]},
     install_requires=[
         "amazon_kclpy>=3.1.3,<3.2",
         "boto3>=1.34",

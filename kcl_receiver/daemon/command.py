@@ -17,6 +17,13 @@ MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
 LOG_CONFIGURATION = Path(__file__).with_name("logback.xml")
 """Readable lines, and KCL's messages per batch left out."""
 
+JAXB = Path(__file__).with_name("jaxb.jar")
+"""A class that KCL 3.1.3 needs where an aggregate has a bad table index, and that is in no jar and no JDK since Java 11.
+
+Without it, KCL skips the whole page of such a record, delivers and checkpoints what follows, and stands still; its
+source is beside it.
+"""
+
 EMULATOR_OPTIONS = (
     # AWS speaks CBOR, emulators do not. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
     "-Daws.cborEnabled=false",
@@ -52,7 +59,7 @@ def daemon_command(
         *config.java_options,
         "-cp",
         # Only jars: the daemon looks for the properties file on the class path before it looks in the file system.
-        f"{jars}/*",
+        f"{jars}/*:{JAXB}",
         MAIN_CLASS,
         "--properties-file",
         str((properties_path or config.path).absolute()),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from test_java import fake
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
-from kcl_receiver.daemon.command import LOG_CONFIGURATION, daemon_command, refuse_latest
+from kcl_receiver.daemon.command import JAXB, LOG_CONFIGURATION, daemon_command, refuse_latest
 from kcl_receiver.errors import ConfigError
 
 JAVA, JARS = Path("/jre/bin/java"), Path("/k/jars")
@@ -22,13 +23,22 @@ def test_the_command_is_complete_and_in_order(tmp_path: Path) -> None:
         "-Dfile.encoding=UTF-8",
         "-XX:+ExitOnOutOfMemoryError",
         "-cp",
-        "/k/jars/*",
+        f"/k/jars/*:{JAXB}",
         "software.amazon.kinesis.multilang.MultiLangDaemon",
         "--properties-file",
         str(file),
         "--log-configuration",
         str(LOG_CONFIGURATION),
     ]
+
+
+def test_the_class_that_kcl_needs_for_a_bad_aggregate_is_there_for_java_8_and_later() -> None:
+    with zipfile.ZipFile(JAXB) as jar:
+        files = {name for name in jar.namelist() if not name.endswith("/")}
+        assert files == {"javax/xml/bind/DatatypeConverter.class"}
+        content = jar.read(files.pop())
+    assert (content[:4].hex(), int.from_bytes(content[6:8], "big")) == ("cafebabe", 52)
+    assert b"printBase64Binary" in content
 
 
 def test_paths_are_absolute_so_that_a_service_manager_can_use_the_line(
@@ -86,7 +96,7 @@ def test_the_printed_line_is_one_that_a_shell_takes_apart_again(
     assert out.count("\n") == 1
     words = shlex.split(out)
     assert words[words.index("--properties-file") + 1] == str(file)
-    assert words[words.index("-cp") + 1].endswith("/jars/*")
+    assert words[words.index("-cp") + 1].endswith(f"/jars/*:{JAXB}")
 
 
 def test_the_command_refuses_latest_and_prints_no_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
