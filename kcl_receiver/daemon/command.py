@@ -18,7 +18,7 @@ LOG_CONFIGURATION = Path(__file__).with_name("logback.xml")
 """Readable lines, and KCL's messages per batch left out."""
 
 JAXB = Path(__file__).with_name("jaxb.jar")
-"""A class that KCL 3.1.3 needs where an aggregate has a bad table index. It is in no jar of KCL's, nor in Java since 11.
+"""A class that KCL 3.1.3 needs where an aggregate has a bad table index: in no jar of its own, nor in Java since 11.
 
 Without it, KCL skips the whole page of such a record, delivers and checkpoints what follows, and stands still. Its
 source is in the directory beside it.
