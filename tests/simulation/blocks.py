@@ -50,6 +50,12 @@ def encode_block(
     return EncodedBlock(payload, tuple(placed), row)
 
 
+def check_columns(columns: Columns, expected: str) -> None:
+    """See that records are those that their processor sent."""
+    if wire_columns.checksum(columns) != expected:
+        raise ValueError("they do not fit their checksum")
+
+
 def _head(content: bytes) -> tuple[dict[str, Any], int]:
     if not (content.startswith(MAGIC) and content.endswith(MAGIC) and len(content) > 12):
         raise BlockDamaged("the file is not a whole block")

@@ -386,6 +386,7 @@ def installed() -> Iterator[None]:
     with ExitStack() as stack:
         for where, name, value in (
             (server, "boot_clock", lambda: CURRENT.host.boot_clock()),
+            (server, "check_columns", blocks.check_columns),
             (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
             (workers, "encode_block", blocks.encode_block),
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
