@@ -145,7 +145,9 @@ def test_a_megabyte_of_anything_is_no_danger() -> None:
     assert deaggregate(b"outer", explicit).dropped
 
 
-@pytest.mark.parametrize("text", ["", "-", "+", "+-1", "1-", "1_0", " 1", "1 ", "1\n", "0x1", "1e3", "\u00b2", "\U0001d7db", "1\0"])
+@pytest.mark.parametrize(
+    "text", ["", "-", "+", "+-1", "1-", "1_0", " 1", "1 ", "1\n", "0x1", "1e3", "\u00b2", "\U0001d7db", "1\0"]
+)
 def test_what_is_no_number_to_java_is_none(text: str) -> None:
     with pytest.raises(ValueError, match="not a number"):
         java_integer(text)
