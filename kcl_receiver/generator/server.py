@@ -47,6 +47,8 @@ QUESTION_THREADS = 4
 SOCKET_CHECK_SECONDS = 1.0
 PREPARE_RETRY_SECONDS = (0.2, 5.0)
 BACKLOG = 1024
+ACCEPTED_AT_ONCE = 32
+"""asyncio accepts so many before the first of them can be hung up on; a few such turns fit the spare descriptors."""
 SPARE_DESCRIPTORS = 128
 """Kept for the store, for AWS and for the rest: connections never take the last ones."""
 
@@ -135,7 +137,8 @@ class GeneratorServer:
                 "receiver.socket needs a directory of its own that this user can write, and at most 107 bytes",
             ) from error
         loop = asyncio.get_running_loop()
-        self._listening = await loop.create_unix_server(self._accept, sock=listener, backlog=BACKLOG)
+        self._listening = await loop.create_unix_server(self._accept, sock=listener, backlog=ACCEPTED_AT_ONCE)
+        listener.listen(BACKLOG)  # whoever connects without waiting, as processors do, must find room in the queue
 
     def _accept(self) -> Connection:
         connection = Connection(self._next_connection, self)
