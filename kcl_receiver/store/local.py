@@ -75,12 +75,11 @@ class LocalStore(BlockStore):
         self.url = "file://" + quote(str(self.root))
         self._files = files if files is not None else OsFiles()
         self._token = token
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock()  # guards the three below
         self._lock_handle: int | None = None
         self._durable: set[Path] = set()
         self._unsynced: list[Path] = []
         self._tails: dict[str, _Tail] = {}
-        self._failed: set[str] = set()  # writers whose last append may be in the file without being durable
 
     def hold(self) -> None:
         """See `BlockStore.hold`."""
@@ -157,8 +156,8 @@ class LocalStore(BlockStore):
         with self._trouble(f"the ledger {path} was not appended to"):
             tail = self._tails.get(writer)
             if tail is None or first_number != tail.lines + 1:
-                tail = self._find_place(path, first_number, lines, again=writer in self._failed)
-                if tail is None:
+                tail = self._find_place(path, first_number, lines)
+                if tail is None:  # the last try wrote them, and did not see them become durable
                     self.settle_ledger(writer, self._files.read(path))
                     return
             self._make_dir(path.parent)
@@ -168,8 +167,6 @@ class LocalStore(BlockStore):
                     f"the ledger {path} has {size or 0} bytes, and {tail.length} were durable",
                     "something else writes to this file: stop it, and see `kcl-receiver verify`",
                 )
-            with self._lock:
-                self._failed.add(writer)
             with self._opened(self._files.create(path) if size is None else self._files.open(path)) as handle:
                 if size is not None and size > tail.length:
                     self._files.truncate(handle, tail.length)
@@ -179,14 +176,10 @@ class LocalStore(BlockStore):
                 self._files.fsync_dir(path.parent)
             with self._lock:
                 self._durable.add(path)
-                self._failed.discard(writer)
                 self._tails[writer] = _Tail(tail.length + len(lines), tail.lines + lines.count(b"\n"))
 
-    def _find_place(self, path: Path, first_number: int, lines: bytes, *, again: bool) -> _Tail | None:
+    def _find_place(self, path: Path, first_number: int, lines: bytes) -> _Tail | None:
         """Return what lies before line `first_number`, or None if the lines are there already.
-
-        With `again`, lines that are there are those of an append that failed, and are to be written anew: fsyncing
-        them a second time would succeed and prove nothing.
 
         Raises:
             LedgerDamaged: There are fewer lines before it, or others in its place.
@@ -200,7 +193,7 @@ class LocalStore(BlockStore):
                     f"line {first_number} cannot be appended to the ledger {path}: line {number} is not in it",
                     "was the file replaced? Restart the receiver; see `kcl-receiver verify`",
                 )
-        if there[offset:].startswith(lines) and not again:
+        if there[offset:].startswith(lines):
             return None
         whole = there[offset : there.rfind(b"\n") + 1]  # without a torn end, which is cut off whatever it was
         if not lines.startswith(whole):

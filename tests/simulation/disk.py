@@ -103,11 +103,6 @@ class SimFiles(FakeFiles):
         if node in self._dropped:
             self._dropped[node] = [(start, min(stop, length)) for start, stop in self._dropped[node] if start < length]
 
-    def names_in(self, path: str) -> int:
-        """Return how many names a directory holds, 0 if it is not there."""
-        node = super()._find(Path(path))
-        return 0 if node is None else len(node.names or {})
-
     def process_died(self) -> None:
         """Its handles are gone; what it wrote stays in the kernel's memory.
 
