@@ -34,8 +34,14 @@ STORE_TIMEOUT_MILLIS = 10_000
 LOOK_SECONDS = 0.1
 
 SETTINGS = {
-    # KCL balances by throughput, which with so few shards is never even: it would move leases all the time.
-    "varianceBalancingFrequency": "30",
+    # KCL balances by throughput, which with so few shards is never even: it would move leases all the time, also those
+    # whose processors are still being made, and then waits for gracefulLeaseHandoffTimeoutMillis (seen).
+    # With these it looks once in minutes, and takes only leases without any throughput (balanceWorkerVariance of KCL
+    # 3.1.3, where a dampening of 0 counts as unset).
+    "varianceBalancingFrequency": "1000",
+    "reBalanceThresholdPercentage": "10000",
+    "dampeningPercentage": "1",
+    "allowThroughputOvershoot": "false",
     "shutdownGraceMillis": str(GRACE_MILLIS),
     "receiver.blockIntervalMillis": str(BLOCK_INTERVAL_MILLIS),
     "receiver.checkpointIntervalMillis": "500",

@@ -220,11 +220,7 @@ def zombie(theatre: Theatre, host: Host, rng: Random) -> Act:
         if time.monotonic() - frozen_at > theatre.takeover_seconds:
             by_hand += sum(theatre.watch.move_forced(shard, host.worker, other.worker) for shard in left)
         time.sleep(0.2)
-    host.wait(
-        f"{other.worker} reads what was {host.worker}'s",
-        lambda: theatre.still_open(leases) <= other.sessions(),
-        FAULT_SECONDS,
-    )
+    theatre.wait_read(leases)
     theatre.wait_checkpointed(theatre.goal_now())
     host.thaw(stopped)
     return f"{len(leases)} leases, {by_hand} moved by hand, frozen for {time.monotonic() - frozen_at:.0f} s"
@@ -239,11 +235,7 @@ def _move(theatre: Theatre, host: Host, rng: Random, move: Callable[[str, str, s
     if not moved:
         raise NotNow(f"KCL has moved {chosen} from {host.worker} by itself")
     yield
-    host.wait(
-        f"{other.worker} reads what was {host.worker}'s",
-        lambda: theatre.still_open(moved) <= other.sessions(),
-        FAULT_SECONDS,
-    )
+    theatre.wait_read(moved)
     return f"{len(moved)} from {host.worker} to {other.worker}"
 
 

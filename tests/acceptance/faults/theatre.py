@@ -281,8 +281,7 @@ class Theatre:
         # Leases of closed shards must be at their end, or their children can't be read; KCL deletes them in time.
         if any(row.checkpoint_owner is not None or not (row.ended or shard in shards) for shard, row in rows.items()):
             return False
-        read = {host.worker: host.sessions() for host in self.hosts}
-        return all(shard in read.get(rows[shard].owner or "", ()) for shard in shards)
+        return self._is_read(shards)
 
     # ------------------------------------------------------------------ leases and shards
 
@@ -290,9 +289,15 @@ class Theatre:
         """Return the shards whose lease a host owns and that are not ended."""
         return {shard for shard, row in self.watch.look().items() if row.owner == host.worker and not row.ended}
 
-    def still_open(self, shards: Iterable[str]) -> set[str]:
-        """Return those that have not ended."""
-        return set(shards) - self.watch.ended
+    def wait_read(self, shards: Iterable[str]) -> None:
+        """Wait until these shards are read by their owners, or have ended."""
+        self.wait("leases that were moved are read", lambda: self._is_read(set(shards)), SETTLE_SECONDS)
+
+    def _is_read(self, shards: set[str]) -> bool:
+        rows = self.watch.look()
+        owners = {row.owner for shard, row in rows.items() if shard in shards and not row.ended}
+        read = {host.worker: host.sessions() for host in self.hosts if host.worker in owners}
+        return all(shard in read.get(rows[shard].owner or "", ()) for shard in shards - self.watch.ended)
 
     def other(self, host: Host) -> Host:
         """Return the other host."""
