@@ -4,9 +4,9 @@ Each host's store lies on a small file system in memory. It is full when a balla
 is what the store then hears from the kernel; it is read-only when a read-only view of itself is mounted over it.
 
 Mounts are made in a mount namespace of the campaign's own, so that nothing of them is left when it ends, however it
-ends. Root needs no more; other users get a user namespace as well, where the kernel allows one. Where it allows
-neither (most containers), the next best refusals of the kernel are used, and said so: a limit on the size of files of
-the running generator, and directories without the right to write, which stop everybody but root.
+ends. Root needs no more; who may not have one alone gets a user namespace as well, where the kernel allows that. Where
+it allows neither (most containers), the next best refusals of the kernel are used, and said so: a limit on the size of
+files of the running generator, and directories without the right to write, which stop everybody but root.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def enter_namespace() -> str | None:
     """
     user, group = os.geteuid(), os.getegid()
     try:
-        if user == 0:
+        try:
             _system("unshare", CLONE_NEWNS)
-        else:
+        except PermissionError:
             _system("unshare", CLONE_NEWNS | CLONE_NEWUSER)
             Path("/proc/self/setgroups").write_text("deny")
             Path("/proc/self/uid_map").write_text(f"0 {user} 1")
