@@ -2,4 +2,10 @@
 
 kpl_message.py   the protobuf message of a KPL aggregate, as protobuf-java reads it
 deaggregate.py   a Kinesis record to the user records that KCL delivers of it
+rebuild.py       one range: its records to columns, and the judgement on them
+lane.py          one shard: where to read, and when to stop
+pace.py          the limits of the service
+plan.py          which shard is next, and how much is under way
+calls.py         the calls for one shard, and what their errors mean
+fetch.py         `Rereader`: the threads; what `recover` and the reader use
 """

@@ -15,13 +15,15 @@ PACKAGE = "kcl_receiver"
 DRIVERS = {
     "generator": {"client", "connection", "lock", "role", "server", "stream", "workers"},
     "processor": {"driver", "link", "main", "spawn"},
+    "recovery": {"calls", "fetch"},
     "wire": set[str](),
 }
 """What may do I/O in the rooms of the state machines. Whatever else is there, or comes, is held to be pure."""
 
 HARMLESS = {
-    *("__future__", "abc", "array", "bisect", "collections", "dataclasses", "enum", "functools", "itertools", "json"),
-    *("msgspec", "operator", "random", "re", "signal", "struct", "sys", "types", "typing", "xxhash"),
+    *("__future__", "abc", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
+    *("itertools", "json", "msgspec", "operator", "random", "re", "signal", "struct", "sys", "types", "typing"),
+    *("unicodedata", "xxhash"),
 }
 """What a state machine may import beside its like: nothing that waits, tells the time, or leaves the process."""
 
@@ -29,7 +31,7 @@ ROOMS = {
     "click": ("cli", "emulator.demo"),  # the demo draws its live view by it
     "pyarrow": ("store", "emulator.verdict"),
     "boto3": ("aws", "emulator"),
-    "botocore": ("aws", "generator.stream"),
+    "botocore": ("aws", "generator.stream", "recovery.calls"),
     "javaproperties": ("config", "daemon.effective"),
     "amazon_kclpy": (),
     "moto": ("emulator",),
