@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import random
 from collections.abc import Iterator
 
 import msgspec
@@ -60,6 +61,10 @@ def seeds() -> Iterator[bytes]:
         yield bytes(first + end + stored)
         yield bytes(first + reborn + long_batch + batch + long_batch + stored + reborn + long_batch * 3 + stored)
         yield bytes([*first, 0, 7, 0, 0, *batch, 0, 10, 0, 0, *stored])
+    # And some that begin well and go on anyhow, with much wrong or little.
+    for number in range(9):
+        anyhow = random.Random(number).randbytes(250)
+        yield bytes([0, 0, number % 3, *begin[3:], *hello, *batch, *stored]) + anyhow
     for step in (1, 3, 7, 11, 37, 101, 151):
         yield bytes(step * number % 256 for number in range(300))
 

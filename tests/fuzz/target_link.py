@@ -10,13 +10,17 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fuzz.grammar import hostile_frame
+from fuzz.grammar import HEADER, hostile_frame
 from fuzz.source import Source
 from fuzz.stage_processor import ProcessorStage, installed
 from fuzz.verdict import Tally
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.wire.frames import MAX_PAYLOAD
 from kcl_receiver.wire.messages import (
+    CODES,
+    PROTOCOL_VERSION,
     Admitted,
+    Batch,
     Draining,
     Flush,
     Message,
@@ -57,6 +61,10 @@ def run(data: bytes, tally: Tally) -> None:
             cut = len(made) if not source.one_in(6) else source.below(len(made) + 1)
             stage.generator(made[:cut])
             stage.generator(made[cut:])
+        elif what == 13 and source.one_in(3):
+            # The most that a header can announce, and then nothing.
+            kind = source.pick((Status, Batch))
+            stage.generator(HEADER.pack(b"KR", PROTOCOL_VERSION, CODES[kind], 10, MAX_PAYLOAD))
         elif what == 13:
             stage.generator(source.take(source.below(40)))
         elif what == 14:
