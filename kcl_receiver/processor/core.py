@@ -419,6 +419,7 @@ class ProcessorCore:
 def _refusal(message: Refused) -> ReceiverError:
     """Return the error that the generator named, or a ProtocolError around an unknown name."""
     kind = getattr(errors, message.error, None)
+    reason = message.message.strip() or "the generator refused this session and gave no reason"
     if isinstance(kind, type) and issubclass(kind, ReceiverError):
-        return kind(message.message, message.hint)
-    return ProtocolError(f"{message.error}: {message.message}", message.hint)
+        return kind(reason, message.hint)
+    return ProtocolError(f"{message.error}: {reason}", message.hint)

@@ -558,3 +558,10 @@ def test_a_welcome_past_a_batch_that_was_never_sent_ends_the_process(number: int
     processor.deliver(1, 2)
     processor.welcome(number)
     assert isinstance(failure(processor), ProtocolError)
+
+
+@pytest.mark.parametrize("name", ["FrameError", "NoSuchError", ""])
+def test_a_refusal_without_words_still_says_what_happened(name: str) -> None:
+    processor = started()
+    processor.hear(Refused(name, " ", ""))
+    assert "gave no reason" in failure(processor).message
