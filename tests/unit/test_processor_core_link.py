@@ -32,6 +32,7 @@ from kcl_receiver.wire.messages import (
     Hello,
     Message,
     Progress,
+    Refused,
     ShardEndConfirmed,
     Status,
     Stored,
