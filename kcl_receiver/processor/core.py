@@ -112,7 +112,7 @@ class ProcessorCore:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the batches that are not stored: at most the window and one delivery."""
+        """Bytes of the batches that are not stored: at most the window and one delivery, or two after a drain."""
         return self._kept.bytes
 
     # ------------------------------------------------------------------ the daemon

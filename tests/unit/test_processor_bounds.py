@@ -1,0 +1,36 @@
+"""What a processor keeps in memory when nothing is stored."""
+
+from __future__ import annotations
+
+from aggregation import Form, forms
+from processor_harness import WINDOW, Processor, delivered, done, started
+
+DATA_BYTES = 3000
+
+
+def until_it_waits(processor: Processor, form: Form, number: int) -> int:
+    """Deliver page after page until one has to wait; return the bytes of one."""
+    for page in range(number, number + 20):
+        before = processor.core.kept_bytes
+        if not done(processor.deliver(*form.records(page), data_bytes=DATA_BYTES)):
+            return processor.core.kept_bytes - before
+    raise AssertionError(f"{processor.core.kept_bytes} bytes are kept, and KCL may go on")
+
+
+@forms
+def test_under_a_draining_generator_a_window_and_two_deliveries_are_kept_at_most(form: Form) -> None:
+    processor = started()
+    delivered(processor, *form.records(1), data_bytes=DATA_BYTES)
+    processor.drain()
+    size = until_it_waits(processor, form, 2)
+    assert WINDOW + size < processor.core.kept_bytes <= WINDOW + 2 * size
+
+
+@forms
+def test_without_a_generator_no_second_delivery_is_taken(form: Form) -> None:
+    processor = started()
+    delivered(processor, *form.records(1), data_bytes=DATA_BYTES)
+    kept = processor.core.kept_bytes
+    processor.disconnect()
+    size = until_it_waits(processor, form, 2)
+    assert processor.core.kept_bytes == kept + size
