@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aggregation import Form, forms
-from processor_harness import WINDOW, Processor, delivered, done, started
+from processor_harness import CHECKPOINT_INTERVAL, WINDOW, Processor, delivered, done, numbers, started
 
 DATA_BYTES = 3000
 
@@ -34,3 +34,15 @@ def test_without_a_generator_no_second_delivery_is_taken(form: Form) -> None:
     processor.disconnect()
     size = until_it_waits(processor, form, 2)
     assert processor.core.kept_bytes == kept + size
+
+
+@forms
+def test_one_batch_is_on_its_way_at_a_time(form: Form) -> None:
+    # The generator has room for one of each session that is not admitted; see its formula in docs/operations.md.
+    processor = started(batch_bytes=1)
+    delivered(processor, *form.records(1))
+    admitted = form.subs
+    effects = processor.deliver(*form.records(2, 3))
+    effects += [*processor.store(admitted), *processor.tick(), *processor.wait(CHECKPOINT_INTERVAL)]
+    assert numbers(effects) == [admitted + 1]
+    assert numbers(processor.admit(admitted + 1)) == [admitted + 2]
