@@ -41,8 +41,9 @@ from kcl_receiver.wire.messages import Flush, Leave, ShardEnd
 def test_what_is_delivered_goes_on_whole_and_is_checkpointed_once_it_is_stored(form: Form) -> None:
     processor = started()
     delivered(processor, *form.records(7, 8))
-    _, columns = processor.batches[1]
+    message, columns = processor.batches[1]
     assert places(columns) == form.positions(7, 8)
+    assert (message.arrival_first, message.arrival_last) == (7, 8)  # the harness makes them of sequence numbers
     assert asked(processor.wait(2 * CHECKPOINT_INTERVAL)) == []
     processor.store(1)
     assert asked(processor.deliver()) == [form.end(8)]
@@ -145,6 +146,23 @@ def test_without_a_shard_nothing_is_ended_and_nothing_checkpointed(leave: Callab
     effects = leave(processor)
     assert (asked(effects), done(effects)) == ([], [])
     assert isinstance(failure(processor), DaemonError)
+
+
+@forms
+@pytest.mark.parametrize("connected", [True, False], ids=["connected", "away"])
+def test_after_a_lost_lease_no_action_waits_for_what_was_dropped(form: Form, connected: bool) -> None:
+    processor = started()
+    delivered(processor, *form.records(7))
+    delivered(processor, *form.records(8))
+    processor.store(1)
+    assert asked(processor.deliver()) == [form.end(7)]
+    processor.checkpoint_failed("ShutdownException")
+    if not connected:
+        processor.disconnect()
+    assert processor.core.kept_bytes == 0
+    effects = [*processor.deliver(*form.records(9)), *processor.shutdown_requested(), *processor.lease_lost()]
+    assert done(effects) == ["processRecords", "shutdownRequested", "leaseLost"]
+    assert (asked(effects), numbers(effects)) == ([], [])
 
 
 # ---------------------------------------------------------------------- KinesisReceiverSuite: trying again
