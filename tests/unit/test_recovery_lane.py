@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given, settings
@@ -29,6 +29,7 @@ class Driver:
     most: list[int] = field(default_factory=lambda: [10_000])
     actions: list[Action] = field(default_factory=list)
     answers: list[Reread] = field(default_factory=list)
+    given: list[Put] = field(default_factory=list)
     position: int = 0
 
     def ask(self, *requests: Request) -> None:
@@ -68,6 +69,7 @@ class Driver:
         given = left[: min(limit, most)]
         if given:
             self.position = given[-1].sequence + 1
+        self.given.extend(given)
         rest = len(left) - len(given)
         self.lane.page([put.record for put in given], behind=rest, ended=self.shard.closed and not rest)
 
@@ -139,6 +141,46 @@ def test_a_small_gap_is_read_past_and_a_large_one_is_not() -> None:
     assert outcomes(driver.run()) == [Outcome.REBUILT] * 3
     assert driver.of(Seek) == [Seek(puts[0].sequence, after=False), Seek(puts[-1].sequence, after=False)]
     assert len(driver.of(Read)) <= 2 + (small * size + GAP_BYTES) // (5 * size) + 3
+
+
+def spread(puts: list[Put], millis: int) -> list[Put]:
+    """Return the same records, so many milliseconds apart."""
+    return [replace(put, arrival=1_790_000_000_000 + millis * place) for place, put in enumerate(puts)]
+
+
+def bytes_read(driver: Driver) -> int:
+    return sum(put.size for put in driver.given)
+
+
+def test_a_gap_that_arrival_times_show_to_be_large_is_not_read_into() -> None:
+    puts = spread([plain(place, bytes(20_000)) for place in range(200)], 100)
+    driver = Driver(FakeShard(puts))
+    driver.ask(request_of(puts[:40]), request_of(puts[150:]))
+    assert outcomes(driver.run()) == [Outcome.REBUILT] * 2
+    assert len(driver.of(Seek)) == 2
+    assert bytes_read(driver) < 1.1 * 90 * 20_000
+
+
+def test_small_ranges_with_small_gaps_are_read_in_large_pages() -> None:
+    puts = spread([plain(place, bytes(1_000)) for place in range(3_000)], 10)
+    driver = Driver(FakeShard(puts))
+    driver.ask(*(request_of(puts[start : start + 10]) for start in range(0, 3_000, 100)))
+    assert outcomes(driver.run()) == [Outcome.REBUILT] * 30
+    assert len(driver.of(Seek)) == 1
+    assert len(driver.of(Read)) <= 2 + 3_000_000 // PAGE_BYTES + 3
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_estimate_that_is_wrong_costs_no_more_than_a_gap(known: bool) -> None:
+    size = 20_000
+    puts = spread([plain(place, bytes(size)) for place in range(300)], 100)
+    burst = [replace(put, arrival=puts[40].arrival if known else -1) for put in puts[40:290]]
+    puts = [*puts[:40], *burst, *(replace(put, arrival=puts[41].arrival) for put in puts[290:])]
+    driver = Driver(FakeShard(puts))
+    driver.ask(request_of(puts[:40]), request_of(puts[290:]))
+    assert outcomes(driver.run()) == [Outcome.REBUILT] * 2
+    assert len(driver.of(Seek)) == 2
+    assert bytes_read(driver) < 50 * size + 2.5 * GAP_BYTES
 
 
 def test_a_request_that_comes_too_late_for_this_way_through_the_shard_is_read_in_another_one() -> None:
