@@ -84,8 +84,12 @@ class CloudProcess:
             self._process = None
 
     def set_faults(self, **faults: object) -> None:
-        """Switch faults: `down` or `hang`, each true, false, a service or a list of them."""
+        """Switch faults, in the form of the control endpoint: docs/emulator.md."""
         self._post("faults", faults)
+
+    def configure(self, **settings: object) -> None:
+        """Change settings of Kinesis, in the form of the control endpoint."""
+        self._post("settings", settings)
 
     def _post(self, what: str, body: dict[str, object]) -> None:
         request = urllib.request.Request(f"{self.url}/_emulator/{what}", json.dumps(body).encode(), method="POST")

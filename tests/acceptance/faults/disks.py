@@ -79,11 +79,11 @@ class Disk:
         path.mkdir(parents=True)
         _system("mount", b"tmpfs", os.fsencode(path), b"tmpfs", 0, f"size={DISK_BYTES}".encode())
 
-    def fill(self, generator: int) -> None:
-        """Take every free byte. `generator` is the pid of the process that writes here, which this does not need."""
+    def fill(self, generator: int, leave: int = 0) -> None:
+        """Take every free byte but so many. `generator` is the pid of the process that writes here, not needed here."""
         handle = os.open(self._ballast, os.O_CREAT | os.O_WRONLY, 0o600)
         try:
-            while free := self._free():
+            while (free := self._free() - leave) > 0:
                 size = os.fstat(handle).st_size
                 # Others write meanwhile: what was free a moment ago may be taken.
                 with contextlib.suppress(OSError):
@@ -136,10 +136,10 @@ class PlainDisk(Disk):
         self._modes: list[tuple[Path, int]] = []
         path.mkdir(parents=True)
 
-    def fill(self, generator: int) -> None:
-        """Refuse every byte more to the generator: it hears EFBIG instead of ENOSPC."""
+    def fill(self, generator: int, leave: int = 0) -> None:
+        """Refuse the generator every byte of a file past `leave`: it hears EFBIG instead of ENOSPC."""
         _, hard = resource.prlimit(generator, resource.RLIMIT_FSIZE)
-        resource.prlimit(generator, resource.RLIMIT_FSIZE, (0, hard))
+        resource.prlimit(generator, resource.RLIMIT_FSIZE, (leave, hard))
         self._limited = generator
 
     def free(self) -> None:

@@ -1,7 +1,8 @@
 """A host: `kcl-receiver run` with its own workerId, directories, store and socket, and all processes that belong to it.
 
-What is in flight is asked right before a fault strikes, and the answer is a proof and no guess: it holds for as long as
-the block that is being filled can't have been cut yet.
+What is in flight is asked right before a fault strikes, and counts only if it is proven to be so still at the strike:
+because the block that is being filled can't have been cut yet, or because what the generator had got was in no block
+when it was looked for afterwards.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import fcntl
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +59,23 @@ class InFlight:
         bytes: How much.
         until: Until then (monotonic clock) the block that is being filled can't have been cut, so that what is in it
             was not stored.
+        delivered: Shard and position of the last record of each shard that the generator had got.
     """
 
     batches: int
     bytes: int
     until: float
+    delivered: frozenset[tuple[str, int, int]] = frozenset()
 
-    def still(self, moment: float) -> bool:
-        """Return whether it was so at a later moment of the same clock, for certain."""
-        return moment < self.until
+    def still(self, moment: float, missing: Collection[tuple[str, int, int]] = ()) -> bool:
+        """Return whether it was so at a later moment of the same clock, for certain.
+
+        Args:
+            moment: When.
+            missing: Records that were in no block, as was seen after that moment: if one is among them that the
+                generator had got, it was not stored at that moment either.
+        """
+        return moment < self.until or not self.delivered.isdisjoint(missing)
 
 
 class Host(Landing):
@@ -179,7 +188,10 @@ class Host(Landing):
         begun = asked - status["building_seconds"] - 0.001
         waiting = [one["window_used"] for one in status["shards"] if one["window_used"]]
         until = begun + BLOCK_INTERVAL_MILLIS / 1000
-        return InFlight(len(waiting), sum(waiting), until) if waiting else None
+        if not waiting:
+            return None
+        delivered = {_place(one) for one in status["shards"] if one["window_used"] and one["delivered"]}
+        return InFlight(len(waiting), sum(waiting), until, frozenset(delivered))
 
     def sessions(self) -> set[str]:
         """Return the shards whose processors are connected, and have delivered something."""
@@ -213,6 +225,12 @@ class Host(Landing):
                 one.resume()
         super().clean_up()
         self.disk.close(keep)
+
+
+def _place(shard: dict[str, Any]) -> tuple[str, int, int]:
+    """Return the last record that the generator had got of a shard, of which its status tells."""
+    number, sub = shard["delivered"].split(":")
+    return shard["shard"], int(number), int(sub)
 
 
 def _line(process: psutil.Process) -> list[str]:

@@ -86,6 +86,28 @@ def kill_everything(theatre: Theatre, host: Host, rng: Random) -> Act:
     return f"{len(victims)} processes"
 
 
+def storm(theatre: Theatre, host: Host, rng: Random) -> Act:
+    """Kill -9 again and again, each time of somebody else, while the host tries to come back."""
+    victims = host.everything()
+    yield
+    host.kill(victims)
+    yield
+    host.launch_again()
+    killed = []
+    for _ in range(rng.randint(3, 6)):
+        time.sleep(rng.uniform(0.2, 6))
+        groups = {"generator": host.generators(), "processor": host.processors(), "java": host.daemons()}
+        kind = rng.choice([kind for kind, found in groups.items() if found] + ["all"])
+        killed.append(kind)
+        if kind == "all":
+            host.kill(host.everything())
+            host.kill(host.everything())
+            host.launch_again()
+        else:
+            host.kill([rng.choice(groups[kind])])
+    return f"then {', '.join(killed)}"
+
+
 def _hold(rng: Random) -> float:
     """Return for how long a store is away: mostly for less than its limit, now and then for longer."""
     limit = STORE_TIMEOUT_MILLIS / 1000
@@ -101,16 +123,18 @@ def _wait_failing(host: Host, is_it: Callable[[str], bool]) -> None:
 
 
 def disk_full(theatre: Theatre, host: Host, rng: Random) -> Act:
-    """The store's disk is full, then free."""
+    """The store's disk is full, or all but full, then free."""
     hold = _hold(rng)
+    # A little room may take a block and not its ledger entry, or a part of either.
+    leave = rng.choice([0, rng.randrange(1, 40) * 4096])
     (generator,) = host.generators()
     yield
-    host.disk.fill(generator.pid)
+    host.disk.fill(generator.pid, leave)
     yield
     _wait_failing(host, is_full)
     time.sleep(hold)
     host.disk.free()
-    return f"full for {hold:.0f} s"
+    return f"full but for {leave // 1024} KiB for {hold:.0f} s"
 
 
 def store_unwritable(theatre: Theatre, host: Host, rng: Random) -> Act:
@@ -136,17 +160,49 @@ def aws_away(theatre: Theatre, host: Host, rng: Random) -> Act:
     return f"away for {away:.0f} s"
 
 
+def _error(operation: str, error: str, *, status: int = 400, after: bool = False) -> dict[str, object]:
+    service = "dynamodb" if operation == "UpdateItem" else "kinesis"
+    return {
+        "service": service,
+        "operation": operation,
+        "error": error,
+        "status": status,
+        "after": after,
+        "times": 1_000_000,
+    }
+
+
+_TROUBLES: dict[str, dict[str, object]] = {
+    "all is down": {"down": True},
+    "kinesis is down": {"down": "kinesis"},
+    "dynamodb is down": {"down": "dynamodb"},
+    "all hangs": {"hang": True},
+    "kinesis hangs": {"hang": "kinesis"},
+    "dynamodb hangs": {"hang": "dynamodb"},
+    "checkpoints are throttled": {"errors": [_error("UpdateItem", "ProvisionedThroughputExceededException")]},
+    "checkpoints are done and their answers lost": {
+        "errors": [_error("UpdateItem", "InternalServerError", status=500, after=True)]
+    },
+    "reading is throttled": {"errors": [_error("GetRecords", "ProvisionedThroughputExceededException")]},
+    "iterators expire, pages are empty": {},
+}
+"""What AWS does short of going away. For the lease table every write is an UpdateItem, checkpoints among them."""
+
+
 def aws_failing(theatre: Theatre, host: Host, rng: Random) -> Act:
-    """AWS refuses everything or does not answer, all of it or one service."""
+    """AWS is down, hangs, throttles, loses answers or lets iterators expire."""
     seconds = rng.uniform(1, 8)
-    way = rng.choice(["down", "hang"])
-    services: object = rng.choice([True, "kinesis", "dynamodb"])
+    trouble = rng.choice(list(_TROUBLES))
     yield
-    theatre.cloud.set_faults(**{way: services})
+    if faults := _TROUBLES[trouble]:
+        theatre.cloud.set_faults(**faults)
+    else:
+        theatre.cloud.configure(iterator_lifetime=0.05, empty_pages=0.5)
     yield
     time.sleep(seconds)
-    theatre.cloud.set_faults(**{way: False})
-    return f"{'all' if services is True else services} {way} for {seconds:.0f} s"
+    theatre.cloud.set_faults(down=False, hang=False, errors=[])
+    theatre.cloud.configure(iterator_lifetime=300, empty_pages=0)
+    return f"{trouble} for {seconds:.0f} s"
 
 
 def socket_deleted(theatre: Theatre, host: Host, rng: Random) -> Act:
@@ -255,6 +311,7 @@ ALONE: dict[str, Kind] = {
     "java": kill_java,
     "supervisor": kill_supervisor,
     "everything": kill_everything,
+    "storm": storm,
     "full": disk_full,
     "unwritable": store_unwritable,
     "aws": aws_away,
@@ -273,5 +330,5 @@ KINDS: dict[str, Kind] = {**ALONE, **TOGETHER}
 
 WITHOUT_AWS = frozenset({"aws", "aws-failing"})
 """Kinds after whose strike the lease table can't be asked."""
-LASTING = frozenset({"full", "unwritable", "aws", "aws-failing", "reshard-down", "zombie"})
+LASTING = frozenset({"storm", "full", "unwritable", "aws", "aws-failing", "reshard-down", "zombie"})
 """Kinds that last until they are ended: their recovery is counted from that end, that of all others from the strike."""

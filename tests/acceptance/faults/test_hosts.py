@@ -49,7 +49,11 @@ def says(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., InFlight 
 def test_what_is_in_the_block_that_is_being_filled_is_in_flight_until_that_can_be_cut(
     says: Callable[..., InFlight | None],
 ) -> None:
-    shards = [{"window_used": 700}, {"window_used": 0}, {"window_used": 300}]
+    shards = [
+        {"shard": "a", "window_used": 700, "delivered": "12:3"},
+        {"shard": "b", "window_used": 0, "delivered": "15:0"},
+        {"shard": "c", "window_used": 300, "delivered": None},
+    ]
     before = time.monotonic()
     found = says(building_bytes=900, building_seconds=1.0, shards=shards)
     after = time.monotonic()
@@ -57,12 +61,15 @@ def test_what_is_in_the_block_that_is_being_filled_is_in_flight_until_that_can_b
     assert (found.batches, found.bytes) == (2, 1000)
     assert found.still(before + INTERVAL - 1.01)
     assert not found.still(after + INTERVAL - 1.0)
+    # Later than that it is proven by what is in no block after the strike.
+    assert found.still(after + 99, [("a", 12, 3)])
+    assert not found.still(after + 99, [("a", 12, 2), ("a", 12, 4), ("b", 15, 0), ("c", 12, 3)])
 
 
 def test_nothing_is_proven_to_be_in_flight_by_a_block_that_is_on_its_way_or_by_no_answer(
     says: Callable[..., InFlight | None],
 ) -> None:
-    shards = [{"window_used": 700}]
+    shards = [{"shard": "a", "window_used": 700, "delivered": "12:3"}]
     assert says(building_bytes=0, building_seconds=0.0, blocks_in_flight=1, shards=shards) is None
     assert says() is None
 

@@ -41,6 +41,12 @@ MOMENTS = 200
 """So many moments are tried until one has something in flight."""
 
 
+AT_THE_CUT = 1 / 3
+"""In so many rounds the strike waits until the block is cut, to meet it while it is written or goes to the ledger."""
+CUT_SECONDS = (-0.005, 0.03)
+"""Around that moment. Writing takes some 10 ms."""
+
+
 @dataclass(frozen=True)
 class Played:
     """One round that was played.
@@ -170,13 +176,17 @@ class Theatre:
         next(act)
         time.sleep(rng.uniform(0, 2))
         in_flight, passed = self._moment(host, rng)
+        if rng.random() < AT_THE_CUT:
+            time.sleep(max(0.0, in_flight.until - time.monotonic() + rng.uniform(*CUT_SECONDS)))
         try:
             next(act)
         except NotNow:
             return passed
         struck = time.monotonic()
+        missing: Collection[tuple[str, int, int]] = ()
         if one.kind not in WITHOUT_AWS:
-            self.judge("right after the strike")
+            missing = self.judge("right after the strike").verdict.missing
+        counts = in_flight.still(struck, missing)
         detail = _finish(act)
         over = time.monotonic() if one.kind in LASTING else struck
         self.load_goes_on()
@@ -184,7 +194,7 @@ class Theatre:
         recovered = time.monotonic()
         judgement = self.judge("after the recovery")
         excused, self._doubles = judgement.excused - self._doubles, judgement.excused
-        if not in_flight.still(struck):
+        if not counts:
             return passed
         verdict = judgement.verdict
         return Played(
