@@ -267,6 +267,8 @@ class Consumer:
         if self.handing_over and row.was_owner == self.daemon.worker:
             self.fleet.leases.give(row, row.owner)
             self.lost()
+        if not self.held:  # now, or while the child was shutting down
+            self.plan(0.01)
         self.daemon.later(0.05, self.daemon.leave_if_done)
 
     def finish(self) -> None:

@@ -66,7 +66,7 @@ class SessionView:
     age: int
     welcomed: bool = False
     progress: float = 0.0
-    generator: int = 0
+    admitted_by: dict[int, int] = field(default_factory=dict)
     reported: int = 0
     delivered: list[Position] = field(default_factory=list)
     batches: list[Batch] = field(default_factory=list)
@@ -147,7 +147,7 @@ class Watch:
         view = self.sessions[session]
         batch = view.batches[number - 1]
         view.progress = self.fleet.timeline.now
-        view.generator = generator.pid
+        view.admitted_by[number] = generator.pid
         self._advance(view, number, ADMITTED)
         window = self.window.setdefault((generator.pid, view.shard.id), {})
         if any(other != session for other, _ in window):
@@ -272,7 +272,9 @@ class Watch:
             return
         reach = order(self.fleet.leases.rows[view.shard.id].checkpoint)
         for number, batch in enumerate(view.batches, 1):
-            if view.levels[number - 1] == 0:
+            level = view.levels[number - 1]
+            # What a generator had admitted that is dead now is new to the next one, which may be draining.
+            if level == 0 or (level < REPORTED and view.admitted_by[number] != host.generator.pid):
                 break
             if batch.whole is not None and parse_position(batch.whole) > reach:
                 self.broken("orderly end", f"{view.shard.id}: left at {reach}, and {batch.whole} was admitted")
