@@ -247,9 +247,9 @@ def kinesis_record(raw: dict[str, Any]) -> KinesisRecord:
 
 
 def milliseconds(moment: datetime) -> int:
-    """Return a time as milliseconds since the epoch, rounded: botocore reads a number as a float."""
+    """Return a time as whole milliseconds since the epoch, as Java's Instant.toEpochMilli does."""
     since = moment - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 1000 + (since.microseconds + 500) // 1000
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
 def is_passing(error: BaseException | None) -> bool:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+_ROUNDING = 1e-6
+"""Seconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -42,7 +45,9 @@ class Bucket:
         if now > self._at:
             self._level = min(self._room, self._level + (now - self._at) * self._rate)
             self._at = now
-        return max(0.0, (need - self._level) / self._rate)
+        wait = (need - self._level) / self._rate
+        # A wait that is nothing but rounding might not move the caller's clock at all.
+        return wait if wait > _ROUNDING else 0.0
 
     def take(self, tokens: float) -> None:
         """Take tokens, into debt if need be."""

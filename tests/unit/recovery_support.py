@@ -154,6 +154,7 @@ class FakeKinesis:
     Attributes:
         page: Most records of a page, whatever is asked for.
         empty: Called with the number of each page; true gives an empty page instead.
+        boast: Empty pages say that they are at the tip, wherever they are.
         errors: Called with the name of each call and its arguments; may raise.
         calls: All calls made, each with its arguments.
     """
@@ -163,6 +164,7 @@ class FakeKinesis:
     status: str = "ACTIVE"
     page: int = 10_000
     empty: Callable[[int], bool] = lambda number: False
+    boast: bool = False
     errors: Callable[[str, dict[str, Any]], None] = lambda call, arguments: None
     calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     pages: int = 0
@@ -210,11 +212,12 @@ class FakeKinesis:
             raise error("ResourceNotFoundException")
         shard = self.shards[name]
         left = [put for put in shard.held() if put.sequence >= int(position)]
-        given = [] if self.empty(number) else left[: min(self.page, arguments["Limit"])]
+        is_empty = self.empty(number)
+        given = [] if is_empty else left[: min(self.page, arguments["Limit"])]
         following = given[-1].sequence + 1 if given else int(position)
         answer: dict[str, Any] = {
             "Records": [put.boto() for put in given],
-            "MillisBehindLatest": 0 if len(given) == len(left) else 5,
+            "MillisBehindLatest": 0 if len(given) == len(left) or (is_empty and self.boast) else 5,
         }
         if not (shard.closed and len(given) == len(left)):
             answer["NextShardIterator"] = f"{name} {following}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 from botocore.parsers import ResponseParserError
-from recovery_support import BASE, SHARD, STREAM, FakeKinesis, FakeShard, error, plain, request_of, rows, users_of
+from recovery_support import BASE, SHARD, STREAM, FakeKinesis, FakeShard, Put, error, plain, request_of, rows, users_of
 
 from kcl_receiver.errors import StreamUnavailable
 from kcl_receiver.ranges import StreamIdentity
@@ -35,13 +36,13 @@ PUTS = [plain(place) for place in range(6)]
 class Theatre:
     """A reader of one shard, and a clock that goes where the reader wants to wait."""
 
-    def __init__(self, kinesis: FakeKinesis | None = None, *, by_arn: bool = False) -> None:
+    def __init__(self, kinesis: FakeKinesis | None = None, *, by_arn: bool = False, puts: Sequence[Put] = PUTS) -> None:
         self.kinesis = kinesis or FakeKinesis({SHARD: FakeShard(PUTS)}, page=2)
         self.now = 1000.0
         self.lane = Lane(SHARD)
         manner = Manner(Limits(), PATIENCE, lambda: self.now, random.Random(3))
         self.reader = ShardReader(Stream(self.kinesis, STREAM, by_arn=by_arn), self.lane, manner)
-        self.lane.add(request_of(PUTS))
+        self.lane.add(request_of(puts))
 
     def run(self) -> list[Outcome]:
         for _ in range(1000):
@@ -75,6 +76,14 @@ def test_a_range_is_read_page_by_page_without_error() -> None:
         "StartingSequenceNumber": str(BASE),
     }
     assert (theatre.reader.pages, theatre.reader.bytes, theatre.reader.failed) == (3, sum(p.size for p in PUTS), 0)
+
+
+def test_two_megabytes_a_second_are_not_exceeded() -> None:
+    large = [plain(place, bytes(500_000)) for place in range(30)]
+    theatre = Theatre(FakeKinesis({SHARD: FakeShard(large)}, page=2), puts=large)
+    assert theatre.run() == [Outcome.REBUILT]
+    # 15 MB, less the 2 MB of the first second and the last page, which nobody waits for.
+    assert theatre.now - 1000.0 == pytest.approx((15 - 2 - 1) / 2, rel=0.01)
 
 
 def test_five_calls_a_second_are_not_exceeded() -> None:
@@ -246,6 +255,31 @@ def test_the_first_record_of_a_shard_is_looked_up_through_errors_and_empty_pages
     assert rows(theatre.lane.done[0].columns) == users_of(PUTS[4:])
     kinds = [arguments["ShardIteratorType"] for call, arguments in theatre.kinesis.calls if call == "iterator"]
     assert kinds[:2] == ["AT_SEQUENCE_NUMBER", "TRIM_HORIZON"]
+
+
+def test_an_expired_iterator_of_a_look_up_is_replaced_and_not_used_again() -> None:
+    theatre = Theatre(FakeKinesis({SHARD: FakeShard(PUTS, trimmed=BASE + 4)}))
+    expired: set[int] = set()
+
+    def expire(call: str, arguments: dict[str, Any]) -> None:
+        given = theatre.kinesis.names().count("iterator")
+        if call == "records" and arguments["ShardIterator"].endswith(" 0") and (given == 2 or expired):
+            expired.add(given)
+            if given == 2:
+                raise error("ExpiredIteratorException")
+
+    theatre.kinesis.errors = expire
+    assert theatre.run() == [Outcome.TRIMMED]
+    assert theatre.reader.failed == 1
+
+
+@pytest.mark.parametrize("boast", [False, True])
+def test_empty_pages_of_a_look_up_are_no_end_of_it(boast: bool) -> None:
+    kinesis = FakeKinesis({SHARD: FakeShard([plain(0, b"older"), *PUTS[2:]])}, boast=boast)
+    kinesis.empty = lambda number: 1 < number < (4 if boast else 9)
+    theatre = Theatre(kinesis, puts=PUTS[1:])
+    # The stream holds what is older: nothing is trimmed, and so the two deliveries differ.
+    assert theatre.run() == [Outcome.COUNT_DIFFERS]
 
 
 @pytest.mark.parametrize("closed", [True, False])

@@ -303,6 +303,28 @@ def test_a_refused_sequence_number_is_unknown_and_the_others_go_on() -> None:
     assert sorted(outcome.value for outcome in outcomes(driver.run())) == ["rebuilt", "unknown"]
 
 
+def test_what_is_left_of_a_range_is_read_also_if_the_horizon_in_it_is_known_before() -> None:
+    puts = [plain(place) for place in range(6)]
+    driver = Driver(FakeShard(puts, trimmed=BASE + 3))
+    driver.ask(request_of(puts[:2]))
+    driver.run()
+    driver.ask(request_of(puts[2:]))
+    (_, answer) = driver.run()
+    assert (answer.outcome, rows(answer.columns)) == (Outcome.TRIMMED, users_of(puts[3:]))
+
+
+def test_records_that_come_again_are_taken_once() -> None:
+    records = [plain(place).record for place in range(4)]
+    lane = Lane(SHARD)
+    lane.add(request_of([plain(place) for place in range(4)]))
+    seek = lane.next()
+    assert isinstance(seek, Seek)
+    lane.placed(seek)
+    lane.page(records[:3], behind=1, ended=False)
+    lane.page(records[1:], behind=0, ended=False)
+    assert outcomes(lane.done) == [Outcome.REBUILT]
+
+
 def test_a_shard_that_is_gone_has_all_its_ranges_trimmed_with_what_was_read() -> None:
     puts = [plain(place) for place in range(6)]
     driver = Driver(FakeShard(puts), most=[2])

@@ -32,6 +32,8 @@ def read(plan: Plan, work: Work, places: Iterable[int]) -> list[Reread]:
 
 def test_the_shard_with_the_oldest_request_comes_first() -> None:
     plan = Plan(LARGE)
+    plan.add(request(0, "a"))
+    read(plan, taken(plan), [0])
     for one in (request(5, "b"), request(1, "a"), request(2, "c")):
         plan.add(one)
     assert [taken(plan).lane.shard for _ in range(3)] == ["b", "a", "c"]
