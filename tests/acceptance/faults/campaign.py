@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +31,7 @@ SHORT_ROUNDS = len(KINDS)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a campaign; return the exit code."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     refusal = disks.enter_namespace()
     impossible = disks.impossible_without_mounts() if refusal is not None else []
     kinds = [kind for kind in options.kinds if kind not in impossible]

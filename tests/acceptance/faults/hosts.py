@@ -35,6 +35,8 @@ STORE_TIMEOUT_MILLIS = 10_000
 LOOK_SECONDS = 0.1
 
 SETTINGS = {
+    # The 2 s of QUICK_SETTINGS are too short for a loaded machine, where workers would lose their leases all the time.
+    "failoverTimeMillis": "5000",
     # KCL balances by throughput, which with so few shards is never even: it would move leases all the time, also those
     # whose processors are still being made, and then waits for gracefulLeaseHandoffTimeoutMillis (seen).
     # With these it looks once in minutes, and takes only leases without any throughput (balanceWorkerVariance of KCL
@@ -135,13 +137,22 @@ class Host(Landing):
         """Return all processes of this host, parents before their children."""
         return self.named("")
 
-    def kill(self, victims: Iterable[psutil.Process]) -> None:
-        """Kill -9 them all, and wait until they are gone."""
-        victims = list(victims)
+    def strike(self, victims: Iterable[psutil.Process]) -> None:
+        """Kill -9 them all."""
         for one in victims:
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
-        if self._run is not None and any(one.pid == self._run.pid for one in victims):
+
+    def kill(self, victims: Iterable[psutil.Process]) -> None:
+        """Kill -9 them all, and wait until they are gone."""
+        victims = list(victims)
+        self.strike(victims)
+        self.bury(victims)
+
+    def bury(self, victims: Iterable[psutil.Process]) -> None:
+        """Wait until those that were killed are gone; from then on a missing `run` is none that ended by itself."""
+        victims = list(victims)
+        if self._run is not None and (self._run.pid in {one.pid for one in victims} or self._run.poll() == -9):
             self._run.wait()
             self._run = None
         self.wait(f"{self.worker}: whom we killed is gone", lambda: all(map(is_gone, victims)), 30)

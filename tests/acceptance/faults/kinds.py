@@ -26,6 +26,8 @@ Act: TypeAlias = Generator[None, None, str]
 """One fault under way."""
 Kind: TypeAlias = Callable[["Theatre", Host, Random], Act]
 
+ROOM_BYTES = 32 * 2**20
+"""More than comes in between."""
 FAULT_SECONDS = 60.0
 """Within this a fault must have the effect that it is meant to have."""
 
@@ -40,8 +42,9 @@ def kill_generator(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Kill -9 of the generator."""
     victims = _victims(host.generators(), rng)
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     return ""
 
 
@@ -49,8 +52,9 @@ def kill_processor(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Kill -9 of one processor: the daemon follows it."""
     victims = _victims(host.processors(), rng)
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     return ""
 
 
@@ -58,8 +62,9 @@ def kill_java(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Kill -9 of the MultiLangDaemon."""
     victims = _victims(host.daemons(), rng)
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     return ""
 
 
@@ -67,8 +72,9 @@ def kill_supervisor(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Kill -9 of `run` alone, which is started again by whoever looks after it."""
     victims = [psutil.Process(host.supervisor().pid)]
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     host.launch_again()
     return ""
 
@@ -78,8 +84,9 @@ def kill_everything(theatre: Theatre, host: Host, rng: Random) -> Act:
     victims = host.everything()
     rng.shuffle(victims)
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     # Whoever was started in between is killed as well: nothing of the old life goes on.
     host.kill(host.everything())
     host.launch_again()
@@ -90,8 +97,9 @@ def storm(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Kill -9 again and again, each time of somebody else, while the host tries to come back."""
     victims = host.everything()
     yield
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     host.launch_again()
     killed = []
     for _ in range(rng.randint(3, 6)):
@@ -128,6 +136,8 @@ def disk_full(theatre: Theatre, host: Host, rng: Random) -> Act:
     # A little room may take a block and not its ledger entry, or a part of either.
     leave = rng.choice([0, rng.randrange(1, 40) * 4096])
     (generator,) = host.generators()
+    # Most of it goes before the strike, which is to be quick.
+    host.disk.fill(generator.pid, leave + ROOM_BYTES)
     yield
     host.disk.fill(generator.pid, leave)
     yield
@@ -210,8 +220,9 @@ def socket_deleted(theatre: Theatre, host: Host, rng: Random) -> Act:
     victims = _victims(host.daemons(), rng) if rng.random() < 0.5 else []
     yield
     host.socket.unlink()
-    host.kill(victims)
+    host.strike(victims)
     yield
+    host.bury(victims)
     host.wait("the generator listens again", host.socket.exists, FAULT_SECONDS)
     return "and java killed" if victims else ""
 
@@ -223,7 +234,7 @@ def split(theatre: Theatre, host: Host, rng: Random) -> Act:
     theatre.split(shard)
     yield
     theatre.wait_open()
-    return shard
+    return str(shard["ShardId"])
 
 
 def merge(theatre: Theatre, host: Host, rng: Random) -> Act:
@@ -240,8 +251,7 @@ def reshard_while_down(theatre: Theatre, host: Host, rng: Random) -> Act:
     """All hosts are killed; a shard is split and two are merged; then all is started again."""
     victims = [one for every in theatre.hosts for one in every.everything()]
     yield
-    for one in victims:
-        one.kill()
+    host.strike(victims)
     yield
     for every in theatre.hosts:
         every.kill(every.everything())
@@ -249,13 +259,13 @@ def reshard_while_down(theatre: Theatre, host: Host, rng: Random) -> Act:
     theatre.split(shard)
     theatre.wait_open()
     theatre.load_goes_on()
-    pair = rng.choice([pair for pair in theatre.neighbours() if shard not in pair])
+    pair = rng.choice(theatre.neighbours())
     theatre.merge(*pair)
     theatre.wait_open()
     theatre.load_goes_on()
     for every in theatre.hosts:
         every.launch_again()
-    return f"{shard} split, {pair[0]} and {pair[1]} merged"
+    return f"{shard['ShardId']} split, {pair[0]} and {pair[1]} merged"
 
 
 # Kinds that need a second host
@@ -330,5 +340,7 @@ KINDS: dict[str, Kind] = {**ALONE, **TOGETHER}
 
 WITHOUT_AWS = frozenset({"aws", "aws-failing"})
 """Kinds after whose strike the lease table can't be asked."""
+SUDDEN = frozenset({"generator", "everything", "storm", "unwritable", "zombie"})
+"""Kinds whose strike takes no time to speak of, and after which nothing more is stored for a while."""
 LASTING = frozenset({"storm", "full", "unwritable", "aws", "aws-failing", "reshard-down", "zombie"})
 """Kinds that last until they are ended: their recovery is counted from that end, that of all others from the strike."""

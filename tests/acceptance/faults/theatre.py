@@ -23,7 +23,7 @@ from faults.cloud import CloudProcess
 from faults.disks import Disk
 from faults.hosts import Host, InFlight
 from faults.judging import Judgement, Reading, check_end, check_verify, judge_now, read_all
-from faults.kinds import KINDS, LASTING, WITHOUT_AWS
+from faults.kinds import KINDS, LASTING, SUDDEN, WITHOUT_AWS
 from faults.leadership import Leadership
 from faults.leases import Place, Watch
 from faults.load import Load
@@ -42,7 +42,7 @@ MOMENTS = 200
 
 
 AT_THE_CUT = 1 / 3
-"""In so many rounds the strike waits until the block is cut, to meet it while it is written or goes to the ledger."""
+"""In so many of the rounds of SUDDEN kinds the strike waits for the block to be cut, to meet it while it is written."""
 CUT_SECONDS = (-0.005, 0.03)
 """Around that moment. Writing takes some 10 ms."""
 
@@ -110,7 +110,7 @@ class Theatre:
         make_disk: Makes the file systems of the stores.
     """
 
-    takeover_seconds = 8.0
+    takeover_seconds = 12.0
     """How long a frozen host's leases are left to KCL's leader before they are moved by hand."""
 
     def __init__(self, base: Path, seed: int, scene: Scene, make_disk: Callable[[Path], Disk]) -> None:
@@ -176,7 +176,7 @@ class Theatre:
         next(act)
         time.sleep(rng.uniform(0, 2))
         in_flight, passed = self._moment(host, rng)
-        if rng.random() < AT_THE_CUT:
+        if one.kind in SUDDEN and rng.random() < AT_THE_CUT:
             time.sleep(max(0.0, in_flight.until - time.monotonic() + rng.uniform(*CUT_SECONDS)))
         try:
             next(act)
@@ -319,10 +319,10 @@ class Theatre:
         found = every_shard(self._kinesis, STREAM, "AT_LATEST")
         return sorted(found, key=lambda one: int(one["HashKeyRange"]["StartingHashKey"]))
 
-    def widest(self) -> list[str]:
-        """Return the wider half of the open shards."""
+    def widest(self) -> list[dict[str, Any]]:
+        """Return the wider half of the open shards, as ListShards tells of them."""
         found = sorted(self._open(), key=lambda one: -_width(one))
-        return [one["ShardId"] for one in found[: (len(found) + 1) // 2]]
+        return found[: (len(found) + 1) // 2]
 
     def neighbours(self) -> list[tuple[str, str]]:
         """Return the narrower half of the pairs of open shards that can be merged."""
@@ -330,11 +330,11 @@ class Theatre:
         pairs = sorted(pairwise(found), key=lambda pair: _width(pair[0]) + _width(pair[1]))
         return [(low["ShardId"], high["ShardId"]) for low, high in pairs[: (len(pairs) + 1) // 2]]
 
-    def split(self, shard: str) -> None:
+    def split(self, shard: dict[str, Any]) -> None:
         """Split a shard in its middle."""
-        (keys,) = (one["HashKeyRange"] for one in self._open() if one["ShardId"] == shard)
+        keys = shard["HashKeyRange"]
         middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
-        self._kinesis.split_shard(StreamName=STREAM, ShardToSplit=shard, NewStartingHashKey=str(middle))
+        self._kinesis.split_shard(StreamName=STREAM, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
 
     def merge(self, low: str, high: str) -> None:
         """Merge two neighbours."""
