@@ -28,11 +28,15 @@ SHORT_ROUNDS = len(KINDS)
 """Every kind once."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a campaign; return the exit code."""
+def main(arguments: Sequence[str] | None = None, *, refusal: str | None = None) -> int:
+    """Run a campaign; return the exit code.
+
+    Args:
+        arguments: The command line, by default this process's.
+        refusal: Why nothing can be mounted here, None if it can.
+    """
     options = _parse(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    refusal = disks.enter_namespace()
     impossible = disks.impossible_without_mounts() if refusal is not None else []
     kinds = [kind for kind in options.kinds if kind not in impossible]
     if not kinds:
@@ -163,7 +167,3 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

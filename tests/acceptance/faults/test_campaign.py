@@ -33,7 +33,7 @@ def play(base: Path, bug: str, kind: str, rounds: int) -> subprocess.CompletedPr
     patches.mkdir()
     (patches / "sitecustomize.py").write_text(bug)
     path = os.pathsep.join([str(patches), str(HERE.parent)])
-    command = [sys.executable, "-m", "faults.campaign", "--rounds", str(rounds), "--kinds", kind, "--seed", "1"]
+    command = [sys.executable, "-m", "faults", "--rounds", str(rounds), "--kinds", kind, "--seed", "1"]
     return subprocess.run(
         [*command, "--keep", str(base / "k")],
         capture_output=True,
@@ -64,7 +64,7 @@ def test_a_receiver_with_a_bug_is_caught_and_everything_is_kept(
 
 
 def test_what_cannot_be_played_is_refused_by_name() -> None:
-    command = [sys.executable, "-m", "faults.campaign"]
+    command = [sys.executable, "-m", "faults"]
     environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
     for words, said in ((["--kinds", "flood"], "no such kind: flood"), (["--rounds", "0"], "at least 1")):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
