@@ -150,6 +150,13 @@ def test_records_in_two_blocks_are_excused_only_where_a_lease_was_taken_by_force
     assert reading.records == 9
 
 
+def test_a_range_that_overlaps_another_hosts_in_part_is_read_in_part(world: World) -> None:
+    world.store_again(6, 7)
+    reading = read_all(world.put, world.stores)
+    assert reading.complaints() == []
+    assert reading.records == 9
+
+
 def test_a_reader_who_takes_every_range_whole_reads_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def take_all(ranges: Iterable[tuple[Range, str]]) -> list[Selected]:
         return [Selected(one, block, (span_of(one),)) for one, block in ranges]
@@ -182,7 +189,7 @@ def test_ranges_that_nothing_links_are_a_gap_though_every_record_that_was_put_is
     LedgerWriter(store, WRITER).append([session_at(), one, session_at(5, session="s2"), two])
     reading = read_all([], [tmp_path])
     assert len(reading.gaps) == 1
-    assert "gap after 2" in reading.gaps[0]
+    assert "gap after 2" in reading.complaints()[0]
 
 
 def test_verify_of_one_host_alone_takes_no_gap_and_of_two_hosts_nothing_lost(world: World) -> None:

@@ -56,8 +56,10 @@ def test_a_new_owner_means_force_unless_an_orderly_move_was_asked_for() -> None:
     history.see(row((5, 0)))
     history.see(row((6, 0), "host-2"))
     assert history.forced == set()
-    # Asked for once, and done once.
+    history.orderly.add((SHARD, "host-1"))
     history.see(row((6, 0), "host-1"))
+    assert history.forced == set()
+    # Asked for once, and done once: this one nobody asked for.
     history.see(row((6, 0), "host-2"))
     assert history.forced == {SHARD}
     assert history.moves == 3
