@@ -9,7 +9,9 @@ are played on it one after the other; a campaign is all theatres of one seed. do
     disks       file systems that can be full or read-only
     hosts       `kcl-receiver run` and all that belongs to it, as a host
     load        records that keep coming
+    shards      which shards there are, and how they are split and merged
     leases      the lease table, watched and changed as KCL's leader changes it
+    leadership  lets a dead leader's lock expire
     judging     what must hold; uses nothing of the receiver but the reader's arithmetic, which it judges as well
     theatre     plays rounds
     report      what came of it

@@ -229,21 +229,21 @@ def socket_deleted(theatre: Theatre, host: Host, rng: Random) -> Act:
 
 def split(theatre: Theatre, host: Host, rng: Random) -> Act:
     """A shard is split under load."""
-    shard = rng.choice(theatre.widest())
+    shard = rng.choice(theatre.shards.widest())
     yield
-    theatre.split(shard)
+    theatre.shards.split(shard)
     yield
-    theatre.wait_open()
+    theatre.wait_active()
     return str(shard["ShardId"])
 
 
 def merge(theatre: Theatre, host: Host, rng: Random) -> Act:
     """Two shards are merged under load."""
-    pair = rng.choice(theatre.neighbours())
+    pair = rng.choice(theatre.shards.neighbours())
     yield
-    theatre.merge(*pair)
+    theatre.shards.merge(*pair)
     yield
-    theatre.wait_open()
+    theatre.wait_active()
     return f"{pair[0]} and {pair[1]}"
 
 
@@ -255,13 +255,13 @@ def reshard_while_down(theatre: Theatre, host: Host, rng: Random) -> Act:
     yield
     for every in theatre.hosts:
         every.kill(every.everything())
-    shard = rng.choice(theatre.widest())
-    theatre.split(shard)
-    theatre.wait_open()
+    shard = rng.choice(theatre.shards.widest())
+    theatre.shards.split(shard)
+    theatre.wait_active()
     theatre.load_goes_on()
-    pair = rng.choice(theatre.neighbours())
-    theatre.merge(*pair)
-    theatre.wait_open()
+    pair = rng.choice(theatre.shards.neighbours())
+    theatre.shards.merge(*pair)
+    theatre.wait_active()
     theatre.load_goes_on()
     for every in theatre.hosts:
         every.launch_again()

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -28,7 +27,7 @@ from faults.leadership import Leadership
 from faults.leases import Place, Watch
 from faults.load import Load
 from faults.plan import Round, Scene
-from kcl_receiver.emulator.clients import every_shard
+from faults.shards import Shards
 from kcl_receiver.errors import EXIT_OK
 
 SHARDS = 4
@@ -126,7 +125,7 @@ class Theatre:
         except BaseException:
             self.close(keep=False)
             raise
-        self._kinesis = self.cloud.client("kinesis")
+        self.shards = Shards(self.cloud.client("kinesis"), STREAM)
         self._dynamodb = self.cloud.client("dynamodb")
         self._load = Load(self.cloud.client("kinesis"), STREAM, seed)
         self.watch = Watch(self.cloud.client("dynamodb"), APPLICATION)
@@ -285,7 +284,7 @@ class Theatre:
 
     def _settled(self) -> bool:
         rows = self.watch.look()
-        shards = {one["ShardId"] for one in self._open()}
+        shards = {one["ShardId"] for one in self.shards.open()}
         if not shards <= rows.keys():
             return False
         # Leases of closed shards must be at their end, or their children can't be read; KCL deletes them in time.
@@ -293,7 +292,11 @@ class Theatre:
             return False
         return self._is_read(shards)
 
-    # ------------------------------------------------------------------ leases and shards
+    def wait_active(self) -> None:
+        """Wait until a change of shards is done."""
+        self.wait("the stream is active", self.shards.active, RECOVERY_SECONDS)
+
+    # ------------------------------------------------------------------ leases
 
     def leases_of(self, host: Host) -> set[str]:
         """Return the shards whose lease a host owns and that are not ended."""
@@ -313,40 +316,6 @@ class Theatre:
         """Return the other host."""
         (found,) = (one for one in self.hosts if one is not host)
         return found
-
-    def _open(self) -> list[dict[str, Any]]:
-        """Return the open shards in the order of their hash keys."""
-        found = every_shard(self._kinesis, STREAM, "AT_LATEST")
-        return sorted(found, key=lambda one: int(one["HashKeyRange"]["StartingHashKey"]))
-
-    def widest(self) -> list[dict[str, Any]]:
-        """Return the wider half of the open shards, as ListShards tells of them."""
-        found = sorted(self._open(), key=lambda one: -_width(one))
-        return found[: (len(found) + 1) // 2]
-
-    def neighbours(self) -> list[tuple[str, str]]:
-        """Return the narrower half of the pairs of open shards that can be merged."""
-        found = self._open()
-        pairs = sorted(pairwise(found), key=lambda pair: _width(pair[0]) + _width(pair[1]))
-        return [(low["ShardId"], high["ShardId"]) for low, high in pairs[: (len(pairs) + 1) // 2]]
-
-    def split(self, shard: dict[str, Any]) -> None:
-        """Split a shard in its middle."""
-        keys = shard["HashKeyRange"]
-        middle = (int(keys["StartingHashKey"]) + int(keys["EndingHashKey"])) // 2
-        self._kinesis.split_shard(StreamName=STREAM, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(middle))
-
-    def merge(self, low: str, high: str) -> None:
-        """Merge two neighbours."""
-        self._kinesis.merge_shards(StreamName=STREAM, ShardToMerge=low, AdjacentShardToMerge=high)
-
-    def wait_open(self) -> None:
-        """Wait until a change of shards is done."""
-        self.wait("the stream is active", self._active, RECOVERY_SECONDS)
-
-    def _active(self) -> bool:
-        summary = self._kinesis.describe_stream_summary(StreamName=STREAM)["StreamDescriptionSummary"]
-        return bool(summary["StreamStatus"] == "ACTIVE")
 
     # ------------------------------------------------------------------ the end
 
@@ -403,8 +372,3 @@ def _finish(act: Any) -> str:  # noqa: ANN401 - a generator
 def _raise(when: str, complaints: Collection[str]) -> None:
     if complaints:
         raise Broken(f"{when}: " + "; ".join(complaints))
-
-
-def _width(shard: dict[str, Any]) -> int:
-    keys = shard["HashKeyRange"]
-    return int(keys["EndingHashKey"]) - int(keys["StartingHashKey"])
