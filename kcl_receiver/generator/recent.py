@@ -7,7 +7,7 @@ session that begins further back (an operator has reset its lease) needs the led
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from kcl_receiver.ranges import After, Position, Range
 
@@ -26,6 +26,24 @@ class RecentRanges:
         """Take in a block of the ledger."""
         for one in ranges:
             self._ranges.setdefault(one.shard, []).append((one, block))
+
+    def ranges(self) -> tuple[tuple[Range, str], ...]:
+        """Return all ranges that are kept, each with the id of its block."""
+        return tuple(pair for shard in self._ranges.values() for pair in shard)
+
+    @property
+    def forgotten(self) -> dict[str, Position]:
+        """By shard, the checkpoint before which ranges were dropped."""
+        return dict(self._forgotten)
+
+    def take(self, ranges: Iterable[tuple[Range, str]], forgotten: Mapping[str, Position]) -> None:
+        """Take in what an earlier writer kept. What several of them kept is kept once."""
+        for one, block in ranges:
+            if (one, block) not in self._ranges.get(one.shard, []):
+                self.add(block, [one])
+        for shard, checkpoint in forgotten.items():
+            self.forget(shard, checkpoint)
+            self._forgotten[shard] = max(self._forgotten.get(shard, checkpoint), checkpoint)
 
     def forget(self, shard: str, checkpoint: Position) -> None:
         """Drop what ends before a checkpoint. The range that holds the checkpoint itself stays: it knows its age."""

@@ -7,11 +7,13 @@ nobody knows whether it took effect.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import StoreUnavailable
@@ -30,17 +32,26 @@ from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.ledger import (
+from kcl_receiver.store.entries import (
     BlockStored,
+    Carried,
     Entry,
-    LedgerIndex,
-    LedgerWriter,
     SessionStarted,
     ShardEnded,
-    block_id,
-    first_entries,
+    Tail,
+    WriterStarted,
+    decode_ledger,
 )
+from kcl_receiver.store.handover import Takeover, take_over
+from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.names import block_id, day_of, writer_id, writer_of
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
+
+log = logging.getLogger(__name__)
+
+LEDGER_LINES = 10_000
+"""A ledger of so many lines, some 10 MB, is sealed, and a new one begun: it bounds what a start has to read."""
+_DAY_MS = 86_400_000
 
 
 def wall_millis() -> int:
@@ -57,9 +68,11 @@ class Workers:
         store: Where blocks and ledger go.
         view: The stream.
         application: Owner of the store.
-        writer: This generator's writer id.
+        writer: Id of its first ledger, and of the generator.
         compression: See `encode_block`.
         store_again: Store again what the ledger says is stored.
+        new_writer: Returns an id that nobody had; it is given the wall clock in milliseconds.
+        ledger_lines: A ledger of so many lines is sealed.
     """
 
     def __init__(
@@ -71,17 +84,22 @@ class Workers:
         compression: str,
         *,
         store_again: bool,
+        new_writer: Callable[[int], str] = writer_id,
+        ledger_lines: int = LEDGER_LINES,
     ) -> None:
         self._store = store
         self._view = view
         self._application = application
-        self._writer_id = writer
         self._compression = compression
         self._store_again = store_again
-        self._lock = threading.Lock()
+        self._new_writer = new_writer
+        self._ledger_lines = ledger_lines
+        self._lock = threading.Lock()  # guards the three below
         self._recent = RecentRanges()
         self._ledger = LedgerWriter(store, writer)
-        self._first: list[Entry] = []
+        self._block_ids: dict[int, str] = {}
+        self._next: tuple[LedgerWriter, list[Entry]] | None = None
+        self._to_seal: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
         self.stream: StreamIdentity | None = None
@@ -95,22 +113,40 @@ class Workers:
         """
         self._store.claim(self._application)
         self._store.hold()
-        index = None if self._first else LedgerIndex.load(self._store)
+        taken = None if self._next is not None else take_over(self._store)
         self.stream = self._view.describe(self.stream)
-        if index is not None:
-            self._recent = _ranges_of(index, self.stream)
-            self._first = list(
-                first_entries(
-                    index,
-                    self._writer_id,
-                    host=socket.gethostname(),
-                    pid=os.getpid(),
-                    time=wall_millis(),
-                    version=__version__,
-                )
-            )
-        self._ledger.append(self._first)
+        if taken is not None:
+            self._recent = _recent_of(taken, self.stream)
+            self._to_seal = taken.to_seal
+            self._next = self._ledger, self._first_entries(self._ledger.writer, taken.tails, taken.adopted)
+        self._begin_ledger()
         return self.stream
+
+    def _first_entries(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> list[Entry]:
+        host, pid = socket.gethostname(), os.getpid()
+        started = WriterStarted(writer, host, pid, wall_millis(), __version__, tails)
+        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
+        return [started, carried, *adopted]
+
+    def _begin_ledger(self) -> None:
+        """Make the first lines of the next ledger durable, then seal those before it.
+
+        Raises:
+            StoreUnavailable: They are not, or nobody knows; to be repeated.
+        """
+        if self._next is None:
+            return
+        ledger, first = self._next
+        ledger.append(first)
+        with self._lock:
+            self._ledger, self._next = ledger, None
+        while self._to_seal:
+            try:
+                self._store.seal_ledger(self._to_seal[-1])
+            except StoreUnavailable as error:
+                log.warning("%s; it is tried again when the next ledger begins", error.message)
+                break
+            self._to_seal.pop()
 
     def _identity(self) -> StreamIdentity:
         if self.stream is None:
@@ -129,7 +165,7 @@ class Workers:
             recent = self._recent
             if not recent.reaches(effect.shard, effect.after):
                 # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
-                recent = _ranges_of(LedgerIndex.load(self._store, settle=False), stream)
+                recent = self._recent_from_ledgers(stream)
             held = [] if self._store_again else recent.held(effect.shard, effect.after, self._store.has_block)
             arrival = recent.arrival_of(effect.shard, effect.after) if isinstance(effect.after, Position) else None
         return shard_facts(self._view, arrival, tuple(held), stream, effect.shard, effect.after, wall_millis())
@@ -154,11 +190,12 @@ class Workers:
             BlockDamaged: The records are not those that the processor sent.
             StoreUnavailable: It was not stored, or nobody knows; to be repeated.
         """
-        block = block_id(self._writer_id, effect.number)
+        with self._lock:
+            block = self._block_ids.setdefault(effect.number, block_id(self._ledger.writer, effect.number))
         encoded = self._encoded.get(effect.number)
         if encoded is None:
             ranges = [BlockRange(part.range, part.columns) for part in effect.parts]
-            encoded = encode_block(block, self._writer_id, self._identity(), ranges, self._compression)
+            encoded = encode_block(block, writer_of(block), self._identity(), ranges, self._compression)
             self._encoded[effect.number] = encoded
         self._store.put_block(block, encoded.payload)
         del self._encoded[effect.number]
@@ -177,16 +214,63 @@ class Workers:
         """
         if self._appending is None or self._appending[0] is not effect.records:
             # Made once: an entry holds the time, and what is repeated must be the same to the byte.
+            self._change_ledger_if_due()
             self._appending = (effect.records, [self._entry(record) for record in effect.records])
         entries = self._appending[1]
         self._ledger.append(entries)
         with self._lock:
+            for record in effect.records:
+                if isinstance(record, BlockRecord):
+                    self._block_ids.pop(record.number, None)
             for entry in entries:
                 if isinstance(entry, BlockStored):
                     self._recent.add(entry.block, entry.ranges)
             for shard, checkpoint in checkpoints.items():
                 self._recent.forget(shard, checkpoint)
         self._appending = None
+
+    def _change_ledger_if_due(self) -> None:
+        """Begin a new ledger when this one is long, or its day is over: a block lies in the directory of that day.
+
+        Raises:
+            StoreUnavailable: See `_begin_ledger`.
+        """
+        if self._next is None:
+            writer, now = self._ledger.writer, wall_millis()
+            today = f"{datetime.fromtimestamp(now / 1000, timezone.utc):%Y-%m-%d}"
+            if self._ledger.tail.number < self._ledger_lines and day_of(writer) == today:
+                return
+            with self._lock:
+                # The next writer looks for blocks without an entry among its own and those of the one before alone.
+                if any(writer_of(block) != writer for block in self._block_ids.values()):
+                    return
+            new = self._new_writer(now)
+            self._to_seal.append(writer)
+            self._next = LedgerWriter(self._store, new), self._first_entries(new, {writer: self._ledger.tail}, [])
+        self._begin_ledger()
+
+    def _recent_from_ledgers(self, stream: StreamIdentity) -> RecentRanges:
+        """Return all ranges of records that the stream can still hold, read from open and sealed ledgers.
+
+        Raises:
+            LedgerDamaged: An entry is missing or altered.
+            StoreUnavailable: The store cannot be read now.
+        """
+        # A ledger is of one day, and a record is stored after it arrived.
+        oldest = wall_millis() - self._view.retention_hours * 3_600_000 - 2 * _DAY_MS
+        since = f"{datetime.fromtimestamp(oldest / 1000, timezone.utc):%Y-%m}"
+        recent = RecentRanges()
+        for entry in self._entries_of(stream, since):
+            recent.add(entry.block, entry.ranges)
+        return recent
+
+    def _entries_of(self, stream: StreamIdentity, since: str) -> Iterator[BlockStored]:
+        opened = dict(self._store.open_ledgers())
+        for writer, content in (*opened.items(), *self._store.sealed_ledgers(since)):
+            ledger = decode_ledger(writer, content)
+            if ledger.fault is not None:
+                raise ledger.fault
+            yield from (one for one in ledger.entries if isinstance(one, BlockStored) and one.stream == stream)
 
     def _entry(self, record: LedgerRecord) -> Entry:
         stream = self._identity()
@@ -211,9 +295,12 @@ class Workers:
         return ShardEnded(record.session, record.shard, stream, record.last, now)
 
 
-def _ranges_of(index: LedgerIndex, stream: StreamIdentity) -> RecentRanges:
+def _recent_of(taken: Takeover, stream: StreamIdentity) -> RecentRanges:
     recent = RecentRanges()
-    for entry in index.blocks().values():
+    for entry in taken.blocks:
         if entry.stream == stream:
             recent.add(entry.block, entry.ranges)
+    for carried in taken.carried:
+        if carried.stream == stream:
+            recent.take(carried.ranges, carried.forgotten)
     return recent

@@ -180,7 +180,7 @@ def _load(store: BlockStore, report: Report) -> LedgerIndex:
     report.ledger_faults.extend(fault.message for fault in index.lost_tails())
     report.writers = len(index.writers)
     report.torn = sorted(index.torn)
-    index.adopt(store, settle=False)
+    index.adopt(store)
     report.ledger_lost = index.lost
     report.damaged.update(index.unreadable)
     report.orphans = _still_orphans(store, [one.block for one in index.adopted])

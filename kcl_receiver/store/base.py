@@ -122,6 +122,14 @@ class BlockStore(ABC):
         """
 
     @abstractmethod
+    def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
+        """Yield the id and the size in bytes of each block of one writer that is there, in the order of their ids.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+
+    @abstractmethod
     def settle_block(self, block_id: str) -> None:
         """Make a block durable that another writer left behind: it may have ended before it could. Repeatable.
 
@@ -149,18 +157,61 @@ class BlockStore(ABC):
         """
 
     @abstractmethod
-    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each writer's id and the content of its ledger, in the order of the ids.
+    def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the id of each writer whose ledger is not sealed and the content of that, in the order of the ids.
 
         A content can end in a torn line: of a writer that was killed, or that is writing right now.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+
+    @abstractmethod
+    def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield the id of each writer whose ledger is sealed and the content of that, the latest month first.
+
+        Args:
+            since: Leave out the writers that began before this month, `YYYY-MM`.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+
+    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each writer's id and the content of its ledger, once each, in no order.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+        # The open ones first: one that is sealed meanwhile is found among the sealed ones, and whole.
+        opened = dict(self.open_ledgers())
+        for writer, content in self.sealed_ledgers():
+            opened.pop(writer, None)
+            yield writer, content
+        yield from opened.items()
+
+    @abstractmethod
+    def sealed_ledger(self, writer: str) -> bytes | None:
+        """Return the content of a writer's sealed ledger, or None if there is none.
 
         Raises:
             StoreUnavailable: It cannot be read now.
         """
 
     @abstractmethod
+    def seal_ledger(self, writer: str) -> None:
+        """Put the ledger of a writer that has ended among the sealed ones. Repeatable.
+
+        Its content must be durable, and a later writer have carried over what is in it: whoever starts reads open
+        ledgers alone.
+
+        Raises:
+            StoreUnavailable: It is not known to be sealed; try again.
+        """
+
+    @abstractmethod
     def settle_ledger(self, writer: str, content: bytes) -> None:
-        """Make durable what `read_ledger` yielded of a writer that has ended. Repeatable.
+        """Make durable what `open_ledgers` yielded of a writer that has ended. Repeatable.
 
         A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
         on such lines, by not storing again what they name, calls this first. The content is written anew: if the

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.ranges import After, Range, StreamIdentity, parse_after
+from kcl_receiver.ranges import After, Position, Range, StreamIdentity, parse_after, parse_position
 from kcl_receiver.store.names import block_path
 
 HASH_BYTES = 16
@@ -222,13 +222,47 @@ class ShardEnded:
         )
 
 
-Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a writer carries over from all before it, so that who comes next need not read all of the ledger.
+
+    Attributes:
+        stream: The stream.
+        ranges: Each shard's ranges that reach to its last checkpoint or past it, each with the id of its block.
+        forgotten: By shard, the checkpoint before which ranges are left out.
+    """
+
+    stream: StreamIdentity
+    ranges: tuple[tuple[Range, str], ...]
+    forgotten: dict[str, Position]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "carried",
+            "stream": _stream_to_json(self.stream),
+            "ranges": [{"block": block, **one.to_json()} for one, block in self.ranges],
+            "forgotten": {shard: str(position) for shard, position in self.forgotten.items()},
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Carried:
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
+        return cls(
+            _stream_from_json(raw["stream"]),
+            tuple((Range.from_json(one), _block_id(one["block"])) for one in raw["ranges"]),
+            {str(shard): parse_position(position) for shard, position in raw["forgotten"].items()},
+        )
+
+
+Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried
 
 ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "writer": WriterStarted.from_json,
     "session": SessionStarted.from_json,
     "block": BlockStored.from_json,
     "shard_end": ShardEnded.from_json,
+    "carried": Carried.from_json,
 }
 
 

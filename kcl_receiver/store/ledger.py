@@ -6,7 +6,7 @@ durable before anyone is told of it, and an index is loaded from lines that are 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
@@ -38,7 +38,8 @@ __all__ = [
     "Tail",
     "WriterStarted",
     "block_id",
-    "first_entries",
+    "has_line",
+    "lost_tail",
     "read_block_footer",
     "rebuild_from_footers",
     "writer_id",
@@ -92,7 +93,7 @@ class LedgerIndex:
         writers: The last line of each writer's ledger.
         torn: Bytes of the torn last line of each writer that has one. Nobody was told of that line.
         adopted: Blocks that are in the store and in no ledger: the ledger was lost, or the writer was killed between
-            block and ledger. They are in the index; `first_entries` writes them down.
+            block and ledger. They are in the index.
         unreadable: Blocks that are in the store and in no ledger, and whose footer cannot be read, with the reason.
         lost: There are blocks, and no ledger at all.
     """
@@ -112,30 +113,22 @@ class LedgerIndex:
         self._ends: dict[_Shard, ShardEnded] = {}
 
     @classmethod
-    def load(cls, store: BlockStore, *, settle: bool = True) -> LedgerIndex:
-        """Return the index of a store's ledger, and of the blocks that are in no ledger.
+    def load(cls, store: BlockStore) -> LedgerIndex:
+        """Return the index of a store's whole ledger, and of the blocks that are in no ledger. Nothing is written.
 
-        Args:
-            store: The store.
-            settle: First make durable what a killed writer may have left half so. Needed by whoever stores nothing
-                again that the index holds; a mere reader, who may not be allowed to write, does without.
+        What it costs grows with the age of the store; a generator starts from `take_over` instead.
 
         Raises:
             LedgerDamaged: An entry is missing or altered.
             StoreUnavailable: The store cannot be read now.
         """
         index = cls()
-        contents = dict(store.read_ledger())
-        for writer, content in contents.items():
+        for writer, content in store.read_ledger():
             if (fault := index.add_ledger(decode_ledger(writer, content))) is not None:
                 raise fault
         for fault in index.lost_tails():
             raise fault
-        if settle:
-            # Whoever names a writer's last line has settled that ledger before, so this is about the last few alone.
-            for writer in index.unnamed_tails():
-                store.settle_ledger(writer, contents[writer])
-        index.adopt(store, settle=settle)
+        index.adopt(store)
         return index
 
     def add_ledger(self, ledger: WriterLedger) -> LedgerDamaged | None:
@@ -150,30 +143,23 @@ class LedgerIndex:
 
     def lost_tails(self) -> list[LedgerDamaged]:
         """Return what later writers saw of others and what is not there any more. Asked once, when all is taken in."""
-        faults = []
-        for witness, writer, seen in self._claims:
-            there = self._hashes.get(writer, b"")[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES]
-            if there.hex() != seen.hash:
-                faults.append(
-                    LedgerDamaged(
-                        f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
-                        "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
-                    )
-                )
+        faults = [
+            lost_tail(witness, writer, seen)
+            for witness, writer, seen in self._claims
+            if not has_line(self._hashes.get(writer, b""), seen)
+        ]
         self._hashes.clear()  # they were kept for this alone
         return faults
 
-    def adopt(self, store: BlockStore, *, settle: bool) -> None:
+    def adopt(self, store: BlockStore) -> None:
         """Take in the blocks that are in the store and in no ledger.
 
         Raises:
-            StoreUnavailable: The store cannot be read now, or a block not be made durable.
+            StoreUnavailable: The store cannot be read now.
         """
         self.lost = not self.writers
-        for entry in rebuild_from_footers(store, known=self._blocks, unreadable=self.unreadable):
-            if settle:
-                store.settle_block(entry.block)
-            self.adopted.append(entry)
+        self.adopted = rebuild_from_footers(store, store.list_blocks(), self._blocks, self.unreadable)
+        for entry in self.adopted:
             self.add(entry)
         self.lost = self.lost and bool(self.adopted or self.unreadable)
 
@@ -185,7 +171,7 @@ class LedgerIndex:
             self._sessions.setdefault((entry.stream, entry.shard), []).append(entry)
         elif isinstance(entry, ShardEnded):
             self._ends[entry.stream, entry.shard] = entry
-        elif entry.block not in self._blocks:
+        elif isinstance(entry, BlockStored) and entry.block not in self._blocks:
             self._blocks[entry.block] = entry
             for one in entry.ranges:
                 key = entry.stream, one.shard
@@ -232,29 +218,30 @@ class LedgerIndex:
         return self._ends.get((stream, shard))
 
 
-def first_entries(
-    index: LedgerIndex, writer: str, *, host: str, pid: int, time: int, version: str
-) -> list[WriterStarted | BlockStored]:
-    """Return what a new writer appends first, in one call: that it began, and the blocks that it adopts.
+def has_line(hashes: bytes, seen: Tail) -> bool:
+    """Return whether a ledger holds a line, by the hashes of its lines, `HASH_BYTES` each."""
+    return hashes[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES].hex() == seen.hash
 
-    Args:
-        index: Loaded just now.
-        writer: Its id.
-        host: Name of the host it runs on.
-        pid: Its process id there.
-        time: Milliseconds since the epoch.
-        version: Version of kcl_receiver.
-    """
-    return [WriterStarted(writer, host, pid, time, version, index.unnamed_tails()), *index.adopted]
+
+def lost_tail(witness: str, writer: str, seen: Tail) -> LedgerDamaged:
+    """Return the error for a line that another writer saw and that is not there any more."""
+    return LedgerDamaged(
+        f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
+        "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
+    )
 
 
 def rebuild_from_footers(
-    store: BlockStore, known: Container[str] = frozenset(), unreadable: dict[str, str] | None = None
+    store: BlockStore,
+    blocks: Iterable[tuple[str, int]],
+    known: Container[str] = frozenset(),
+    unreadable: dict[str, str] | None = None,
 ) -> list[BlockStored]:
-    """Return the ledger's entry of each block that is in the store, made from its footer.
+    """Return the ledger's entry of each of some blocks, made from its footer.
 
     Args:
         store: The store.
+        blocks: Id and size in bytes of each.
         known: Ids of blocks to leave out.
         unreadable: Takes the id of each block whose footer is not one, with the reason.
 
@@ -263,7 +250,7 @@ def rebuild_from_footers(
         StoreUnavailable: The store cannot be read now.
     """
     entries = []
-    for block, size in store.list_blocks():
+    for block, size in blocks:
         if block in known:
             continue
         try:

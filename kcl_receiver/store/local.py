@@ -2,7 +2,8 @@
 
     store.json                         whose store it is, and of which format
     blocks/<day>/<block id>.parquet    the blocks
-    ledger/<writer id>.jsonl           one file per writer
+    ledger/<writer id>.jsonl           what a writer appends to
+    ledger/sealed/<month>/<writer id>.jsonl   the same, of writers whose end another has named
     tmp/<name>.<token>.tmp             what is being written; never read
     lock                               empty; the generator that writes to the store holds its lock
 
@@ -138,6 +139,13 @@ class LocalStore(BlockStore):
             if _is_block(day, name):
                 yield block, size
 
+    def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
+        """See `BlockStore.blocks_of`."""
+        day = names.day_of(writer)
+        for name, is_dir, size in self._listed(f"{names.BLOCKS}/{day}"):
+            if name.startswith(f"{writer}-") and not is_dir and _is_block(day, name):
+                yield name.removesuffix(names.BLOCK_SUFFIX), size
+
     def settle_block(self, block_id: str) -> None:
         """See `BlockStore.settle_block`."""
         path = self._block(block_id)
@@ -203,13 +211,41 @@ class LocalStore(BlockStore):
             )
         return _Tail(offset, first_number - 1)
 
-    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
-        """See `BlockStore.read_ledger`."""
-        for writer in self._writers():
-            path = self.root / names.ledger_path(writer)
-            with self._trouble(f"the ledger {path} cannot be read"):
-                content = self._files.read(path)
-            yield writer, content
+    def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
+        """See `BlockStore.open_ledgers`."""
+        for name, is_dir, _ in self._listed(names.LEDGER):
+            if not is_dir and _is_ledger(name):
+                writer = name.removesuffix(names.LEDGER_SUFFIX)
+                content = self._read_if_there(self.root / names.ledger_path(writer))
+                if content is not None:  # else it was sealed since it was listed
+                    yield writer, content
+
+    def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
+        """See `BlockStore.sealed_ledgers`."""
+        for month, name, _ in self._below_sealed(since):
+            if _is_sealed(month, name):
+                writer = name.removesuffix(names.LEDGER_SUFFIX)
+                content = self.sealed_ledger(writer)
+                if content is not None:
+                    yield writer, content
+
+    def sealed_ledger(self, writer: str) -> bytes | None:
+        """See `BlockStore.sealed_ledger`."""
+        return self._read_if_there(self.root / names.sealed_path(writer))
+
+    def seal_ledger(self, writer: str) -> None:
+        """See `BlockStore.seal_ledger`."""
+        path, sealed = self.root / names.ledger_path(writer), self.root / names.sealed_path(writer)
+        with self._trouble(f"the ledger {path} was not sealed"):
+            if self._files.size(path) is None:
+                return
+            self._make_dir(sealed.parent)
+            with suppress(FileExistsError):  # a writer was killed between this step and the last one
+                self._files.link(path, sealed)
+            self._files.fsync_dir(sealed.parent)
+            # Not before the new name is durable: which of two names survives a loss of power is the disk's choice.
+            self._files.unlink(path)
+            self._files.fsync_dir(path.parent)
 
     def settle_ledger(self, writer: str, content: bytes) -> None:
         """See `BlockStore.settle_ledger`."""
@@ -217,13 +253,6 @@ class LocalStore(BlockStore):
         with self._trouble(f"the ledger {path} is not known to be durable"):
             self._write_anew(path, content)
             self._make_name_durable(path)
-
-    def _writers(self) -> list[str]:
-        return sorted(
-            name.removesuffix(names.LEDGER_SUFFIX)
-            for name, is_dir, _ in self._listed(names.LEDGER)
-            if _is_ledger(name, is_dir)
-        )
 
     # Documents
 
@@ -259,20 +288,39 @@ class LocalStore(BlockStore):
         for name, _, size in self._listed(TMP):
             yield f"{TMP}/{name}", size
         for name, is_dir, size in self._listed(names.LEDGER):
-            if not _is_ledger(name, is_dir):
+            if name != names.SEALED and (is_dir or not _is_ledger(name)):
                 yield f"{names.LEDGER}/{name}", size
+        for month, name, size in self._below_sealed():
+            if not _is_sealed(month, name):
+                yield f"{names.LEDGER}/{names.SEALED}/{month}/{name}".removesuffix("/"), size
         for day, name, size in self._below_blocks():
             if not _is_block(day, name):
                 yield f"{names.BLOCKS}/{day}/{name}" if name else f"{names.BLOCKS}/{day}", size
 
+    def _below_sealed(self, since: str = "") -> Iterator[tuple[str, str, int]]:
+        """Yield month, name and size of all among the sealed ledgers, the latest month first; see `_below_blocks`."""
+        return self._below(f"{names.LEDGER}/{names.SEALED}", since, latest_first=True)
+
     def _below_blocks(self) -> Iterator[tuple[str, str, int]]:
         """Yield day, name and size of all in the days' directories; the name is empty for what is no directory."""
-        for day, is_day, day_size in self._listed(names.BLOCKS):
-            if not is_day:
-                yield day, "", day_size
+        return self._below(names.BLOCKS)
+
+    def _below(self, folder: str, since: str = "", *, latest_first: bool = False) -> Iterator[tuple[str, str, int]]:
+        for inner, is_inner, inner_size in sorted(self._listed(folder), reverse=latest_first):
+            if inner < since:
                 continue
-            for name, is_dir, size in self._listed(f"{names.BLOCKS}/{day}"):
-                yield day, name + "/" if is_dir else name, size
+            if not is_inner:
+                yield inner, "", inner_size
+                continue
+            for name, is_dir, size in self._listed(f"{folder}/{inner}"):
+                yield inner, name + "/" if is_dir else name, size
+
+    def _read_if_there(self, path: Path) -> bytes | None:
+        with self._trouble(f"the ledger {path} cannot be read"):
+            try:
+                return self._files.read(path)
+            except FileNotFoundError:
+                return None
 
     def _listed(self, folder: str) -> list[tuple[str, bool, int]]:
         path = self.root / folder
@@ -388,8 +436,16 @@ def _is_block(day: str, name: str) -> bool:
         return False
 
 
-def _is_ledger(name: str, is_dir: bool) -> bool:
+def _is_ledger(name: str) -> bool:
     try:
-        return not is_dir and f"{names.LEDGER}/{name}" == names.ledger_path(name.removesuffix(names.LEDGER_SUFFIX))
+        return f"{names.LEDGER}/{name}" == names.ledger_path(name.removesuffix(names.LEDGER_SUFFIX))
     except ValueError:
         return False
+
+
+def _is_sealed(month: str, name: str) -> bool:
+    try:
+        path = names.sealed_path(name.removesuffix(names.LEDGER_SUFFIX))
+    except ValueError:
+        return False
+    return path == f"{names.LEDGER}/{names.SEALED}/{month}/{name}"

@@ -16,6 +16,7 @@ _DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
 
 BLOCKS = "blocks"
 LEDGER = "ledger"
+SEALED = "sealed"
 BLOCK_SUFFIX = ".parquet"
 LEDGER_SUFFIX = ".jsonl"
 
@@ -88,6 +89,25 @@ def ledger_path(writer: str) -> str:
         ValueError: It is not a writer id.
     """
     return f"{LEDGER}/{check_writer_id(writer)}{LEDGER_SUFFIX}"
+
+
+def sealed_path(writer: str) -> str:
+    """Return where a writer's part of the ledger lies once it is sealed: `ledger/sealed/<year>-<month>/<id>.jsonl`.
+
+    Raises:
+        ValueError: It is not a writer id.
+    """
+    month = f"{check_writer_id(writer)[:4]}-{writer[4:6]}"
+    return f"{LEDGER}/{SEALED}/{month}/{writer}{LEDGER_SUFFIX}"
+
+
+def day_of(writer: str) -> str:
+    """Return the UTC day on which a writer began, as the directory of its blocks is named.
+
+    Raises:
+        ValueError: It is not a writer id.
+    """
+    return f"{check_writer_id(writer)[:4]}-{writer[4:6]}-{writer[6:8]}"
 
 
 def check_document_name(name: str) -> str:

@@ -229,7 +229,8 @@ class SimGenerator(Process):
     def __init__(self, host: Host, settings: GeneratorSettings) -> None:
         super().__init__(host, "generator")
         fleet = host.fleet
-        self.writer = writer_id(host.wall_millis(), f"{fleet.rng.getrandbits(32):08x}")
+        self.writers: list[str] = []
+        self.writer = self._new_writer(host.wall_millis())
         self.settings = settings
         store = FaultyStore(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
         store.host = host
@@ -240,6 +241,8 @@ class SimGenerator(Process):
             self.writer,
             "none",
             store_again=False,
+            new_writer=self._new_writer,
+            ledger_lines=fleet.ledger_lines,
         )
         workers.process = self
         self.core = GeneratorCore(settings, host.boot_clock(), fleet.rng)
@@ -247,6 +250,15 @@ class SimGenerator(Process):
         self.wires: list[Wire] = []
         self.drained = False
         self.later(0.01, self._begin)
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has taken over what was there."""
+        return self.server._prepared.is_set()
+
+    def _new_writer(self, millis: int) -> str:
+        self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
+        return self.writers[-1]
 
     def _begin(self) -> None:
         self.server._spawn(self.server.prepare())

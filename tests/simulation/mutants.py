@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from kcl_receiver.generator import workers
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
@@ -29,12 +30,12 @@ from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.kept import KeptBatches
-from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store import handover
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
-MAX_SEEDS = 400
+MAX_SEEDS = 1000
 """A bug that this many seeds do not catch is a hole."""
 
 
@@ -171,11 +172,11 @@ MUTANTS = (
     ),
     _bug(
         "blocks without a ledger entry are not adopted",
-        (LedgerIndex, "adopt", "self.lost = not self.writers", "return"),
+        (handover, "take_over", "store.blocks_of(writer)", "()"),
     ),
     _bug(
         "adopted blocks are not written into the ledger",
-        (LedgerIndex, "adopt", "self.adopted.append(entry)", "pass"),
+        (Workers, "_first_entries", ", *adopted]", "]"),
     ),
     # Positions
     _bug(
@@ -298,7 +299,7 @@ MUTANTS = (
     ),
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
-        (LedgerIndex, "load", "store.settle_ledger(writer, contents[writer])", "pass"),
+        (handover, "take_over", "store.settle_ledger(writer, contents[writer])", "pass"),
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
@@ -306,11 +307,42 @@ MUTANTS = (
     ),
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
-        (LedgerIndex, "adopt", "store.settle_block(entry.block)", "pass"),
+        (handover, "_settled", "store.settle_block(entry.block)", "pass"),
     ),
     _bug(
         "lines that a failed append left in the file are believed",
         (LocalStore, "append_ledger", "self.settle_ledger(writer, self._files.read(path))", "pass"),
+    ),
+    _bug(
+        "no fsync of the directory of sealed ledgers",
+        (LocalStore, "seal_ledger", "self._files.fsync_dir(sealed.parent)", "pass"),
+    ),
+    # One ledger after the other
+    _bug(
+        "what the ledgers before carried over is lost",
+        (workers, "_recent_of", "for carried in taken.carried:", "for carried in ():"),
+    ),
+    _bug(
+        "a new ledger carries nothing over",
+        (Workers, "_first_entries", "self._recent.ranges()", "()"),
+    ),
+    _bug(
+        "blocks that were on their way while the ledger changed are not adopted",
+        (
+            handover,
+            "take_over",
+            "sorted({*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)})",
+            "sorted(out.tails)",
+        ),
+    ),
+    _bug(
+        "a ledger whose end nobody has named is sealed",
+        (
+            handover,
+            "take_over",
+            "out.tails = {",
+            "for one in opened:\n        store.seal_ledger(one)\n    out.tails = {",
+        ),
     ),
     # Every pair of durable steps swapped
     _bug(

@@ -21,6 +21,7 @@ from kcl_receiver.ranges import After, Position, Range, parse_position
 from kcl_receiver.reader.coverage import cover, select
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.names import writer_of
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
 from simulation import blocks
@@ -313,7 +314,9 @@ class Watch:
             return view
         view.changes = host.files.changes
         store = _durable(_durable(host.files.root, "data"), "store")
-        ledgers = _names(_durable(store, "ledger"))
+        ledgers = dict(_names(_durable(store, "ledger")))
+        for month in _names(ledgers.pop("sealed", None)).values():
+            ledgers |= _names(month)
         for name, node in ledgers.items():
             self._scan_ledger(host, view, name, node.durable)
         kept = 0
@@ -437,9 +440,14 @@ class Watch:
         rows: dict[tuple[str, str, Position], list[Position]] = {}
         for host in self.fleet.hosts:
             try:
-                index = LedgerIndex.load(LocalStore(ROOT, host.files), settle=False)
+                index = LedgerIndex.load(LocalStore(ROOT, host.files))
             except ReceiverError as error:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
+            generator = host.generator
+            if generator is not None and generator.ready:
+                for entry in index.adopted:
+                    if writer_of(entry.block) not in generator.writers:
+                        self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             if index.unreadable:
                 self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, SessionStarted
+from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, WriterStarted
+from kcl_receiver.store.handover import take_over
+from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -106,3 +108,14 @@ def put(
     store.put_block(block, encoded.payload)
     size = memoryview(encoded.payload).nbytes
     return BlockStored(block, stream, encoded.ranges, encoded.rows, size, NOW)
+
+
+def begin(store: BlockStore, writer: str, *, seal: bool = False) -> LedgerWriter:
+    """Begin a ledger as a generator does that carries over nothing; unless `seal`, it dies before it seals any."""
+    taken = take_over(store)
+    ledger = LedgerWriter(store, writer)
+    started = WriterStarted(writer, "host", 1, NOW, "0", taken.tails)
+    ledger.append([started, Carried(STREAM, (), {}), *taken.adopted])
+    for one in taken.to_seal if seal else ():
+        store.seal_ledger(one)
+    return ledger

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles
-from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position, Range, StreamIdentity
 from kcl_receiver.store.entries import (
     BlockStored,
+    Carried,
     Entry,
     ShardEnded,
     Tail,
@@ -25,7 +26,8 @@ from kcl_receiver.store.entries import (
     entry_from_json,
     first_prev,
 )
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries, rebuild_from_footers
+from kcl_receiver.store.handover import take_over
+from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, rebuild_from_footers
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, ledger_path, writer_id
 
@@ -35,14 +37,6 @@ THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 @pytest.fixture
 def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "store")
-
-
-def start(store: LocalStore, writer: str) -> LedgerWriter:
-    """Begin a writer as a generator does."""
-    ledger = LedgerWriter(store, writer)
-    index = LedgerIndex.load(store)
-    ledger.append(first_entries(index, writer, host="host", pid=1, time=NOW, version="0"))
-    return ledger
 
 
 def content(store: LocalStore, writer: str = WRITER) -> bytes:
@@ -58,6 +52,7 @@ ENTRIES: list[Entry] = [
     session_at(Position(10**128, 2**62), parents=("p1", "p2"), trimmed=True),
     replace(session_at(AT_TIMESTAMP), hash_range=None),
     ShardEnded("s1", SHARD, STREAM, Position(5, 1), NOW),
+    Carried(STREAM, ((block_range(3, 4).range, block_id(WRITER, 1)),), {SHARD: Position(3), "other": Position(9, 2)}),
     ShardEnded("s1", SHARD, STREAM, TRIM_HORIZON, NOW),
     BlockStored(block_id(WRITER, 1), STREAM, (block_range(1, 2).range, block_range(7).range), 3, 12_345, NOW),
 ]
@@ -80,10 +75,10 @@ def test_what_is_no_entry_is_refused(raw: object) -> None:
 def test_lines_are_json_with_number_previous_hash_and_hash_last() -> None:
     lines, tail = encode_lines(ENTRIES, 1, first_prev(WRITER))
     raws = [json.loads(line) for line in lines.splitlines()]
-    assert [raw["n"] for raw in raws] == [1, 2, 3, 4, 5, 6]
+    assert [raw["n"] for raw in raws] == [1, 2, 3, 4, 5, 6, 7]
     assert [raw["prev"] for raw in raws] == [first_prev(WRITER), *(raw["hash"] for raw in raws[:-1])]
     assert all(list(raw)[-1] == "hash" for raw in raws)
-    assert tail == Tail(6, raws[-1]["hash"])
+    assert tail == Tail(7, raws[-1]["hash"])
 
 
 def test_the_hash_is_what_the_format_page_says() -> None:
@@ -159,12 +154,12 @@ def test_a_ledger_under_the_name_of_another_writer_is_found(store: LocalStore) -
 
 
 def test_the_index_names_the_writers_whose_ledger_is_torn(store: LocalStore) -> None:
-    ledger = start(store, WRITER)
+    ledger = begin(store, WRITER)
     ledger.append([session_at()])
-    write(store, content(store) + b'{"n":3,')
+    write(store, content(store) + b'{"n":4,')
     index = LedgerIndex.load(store)
     assert index.torn == {WRITER: 7}
-    assert index.writers[WRITER].number == 2
+    assert index.writers[WRITER].number == 3
 
 
 def test_every_single_altered_byte_is_found() -> None:
@@ -214,13 +209,13 @@ def test_a_damaged_ledger_is_not_loaded(store: LocalStore) -> None:
 
 
 def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: LocalStore) -> None:
-    start(store, WRITER).append([session_at(), session_at(1)])
-    start(store, OTHER_WRITER)
+    begin(store, WRITER).append([session_at(), session_at(1)])
+    begin(store, OTHER_WRITER)
     whole = content(store)
     lines = whole.splitlines(keepends=True)
-    for kept in range(3):
+    for kept in range(4):
         write(store, b"".join(lines[:kept]))
-        with pytest.raises(LedgerDamaged, match=f"line 3 .* writer {WRITER}, which {OTHER_WRITER} saw"):
+        with pytest.raises(LedgerDamaged, match=f"line 4 .* writer {WRITER}, which {OTHER_WRITER} saw"):
             LedgerIndex.load(store)
     (store.root / ledger_path(WRITER)).unlink()
     with pytest.raises(LedgerDamaged, match="is not there"):
@@ -230,10 +225,10 @@ def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store
 
 
 def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: LocalStore) -> None:
-    first = start(store, WRITER)
-    second = start(store, OTHER_WRITER)
+    first = begin(store, WRITER)
+    second = begin(store, OTHER_WRITER)
     first.append([session_at()])  # two writers can be alive at once, on two hosts
-    start(store, THIRD_WRITER)
+    begin(store, THIRD_WRITER)
     [opening, *_] = decode_ledger(THIRD_WRITER, content(store, THIRD_WRITER)).entries
     assert isinstance(opening, WriterStarted)
     assert opening.tails == {WRITER: first.tail, OTHER_WRITER: second.tail}
@@ -314,61 +309,62 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
 
 def test_a_lost_ledger_is_made_again_from_the_footers(store: LocalStore) -> None:
     entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
-    start(store, WRITER).append(entries)
+    begin(store, WRITER).append(entries)
     known = LedgerIndex.load(store).ranges(STREAM, SHARD)
     (store.root / ledger_path(WRITER)).unlink()
     (store.root / "ledger").rmdir()
     index = LedgerIndex.load(store)
     assert index.lost
     assert index.ranges(STREAM, SHARD) == known
-    assert index.adopted == [replace(entry, time=0) for entry in entries] == rebuild_from_footers(store)
-    start(LocalStore(store.root), OTHER_WRITER)
+    assert index.adopted == [replace(entry, time=0) for entry in entries]
+    assert index.adopted == rebuild_from_footers(store, store.list_blocks())
+    begin(LocalStore(store.root), OTHER_WRITER)
     again = LedgerIndex.load(store)
     assert (again.lost, again.adopted) == (False, [])
     assert again.ranges(STREAM, SHARD) == known
 
 
 def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: LocalStore) -> None:
-    start(store, WRITER).append([put(store, 1, block_range(1))])
+    begin(store, WRITER).append([put(store, 1, block_range(1))])
     put(store, 2, block_range(2, after=Position(1)))
     index = LedgerIndex.load(store)
     assert [entry.block for entry in index.adopted] == [block_id(WRITER, 2)]
     assert not index.lost
     assert len(index.ranges(STREAM, SHARD)) == 2
-    start(store, OTHER_WRITER)
+    begin(store, OTHER_WRITER)
     assert LedgerIndex.load(store).adopted == []
 
 
 def test_a_block_that_is_taken_in_is_made_durable_first() -> None:
     files = FakeFiles()
     store = LocalStore("/store", files)
-    start(store, WRITER)
+    begin(store, WRITER)
     files.fail("fsync_dir", errno.EIO, "2026-11-22")
     with pytest.raises(StoreUnavailable):
         put(store, 1, block_range(1))
     heir = LocalStore("/store", files)
-    assert [entry.block for entry in LedgerIndex.load(heir).adopted] == [block_id(WRITER, 1)]
+    assert [entry.block for entry in take_over(heir).adopted] == [block_id(WRITER, 1)]
     assert LocalStore("/store", files.lose_power()).has_block(block_id(WRITER, 1))
 
 
 def test_lines_that_are_relied_on_are_made_durable_first() -> None:
     files = FakeFiles()
     store = LocalStore("/store", files)
-    ledger = start(store, WRITER)
+    ledger = begin(store, WRITER)
     files.fail("fsync", errno.EIO, "ledger")
     with pytest.raises(StoreUnavailable):
         ledger.append([session_at()])
     assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == []
-    assert LedgerIndex.load(LocalStore("/store", files)).sessions(STREAM, SHARD) == [session_at()]
+    assert take_over(LocalStore("/store", files)).tails[WRITER].number == 3
     assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
 
 
 def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: LocalStore) -> None:
     """So a start costs the same, however many writers there were."""
-    start(store, WRITER)
-    start(store, OTHER_WRITER)
+    begin(store, WRITER)
+    begin(store, OTHER_WRITER)
     before = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
-    start(store, THIRD_WRITER)
+    begin(store, THIRD_WRITER)
     after = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
     assert after[0] == before[0]
     assert after[1] != before[1]
@@ -377,10 +373,10 @@ def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: Loca
 def test_a_mere_reader_changes_nothing() -> None:
     files = FakeFiles()
     store = LocalStore("/store", files)
-    start(store, WRITER)
+    begin(store, WRITER)
     put(store, 1, block_range(1))
     del files.calls[:]
-    assert len(LedgerIndex.load(store, settle=False).adopted) == 1
+    assert len(LedgerIndex.load(store).adopted) == 1
     assert files.calls == []
 
 
@@ -391,7 +387,7 @@ def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: LocalStor
     assert list(index.unreadable) == [block_id(WRITER, 2)]
     assert len(index.adopted) == 1
     with pytest.raises(BlockDamaged):
-        rebuild_from_footers(store)
+        rebuild_from_footers(store, store.list_blocks())
 
 
 def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: LocalStore) -> None:

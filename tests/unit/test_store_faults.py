@@ -26,6 +26,7 @@ STEPS: list[Step] = [
     ("line 1", lambda store: store.append_ledger(WRITER, 1, b"first line\n")),
     ("two", lambda store: store.put_block(TWO, CONTENT)),
     ("line 2", lambda store: store.append_ledger(WRITER, 2, b"second line\nthird line\n")),
+    ("sealed", lambda store: store.seal_ledger(WRITER)),
 ]
 LINES = {"line 1": b"first line\n", "line 2": b"second line\nthird line\n"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fake_files import FakeFiles
-from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.cli import verify as command
 from kcl_receiver.cli.main import run_cli
@@ -19,7 +19,7 @@ from kcl_receiver.errors import StoreRefused, StoreUnavailable
 from kcl_receiver.ranges import LATEST, Position, StreamIdentity
 from kcl_receiver.reader.verify import GAP, LOST, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries
+from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, ledger_path
 
@@ -32,8 +32,7 @@ class Landing:
     def __init__(self, root: Path) -> None:
         self.store = LocalStore(root)
         self.store.claim("landing")
-        self.ledger = LedgerWriter(self.store, WRITER)
-        self.ledger.append(first_entries(LedgerIndex.load(self.store), WRITER, host="h", pid=1, time=NOW, version="0"))
+        self.ledger = begin(self.store, WRITER)
         self.blocks: list[BlockStored] = []
         self.add(session_at(), session_at(shard=OTHER_SHARD))
         self.block(block_range(1, 2), block_range(3, after=Position(2)), block_range(101, 102, shard=OTHER_SHARD))
@@ -293,9 +292,7 @@ def test_a_lost_ledger_is_no_proof_and_what_is_left_is_shown(landing: Landing) -
 
 
 def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing) -> None:
-    LedgerWriter(landing.store, OTHER_WRITER).append(
-        first_entries(LedgerIndex.load(landing.store), OTHER_WRITER, host="h", pid=1, time=NOW, version="0")
-    )
+    begin(landing.store, OTHER_WRITER)
     assert verify_store(landing.store).proven
     landing.ledger_path.write_bytes(b"".join(landing.ledger_path.read_bytes().splitlines(keepends=True)[:-1]))
     report = verify_store(landing.store)

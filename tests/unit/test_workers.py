@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import cast
 
@@ -35,22 +36,56 @@ class QuietStream:
         """Every number is one of the stream's."""
 
 
-def workers(tmp_path: Path) -> Workers:
+class Wall:
+    """The wall clock, and the ids of writers that begin by it."""
+
+    def __init__(self, millis: int = 1_795_353_301_000) -> None:
+        self.millis = millis
+        self.writers: list[str] = []
+
+    def new_writer(self, millis: int) -> str:
+        self.writers.append(writer_id(millis, f"{len(self.writers):08x}"))
+        return self.writers[-1]
+
+
+def workers(tmp_path: Path, wall: Wall | None = None, ledger_lines: int = 10_000) -> Workers:
+    wall = wall or Wall()
+    store = LocalStore(str(tmp_path / "store"))
     made = Workers(
-        LocalStore(str(tmp_path / "store")),
+        store,
         cast(StreamView, QuietStream()),
         "landing",
-        writer_id(0),
+        wall.new_writer(wall.millis),
         "none",
         store_again=False,
+        new_writer=wall.new_writer,
+        ledger_lines=ledger_lines,
     )
     made.prepare()
     return made
 
 
+def end(made: Workers) -> None:
+    """What the end of its process does."""
+    handle = cast(LocalStore, made._store)._lock_handle
+    assert handle is not None
+    os.close(handle)
+
+
+def ledgers(tmp_path: Path) -> tuple[list[str], list[str]]:
+    """Return the writers whose ledger is open, and those whose ledger is sealed."""
+    folder = tmp_path / "store" / "ledger"
+    return sorted(one.stem for one in folder.glob("*.jsonl")), sorted(one.stem for one in folder.rglob("sealed/*/*"))
+
+
 def store(made: Workers, number: int, numbers: list[int], after: After, checkpoint: Position | None = None) -> None:
+    written = made.write_block(WriteBlock(number, (part(numbers, after),)))
+    made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
+
+
+def part(numbers: list[int], after: After) -> BlockPart:
     columns = columns_of([position(one) for one in numbers])
-    message = batch_message(columns, number, after)
+    message = batch_message(columns, 1, after)
     last = position(numbers[-1])
     one = Range(
         shard=SHARD,
@@ -65,8 +100,7 @@ def store(made: Workers, number: int, numbers: list[int], after: After, checkpoi
         arrival_last=message.arrival_last,
         checksum=message.checksum,
     )
-    written = made.write_block(WriteBlock(number, (BlockPart(one, columns),)))
-    made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
+    return BlockPart(one, columns)
 
 
 def held(made: Workers, after: After) -> list[tuple[int, int]]:
@@ -99,3 +133,66 @@ def test_a_block_that_was_deleted_is_not_held(tmp_path: Path) -> None:
     for block in (tmp_path / "store" / "blocks").rglob("*.parquet"):
         block.unlink()
     assert held(made, TRIM_HORIZON) == []
+
+
+# One ledger after the other
+
+
+def test_a_long_ledger_is_followed_by_another_and_sealed(tmp_path: Path) -> None:
+    wall = Wall()
+    made = workers(tmp_path, wall, ledger_lines=3)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    assert ledgers(tmp_path) == ([wall.writers[0]], [])
+    store(made, 2, [3, 4], position(2))
+    assert ledgers(tmp_path) == ([wall.writers[1]], [wall.writers[0]])
+    assert held(made, position(2)) == [(3, 4)]
+
+
+def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(tmp_path: Path) -> None:
+    made = workers(tmp_path, ledger_lines=3)
+    for number in range(1, 6):
+        store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2))
+    assert len(ledgers(tmp_path)[1]) > 1
+    end(made)
+    again = workers(tmp_path, Wall(1_795_353_999_000))
+    assert again.ranges_in_memory == 5
+    assert held(again, position(2)) == [(3, 4), (5, 6), (7, 8), (9, 10)]
+
+
+def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(tmp_path: Path) -> None:
+    made = workers(tmp_path, ledger_lines=3)
+    for number in range(1, 6):
+        store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
+    end(made)
+    again = workers(tmp_path, Wall(1_795_353_999_000))
+    assert again.ranges_in_memory < 5
+    assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10)]
+
+
+def test_a_new_day_has_a_ledger_of_its_own_so_that_its_blocks_lie_in_a_directory_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = Wall()
+    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: wall.millis)
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    wall.millis += 86_400_000
+    store(made, 2, [3, 4], position(2))  # its id was given before the day's first entry
+    store(made, 3, [5, 6], position(4))
+    days = [one.parent.name for one in sorted((tmp_path / "store" / "blocks").rglob("*.parquet"))]
+    assert days == ["2026-11-22", "2026-11-22", "2026-11-23"]
+
+
+def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(tmp_path: Path) -> None:
+    wall = Wall()
+    made = workers(tmp_path, wall, ledger_lines=3)
+    slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
+    written = made.write_block(slow)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    store(made, 3, [5, 6], position(4))
+    store(made, 4, [7, 8], position(6))
+    assert len(wall.writers) == 2
+    made.append(Append((BlockRecord(100, written),)), {})
+    store(made, 5, [9, 10], position(8))
+    assert len(wall.writers) == 3

@@ -144,7 +144,7 @@ class Reading:
 def read_all(acknowledged: Iterable[Acknowledged], stores: Sequence[Path]) -> Reading:
     """Read all stores as one, by their ledgers and ranges, and compare with the producer's list."""
     opened = [open_store(one.as_uri()) for one in stores]
-    indexes = [LedgerIndex.load(store, settle=False) for store in opened]
+    indexes = [LedgerIndex.load(store) for store in opened]
     got: Counter[_Place] = Counter()
     gaps: list[str] = []
     shards = sorted({(stream, shard) for one in indexes for stream in one.streams() for shard in one.shards(stream)})
