@@ -50,7 +50,9 @@ from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 log = logging.getLogger(__name__)
 
 LEDGER_LINES = 10_000
-"""A ledger of so many lines, some 10 MB, is sealed, and a new one begun: it bounds what a start has to read."""
+"""A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""
+LEDGER_BYTES = 16 * 2**20
+"""The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
 _DAY_MS = 86_400_000
 
 
@@ -238,7 +240,8 @@ class Workers:
         if self._next is None:
             writer, now = self._ledger.writer, wall_millis()
             today = f"{datetime.fromtimestamp(now / 1000, timezone.utc):%Y-%m-%d}"
-            if self._ledger.tail.number < self._ledger_lines and day_of(writer) == today:
+            long = self._ledger.tail.number >= self._ledger_lines or self._ledger.size >= LEDGER_BYTES
+            if not long and day_of(writer) == today:
                 return
             with self._lock:
                 # The next writer looks for blocks without an entry among its own and those of the one before alone.

@@ -76,6 +76,16 @@ class BlockStore(ABC):
         """
 
     @abstractmethod
+    def hold_maintenance(self) -> None:
+        """Be the only one that recovers, repairs, compacts or expires here, until this process ends. Repeatable.
+
+        The generator is not shut out: it never changes what is stored, and maintenance never touches its ledger.
+
+        Raises:
+            StoreUnavailable: Another one holds it, or it cannot be told.
+        """
+
+    @abstractmethod
     def put_block(self, block_id: str, payload: Buffer) -> None:
         """Store a block. It is there, and durable, when this returns; before, it is seen whole or not at all.
 
@@ -136,6 +146,16 @@ class BlockStore(ABC):
         Raises:
             BlockMissing: It is not there.
             StoreUnavailable: It is not known to be durable; try again.
+        """
+
+    @abstractmethod
+    def delete_block(self, block_id: str) -> None:
+        """Remove a block for good; it is gone, and that is durable, when this returns. Repeatable.
+
+        A durable entry that says what replaced the block, or that it was expired, comes first.
+
+        Raises:
+            StoreUnavailable: It was not removed, or it is not known whether it was; try again.
         """
 
     @abstractmethod
@@ -219,6 +239,47 @@ class BlockStore(ABC):
 
         Raises:
             StoreUnavailable: It is not known to be durable; try again.
+        """
+
+    @abstractmethod
+    def writers(self) -> list[str]:
+        """Return the ids of all writers that have a ledger, open or sealed, in order. Maintenance has its own.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+
+    @abstractmethod
+    def ledger(self, writer: str) -> bytes | None:
+        """Return the content of a writer's ledger, open or sealed, or None if there is none. See `open_ledgers`.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+
+    @abstractmethod
+    def maintenance_days(self) -> list[str]:
+        """Return the days, `YYYY-MM-DD`, about whose blocks there may be maintenance ledgers, in order.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+
+    @abstractmethod
+    def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the ids.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+
+    @abstractmethod
+    def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
+        """Store a maintenance ledger: it is there, whole and durable, when this returns. Repeatable.
+
+        Raises:
+            StoreUnavailable: It was not stored, or it is not known whether it was; try the same again.
+            StoreRefused: Another content is there under this id.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +24,9 @@ HASH_BYTES = 16
 
 _HASH_MEMBER = b',"hash":"'
 _END = b'"}'
+
+
+GENERATOR = "generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class WriterStarted:
         time: Milliseconds since the epoch.
         version: Version of kcl_receiver.
         tails: The last line seen of each other writer, unless an earlier writer has named the same.
+        role: What it is: `generator`, or the maintenance command.
     """
 
     writer: str
@@ -53,10 +57,11 @@ class WriterStarted:
     time: int
     version: str
     tails: dict[str, Tail] = field(default_factory=dict)
+    role: str = GENERATOR
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
-        return {
+        out: dict[str, Any] = {
             "type": "writer",
             "writer": self.writer,
             "host": self.host,
@@ -65,13 +70,16 @@ class WriterStarted:
             "version": self.version,
             "tails": {writer: {"n": tail.number, "hash": tail.hash} for writer, tail in self.tails.items()},
         }
+        if self.role != GENERATOR:
+            out["role"] = self.role
+        return out
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> WriterStarted:
         """Return the entry that `to_json` wrote; see `entry_from_json`."""
         tails = {str(writer): Tail(int(tail["n"]), str(tail["hash"])) for writer, tail in raw["tails"].items()}
         writer, host, version = (_text(raw[name]) for name in ("writer", "host", "version"))
-        return cls(writer, host, int(raw["pid"]), int(raw["time"]), version, tails)
+        return cls(writer, host, int(raw["pid"]), int(raw["time"]), version, tails, _text(raw.get("role", GENERATOR)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +155,7 @@ class BlockStored:
         rows: Number of its rows.
         size: Its size in bytes.
         time: When it was stored, milliseconds since the epoch; 0 if the entry was made from its footer.
+        replaces: Ids of the blocks that it stands in for, which need not be there any more.
     """
 
     block: str
@@ -155,10 +164,11 @@ class BlockStored:
     rows: int
     size: int
     time: int
+    replaces: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
-        return {
+        out: dict[str, Any] = {
             "type": "block",
             "block": self.block,
             "stream": _stream_to_json(self.stream),
@@ -167,6 +177,9 @@ class BlockStored:
             "size": self.size,
             "time": self.time,
         }
+        if self.replaces:
+            out["replaces"] = list(self.replaces)
+        return out
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> BlockStored:
@@ -178,6 +191,7 @@ class BlockStored:
             rows=int(raw["rows"]),
             size=int(raw["size"]),
             time=int(raw["time"]),
+            replaces=tuple(map(_block_id, raw.get("replaces", ()))),
         )
 
 
@@ -255,7 +269,31 @@ class Carried:
         )
 
 
-Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Blocks were removed on purpose.
+
+    Attributes:
+        time: When, milliseconds since the epoch.
+        before: All their records had arrived before this time, milliseconds since the epoch.
+        blocks: Their ids.
+    """
+
+    time: int
+    before: int
+    blocks: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {"type": "expired", "time": self.time, "before": self.before, "blocks": list(self.blocks)}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Expired:
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
+        return cls(int(raw["time"]), int(raw["before"]), tuple(map(_block_id, raw["blocks"])))
+
+
+Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried | Expired
 
 ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "writer": WriterStarted.from_json,
@@ -263,6 +301,7 @@ ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "block": BlockStored.from_json,
     "shard_end": ShardEnded.from_json,
     "carried": Carried.from_json,
+    "expired": Expired.from_json,
 }
 
 
@@ -329,21 +368,40 @@ def decode_ledger(writer: str, content: bytes) -> WriterLedger:
     """Return what one writer's ledger holds, up to the first line that is not as it was written."""
     entries: list[Entry] = []
     hashes = bytearray()
-    lines = content.split(b"\n")
-    torn = len(lines.pop())
+    fault = None
+    try:
+        for entry, own in _lines(writer, content):
+            entries.append(entry)
+            hashes += bytes.fromhex(own)
+    except LedgerDamaged as error:
+        fault = error
+    return WriterLedger(writer, entries, bytes(hashes), len(content) - content.rfind(b"\n") - 1, fault)
+
+
+def iter_entries(writer: str, content: bytes) -> Iterator[Entry]:
+    """Yield the entries of one writer's ledger, one in memory at a time. A torn last line is left out.
+
+    Raises:
+        LedgerDamaged: A line is not as it was written; all before it were yielded.
+    """
+    return (entry for entry, _ in _lines(writer, content))
+
+
+def _lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str]]:
+    """Yield each entry and the hash of its line."""
     prev = first_prev(writer)
-    for number, line in enumerate(lines, 1):
+    number, start = 0, 0
+    while (end := content.find(b"\n", start)) >= 0:
+        number += 1
         try:
-            prev, entry = _decode_line(line, number, prev)
+            prev, entry = _decode_line(content[start:end], number, prev)
         except (ValueError, RecursionError, msgspec.DecodeError) as error:  # the last is a ValueError in newer versions
-            fault = LedgerDamaged(
+            raise LedgerDamaged(
                 f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
                 "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
-            )
-            return WriterLedger(writer, entries, bytes(hashes), torn, fault)
-        entries.append(entry)
-        hashes += bytes.fromhex(prev)
-    return WriterLedger(writer, entries, bytes(hashes), torn, None)
+            ) from error
+        yield entry, prev
+        start = end + 1
 
 
 def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:

@@ -16,6 +16,7 @@ from kcl_receiver.store.entries import (
     HASH_BYTES,
     BlockStored,
     Entry,
+    Expired,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -25,6 +26,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
+from kcl_receiver.store.maintenance import DayChanges, load_day
 from kcl_receiver.store.names import block_id, check_writer_id, writer_id
 from kcl_receiver.store.parquet import Footer, read_footer
 
@@ -61,6 +63,12 @@ class LedgerWriter:
         self._store = store
         self._tail = Tail(0, first_prev(writer))
         self._pending: tuple[bytes, Tail] | None = None
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that were appended."""
+        return self._size
 
     @property
     def tail(self) -> Tail:
@@ -84,6 +92,7 @@ class LedgerWriter:
         self._pending = lines
         self._store.append_ledger(self.writer, self._tail.number + 1, lines[0])
         self._tail, self._pending = lines[1], None
+        self._size += len(lines[0])
 
 
 class LedgerIndex:
@@ -96,9 +105,13 @@ class LedgerIndex:
             block and ledger. They are in the index.
         unreadable: Blocks that are in the store and in no ledger, and whose footer cannot be read, with the reason.
         lost: There are blocks, and no ledger at all.
+        replaced: Which blocks stand in for one, as maintenance recorded it.
+        expired: Blocks that were removed on purpose.
     """
 
     def __init__(self) -> None:
+        self.replaced: dict[str, tuple[str, ...]] = {}
+        self.expired: dict[str, Expired] = {}
         self.writers: dict[str, Tail] = {}
         self.torn: dict[str, int] = {}
         self.adopted: list[BlockStored] = []
@@ -128,6 +141,11 @@ class LedgerIndex:
                 raise fault
         for fault in index.lost_tails():
             raise fault
+        for day in store.maintenance_days():
+            changes = load_day(store, day)
+            for fault in changes.faults:
+                raise fault
+            index.add_maintenance(changes)
         index.adopt(store)
         return index
 
@@ -140,6 +158,13 @@ class LedgerIndex:
         for entry in ledger.entries:
             self.add(entry)
         return ledger.fault
+
+    def add_maintenance(self, changes: DayChanges) -> None:
+        """Take in what maintenance did to the blocks of a day."""
+        for entry in changes.blocks.values():
+            self.add(entry)
+        self.replaced |= changes.replaced
+        self.expired |= changes.expired
 
     def lost_tails(self) -> list[LedgerDamaged]:
         """Return what later writers saw of others and what is not there any more. Asked once, when all is taken in."""

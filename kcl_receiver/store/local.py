@@ -4,8 +4,10 @@
     blocks/<day>/<block id>.parquet    the blocks
     ledger/<writer id>.jsonl           what a writer appends to
     ledger/sealed/<month>/<writer id>.jsonl   the same, of writers whose end another has named
+    ledger/maintenance/<day>/<writer id>.jsonl   what maintenance did to the blocks of a day, a file for each time
     tmp/<name>.<token>.tmp             what is being written; never read
     lock                               empty; the generator that writes to the store holds its lock
+    maintenance.lock                   the same for maintenance
 
 The rule: a file is written under a temporary name, fsynced, renamed to its own name, and then the directory is fsynced,
 and so is the parent of every directory that was made on the way. Only the ledger is appended to in place; a torn end
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 TMP = "tmp"
 TMP_SUFFIX = ".tmp"
 LOCK = "lock"
+MAINTENANCE_LOCK = "maintenance.lock"
 
 _HINTS = {
     errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
@@ -77,25 +80,32 @@ class LocalStore(BlockStore):
         self._files = files if files is not None else OsFiles()
         self._token = token
         self._lock = threading.Lock()  # guards the three below
-        self._lock_handle: int | None = None
+        self._locks: dict[str, int] = {}
         self._durable: set[Path] = set()
         self._unsynced: list[Path] = []
         self._tails: dict[str, _Tail] = {}
 
     def hold(self) -> None:
         """See `BlockStore.hold`."""
-        if self._lock_handle is not None:
+        hint = "one generator at a time: give each host, and each application, a directory of its own"
+        self._hold(LOCK, "another generator writes to", hint)
+
+    def hold_maintenance(self) -> None:
+        """See `BlockStore.hold_maintenance`."""
+        self._hold(
+            MAINTENANCE_LOCK, "other maintenance works on", "recover, repair, compact or expire: wait for its end"
+        )
+
+    def _hold(self, name: str, who: str, hint: str) -> None:
+        if name in self._locks:
             return
-        path = self.root / LOCK
+        path = self.root / name
         with self._trouble(f"{path} cannot be locked"):
             self._make_dir(self.root)
             try:
-                self._lock_handle = self._files.lock(path)
+                self._locks[name] = self._files.lock(path)
             except BlockingIOError as error:
-                raise StoreUnavailable(
-                    f"another generator writes to the store {self.url}: it holds the lock of {path}",
-                    "one generator at a time: give each host, and each application, a directory of its own",
-                ) from error
+                raise StoreUnavailable(f"{who} the store {self.url}: it holds the lock of {path}", hint) from error
 
     # Blocks
 
@@ -136,14 +146,14 @@ class LocalStore(BlockStore):
         """See `BlockStore.list_blocks`."""
         for day, name, size in self._below_blocks():
             block = name.removesuffix(names.BLOCK_SUFFIX)
-            if _is_block(day, name):
+            if names.is_block(day, name):
                 yield block, size
 
     def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
         """See `BlockStore.blocks_of`."""
         day = names.day_of(writer)
         for name, is_dir, size in self._listed(f"{names.BLOCKS}/{day}"):
-            if name.startswith(f"{writer}-") and not is_dir and _is_block(day, name):
+            if name.startswith(f"{writer}-") and not is_dir and names.is_block(day, name):
                 yield name.removesuffix(names.BLOCK_SUFFIX), size
 
     def settle_block(self, block_id: str) -> None:
@@ -153,6 +163,15 @@ class LocalStore(BlockStore):
             if self._files.size(path) is None:
                 raise FileNotFoundError
             self._make_name_durable(path)
+
+    def delete_block(self, block_id: str) -> None:
+        """See `BlockStore.delete_block`."""
+        path = self._block(block_id)
+        with self._trouble(f"block {block_id} at {path} was not deleted"):
+            if self._files.size(path) is not None:
+                self._files.unlink(path)
+            if self._files.is_dir(path.parent):
+                self._files.fsync_dir(path.parent)
 
     # Ledger
 
@@ -214,7 +233,7 @@ class LocalStore(BlockStore):
     def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
         """See `BlockStore.open_ledgers`."""
         for name, is_dir, _ in self._listed(names.LEDGER):
-            if not is_dir and _is_ledger(name):
+            if not is_dir and names.is_ledger(name):
                 writer = name.removesuffix(names.LEDGER_SUFFIX)
                 content = self._read_if_there(self.root / names.ledger_path(writer))
                 if content is not None:  # else it was sealed since it was listed
@@ -223,7 +242,7 @@ class LocalStore(BlockStore):
     def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
         """See `BlockStore.sealed_ledgers`."""
         for month, name, _ in self._below_sealed(since):
-            if _is_sealed(month, name):
+            if names.is_sealed(month, name):
                 writer = name.removesuffix(names.LEDGER_SUFFIX)
                 content = self.sealed_ledger(writer)
                 if content is not None:
@@ -252,6 +271,47 @@ class LocalStore(BlockStore):
         path = self.root / names.ledger_path(writer)
         with self._trouble(f"the ledger {path} is not known to be durable"):
             self._write_anew(path, content)
+            self._make_name_durable(path)
+
+    def writers(self) -> list[str]:
+        """See `BlockStore.writers`."""
+        opened = [name for name, is_dir, _ in self._listed(names.LEDGER) if not is_dir and names.is_ledger(name)]
+        sealed = [name for month, name, _ in self._below_sealed() if names.is_sealed(month, name)]
+        return sorted({name.removesuffix(names.LEDGER_SUFFIX) for name in (*opened, *sealed)})
+
+    def ledger(self, writer: str) -> bytes | None:
+        """See `BlockStore.ledger`."""
+        for path in (names.ledger_path(writer), names.sealed_path(writer)):
+            content = self._read_if_there(self.root / path)
+            if content is not None:
+                return content
+        return None
+
+    def maintenance_days(self) -> list[str]:
+        """See `BlockStore.maintenance_days`."""
+        return [day for day, is_dir, _ in self._listed(f"{names.LEDGER}/{names.MAINTENANCE}") if is_dir]
+
+    def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """See `BlockStore.maintenance_ledgers`."""
+        for name, is_dir, _ in self._listed(f"{names.LEDGER}/{names.MAINTENANCE}/{day}"):
+            if not is_dir and names.is_maintenance(day, name):
+                writer = name.removesuffix(names.LEDGER_SUFFIX)
+                content = self._read_if_there(self.root / names.maintenance_path(writer))
+                if content is not None:
+                    yield writer, content
+
+    def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
+        """See `BlockStore.put_maintenance_ledger`."""
+        path = self.root / names.maintenance_path(writer)
+        with self._trouble(f"the ledger {path} was not written"):
+            self._make_dir(path.parent)
+            if self._files.size(path) is None:
+                self._write_anew(path, content)
+            elif self._files.read(path) != content:
+                raise StoreRefused(
+                    f"the ledger {path} is there already, with another content",
+                    "two writers have the same id? Move the file away, and keep it",
+                )
             self._make_name_durable(path)
 
     # Documents
@@ -283,18 +343,21 @@ class LocalStore(BlockStore):
         """See `BlockStore.list_leftovers`."""
         for name, is_dir, size in self._listed(""):
             document = name == STORE_DOCUMENT or (name.endswith(".json") and not is_dir)
-            if name not in (names.BLOCKS, names.LEDGER, TMP, LOCK) and not document:
+            if name not in (names.BLOCKS, names.LEDGER, TMP, LOCK, MAINTENANCE_LOCK) and not document:
                 yield name, size
         for name, _, size in self._listed(TMP):
             yield f"{TMP}/{name}", size
         for name, is_dir, size in self._listed(names.LEDGER):
-            if name != names.SEALED and (is_dir or not _is_ledger(name)):
+            if name not in (names.SEALED, names.MAINTENANCE) and (is_dir or not names.is_ledger(name)):
                 yield f"{names.LEDGER}/{name}", size
         for month, name, size in self._below_sealed():
-            if not _is_sealed(month, name):
+            if not names.is_sealed(month, name):
                 yield f"{names.LEDGER}/{names.SEALED}/{month}/{name}".removesuffix("/"), size
+        for day, name, size in self._below(f"{names.LEDGER}/{names.MAINTENANCE}"):
+            if not names.is_maintenance(day, name):
+                yield f"{names.LEDGER}/{names.MAINTENANCE}/{day}/{name}".removesuffix("/"), size
         for day, name, size in self._below_blocks():
-            if not _is_block(day, name):
+            if not names.is_block(day, name):
                 yield f"{names.BLOCKS}/{day}/{name}" if name else f"{names.BLOCKS}/{day}", size
 
     def _below_sealed(self, since: str = "") -> Iterator[tuple[str, str, int]]:
@@ -427,25 +490,3 @@ class LocalStore(BlockStore):
         except OSError as error:
             hint = _HINTS.get(error.errno or 0, "see that this directory can be read and written")
             raise StoreUnavailable(f"{what}: {error.strerror or error}", hint) from error
-
-
-def _is_block(day: str, name: str) -> bool:
-    try:
-        return names.block_path(name.removesuffix(names.BLOCK_SUFFIX)) == f"{names.BLOCKS}/{day}/{name}"
-    except ValueError:
-        return False
-
-
-def _is_ledger(name: str) -> bool:
-    try:
-        return f"{names.LEDGER}/{name}" == names.ledger_path(name.removesuffix(names.LEDGER_SUFFIX))
-    except ValueError:
-        return False
-
-
-def _is_sealed(month: str, name: str) -> bool:
-    try:
-        path = names.sealed_path(name.removesuffix(names.LEDGER_SUFFIX))
-    except ValueError:
-        return False
-    return path == f"{names.LEDGER}/{names.SEALED}/{month}/{name}"

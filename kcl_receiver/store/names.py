@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from datetime import datetime, timezone
 
 _WRITER = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z", re.ASCII)
@@ -17,6 +18,7 @@ _DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
 BLOCKS = "blocks"
 LEDGER = "ledger"
 SEALED = "sealed"
+MAINTENANCE = "maintenance"
 BLOCK_SUFFIX = ".parquet"
 LEDGER_SUFFIX = ".jsonl"
 
@@ -108,6 +110,51 @@ def day_of(writer: str) -> str:
         ValueError: It is not a writer id.
     """
     return f"{check_writer_id(writer)[:4]}-{writer[4:6]}-{writer[6:8]}"
+
+
+def block_day(block: str) -> str:
+    """Return the day of a block's directory.
+
+    Raises:
+        ValueError: It is not a block id.
+    """
+    return block_path(block).split("/")[1]
+
+
+def maintenance_path(writer: str) -> str:
+    """Return where a maintenance writer's ledger lies: `ledger/maintenance/<day of its blocks>/<id>.jsonl`.
+
+    Raises:
+        ValueError: It is not a writer id.
+    """
+    return f"{LEDGER}/{MAINTENANCE}/{day_of(writer)}/{writer}{LEDGER_SUFFIX}"
+
+
+def is_block(day: str, name: str) -> bool:
+    """Return whether a file in the directory of a day has the name of a block of that day."""
+    return _is_named(f"{BLOCKS}/{day}/{name}", name.removesuffix(BLOCK_SUFFIX), block_path)
+
+
+def is_ledger(name: str) -> bool:
+    """Return whether a file in the ledger's directory has the name of a ledger."""
+    return _is_named(f"{LEDGER}/{name}", name.removesuffix(LEDGER_SUFFIX), ledger_path)
+
+
+def is_sealed(month: str, name: str) -> bool:
+    """Return whether a file in the directory of a month has the name of a sealed ledger of that month."""
+    return _is_named(f"{LEDGER}/{SEALED}/{month}/{name}", name.removesuffix(LEDGER_SUFFIX), sealed_path)
+
+
+def is_maintenance(day: str, name: str) -> bool:
+    """Return whether a file in the directory of a day has the name of a maintenance ledger of that day."""
+    return _is_named(f"{LEDGER}/{MAINTENANCE}/{day}/{name}", name.removesuffix(LEDGER_SUFFIX), maintenance_path)
+
+
+def _is_named(path: str, id_: str, path_of: Callable[[str], str]) -> bool:
+    try:
+        return path_of(id_) == path
+    except ValueError:
+        return False
 
 
 def check_document_name(name: str) -> str:

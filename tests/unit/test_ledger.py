@@ -18,6 +18,7 @@ from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
     Entry,
+    Expired,
     ShardEnded,
     Tail,
     WriterStarted,
@@ -55,6 +56,9 @@ ENTRIES: list[Entry] = [
     Carried(STREAM, ((block_range(3, 4).range, block_id(WRITER, 1)),), {SHARD: Position(3), "other": Position(9, 2)}),
     ShardEnded("s1", SHARD, STREAM, TRIM_HORIZON, NOW),
     BlockStored(block_id(WRITER, 1), STREAM, (block_range(1, 2).range, block_range(7).range), 3, 12_345, NOW),
+    BlockStored(block_id(WRITER, 2), STREAM, (block_range(1, 2).range,), 2, 123, NOW, (block_id(OTHER_WRITER, 1),)),
+    Expired(NOW, NOW - 1, (block_id(WRITER, 3), block_id(WRITER, 4))),
+    WriterStarted(WRITER, "host", 42, NOW, "0.1.0", role="compact"),
 ]
 
 
@@ -75,10 +79,10 @@ def test_what_is_no_entry_is_refused(raw: object) -> None:
 def test_lines_are_json_with_number_previous_hash_and_hash_last() -> None:
     lines, tail = encode_lines(ENTRIES, 1, first_prev(WRITER))
     raws = [json.loads(line) for line in lines.splitlines()]
-    assert [raw["n"] for raw in raws] == [1, 2, 3, 4, 5, 6, 7]
+    assert [raw["n"] for raw in raws] == list(range(1, len(ENTRIES) + 1))
     assert [raw["prev"] for raw in raws] == [first_prev(WRITER), *(raw["hash"] for raw in raws[:-1])]
     assert all(list(raw)[-1] == "hash" for raw in raws)
-    assert tail == Tail(7, raws[-1]["hash"])
+    assert tail == Tail(len(ENTRIES), raws[-1]["hash"])
 
 
 def test_the_hash_is_what_the_format_page_says() -> None:

@@ -68,21 +68,30 @@ def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalSto
     assert store.owner() == "one"
 
 
-def test_one_generator_writes_to_a_store_until_its_process_ends(store: LocalStore) -> None:
+@pytest.mark.parametrize(
+    ("method", "who", "hint"),
+    [
+        ("hold", "another generator writes to the store", "a directory of its own"),
+        ("hold_maintenance", "other maintenance works on the store", "wait for its end"),
+    ],
+)
+def test_one_process_at_a_time_holds_a_store_until_it_ends(store: LocalStore, method: str, who: str, hint: str) -> None:
     code = (
         "import sys; from kcl_receiver.store.local import LocalStore\n"
-        "store = LocalStore(sys.argv[1]); store.hold(); print(flush=True); input()"
+        f"store = LocalStore(sys.argv[1]); store.{method}(); print(flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(store.root)]
+    hold = getattr(store, method)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()
-        with pytest.raises(StoreUnavailable, match="another generator writes to the store") as caught:
-            store.hold()
-        assert "a directory of its own" in caught.value.hint
+        with pytest.raises(StoreUnavailable, match=who) as caught:
+            hold()
+        assert hint in caught.value.hint
+        store.hold() if method == "hold_maintenance" else store.hold_maintenance()  # the two do not shut each other out
         other.kill()
-    store.hold()
-    store.hold()
+    hold()
+    hold()
     assert list(store.list_leftovers()) == []
 
 

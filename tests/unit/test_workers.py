@@ -67,9 +67,7 @@ def workers(tmp_path: Path, wall: Wall | None = None, ledger_lines: int = 10_000
 
 def end(made: Workers) -> None:
     """What the end of its process does."""
-    handle = cast(LocalStore, made._store)._lock_handle
-    assert handle is not None
-    os.close(handle)
+    os.close(cast(LocalStore, made._store)._locks["lock"])
 
 
 def ledgers(tmp_path: Path) -> tuple[list[str], list[str]]:

@@ -1,0 +1,278 @@
+"""What recover, repair, compact and expire record: maintenance ledgers.
+
+A block is never changed. Where maintenance has another one to put in its place, or removes it, a ledger says so that is
+written whole, in one step, and never appended to: the *transaction*. All blocks in it, old and new, are of one day, so
+that everything about a block of that day is found in one directory, however old the store is. The order of things:
+
+    1. the new blocks are durable
+    2. the maintenance ledger is durable
+    3. the old blocks are deleted
+
+Whoever is killed between 1 and 2 leaves blocks that are in no ledger and whose records others hold; between 2 and 3,
+blocks that nobody needs. A reader takes what the ledgers say, and so sees the old ones or the new ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from kcl_receiver import __version__
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import (
+    BlockStored,
+    Expired,
+    Tail,
+    WriterStarted,
+    decode_ledger,
+    encode_lines,
+    first_prev,
+)
+from kcl_receiver.store.names import block_day, block_id, check_writer_id, writer_of
+
+RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
+ROLES = (RECOVER, REPAIR, COMPACT, EXPIRE)
+
+_LIFECYCLE = "lifecycle-{:04d}.json"
+
+
+@dataclass(slots=True)
+class DayChanges:
+    """What maintenance did to the blocks of one day.
+
+    Attributes:
+        day: The day, `YYYY-MM-DD`.
+        blocks: The entry of each block that maintenance wrote or took in, by its id.
+        replaced: By the id of each block that was replaced, the ids of those that stand in for it now; none of them
+            was replaced in turn.
+        expired: By the id of each block that was removed on purpose, the entry that says so.
+        writers: The last line of each maintenance ledger.
+        named: The writers whose last line another maintenance ledger names.
+        faults: What is wrong with these ledgers. What comes before a fault is taken in.
+    """
+
+    day: str
+    blocks: dict[str, BlockStored] = field(default_factory=dict)
+    replaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    expired: dict[str, Expired] = field(default_factory=dict)
+    writers: dict[str, Tail] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    faults: list[LedgerDamaged] = field(default_factory=list)
+
+
+def load_day(store: BlockStore, day: str) -> DayChanges:
+    """Return what maintenance did to the blocks of a day.
+
+    Raises:
+        StoreUnavailable: It cannot be read now.
+    """
+    out = DayChanges(day)
+    direct: dict[str, list[str]] = {}
+    claims: list[tuple[str, str, Tail]] = []
+    for writer, content in store.maintenance_ledgers(day):
+        ledger = decode_ledger(writer, content)
+        out.writers[writer] = ledger.tail
+        if ledger.fault is not None:
+            out.faults.append(ledger.fault)
+        elif ledger.torn:
+            out.faults.append(_damaged(f"the maintenance ledger {writer} ends in the middle of a line"))
+        for entry in ledger.entries:
+            if isinstance(entry, WriterStarted):
+                claims.extend((writer, other, tail) for other, tail in entry.tails.items())
+            elif isinstance(entry, BlockStored):
+                out.blocks[entry.block] = entry
+                for old in entry.replaces:
+                    direct.setdefault(old, []).append(entry.block)
+            elif isinstance(entry, Expired):
+                out.expired.update(dict.fromkeys(entry.blocks, entry))
+    for writer, other, tail in claims:
+        out.named.add(other)
+        # Maintenance ledgers never grow, so the line that was seen is the last one.
+        if out.writers.get(other) != tail:
+            out.faults.append(_damaged(f"the maintenance ledger {other}, which {writer} saw, is not there as it was"))
+    out.replaced = {old: tuple(_stand_ins(old, direct)) for old in direct}
+    return out
+
+
+def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:
+    found: dict[str, None] = {}
+    seen = {old}
+    waiting = [*direct[old]]
+    while waiting:
+        block = waiting.pop(0)
+        if block in seen:
+            continue
+        seen.add(block)
+        if block in direct:
+            waiting += direct[block]
+        else:
+            found[block] = None
+    return list(found)
+
+
+def _damaged(message: str) -> LedgerDamaged:
+    return LedgerDamaged(message, "put the file back from a backup, or see docs/format.md#a-damaged-ledger")
+
+
+class Transaction:
+    """One change to the blocks of one day. The caller holds the store's maintenance.
+
+    Args:
+        store: The store.
+        first: Id of a block that it is about, usually the first one. New blocks get ids of the same time, so that they
+            lie in the same directory and sort next to it.
+        role: One of `ROLES`.
+        now_ms: Milliseconds since the epoch.
+        token: Eight hexadecimal digits that make the writer's id unique; random ones if not given.
+
+    Raises:
+        LedgerDamaged: The day's maintenance ledgers are damaged; nothing is added to them before they are in order.
+        StoreUnavailable: They cannot be read now.
+    """
+
+    def __init__(self, store: BlockStore, first: str, role: str, now_ms: int, token: str | None = None) -> None:
+        if role not in ROLES:
+            raise ValueError(f"not a maintenance role: {role!r}")
+        self._store = store
+        self.day = block_day(first)
+        self.changes = load_day(store, self.day)
+        for fault in self.changes.faults:
+            raise fault
+        began = writer_of(first).rpartition("-")[0]
+        self.writer = check_writer_id(f"{began}-{token if token is not None else secrets.token_hex(4)}")
+        started = WriterStarted(
+            self.writer, socket.gethostname(), os.getpid(), now_ms, __version__, self._unnamed(), role
+        )
+        self._entries: list[WriterStarted | BlockStored | Expired] = [started]
+        self._numbers = 0
+        self._held: set[Range] = set()
+        self._old: dict[str, BlockStored] = {}
+        self._expired: list[str] = []
+        self._content: bytes | None = None
+
+    def _unnamed(self) -> dict[str, Tail]:
+        return {writer: tail for writer, tail in self.changes.writers.items() if writer not in self.changes.named}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was added yet."""
+        return len(self._entries) == 1
+
+    def next_block_id(self) -> str:
+        """Return the id for the next new block."""
+        self._numbers += 1
+        return block_id(self.writer, self._numbers)
+
+    def add_block(self, entry: BlockStored, replaced: Sequence[BlockStored] = ()) -> None:
+        """Take in the entry of a block that is durable.
+
+        Args:
+            entry: Its entry; `replaces` is set here.
+            replaced: The entries of the blocks that it stands in for.
+
+        Raises:
+            ValueError: One of them is of another day, or the transaction was committed.
+        """
+        for one in (entry, *replaced):
+            self._check(one.block)
+        self._entries.append(replace(entry, replaces=tuple(one.block for one in replaced)))
+        self._held.update(map(content_of, entry.ranges))
+        self._old.update((one.block, one) for one in replaced)
+
+    def add_expired(self, entry: Expired) -> None:
+        """Take in that blocks are going to be removed.
+
+        Raises:
+            ValueError: One of them is of another day, or the transaction was committed.
+        """
+        for block in entry.blocks:
+            self._check(block)
+        self._entries.append(entry)
+        self._expired.extend(entry.blocks)
+
+    def _check(self, block: str) -> None:
+        if block_day(block) != self.day:
+            raise ValueError(f"block {block} is not of {self.day}")
+        if self._content is not None:
+            raise ValueError("the transaction was committed")
+
+    def commit(self) -> None:
+        """Make it durable, all at once. Repeatable.
+
+        Raises:
+            StoreUnavailable: It is not known to be; try again.
+        """
+        if self._content is None:
+            self._content, _ = encode_lines(self._entries, 1, first_prev(self.writer))
+        self._store.put_maintenance_ledger(self.writer, self._content)
+
+    def retire(self) -> list[str]:
+        """Delete what was replaced or expired. Repeatable.
+
+        A replaced block of which the new ones do not hold every range is left alone.
+
+        Returns:
+            The ids of the blocks that are gone.
+
+        Raises:
+            StoreUnavailable: One of them is not known to be gone; try again.
+            ValueError: The transaction was not committed.
+        """
+        if self._content is None:
+            raise ValueError("blocks go only after a durable entry that says what replaced them")
+        gone = [block for block, entry in self._old.items() if holds_all(self._held, entry.ranges)] + self._expired
+        for block in gone:
+            self._store.delete_block(block)
+        return gone
+
+
+def content_of(one: Range) -> Range:
+    """Return a range without the row at which it begins: two that are equal then hold the same records."""
+    return replace(one, first_row=-1)
+
+
+def holds_all(held: set[Range], ranges: Iterable[Range]) -> bool:
+    """Return whether ranges are all in a set of such that `content_of` made."""
+    return all(content_of(one) in held for one in ranges)
+
+
+def lifecycle(store: BlockStore) -> int | None:
+    """Return after how many days a rule outside of this program removes blocks, or None if none was declared.
+
+    Raises:
+        StoreUnavailable: It cannot be read now.
+        LedgerDamaged: The declaration cannot be read.
+    """
+    days: int | None = None
+    for number in range(1, 10_000):
+        content = store.get_document(_LIFECYCLE.format(number))
+        if content is None:
+            break
+        try:
+            raw = json.loads(content)["days"]
+            days = None if raw is None else int(raw)
+        except (ValueError, LookupError, TypeError) as error:
+            raise _damaged(f"{_LIFECYCLE.format(number)} of the store {store.url} cannot be read: {error!r}") from error
+    return days
+
+
+def declare_lifecycle(store: BlockStore, days: int | None, now_ms: int) -> None:
+    """Declare after how many days a rule outside of this program removes blocks; None takes the declaration back.
+
+    Raises:
+        ValueError: Not a number of days.
+        StoreUnavailable: It is not known to be durable; try again.
+    """
+    if days is not None and days < 1:
+        raise ValueError(f"not a number of days: {days}")
+    mine = json.dumps({"days": days, "declared": now_ms}).encode() + b"\n"
+    for number in range(1, 10_000):
+        if store.put_document_if_absent(_LIFECYCLE.format(number), mine) == mine:
+            return
+    raise ValueError("the lifecycle was declared 10,000 times")
