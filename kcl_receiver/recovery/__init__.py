@@ -8,4 +8,8 @@ pace.py          the limits of the service
 plan.py          which shard is next, and how much is under way
 calls.py         the calls for one shard, and what their errors mean
 fetch.py         `Rereader`: the threads; what `recover` and the reader use
+question.py      what is asked of the stream about a shard that is stored, and what it answers
+compare.py       one shard of the stream against its ranges, record by record
+walk.py          one shard from its beginning on
+against.py       `Against`: the threads around them; what `verify --against-stream` uses
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
@@ -19,7 +19,7 @@ from kcl_receiver import aws
 from kcl_receiver.errors import StreamError, StreamGone, StreamUnavailable
 from kcl_receiver.processor.backoff import Backoff
 from kcl_receiver.ranges import StreamIdentity, parse_sequence_number
-from kcl_receiver.recovery.lane import TIP_PAGES, Lane, Probe, Read, Seek
+from kcl_receiver.recovery.lane import TIP_PAGES, Action, Course, Probe, Read, Seek, Start
 from kcl_receiver.recovery.pace import Limits, Pace
 from kcl_receiver.recovery.rebuild import KinesisRecord
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL
@@ -62,7 +62,11 @@ class Manner:
 
 
 class StreamLost(Exception):
-    """The stream is gone, or another one; never leaves this room."""
+    """The stream is gone, or another one, which is `replaced`; never leaves this room."""
+
+    def __init__(self, message: str, *, replaced: bool = False) -> None:
+        super().__init__(message)
+        self.replaced = replaced
 
 
 class Stream:
@@ -87,7 +91,9 @@ class Stream:
         except StreamGone as error:
             raise StreamLost(f"stream {self.name} was deleted") from error
         if summary.identity != self.identity:
-            raise StreamLost(f"stream {self.name} was made again: it is {summary.identity}, and was {self.identity}")
+            raise StreamLost(
+                f"stream {self.name} was made again: it is {summary.identity}, and was {self.identity}", replaced=True
+            )
         if summary.status == "DELETING":
             raise StreamLost(f"stream {self.name} is being deleted")
 
@@ -101,7 +107,7 @@ class ShardReader:
         failed: Calls that failed and are made again.
     """
 
-    def __init__(self, stream: Stream, lane: Lane, manner: Manner) -> None:
+    def __init__(self, stream: Stream, lane: Course, manner: Manner) -> None:
         self._stream = stream
         self._lane = lane
         self._manner = manner
@@ -126,7 +132,7 @@ class ShardReader:
         if action is None:
             return 0.0
         now = self._manner.clock()
-        for_iterator = isinstance(action, Seek) or (isinstance(action, Probe) and self._probe is None)
+        for_iterator = isinstance(action, (Seek, Start)) or (isinstance(action, Probe) and self._probe is None)
         wait = self._pace.iterator_wait(now) if for_iterator else self._pace.read_wait(now)
         if wait > 0:
             return now + wait
@@ -134,6 +140,9 @@ class ShardReader:
             if isinstance(action, Seek):
                 kind = "AFTER_SEQUENCE_NUMBER" if action.after else "AT_SEQUENCE_NUMBER"
                 self._iterator = self._get_iterator(kind, StartingSequenceNumber=str(action.sequence))
+                self._lane.placed(action)
+            elif isinstance(action, Start):
+                self._iterator = self._start(action)
                 self._lane.placed(action)
             elif isinstance(action, Read):
                 self._read(action)
@@ -143,7 +152,12 @@ class ShardReader:
             return self._failed(action, error)
         return 0.0
 
-    def _get_iterator(self, kind: str, **more: str) -> str:
+    def _start(self, start: Start) -> str:
+        if start.since is None:
+            return self._get_iterator("TRIM_HORIZON")
+        return self._get_iterator("AT_TIMESTAMP", Timestamp=_EPOCH + timedelta(milliseconds=start.since))
+
+    def _get_iterator(self, kind: str, **more: str | datetime) -> str:
         self._pace.iterator_called()
         answer = self._stream.kinesis.get_shard_iterator(
             **self._stream.named, ShardId=self._lane.shard, ShardIteratorType=kind, **more
@@ -183,7 +197,7 @@ class ShardReader:
             self._probe = None
             self._lane.horizon(records[0].sequence if records else None)
 
-    def _failed(self, action: Seek | Read | Probe, error: Exception) -> float:
+    def _failed(self, action: Action, error: Exception) -> float:
         """Do what an error asks for; return when to come again."""
         code = error.response.get("Error", {}).get("Code", "") if isinstance(error, ClientError) else ""
         try:
@@ -207,7 +221,7 @@ class ShardReader:
             raise aws.stream_error(error, doing, call) from error
         return self._pause(aws.stream_error(error, doing, call))
 
-    def _forget_iterator(self, action: Seek | Read | Probe) -> None:
+    def _forget_iterator(self, action: Action) -> None:
         if isinstance(action, Probe):
             self._probe = None
         else:

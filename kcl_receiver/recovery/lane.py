@@ -15,6 +15,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Protocol
 
 from kcl_receiver.recovery.rebuild import KinesisRecord, Rebuilding, Request, Reread
 
@@ -58,7 +59,46 @@ class Probe:
     """Look up the first record that the shard still holds. Then call `horizon`."""
 
 
-Action = Seek | Read | Probe
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Get an iterator at the first record that the shard holds, or at the first one that arrived at `since` or later.
+
+    `since` is in milliseconds since the epoch. Then call `placed`.
+    """
+
+    since: int | None
+
+
+Action = Seek | Start | Read | Probe
+
+
+class Course(Protocol):
+    """What decides which calls are made for one shard; `calls.ShardReader` makes them, and tells what came of them."""
+
+    @property
+    def shard(self) -> str:
+        """Shard id."""
+
+    def next(self) -> Action | None:
+        """Return what to do, None if there is nothing to do."""
+
+    def placed(self, seek: Seek | Start) -> None:
+        """There is an iterator for what `next` asked for."""
+
+    def displaced(self) -> None:
+        """The iterator cannot be used any more: it expired."""
+
+    def page(self, records: Sequence[KinesisRecord], *, behind: int, ended: bool) -> None:
+        """Take a page; see `Lane.page`."""
+
+    def horizon(self, sequence: int | None) -> None:
+        """Take the answer to a `Probe`."""
+
+    def unknown(self, seek: Seek) -> None:
+        """The service says that the sequence number of a seek is none of this shard."""
+
+    def shard_gone(self) -> None:
+        """The stream does not have the shard any more: it was closed, and all in it is trimmed."""
 
 
 class Lane:
@@ -108,11 +148,11 @@ class Lane:
                 return Read(self._limit())
         return Seek(self._pending[0].first, after=False)
 
-    def placed(self, seek: Seek) -> None:
+    def placed(self, seek: Seek | Start) -> None:
         """There is an iterator for what `next` asked for."""
         self._placed = True
         self._gap = self._idle_pages = 0
-        if not seek.after:
+        if isinstance(seek, Seek) and not seek.after:
             self._floor = seek.sequence
             self._passed = 0
             self._arrivals = (-1, -1)
