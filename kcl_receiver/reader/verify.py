@@ -11,120 +11,51 @@ that it names must be there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused, StoreUnavailable
-from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.reader.coverage import Coverage, Gap, Selected, Span, SpanSet, cover, select, span_of
+from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.reader.coverage import Coverage, Gap, Selected, SpanSet, cover, select, span_of
+from kcl_receiver.reader.verify_report import (
+    DAMAGED,
+    EXPIRED,
+    GAP,
+    LOST,
+    MISSING,
+    POSSIBLY_TRIMMED,
+    PROVEN,
+    Damage,
+    ExpiredStretch,
+    Lost,
+    Report,
+    ShardReport,
+    Stretch,
+)
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, decode_ledger
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
+from kcl_receiver.store.maintenance import content_of, load_day
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.parquet import check_range, read_positions, read_ranges
 
-PROVEN = "proven"
-POSSIBLY_TRIMMED = "possibly trimmed"
-GAP = "gap"
-LOST = "lost"
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Records that the ledger names and that no readable block holds.
-
-    Attributes:
-        block: Id of the block that held them.
-        span: From where to where.
-        count: How many of them; None if other blocks hold some of the range's records.
-    """
-
-    block: str
-    span: Span
-    count: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ShardReport:
-    """One shard.
-
-    Attributes:
-        stream: Its stream.
-        shard: Its id.
-        state: One of the four words.
-        records: Number of records that are stored, each counted once.
-        duplicates: Records that blocks hold beyond that.
-        blocks: Number of blocks that hold records of it.
-        first: Position of the first record that is stored, or None if there is none.
-        last: The same of the last.
-        arrival_first: When the first one arrived at Kinesis, in milliseconds since the epoch; -1 if not known.
-        arrival_last: The same of the last.
-        ended: The shard was read to its end.
-        gaps: See `Coverage`.
-        possibly_trimmed: See `Coverage`.
-        lost: What is lost.
-    """
-
-    stream: StreamIdentity
-    shard: str
-    state: str
-    records: int
-    duplicates: int
-    blocks: int
-    first: Position | None
-    last: Position | None
-    arrival_first: int
-    arrival_last: int
-    ended: bool
-    gaps: tuple[Gap, ...]
-    possibly_trimmed: tuple[Gap, ...]
-    lost: tuple[Lost, ...]
-
-
-@dataclass(slots=True)
-class Report:
-    """A whole store.
-
-    Attributes:
-        url: The store's URL.
-        application: Whose store it is; None if its document is missing.
-        deep: The checksum of every range was made again.
-        shards: All shards of all streams.
-        blocks: Number of blocks that are in the store.
-        missing: Ids of blocks that the ledger names and that are not there.
-        damaged: Why each damaged block is so, by its id.
-        orphans: Ids of whole blocks that are in no ledger. The next generator takes them into its own.
-        leftovers: Path and size of files that are no part of the store.
-        writers: Number of writers.
-        ledger_faults: What is wrong with the ledger.
-        ledger_lost: There are blocks, and no ledger.
-        torn: Writers whose ledger ends in a torn line, which nobody relied on.
-    """
-
-    url: str
-    application: str | None = None
-    deep: bool = False
-    shards: list[ShardReport] = field(default_factory=list)
-    blocks: int = 0
-    missing: list[str] = field(default_factory=list)
-    damaged: dict[str, str] = field(default_factory=dict)
-    orphans: list[str] = field(default_factory=list)
-    leftovers: list[tuple[str, int]] = field(default_factory=list)
-    writers: int = 0
-    ledger_faults: list[str] = field(default_factory=list)
-    ledger_lost: bool = False
-    torn: list[str] = field(default_factory=list)
-
-    @property
-    def proven(self) -> bool:
-        """Whether everything is: each shard, each block, the ledger. Orphans, leftovers and torn ends take nothing."""
-        return (
-            all(one.state == PROVEN for one in self.shards)
-            and not self.missing
-            and not self.damaged
-            and not self.ledger_faults
-            and not self.ledger_lost
-        )
+__all__ = [
+    "DAMAGED",
+    "EXPIRED",
+    "GAP",
+    "LOST",
+    "MISSING",
+    "POSSIBLY_TRIMMED",
+    "PROVEN",
+    "Damage",
+    "ExpiredStretch",
+    "Lost",
+    "Report",
+    "ShardReport",
+    "Stretch",
+    "damage",
+    "verify_store",
+]
 
 
 def verify_store(store: BlockStore, *, deep: bool = False) -> Report:
@@ -146,6 +77,8 @@ def verify_store(store: BlockStore, *, deep: bool = False) -> Report:
     if report.application is None and not sizes and not index.writers:
         raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
     for block, entry in index.blocks().items():
+        if block in index.replaced or block in index.expired:
+            continue
         if block not in sizes:
             report.missing.append(block)
             continue
@@ -156,7 +89,7 @@ def verify_store(store: BlockStore, *, deep: bool = False) -> Report:
         except BlockDamaged as error:
             report.damaged[block] = error.message
     report.missing.sort()
-    bad = {*report.missing, *report.damaged}
+    bad = {*report.missing, *report.damaged, *index.replaced, *index.expired}
     while True:
         report.shards = [
             _judge(store, index, stream, shard, report.damaged, bad | set(report.damaged))
@@ -180,6 +113,10 @@ def _load(store: BlockStore, report: Report) -> LedgerIndex:
     report.ledger_faults.extend(fault.message for fault in index.lost_tails())
     report.writers = len(index.writers)
     report.torn = sorted(index.torn)
+    for day in store.maintenance_days():
+        changes = load_day(store, day)
+        report.ledger_faults.extend(fault.message for fault in changes.faults)
+        index.add_maintenance(changes)
     index.adopt(store)
     report.ledger_lost = index.lost
     report.damaged.update(index.unreadable)
@@ -294,3 +231,55 @@ def _count(store: BlockStore, selected: Selected, damaged: dict[str, str]) -> in
     except OSError as error:
         raise StoreUnavailable(f"block {selected.block} cannot be read: {error}", "try again") from error
     return sum(any(part.holds(position) for part in selected.parts) for position in positions)
+
+
+def damage(store: BlockStore, *, deep: bool = False) -> Iterator[Damage]:
+    """Yield each block that should be there and whole and is not, in the order of the ids, which is that of time.
+
+    A block that was replaced is among them only if what stands in its place does not hold all of its ranges.
+
+    Args:
+        store: The store; it is only read.
+        deep: Read all records, and make the checksum of every range again.
+
+    Raises:
+        StoreUnavailable: The store cannot be read now.
+    """
+    index = _load(store, Report(store.url))
+    sizes = dict(store.list_blocks())
+    found: dict[str, tuple[Literal["missing", "damaged"], str]] = {}
+    held: dict[tuple[StreamIdentity, str], SpanSet] = {}
+    for block, entry in sorted(index.blocks().items()):
+        if block in index.expired:
+            for one in entry.ranges:
+                held.setdefault((entry.stream, one.shard), SpanSet()).add(span_of(one))
+            continue
+        if block in index.replaced:
+            found[block] = MISSING, "what replaced it does not hold all of its ranges"
+            continue
+        try:
+            if block not in sizes:
+                raise BlockMissing("it is not there")
+            _check_block(store, entry, sizes[block], deep=deep)
+        except BlockMissing:
+            found[block] = MISSING, "it is not there"
+        except BlockDamaged as error:
+            found[block] = DAMAGED, error.message
+        else:
+            for one in entry.ranges:
+                held.setdefault((entry.stream, one.shard), SpanSet()).add(span_of(one))
+    nothing = SpanSet()
+    lost: dict[str, tuple[Range, ...]] = {}
+    named: set[tuple[StreamIdentity, Range]] = set()
+    for block in sorted(found, key=lambda block: (block in index.replaced, block)):
+        entry = index.blocks()[block]
+        lost[block] = tuple(
+            one
+            for one in entry.ranges
+            if held.get((entry.stream, one.shard), nothing).missing(span_of(one))
+            and not (block in index.replaced and (entry.stream, content_of(one)) in named)
+        )
+        named.update((entry.stream, content_of(one)) for one in lost[block])
+    for block, (why, detail) in found.items():
+        if lost[block] or block not in index.replaced:
+            yield Damage(block, index.blocks()[block], why, detail, lost[block])
