@@ -66,12 +66,23 @@ class DayChanges:
     faults: list[LedgerDamaged] = field(default_factory=list)
 
 
-def load_day(store: BlockStore, day: str) -> DayChanges:
+def load_day(store: BlockStore, day: str, *, ranges: bool = True) -> DayChanges:
     """Return what maintenance did to the blocks of a day.
+
+    Args:
+        store: The store.
+        day: The day, `YYYY-MM-DD`.
+        ranges: Keep the ranges of `DayChanges.blocks`; a day can have millions of them.
 
     Raises:
         StoreUnavailable: It cannot be read now.
     """
+    out = _load_day(store, day, ranges)
+    # A directory is not listed in one step: a ledger may be seen, and not the one that it names, if both are new.
+    return _load_day(store, day, ranges) if out.faults else out
+
+
+def _load_day(store: BlockStore, day: str, ranges: bool) -> DayChanges:
     out = DayChanges(day)
     direct: dict[str, list[str]] = {}
     claims: list[tuple[str, str, Tail]] = []
@@ -80,13 +91,15 @@ def load_day(store: BlockStore, day: str) -> DayChanges:
         out.writers[writer] = ledger.tail
         if ledger.fault is not None:
             out.faults.append(ledger.fault)
+        elif not ledger.entries:
+            out.faults.append(_damaged(f"the maintenance ledger {writer} is empty"))
         elif ledger.torn:
             out.faults.append(_damaged(f"the maintenance ledger {writer} ends in the middle of a line"))
         for entry in ledger.entries:
             if isinstance(entry, WriterStarted):
                 claims.extend((writer, other, tail) for other, tail in entry.tails.items())
             elif isinstance(entry, BlockStored):
-                out.blocks[entry.block] = entry
+                out.blocks[entry.block] = entry if ranges else replace(entry, ranges=())
                 for old in entry.replaces:
                     direct.setdefault(old, []).append(entry.block)
             elif isinstance(entry, Expired):
@@ -130,18 +143,27 @@ class Transaction:
         role: One of `ROLES`.
         now_ms: Milliseconds since the epoch.
         token: Eight hexadecimal digits that make the writer's id unique; random ones if not given.
+        changes: What `load_day` returned, if nothing was changed since but by transactions that were given the same.
 
     Raises:
         LedgerDamaged: The day's maintenance ledgers are damaged; nothing is added to them before they are in order.
         StoreUnavailable: They cannot be read now.
     """
 
-    def __init__(self, store: BlockStore, first: str, role: str, now_ms: int, token: str | None = None) -> None:
+    def __init__(
+        self,
+        store: BlockStore,
+        first: str,
+        role: str,
+        now_ms: int,
+        token: str | None = None,
+        changes: DayChanges | None = None,
+    ) -> None:
         if role not in ROLES:
             raise ValueError(f"not a maintenance role: {role!r}")
         self._store = store
         self.day = block_day(first)
-        self.changes = load_day(store, self.day)
+        self.changes = load_day(store, self.day) if changes is None else changes
         for fault in self.changes.faults:
             raise fault
         began = writer_of(first).rpartition("-")[0]
@@ -155,6 +177,7 @@ class Transaction:
         self._old: dict[str, BlockStored] = {}
         self._expired: list[str] = []
         self._content: bytes | None = None
+        self._tail = Tail(0, "")
 
     def _unnamed(self) -> dict[str, Tail]:
         return {writer: tail for writer, tail in self.changes.writers.items() if writer not in self.changes.named}
@@ -209,8 +232,11 @@ class Transaction:
             StoreUnavailable: It is not known to be; try again.
         """
         if self._content is None:
-            self._content, _ = encode_lines(self._entries, 1, first_prev(self.writer))
+            self._content, self._tail = encode_lines(self._entries, 1, first_prev(self.writer))
         self._store.put_maintenance_ledger(self.writer, self._content)
+        if self.writer not in self.changes.writers:
+            self.changes.named.update(self._unnamed())
+            self.changes.writers[self.writer] = self._tail
 
     def retire(self) -> list[str]:
         """Delete what was replaced or expired. Repeatable.

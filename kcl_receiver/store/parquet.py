@@ -131,7 +131,6 @@ def encode_block(
     """
     if not ranges:
         raise ValueError("a block holds at least one range")
-    codec, level = parse_compression(compression)
     ordered = sorted(ranges, key=lambda one: (one.range.shard, one.range.first, one.range.last))
     shards = sorted({one.range.shard for one in ordered})
     shard_names = pa.array(shards, pa.string())
@@ -143,28 +142,43 @@ def encode_block(
         batches.append(_checked_batch(one, shard_names, numbers[one.range.shard]))
         placed.append(replace(one.range, first_row=row))
         row += one.columns.count
-    footer = {
-        "version": FORMAT_VERSION,
-        "block": block_id,
-        "writer": writer,
-        "stream": {"arn": stream.arn, "created": stream.created},
-        "ranges": [one.to_json() for one in placed],
-    }
     table = pa.Table.from_batches(batches)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
+    with block_writer(sink, table.schema, compression) as out:
+        for start, stop in zip(cuts := row_group_cuts(ordered), cuts[1:], strict=False):
+            out.write_table(table.slice(start, stop - start), row_group_size=stop - start)
+        out.add_key_value_metadata(footer_metadata(block_id, writer, stream, placed))
+    return EncodedBlock(sink.getvalue(), tuple(placed), row)
+
+
+def block_writer(sink: object, schema: pa.Schema, compression: str) -> pq.ParquetWriter:
+    """Return what writes a block's rows to a file; see `encode_block`.
+
+    Raises:
+        ConfigError: The compression is unknown.
+    """
+    codec, level = parse_compression(compression)
+    return pq.ParquetWriter(
         sink,
-        table.schema,
+        schema,
         compression=codec,
         compression_level=level,
         use_dictionary=["shard_id"],  # the others hardly repeat, and a dictionary is tried at a cost
         write_statistics=["shard_id", "sub_sequence_number", "approximate_arrival_timestamp"],
         store_schema=False,  # readers get plain types, not ours
-    ) as out:
-        for start, stop in zip(cuts := row_group_cuts(ordered), cuts[1:], strict=False):
-            out.write_table(table.slice(start, stop - start), row_group_size=stop - start)
-        out.add_key_value_metadata({FOOTER_KEY: json.dumps(footer, separators=(",", ":"))})
-    return EncodedBlock(sink.getvalue(), tuple(placed), row)
+    )
+
+
+def footer_metadata(block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[Range]) -> dict[str, str]:
+    """Return what a block says of itself, as its footer's metadata."""
+    footer = {
+        "version": FORMAT_VERSION,
+        "block": block_id,
+        "writer": writer,
+        "stream": {"arn": stream.arn, "created": stream.created},
+        "ranges": [one.to_json() for one in ranges],
+    }
+    return {FOOTER_KEY: json.dumps(footer, separators=(",", ":"))}
 
 
 def row_group_cuts(ranges: Sequence[BlockRange]) -> list[int]:

@@ -1,0 +1,1 @@
+"""What changes blocks after they were stored: compaction and expiry. Both keep what any reader reads."""

@@ -1,0 +1,188 @@
+"""Removes blocks all of whose records arrived before a time, and says so in the ledger.
+
+The rule: the entry that names a block is durable before the block is deleted, so that what is gone on purpose is never
+taken for lost. A block whose records' arrival is not known stays. With a block go the entries of all those that it once
+replaced, or their ranges would be looked for in vain; so it stays as long as one of them has a younger record.
+
+Ledgers are never removed: that something was stored, and when it was removed, stays known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.maintenance.days import Days, day_at
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
+from kcl_receiver.store.maintenance import EXPIRE, DayChanges, Transaction, load_day
+from kcl_receiver.store.names import block_day
+
+_UNKNOWN = 2**63 - 1
+"""Stands for the arrival of records of which it is not known: they never are before a time."""
+_BLOCKS_A_LINE = 1_000
+_HOUR_MILLIS = 3_600_000
+_MAX_RETENTION_HOURS = 8_760
+"""The longest retention that Kinesis has: 365 days."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayExpiry:
+    """What is to be removed of a day, or was.
+
+    Attributes:
+        day: The day.
+        blocks: How many blocks go.
+        size: Their bytes.
+        records: Their records, each block's counted.
+        arrival_first, arrival_last: When the first and the last of them arrived, milliseconds; -1 if not known.
+        missing: How many blocks are old enough, and are not there any more although no entry removed or replaced them.
+    """
+
+    day: str
+    blocks: int
+    size: int
+    records: int
+    arrival_first: int
+    arrival_last: int
+    missing: int
+
+
+@dataclass(slots=True)
+class _Block:
+    newest: int
+    oldest: int
+    records: int
+
+
+class Expiry:
+    """Removes what arrived before a time.
+
+    Memory: some numbers for each block of a day.
+
+    Args:
+        store: The store. Unless all is only looked at, the caller holds its maintenance.
+        before_ms: The time, milliseconds since the epoch.
+
+    Attributes:
+        retention_hours: The longest retention of the stream that the ledgers looked at name; 0 if they name none.
+    """
+
+    def __init__(self, store: BlockStore, before_ms: int) -> None:
+        self.retention_hours = 0
+        self._store = store
+        self._before_ms = before_ms
+        self._days = Days(store)
+
+    def plan(self) -> Iterator[DayExpiry]:
+        """Yield what is to be removed, the earliest day first. Nothing is changed.
+
+        Raises:
+            LedgerDamaged: A ledger cannot be read to its end.
+            StoreUnavailable: The store cannot be read now.
+        """
+        for day, *_ in self._each():
+            yield day
+
+    def run(self, now_ms: int) -> Iterator[DayExpiry]:
+        """Remove what `plan` shows; yield each day when it is done. Repeatable: a next run goes on.
+
+        Args:
+            now_ms: Milliseconds since the epoch.
+
+        Raises:
+            LedgerDamaged: A ledger cannot be read to its end.
+            StoreUnavailable: The store cannot be read or written now.
+        """
+        for day, changes, there, old in self._each():
+            transaction = Transaction(self._store, old[0], EXPIRE, now_ms, changes=changes)
+            for start in range(0, len(old), _BLOCKS_A_LINE):
+                names = tuple(old[start : start + _BLOCKS_A_LINE])
+                transaction.add_expired(Expired(now_ms, self._before_ms, names))
+            transaction.commit()
+            for block in there:
+                self._store.delete_block(block)
+            yield day
+
+    def finish(self) -> int:
+        """Delete what a killed run had removed by its entry and could not delete; return how many blocks.
+
+        Raises:
+            StoreUnavailable: The store cannot be read or written now.
+        """
+        gone = 0
+        for day, present in self._days.present(before=self._end()):
+            expired = load_day(self._store, day, ranges=False).expired
+            for block in present:
+                if block in expired:
+                    self._store.delete_block(block)
+                    gone += 1
+        return gone
+
+    def _each(self) -> Iterator[tuple[DayExpiry, DayChanges, list[str], list[str]]]:
+        """Yield each day with what maintenance did to it, and the blocks that go: those that are there, and all."""
+        for day, present in self._days.present():
+            if day >= self._end():
+                return
+            changes = load_day(self._store, day, ranges=False)
+            blocks = self._blocks(day, changes, present)
+            old = self._old(blocks, changes)
+            there = [block for block in old if block in present]
+            if not there:
+                continue
+            yield (
+                DayExpiry(
+                    day,
+                    len(there),
+                    sum(present[block] for block in there),
+                    sum(blocks[block].records for block in there),
+                    min(blocks[block].oldest for block in there),
+                    max(blocks[block].newest for block in there),
+                    sum(block not in present and block not in changes.replaced for block in old),
+                ),
+                changes,
+                there,
+                old,
+            )
+
+    def _end(self) -> str:
+        """Return the first day of which no block can hold a record that arrived before the time.
+
+        A record is stored within the stream's retention after it arrived, and a block is of the day on which its writer
+        began, at most a day before it was stored.
+        """
+        hours = self.retention_hours or _MAX_RETENTION_HOURS
+        return day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS)
+
+    def _blocks(self, day: str, changes: DayChanges, present: dict[str, int]) -> dict[str, _Block]:
+        """Return all blocks of a day that are recorded and not expired yet."""
+        out: dict[str, _Block] = {}
+        self._days.faults.clear()
+        for entry in self._days.entries(day, changes, present):
+            if isinstance(entry, SessionStarted):
+                self.retention_hours = max(self.retention_hours, entry.retention_hours)
+            elif (
+                isinstance(entry, BlockStored) and block_day(entry.block) == day and entry.block not in changes.expired
+            ):
+                arrivals = [(one.arrival_first, one.arrival_last) for one in entry.ranges]
+                known = bool(arrivals) and all(min(pair) >= 0 for pair in arrivals)
+                newest, oldest = (max(map(max, arrivals)), min(map(min, arrivals))) if known else (_UNKNOWN, -1)
+                out[entry.block] = _Block(newest, oldest, entry.rows)
+        for fault in (*(fault.message for fault in changes.faults), *self._days.faults.values()):
+            raise LedgerDamaged(fault, "nothing of this day is removed before its ledgers are in order")
+        return out
+
+    def _old(self, blocks: dict[str, _Block], changes: DayChanges) -> list[str]:
+        """Return the blocks that go, those among them that were replaced included, in the order of their ids."""
+        newest = {block: one.newest for block, one in blocks.items()}
+        for block, stand_ins in changes.replaced.items():
+            for stand_in in stand_ins:
+                if block in blocks and stand_in in newest:
+                    newest[stand_in] = max(newest[stand_in], blocks[block].newest)
+        old = {block for block, at in newest.items() if at < self._before_ms}
+        gone = {block for block in old if block not in changes.replaced}
+        # A replaced block goes with the last of those that stand in for it, and not before.
+        over = gone | changes.expired.keys()
+        gone |= {block for block in old if block in changes.replaced and over.issuperset(changes.replaced[block])}
+        return sorted(gone)

@@ -1,0 +1,111 @@
+"""Finds blocks of a day that nobody needs any more, because a run that was killed could not delete them.
+
+Two kinds. A *leftover* was replaced or expired by a durable entry, and is still there. An *orphan* is a block that a
+killed run made and did not come to record: no ledger knows its writer. The rule: a block is named here only if it was
+removed on purpose, or if each of its ranges is in a block that is recorded, present, not replaced, and was read in full
+just now and found whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.maintenance.days import Days
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.ledger import read_block_footer
+from kcl_receiver.store.maintenance import DayChanges, content_of, holds_all
+from kcl_receiver.store.merge import check_block
+from kcl_receiver.store.names import writer_of
+
+
+class Leftovers:
+    """The blocks of one day that may be deleted.
+
+    Args:
+        store: The store.
+        days: Where entries are found.
+        changes: What maintenance did to the day's blocks; its own ledgers are whole.
+        present: Id and size of the day's blocks that are there.
+    """
+
+    def __init__(self, store: BlockStore, days: Days, changes: DayChanges, present: Mapping[str, int]) -> None:
+        self._store = store
+        self._days = days
+        self._changes = changes
+        self._present = present
+
+    def replaced(self) -> list[str]:
+        """Return the blocks that were replaced or expired.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        out = [block for block in self._present if block in self._changes.expired]
+        by_stand_ins: dict[tuple[str, ...], set[str]] = {}
+        for block in self._present:
+            stand_ins = self._changes.replaced.get(block)
+            if stand_ins is not None and block not in self._changes.expired:
+                by_stand_ins.setdefault(stand_ins, set()).add(block)
+        for stand_ins, blocks in by_stand_ins.items():
+            held = self._held_by(stand_ins)
+            out += [
+                entry.block
+                for entry in self._days.entries_of(blocks, self._changes)
+                if held and holds_all(held, entry.ranges)
+            ]
+        return out
+
+    def orphans(self) -> list[str]:
+        """Return the blocks that a killed run made, and whose ranges others hold.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        writers: dict[str, bool] = {}
+        out = []
+        for block in self._present:
+            writer = writer_of(block)
+            if block in self._changes.blocks or block in self._changes.expired or block in self._changes.replaced:
+                continue
+            if writer not in writers:
+                writers[writer] = self._days.is_recorded(writer, self._changes)
+            if not writers[writer] and self._held_elsewhere(block):
+                out.append(block)
+        return out
+
+    def _held_elsewhere(self, orphan: str) -> bool:
+        """Return whether every range of a block is in good ones that are recorded."""
+        try:
+            left = set(map(content_of, read_block_footer(self._store, orphan).ranges))
+        except (BlockDamaged, BlockMissing):
+            return False  # it may be a good one's last trace: `repair` and a person decide
+        others = [block for block in self._present if block != orphan and self._counts(block)]
+        for entry in self._days.entries_of(others, self._changes):
+            if not left.isdisjoint(map(content_of, entry.ranges)) and self._is_good(entry):
+                left.difference_update(map(content_of, entry.ranges))
+        return not left
+
+    def _held_by(self, blocks: Iterable[str]) -> set[Range]:
+        """Return the ranges of blocks that are present, recorded and good."""
+        held: set[Range] = set()
+        for entry in self._days.entries_of([one for one in blocks if self._counts(one)], self._changes):
+            if self._is_good(entry):
+                held.update(map(content_of, entry.ranges))
+        return held
+
+    def _counts(self, block: str) -> bool:
+        changes = self._changes
+        return block in self._present and block not in changes.replaced and block not in changes.expired
+
+    def _is_good(self, entry: BlockStored) -> bool:
+        try:
+            with self._store.open_block(entry.block) as file:
+                check_block(file, entry.ranges)
+        except (BlockDamaged, BlockMissing):
+            return False
+        except OSError as error:
+            raise StoreUnavailable(f"block {entry.block} cannot be read: {error.strerror or error}") from error
+        return True

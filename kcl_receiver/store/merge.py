@@ -1,0 +1,271 @@
+"""Makes one block out of the ranges of several: what compaction is made of.
+
+Each range stays a range, with its records, count and checksum, and only its place in the block is another. The rule: no
+range is carried whose rows do not have its checksum, and what was written is read back and checked once more before
+anybody relies on it.
+
+Memory: the new block as it is stored, the records of one *slab* (`SLAB_BYTES`, or one range if that is larger), and a
+few row groups, however many blocks go in and however well their records were compressed. A slab is a run of ranges in
+the order of the new block; for each slab, the row groups that hold its ranges are read. With many shards every old
+block is so read once for each slab, and with few of them about once.
+"""
+
+from __future__ import annotations
+
+import io
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.maintenance import content_of
+from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.parquet import (
+    MIN_ROW_GROUP_BYTES,
+    ROW_GROUP_BYTES,
+    SCHEMA,
+    EncodedBlock,
+    block_writer,
+    check_range,
+    footer_metadata,
+    read_footer,
+    read_ranges,
+)
+
+SLAB_BYTES = 128 * 2**20
+"""Bytes of records, as they are in memory, that are read at a time."""
+
+_ROW_BYTES = 16
+_SEQUENCE_BYTES = 56
+"""A sequence number's usual length; see docs/emulator.md."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A block whose ranges go into a new one.
+
+    Attributes:
+        block: Its id.
+        ranges: Its ranges as the ledger has them.
+    """
+
+    block: str
+    ranges: tuple[Range, ...]
+
+
+def merge_blocks(
+    store: BlockStore,
+    sources: Sequence[Source],
+    block_id: str,
+    stream: StreamIdentity,
+    compression: str,
+    damaged: dict[str, str],
+    slab_bytes: int = SLAB_BYTES,
+) -> EncodedBlock | None:
+    """Return a block that holds all ranges of some blocks, sorted by shard and first position.
+
+    A range that is in two of them is carried once.
+
+    Args:
+        store: Where the blocks are.
+        sources: The blocks, all of one stream.
+        block_id: The id of the new block.
+        stream: The stream.
+        compression: See `parse_compression`.
+        damaged: Takes the id of each block that cannot be read or does not hold what the ledger says, with the reason.
+        slab_bytes: See the module.
+
+    Returns:
+        The block, or None if a block was damaged; then all of them were looked at, and `damaged` names every one.
+
+    Raises:
+        StoreUnavailable: A block cannot be read now.
+        ConfigError: The compression is unknown.
+        BlockDamaged: What was written is not what was read: memory or library at fault. Nothing is to be stored.
+    """
+    placed = _placed(sources)
+    sink = io.BytesIO()  # pyarrow's own grows by doubling
+    with block_writer(sink, SCHEMA, compression) as out:
+        groups = _RowGroups(out)
+        for slab in _slabs(placed, slab_bytes):
+            for rows in _read_slab(store, sources, slab, damaged):
+                groups.add(rows)
+            if damaged:
+                break
+        groups.end()
+        row, ranges = 0, []
+        for one, _ in placed:
+            ranges.append(replace(one, first_row=row))
+            row += one.count
+        out.add_key_value_metadata(footer_metadata(block_id, writer_of(block_id), stream, ranges))
+    if damaged:
+        _find_others(store, sources, damaged)
+        return None
+    encoded = EncodedBlock(sink.getbuffer(), tuple(ranges), row)
+    check_block(pa.BufferReader(pa.py_buffer(encoded.payload)), encoded.ranges)
+    return encoded
+
+
+def check_block(file: pa.NativeFile, ranges: Sequence[Range]) -> None:
+    """See that a block holds ranges, and nothing else, by making all their checksums again.
+
+    Raises:
+        BlockDamaged: It does not.
+    """
+    footer = read_footer(file)
+    if footer.ranges != tuple(ranges):
+        raise BlockDamaged("its ranges are not those that the ledger names", "see `kcl-receiver verify --deep`")
+    for one, rows in read_ranges(file, footer):
+        check_range(one, rows)
+
+
+def _placed(sources: Sequence[Source]) -> list[tuple[Range, int]]:
+    """Return all ranges in the order of the new block, each with the number of its block; equal ones once."""
+    every: dict[Range, tuple[Range, int]] = {}
+    for number, source in enumerate(sources):
+        for one in source.ranges:
+            every.setdefault(content_of(one), (one, number))
+    return sorted(every.values(), key=lambda pair: (pair[0].shard, pair[0].first, pair[0].last, pair[1]))
+
+
+def _slabs(placed: Sequence[tuple[Range, int]], slab_bytes: int) -> Iterator[list[tuple[Range, int]]]:
+    slab: list[tuple[Range, int]] = []
+    gathered = 0
+    for one, number in placed:
+        size = one.size + one.count * (_ROW_BYTES + _SEQUENCE_BYTES)
+        if slab and gathered + size > slab_bytes:
+            yield slab
+            slab, gathered = [], 0
+        slab.append((one, number))
+        gathered += size
+    if slab:
+        yield slab
+
+
+def _read_slab(
+    store: BlockStore, sources: Sequence[Source], slab: Sequence[tuple[Range, int]], damaged: dict[str, str]
+) -> list[pa.RecordBatch]:
+    """Return the rows of each range of a slab, checked; nothing of a block that is damaged."""
+    wanted: dict[int, list[int]] = {}
+    for place, (_, number) in enumerate(slab):
+        wanted.setdefault(number, []).append(place)
+    found: list[pa.RecordBatch | None] = [None] * len(slab)
+    for number, places in sorted(wanted.items()):
+        ranges = [slab[place][0] for place in places]
+        try:
+            for place, rows in zip(places, _rows_of(store, sources[number].block, ranges), strict=True):
+                found[place] = rows
+        except (BlockDamaged, BlockMissing) as error:
+            damaged[sources[number].block] = error.message
+    return [rows for rows in found if rows is not None]
+
+
+def _rows_of(store: BlockStore, block: str, ranges: Sequence[Range]) -> list[pa.RecordBatch]:
+    """Return the rows of some ranges of a block, checked, in memory that holds little else.
+
+    Raises:
+        BlockMissing: The block is not there.
+        BlockDamaged: It is not what the ledger says.
+        StoreUnavailable: It cannot be read now.
+    """
+    begin = min(one.first_row for one in ranges)
+    end = max(one.first_row + one.count for one in ranges)
+    try:
+        with store.open_block(block) as file:
+            parquet = pq.ParquetFile(file)
+            if parquet.schema_arrow.remove_metadata() != SCHEMA:
+                raise BlockDamaged("its columns are not those of a block")
+            skipped, row, groups = 0, 0, []
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                if row + rows <= begin:
+                    skipped += rows
+                elif row < end:
+                    groups.append(group)
+                row += rows
+            if begin < 0 or row < end:
+                raise BlockDamaged(f"it has {row} rows, and the ledger says {end}")
+            # Without threads: they would decode more row groups at a time than memory has room for.
+            table = parquet.read_row_groups(groups, use_threads=False).replace_schema_metadata().combine_chunks()
+    except pa.ArrowException as error:
+        raise BlockDamaged(f"its rows cannot be read: {error}") from error
+    except OSError as error:
+        if error.errno is None:  # what pyarrow raises for bytes that are not Parquet
+            raise BlockDamaged(f"its rows cannot be read: {error}") from error
+        raise StoreUnavailable(f"block {block} in {store.url} cannot be read: {error.strerror}", "try again") from error
+    (whole,) = table.to_batches()
+    part = whole.slice(begin - skipped, end - begin)
+    if 2 * part.num_rows < whole.num_rows:
+        part = _copied(part)  # or it would hold on to all that was read with it
+    out = []
+    for one in ranges:
+        rows = part.slice(one.first_row - begin, one.count)
+        check_range(one, rows)
+        out.append(rows)
+    return out
+
+
+def _copied(batch: pa.RecordBatch) -> pa.RecordBatch:
+    # One array alone would come back as it is.
+    columns = [pa.concat_arrays([column, column.slice(0, 0)]) for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def _find_others(store: BlockStore, sources: Sequence[Source], damaged: dict[str, str]) -> None:
+    for source in sources:
+        if source.block not in damaged:
+            for slab in _slabs([(one, 0) for one in source.ranges], SLAB_BYTES):
+                _read_slab(store, [source], slab, damaged)
+
+
+class _RowGroups:
+    """Writes rows as they come in row groups of the size that `encode_block` gives them."""
+
+    def __init__(self, out: pq.ParquetWriter) -> None:
+        self._out = out
+        self._waiting: list[pa.RecordBatch] = []
+        self._bytes = 0
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        self._waiting.append(rows)
+        self._bytes += _bytes_before(rows, rows.num_rows)
+        if self._bytes >= ROW_GROUP_BYTES + MIN_ROW_GROUP_BYTES:
+            self._write()
+
+    def end(self) -> None:
+        if self._waiting:
+            self._write()
+            self._put(self._waiting[0])
+            self._waiting = []
+
+    def _write(self) -> None:
+        """Write row groups, and keep what is left in one piece: enough for a row group of its own."""
+        (rest,) = pa.Table.from_batches(self._waiting).combine_chunks().to_batches()
+        total = _bytes_before(rest, rest.num_rows)
+        while total >= ROW_GROUP_BYTES + MIN_ROW_GROUP_BYTES:
+            cut = bisect_left(range(rest.num_rows), ROW_GROUP_BYTES, key=partial(_bytes_before, rest))
+            before = _bytes_before(rest, cut)
+            if total - before < MIN_ROW_GROUP_BYTES:
+                break
+            self._put(rest.slice(0, cut))
+            rest, total = rest.slice(cut), total - before
+        self._waiting, self._bytes = [rest], total
+
+    def _put(self, rows: pa.RecordBatch) -> None:
+        self._out.write_table(pa.Table.from_batches([rows]), row_group_size=rows.num_rows)
+
+
+def _bytes_before(rows: pa.RecordBatch, row: int) -> int:
+    total = _ROW_BYTES * row
+    for name in ("sequence_number", "partition_key", "data"):
+        column = rows.column(name)
+        if len(column):
+            at = memoryview(column.buffers()[1]).cast("B").cast("i")
+            total += at[column.offset + row] - at[column.offset]
+    return total
