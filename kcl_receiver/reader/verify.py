@@ -192,6 +192,7 @@ def _judge(
         gaps=tuple(gaps),
         possibly_trimmed=coverage.possibly_trimmed,
         lost=tuple(lost),
+        spans=coverage.segments,
     )
 
 
