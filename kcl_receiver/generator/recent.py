@@ -7,7 +7,7 @@ session that begins further back (an operator has reset its lease) needs the led
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from kcl_receiver.ranges import After, Position, Range
 
@@ -58,15 +58,13 @@ class RecentRanges:
         forgotten = self._forgotten.get(shard)
         return forgotten is None or (isinstance(after, Position) and after >= forgotten)
 
-    def held(self, shard: str, after: After, present: Callable[[str], bool]) -> list[Range]:
-        """Return the ranges that reach past `after` and whose block is there now; `present` is asked once a block."""
-        beyond = [
-            (one, block)
-            for one, block in self._ranges.get(shard, [])
-            if not isinstance(after, Position) or one.last > after
-        ]
-        there = {block: present(block) for block in {block for _, block in beyond}}
-        return sorted((one for one, block in beyond if there[block]), key=lambda one: (one.first, one.last))
+    def beyond(self, shard: str, after: After) -> dict[str, list[Range]]:
+        """Return the ranges that reach past `after`, by the id of their block."""
+        out: dict[str, list[Range]] = {}
+        for one, block in self._ranges.get(shard, []):
+            if not isinstance(after, Position) or one.last > after:
+                out.setdefault(block, []).append(one)
+        return out
 
     def arrival_of(self, shard: str, position: Position) -> int | None:
         """Return the latest last arrival time of the ranges that hold a position, milliseconds; None if none does."""

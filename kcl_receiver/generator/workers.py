@@ -28,6 +28,7 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
 from kcl_receiver.ranges import Position, StreamIdentity
@@ -168,7 +169,7 @@ class Workers:
             if not recent.reaches(effect.shard, effect.after):
                 # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
                 recent = self._recent_from_ledgers(stream)
-            held = [] if self._store_again else recent.held(effect.shard, effect.after, self._store.has_block)
+            held = [] if self._store_again else held_now(self._store, recent.beyond(effect.shard, effect.after))
             arrival = recent.arrival_of(effect.shard, effect.after) if isinstance(effect.after, Position) else None
         return shard_facts(self._view, arrival, tuple(held), stream, effect.shard, effect.after, wall_millis())
 

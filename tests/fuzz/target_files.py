@@ -22,6 +22,7 @@ import xxhash
 from fuzz.source import Source
 from fuzz.verdict import Tally, check
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreError, StoreRefused
+from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.ranges import TRIM_HORIZON, Position, Range, StreamIdentity
 from kcl_receiver.reader.verify import verify_store
@@ -300,8 +301,8 @@ def _start_generator(store: BlockStore, tally: Tally) -> None:
     for stream in index.streams():
         for shard in index.shards(stream):
             index.ranges(stream, shard)
-            recent.held(shard, TRIM_HORIZON, store.has_block)
-            recent.held(shard, Position(15), store.has_block)
+            held_now(store, recent.beyond(shard, TRIM_HORIZON))
+            held_now(store, recent.beyond(shard, Position(15)))
             recent.arrival_of(shard, Position(15))
             index.sessions(stream, shard)
             index.shard_ended(stream, shard)

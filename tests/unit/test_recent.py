@@ -35,22 +35,15 @@ def recent(*ranges: Range) -> RecentRanges:
     return out
 
 
-def test_a_range_is_held_past_a_position_if_its_block_is_present() -> None:
+def test_the_ranges_past_a_position_are_given_by_block() -> None:
     ranges = recent(spanning(1, 5), spanning(6, 9), spanning(10, 12))
-    assert ranges.held(SHARD, position(5), lambda block: block != "block-1") == [spanning(10, 12)]
+    assert ranges.beyond(SHARD, position(6)) == {"block-1": [spanning(6, 9)], "block-2": [spanning(10, 12)]}
 
 
-def test_all_ranges_are_held_past_a_starting_point() -> None:
-    ranges = recent(spanning(6, 9), spanning(1, 5))
-    assert ranges.held(SHARD, TRIM_HORIZON, lambda _: True) == [spanning(1, 5), spanning(6, 9)]
-
-
-def test_a_block_is_looked_at_once_however_many_ranges_it_has() -> None:
+def test_all_ranges_are_past_a_starting_point() -> None:
     ranges = RecentRanges()
-    ranges.add("block", [spanning(1, 5), spanning(6, 9)])
-    looks: list[str] = []
-    ranges.held(SHARD, TRIM_HORIZON, lambda block: not looks.append(block))  # type: ignore[func-returns-value]
-    assert looks == ["block"]
+    ranges.add("block", [spanning(6, 9), spanning(1, 5)])
+    assert ranges.beyond(SHARD, TRIM_HORIZON) == {"block": [spanning(6, 9), spanning(1, 5)]}
 
 
 def test_what_ends_before_the_checkpoint_is_forgotten_and_the_range_that_holds_it_stays() -> None:
@@ -58,7 +51,7 @@ def test_what_ends_before_the_checkpoint_is_forgotten_and_the_range_that_holds_i
     ranges.forget(SHARD, position(9))
     assert len(ranges) == 2
     assert ranges.arrival_of(SHARD, position(9)) == 77
-    assert ranges.held(SHARD, position(9), lambda _: True) == [spanning(10, 12)]
+    assert ranges.beyond(SHARD, position(9)) == {"block-2": [spanning(10, 12)]}
 
 
 def test_the_arrival_of_a_position_is_the_latest_of_the_ranges_that_hold_it() -> None:
@@ -97,5 +90,5 @@ def test_forgetting_never_changes_the_answer_that_it_still_gives(
     for checkpoint in checkpoints:
         some.forget(SHARD, position(checkpoint))
     if some.reaches(SHARD, Position(after)):
-        assert some.held(SHARD, Position(after), lambda _: True) == every.held(SHARD, Position(after), lambda _: True)
+        assert some.beyond(SHARD, Position(after)) == every.beyond(SHARD, Position(after))
         assert some.arrival_of(SHARD, Position(after)) == every.arrival_of(SHARD, Position(after))

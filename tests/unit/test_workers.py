@@ -11,12 +11,18 @@ from generator_harness import batch_message, columns_of, position
 
 from kcl_receiver.aws import Shard
 from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.generator import presence
 from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, WriteBlock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.parquet import BlockRange, encode_block
 
 SHARD = "shardId-000000000000"
 
@@ -131,6 +137,91 @@ def test_a_block_that_was_deleted_is_not_held(tmp_path: Path) -> None:
     for block in (tmp_path / "store" / "blocks").rglob("*.parquet"):
         block.unlink()
     assert held(made, TRIM_HORIZON) == []
+
+
+# Blocks that maintenance has replaced
+
+
+def compacted(made: Workers) -> None:
+    (report,) = compact(made._store, Options(), 1_795_353_301_000 + 400 * 86_400_000)
+    assert report.made == 1
+
+
+def test_what_was_compacted_is_held(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    compacted(made)
+    assert len(list(made._store.list_blocks())) == 1
+    assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4)]
+    assert held(made, position(2)) == [(3, 4)]
+
+
+def test_what_was_compacted_is_held_after_a_restart_too(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2), checkpoint=position(2))
+    compacted(made)
+    end(made)
+    again = workers(tmp_path, Wall(1_795_353_999_000))
+    assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4)]
+
+
+def test_what_was_compacted_and_then_deleted_is_not_held(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    compacted(made)
+    for block in (tmp_path / "store" / "blocks").rglob("*.parquet"):
+        block.unlink()
+    assert held(made, TRIM_HORIZON) == []
+
+
+def test_of_a_block_that_was_recovered_in_part_that_part_is_held(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    written = made.write_block(WriteBlock(1, (part([1, 2], TRIM_HORIZON), part([3, 4], position(2)))))
+    made.append(Append((BlockRecord(1, written),)), {})
+    whole = BlockStored(written.block, StreamIdentity("arn", 1), written.ranges, written.rows, written.size, 0)
+    replaced = Transaction(made._store, written.block, "recover", 1)
+    kept = part([3, 4], position(2))
+    block = replaced.next_block_id()
+    encoded = encode_block(block, replaced.writer, whole.stream, [BlockRange(kept.range, kept.columns)], "none")
+    made._store.put_block(block, encoded.payload)
+    replaced.add_block(BlockStored(block, whole.stream, encoded.ranges, encoded.rows, 1, 0), [whole])
+    replaced.commit()
+    made._store.delete_block(whole.block)
+    assert held(made, TRIM_HORIZON) == [(3, 4)]
+
+
+def test_a_block_that_is_replaced_again_while_it_is_looked_for_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    compacted(made)
+    store(made, 3, [5, 6], position(4))
+    store(made, 4, [7, 8], position(6))
+    real, looks = presence._stand_ins, []
+
+    def and_then_compacted(store: BlockStore, blocks: list[str]) -> dict[str, tuple[str, ...]]:
+        found = real(store, blocks)
+        if not looks:
+            (report,) = compact(made._store, Options(min_age_millis=0), 1_795_353_301_000 + 800 * 86_400_000)
+            assert report.made == 1
+        looks.append(found)
+        return found
+
+    monkeypatch.setattr(presence, "_stand_ins", and_then_compacted)
+    assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6), (7, 8)]
+    assert len(looks) == 2
+
+
+def test_what_maintenance_did_is_read_only_if_a_block_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    monkeypatch.delattr(presence, "load_day")
+    assert held(made, TRIM_HORIZON) == [(1, 2)]
 
 
 # One ledger after the other

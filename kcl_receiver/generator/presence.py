@@ -1,0 +1,74 @@
+"""Tells which ranges are in the store now, also where maintenance has put other blocks in the place of theirs.
+
+A range is skipped only if it is there now. So where a block is gone, those that stand in for it are looked at, and
+their footers tell which of its ranges they hold: what a recovery could not bring back, and what was expired on purpose,
+is not there, and is stored again if the stream delivers it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.ledger import read_block_footer
+from kcl_receiver.store.maintenance import content_of, load_day
+from kcl_receiver.store.names import block_day
+
+_TRIES = 3
+"""A stand-in can be replaced in turn between two looks, but hardly twice: each time takes maintenance many seconds."""
+
+
+def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[Range]:
+    """Return the ranges that are in the store now, sorted by first and last position.
+
+    Costs a look for each block; what maintenance did to a day is read only if a block of that day is gone.
+
+    Args:
+        store: The store.
+        ranges: Ranges of one shard, by the id of the block that the ledger names.
+
+    Raises:
+        StoreUnavailable: It cannot be told now.
+    """
+    out: list[Range] = []
+    gone: list[str] = []
+    for block, of_block in ranges.items():
+        if store.has_block(block):
+            out += of_block
+        else:
+            gone.append(block)
+    for left in reversed(range(_TRIES)):
+        # Read after the looks: a block goes only when the ledger that says so is durable.
+        stand_ins = _stand_ins(store, gone)
+        held: dict[str, frozenset[Range] | None] = {}
+        again = []
+        for block in gone:
+            of_block = ranges[block]
+            for one in stand_ins[block]:
+                if one not in held:
+                    held[one] = _ranges_of(store, one, of_block[0].shard)
+            footers = [held[one] for one in stand_ins[block]]
+            if None in footers and left:
+                again.append(block)
+            else:
+                out += [one for one in of_block if any(found and content_of(one) in found for found in footers)]
+        gone = again
+    return sorted(out, key=lambda one: (one.first, one.last))
+
+
+def _stand_ins(store: BlockStore, blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    days = {day: load_day(store, day, ranges=False).replaced for day in sorted({block_day(block) for block in blocks})}
+    return {block: days[block_day(block)].get(block, ()) for block in blocks}
+
+
+def _ranges_of(store: BlockStore, block: str, shard: str) -> frozenset[Range] | None:
+    """Return the ranges of a shard in a block, or None if it is not there."""
+    try:
+        footer = read_block_footer(store, block)
+    except BlockMissing:
+        return None
+    except BlockDamaged:
+        return frozenset()  # its records have to be stored again
+    return frozenset(content_of(one) for one in footer.ranges if one.shard == shard)
