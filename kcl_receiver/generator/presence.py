@@ -40,6 +40,8 @@ def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[R
         else:
             gone.append(block)
     for left in reversed(range(_TRIES)):
+        if not gone:
+            break
         # Read after the looks: a block goes only when the ledger that says so is durable.
         stand_ins = _stand_ins(store, gone)
         held: dict[str, frozenset[Range] | None] = {}
