@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
-from kcl_receiver.errors import EXIT_AMISS, EXIT_OK
+from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
+from kcl_receiver.cli.verify_others import Others, others_options
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.coverage import Gap, Span
 from kcl_receiver.reader.verify import GAP, LOST, POSSIBLY_TRIMMED, Report, ShardReport, verify_store
@@ -27,7 +28,8 @@ SHOWN = 20
 @properties_or_other_option
 @output_option
 @click.option("--deep", is_flag=True, help="Read all records, and make the checksum of every range again.")
-def verify(store: str | None, properties: str | None, output: str, *, deep: bool) -> int:
+@others_options
+def verify(store: str | None, properties: str | None, output: str, *, deep: bool, **others: Any) -> int:  # noqa: ANN401
     """Prove from footers and ledger that nothing is missing.
 
     Each range of records names the position that it follows, so that what is proven needs neither Kinesis nor a running
@@ -39,17 +41,32 @@ def verify(store: str | None, properties: str | None, output: str, *, deep: bool
       gap               there may be records that no block holds
       lost              the ledger names records that no readable block holds
 
-    The store is only read, and the receiver may be running. Exit code 0 only if all is proven, 1 if anything is amiss.
+    The store is only read, and the receiver may be running. Exit code 0 only if all is proven, 1 if anything is amiss,
+    5 if AWS was asked and does not answer.
+
+    Others can be asked, too: with --leases KCL's lease table, of which no checkpoint may be past what is stored; with
+    --against-stream the stream itself, which shows what KCL skipped. Without a properties file, the stream and the
+    application are those of the store.
 
     \b
     Examples:
       kcl-receiver verify --store file:///data/landing
       kcl-receiver verify --properties landing.properties --deep
+      kcl-receiver verify --properties landing.properties --leases --against-stream --since 6h
       kcl-receiver verify --store file:///data/landing --output json | jq '.shards[] | select(.state != "proven")'
     """
-    report = verify_store(open_store(store_of(store, properties)), deep=deep)
-    click.echo(json.dumps(to_json(report), indent=2) if output == "json" else to_text(report))
-    return EXIT_OK if report.proven else EXIT_AMISS
+    opened = open_store(store_of(store, properties))
+    asked = Others.of(opened, properties, **others)
+    asked.read_leases()
+    report = verify_store(opened, deep=deep)
+    if output == "text":
+        click.echo(to_text(report))
+    asked.ask(report)
+    if output == "json":
+        click.echo(json.dumps({**to_json(report), **answers_to_json(asked, report)}, indent=2))
+    elif answers := answers_to_text(asked, report):
+        click.echo(f"\n{answers}")
+    return asked.exit_code(report)
 
 
 def to_json(report: Report) -> dict[str, Any]:
