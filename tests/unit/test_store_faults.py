@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles, PowerLoss
-from store_support import WRITER
+from store_support import NOW, WRITER
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import block_id
+from kcl_receiver.store.names import block_day, block_id, writer_id
 
 ROOT = Path("/data/store")
 ONE, TWO = block_id(WRITER, 1), block_id(WRITER, 2)
+MAINTAINER = writer_id(NOW, "0c77e1d2")
+MAINTAINED = b"what replaced a block\n"
 CONTENT = b"the content of a block" * 10
 
 Step = tuple[str, Callable[[LocalStore], object]]
@@ -27,6 +29,8 @@ STEPS: list[Step] = [
     ("two", lambda store: store.put_block(TWO, CONTENT)),
     ("line 2", lambda store: store.append_ledger(WRITER, 2, b"second line\nthird line\n")),
     ("sealed", lambda store: store.seal_ledger(WRITER)),
+    ("maintained", lambda store: store.put_maintenance_ledger(MAINTAINER, MAINTAINED)),
+    ("deleted", lambda store: store.delete_block(ONE)),
 ]
 LINES = {"line 1": b"first line\n", "line 2": b"second line\nthird line\n"}
 
@@ -59,8 +63,14 @@ def assert_whole(files: FakeFiles, done: set[str]) -> None:
     store = store_on(files)
     if "claim" in done or store.get_document("store.json") is not None:
         assert store.owner() == "app"
+    day = block_day(ONE)
+    maintained = dict(store.maintenance_ledgers(day))
+    assert maintained in ([{MAINTAINER: MAINTAINED}] if "maintained" in done else [{}, {MAINTAINER: MAINTAINED}])
+    assert store.maintenance_days() in ([day], [] if not maintained else [day])
+    assert not ("deleted" in done and store.has_block(ONE))
     for name, block in (("one", ONE), ("two", TWO)):
-        if name in done or store.has_block(block):
+        may_be_gone = block == ONE and "maintained" in done  # a block goes only after the entry that says so is durable
+        if (name in done and not may_be_gone) or store.has_block(block):
             assert store.read_block(block) == CONTENT
     assert {block for block, _ in store.list_blocks()} <= {ONE, TWO}
     ledger = dict(store.read_ledger()).get(WRITER, b"")
