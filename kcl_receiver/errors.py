@@ -9,6 +9,8 @@
     │   ├── BlockMissing          a block that the ledger names is not there
     │   ├── BlockDamaged          a block is there and is not what was stored
     │   └── LedgerDamaged         an entry of the ledger is missing or altered
+    ├── HoleFound                 a reader came to a place of which nothing is stored
+    ├── TokenRefused              a reader's token is not for this store, stream or version
     ├── StreamError
     │   ├── StreamUnavailable     AWS does not answer, or throttles; the same call can be tried again
     │   ├── StreamGone            the stream was deleted
@@ -105,6 +107,16 @@ class BlockDamaged(StoreError):
 
 class LedgerDamaged(StoreError):
     """An entry of the ledger is missing or altered."""
+
+
+class HoleFound(ReceiverError):
+    """A reader came to a place where records are missing, or may be, and was not told to go on."""
+
+
+class TokenRefused(ReceiverError):
+    """A reader's token is not for this store, this stream, these shards or this version."""
+
+    exit_code = EXIT_USAGE
 
 
 class StreamError(ReceiverError):

@@ -378,19 +378,32 @@ def decode_ledger(writer: str, content: bytes) -> WriterLedger:
     return WriterLedger(writer, entries, bytes(hashes), len(content) - content.rfind(b"\n") - 1, fault)
 
 
-def iter_entries(writer: str, content: bytes) -> Iterator[Entry]:
+def iter_entries(writer: str, content: bytes, skip: int = 0) -> Iterator[Entry]:
     """Yield the entries of one writer's ledger, one in memory at a time. A torn last line is left out.
+
+    Args:
+        writer: Id of the writer.
+        content: Its ledger.
+        skip: Number of lines to leave out at the beginning; they were judged before, and are not looked at again.
 
     Raises:
         LedgerDamaged: A line is not as it was written; all before it were yielded.
     """
-    return (entry for entry, _ in _lines(writer, content))
+    return (entry for entry, _ in _lines(writer, content, skip))
 
 
-def _lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str]]:
+def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:
     """Yield each entry and the hash of its line."""
     prev = first_prev(writer)
     number, start = 0, 0
+    while number < skip:
+        end = content.find(b"\n", start)
+        if end < 0:
+            return
+        number += 1
+        if number == skip:
+            prev = content[start:end].rpartition(_HASH_MEMBER)[2][: 2 * HASH_BYTES].decode("ascii", "replace")
+        start = end + 1
     while (end := content.find(b"\n", start)) >= 0:
         number += 1
         try:

@@ -29,7 +29,7 @@ HARMLESS = {
 
 ROOMS = {
     "click": ("cli", "emulator.demo"),  # the demo draws its live view by it
-    "pyarrow": ("store", "emulator.verdict"),
+    "pyarrow": ("store", "reader.read_blocks", "reader.read_rows", "reader.reading", "emulator.verdict"),
     "boto3": ("aws", "emulator"),
     "botocore": ("aws", "generator.stream", "recovery.calls"),
     "javaproperties": ("config", "daemon.effective"),
@@ -138,6 +138,12 @@ def test_a_processor_knows_nothing_of_generator_store_and_daemon() -> None:
     rooms = tuple(f"{PACKAGE}.{room}." for room in ("generator", "store", "daemon", "reader", "cli", "emulator"))
     ways = reached(f"{PACKAGE}.processor.main")
     assert not [" -> ".join(way) for name, way in ways.items() if name.startswith(rooms)]
+
+
+def test_the_chain_of_ranges_waits_for_nothing_and_tells_no_time() -> None:
+    ways = reached(f"{PACKAGE}.reader.chain")
+    allowed = {*HARMLESS, "heapq", "datetime", "secrets"}  # the last two by way of the names of blocks
+    assert not [" -> ".join(way) for name, way in ways.items() if name not in MODULES and name not in allowed]
 
 
 def test_nothing_but_the_commands_knows_the_emulator() -> None:

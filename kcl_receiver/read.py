@@ -1,0 +1,209 @@
+"""Reads what a receiver has stored: every record once, and in order within its shard.
+
+    from kcl_receiver.read import open_store, read
+
+    for batch in read(open_store("file:///data/landing"), columns=["data"]):
+        print(batch.shard, batch.batch.num_rows)
+
+Overlaps, which a restart or a stolen lease leaves in the blocks, are removed by the ranges that the ledger keeps. The
+rule: a record is handed out only after all records of its shard before it, and a place where records are missing is
+never passed in silence. docs/reading.md has more, with pandas, polars and duckdb.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
+from kcl_receiver.ranges import Position, StreamIdentity, parse_position
+from kcl_receiver.reader.read_blocks import Fallback
+from kcl_receiver.reader.reading import Batch, HoleInShard, Query, Reading, Stats, newest_stream
+from kcl_receiver.reader.token import Token
+from kcl_receiver.store.base import BlockStore, open_store
+from kcl_receiver.store.parquet import SCHEMA
+
+__all__ = ["Batch", "Fallback", "HoleInShard", "Reading", "Record", "Stats", "open_store", "read", "records"]
+
+log = logging.getLogger(__name__)
+
+RAISE, REPORT = "raise", "report"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+Bound = datetime | int | Position | str | Mapping[str, Position | str] | None
+"""Where to begin or end: a time (a datetime with a zone, or milliseconds since the epoch), a position by shard, or one
+position where one shard is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record.
+
+    Attributes:
+        shard: Shard id.
+        position: Its sequence number and sub-sequence number.
+        partition_key: Its partition key.
+        arrived: When it arrived at Kinesis, or None if Kinesis gave no time.
+        data: Its data.
+    """
+
+    shard: str
+    position: Position
+    partition_key: str
+    arrived: datetime | None
+    data: bytes
+
+
+def read(
+    store: BlockStore,
+    *,
+    shards: Iterable[str] | None = None,
+    start: Bound = None,
+    end: Bound = None,
+    columns: Iterable[str] | None = None,
+    follow: bool = False,
+    token: str | None = None,
+    on_hole: str | Callable[[HoleInShard], None] = RAISE,
+    hole_timeout: float | None = None,
+    fallback: Fallback | None = None,
+    check: bool = True,
+    stop: threading.Event | None = None,
+    stream: StreamIdentity | str | None = None,
+    limit: int | None = None,
+    interval: float = 1.0,
+    **other: Any,  # noqa: ANN401 - the rest of `Query`, each with its own type
+) -> Reading:
+    """Return an iterator of batches, each of one shard: every record once, in order within its shard.
+
+    Args:
+        store: What `open_store` returns. It is only read; a receiver may be writing to it.
+        shards: Ids of the shards to read; all of them if not given.
+        start: Begin with this position, or with what arrived at this time.
+        end: End with this position, included, or with what arrived before this time.
+        columns: Names of the columns to read, in the order in which they are to come; all of them if not given.
+        follow: Wait for what is stored later, until `stop` is set.
+        token: What a batch or a reading gave as its token: go on just after it.
+        on_hole: `raise`; or `report`, which logs a warning and goes on; or a function that is called and may raise.
+        hole_timeout: Seconds after which a follower passes a hole that something might still fill; never if not given.
+        fallback: Where the records of a missing or damaged block come from.
+        check: See that what is read is what was stored: all of a range's columns are held against its checksum, fewer
+            against the footer of its block.
+        stop: Ends the reading soon after it is set.
+        stream: The stream, if the store holds several: an identity or its text, `arn@created`. The newest if not given.
+        limit: Number of records after which to end.
+        interval: Seconds between two looks for what is new.
+        **other: `batch_rows` and `batch_bytes` bound a batch; see `Query` for what tests need.
+
+    Raises:
+        ConfigError: An argument makes no sense.
+        TokenRefused: The token is for another store, stream or version.
+        StoreRefused: There is no store, or it is of a format that this version does not know.
+        HoleFound: While reading: records are missing, or may be, and `on_hole` is `raise`.
+        BlockMissing: While reading: a block is gone, and no fallback has its records.
+        BlockDamaged: While reading: a block is not what was stored, and no fallback has its records.
+        LedgerDamaged: While reading: the ledger is not what was written.
+        StoreUnavailable: The store cannot be read now; read again with the last token.
+    """
+    asked = None if shards is None else frozenset(shards)
+    chosen = tuple(SCHEMA.names) if columns is None else tuple(columns)
+    if unknown := [name for name in chosen if name not in SCHEMA.names] or not chosen:
+        raise ConfigError(f"unknown columns {unknown}", f"columns are: {', '.join(SCHEMA.names)}")
+    if asked is not None and not asked:
+        raise ConfigError("no shard was asked for", "leave `shards` out to read all")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"a limit of {limit} records", "give a number above 0")
+    from_token = None if token is None else Token.from_text(token)
+    if from_token is not None and start is not None:
+        raise ConfigError("both a start and a token were given", "a token says where to begin")
+    if store.owner() is None and not store.writers() and next(store.list_blocks(), None) is None and not follow:
+        raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
+    query = Query(
+        shards=asked,
+        start=_bound("start", start, asked),
+        end=_bound("end", end, asked),
+        columns=chosen,
+        follow=follow,
+        report=_report(on_hole),
+        hole_timeout=hole_timeout,
+        fallback=fallback,
+        check=check,
+        stop=stop,
+        interval=interval,
+        limit=limit,
+        watch_stream=follow and stream is None,
+        **other,
+    )
+    return Reading(store, _stream(store, stream, from_token, follow=follow), query, from_token)
+
+
+def records(store: BlockStore, **named: Any) -> Iterator[Record]:  # noqa: ANN401 - those of `read`
+    """Yield records one by one; takes what `read` takes, without `columns`.
+
+    Raises:
+        ReceiverError: See `read`.
+    """
+    for batch in read(store, columns=SCHEMA.names, **named):
+        columns = [batch.batch.column(at).to_pylist() for at in (1, 2, 3)]
+        arrived = batch.batch.column(4).cast("int64").to_pylist()
+        for sequence, sub, key, millis, data in zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True):
+            time = None if millis is None else _EPOCH + timedelta(milliseconds=millis)
+            yield Record(batch.shard, Position(int(sequence), sub), key, time, data)
+
+
+def _stream(
+    store: BlockStore, stream: StreamIdentity | str | None, token: Token | None, *, follow: bool
+) -> StreamIdentity | None:
+    if isinstance(stream, str):
+        arn, _, created = stream.rpartition("@")
+        if not arn or not created.isdecimal():
+            raise ConfigError(f"{stream!r} is not a stream", "write: ARN@CREATED, as `kcl-receiver verify` shows both")
+        stream = StreamIdentity(arn, int(created))
+    if stream is not None:
+        return stream
+    newest = newest_stream(store)
+    if token is None or not token.stream.arn:
+        return newest
+    if newest is not None and newest != token.stream and newest.created > token.stream.created and not follow:
+        raise TokenRefused(
+            f"the token is for stream {token.stream}, and the store goes on with {newest}",
+            f"to read the rest of the old one give stream={str(token.stream)!r}; begin the new one without a token",
+        )
+    return token.stream
+
+
+def _bound(name: str, bound: Bound, shards: frozenset[str] | None) -> int | dict[str, Position] | None:
+    if bound is None or isinstance(bound, int):
+        return bound
+    if isinstance(bound, datetime):
+        if bound.tzinfo is None:
+            raise ConfigError(f"{name} is a time without a zone", "give a datetime with tzinfo")
+        return (bound - _EPOCH) // timedelta(milliseconds=1)
+    try:
+        if isinstance(bound, Mapping):
+            return {shard: _position(one) for shard, one in bound.items()}
+        if shards is None or len(shards) != 1:
+            raise ValueError("one position goes with one shard")
+        only = _position(bound)
+        return dict.fromkeys(shards, only)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{name} is not a time and not a position: {error}", "SEQUENCE:SUB, or by shard") from error
+
+
+def _position(one: object) -> Position:
+    if not isinstance(one, str | tuple):
+        raise TypeError(f"{one!r}")
+    return parse_position(one) if isinstance(one, str) else Position(*one)
+
+
+def _report(on_hole: str | Callable[[HoleInShard], None]) -> Callable[[HoleInShard], None] | None:
+    if callable(on_hole):
+        return on_hole
+    if on_hole == RAISE:
+        return None
+    if on_hole == REPORT:
+        return lambda hole: log.warning("%s", hole)
+    raise ConfigError(f"on_hole is {on_hole!r}", "raise, report, or a function")

@@ -1,0 +1,104 @@
+"""Cuts batches out of the rows of ranges: by position, by time, and into pieces of bounded size.
+
+The rule: a batch is of one shard, in the order of the stream, and it is known of each through which position everything
+before it was handed out with it or earlier.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from kcl_receiver.ranges import Position, Range
+from kcl_receiver.reader.coverage import Cut, Span, span_of
+from kcl_receiver.store.parquet import SCHEMA
+
+POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
+ARRIVAL_COLUMN = "approximate_arrival_timestamp"
+MARGIN_MS = 60_000
+"""Arrival times are approximate and need not rise: a range is judged as a whole only if it is this far from a bound."""
+
+
+class Times(NamedTuple):
+    """Arrival times that were asked for: from `since` on, before `until`; milliseconds since the epoch, or None."""
+
+    since: int | None = None
+    until: int | None = None
+
+    def leaves_out(self, one: Range) -> bool:
+        """Return whether no record of a range can be one that was asked for."""
+        low, high = sorted((one.arrival_first, one.arrival_last))
+        if low < 0:
+            return False
+        return (self.since is not None and high < self.since - MARGIN_MS) or (
+            self.until is not None and low >= self.until + MARGIN_MS
+        )
+
+    def takes_all(self, one: Range) -> bool:
+        """Return whether all records of a range are such as were asked for."""
+        low, high = sorted((one.arrival_first, one.arrival_last))
+        return (self.since is None or low >= self.since + MARGIN_MS) and (
+            self.until is None or 0 <= high < self.until - MARGIN_MS
+        )
+
+    def select(self, table: pa.Table) -> pa.Table:
+        """Return the rows that arrived in time; those of which it is not known are left out."""
+        arrived = table.column(ARRIVAL_COLUMN).cast(pa.int64())
+        keep = pc.is_valid(arrived)
+        if self.since is not None:
+            keep = pc.and_(keep, pc.greater_equal(arrived, self.since))
+        if self.until is not None:
+            keep = pc.and_(keep, pc.less(arrived, self.until))
+        return table.filter(keep)
+
+
+def is_whole(one: Range, span: Span) -> bool:
+    """Return whether all records of a range lie in a span."""
+    whole = span_of(one)
+    return span.low <= whole.low and whole.high <= span.high
+
+
+def trim(table: pa.Table, span: Span) -> pa.Table:
+    """Return the rows that lie in a span; they are sorted by position."""
+    begin = bisect_left(range(table.num_rows), span.low, key=lambda row: Cut(position_at(table, row), 0))
+    end = bisect_left(range(table.num_rows), span.high, key=lambda row: Cut(position_at(table, row), 0))
+    return table.slice(begin, end - begin)
+
+
+def position_at(table: pa.Table, row: int) -> Position:
+    """Return the position of a row of a table that has the two columns of it."""
+    sequence, sub = (table.column(name)[row].as_py() for name in POSITION_COLUMNS)
+    return Position(int(sequence), sub)
+
+
+def pieces(table: pa.Table, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
+    """Yield a table in pieces of at most so many rows and bytes; a single row is never cut."""
+    for begin in range(0, table.num_rows, most_rows):
+        yield from _halves(table.slice(begin, most_rows), most_bytes)
+
+
+def _halves(table: pa.Table, most_bytes: int) -> Iterator[pa.Table]:
+    if table.num_rows < 2 or table.nbytes <= most_bytes:
+        yield table
+    else:
+        half = table.num_rows // 2
+        yield from _halves(table.slice(0, half), most_bytes)
+        yield from _halves(table.slice(half), most_bytes)
+
+
+def columns_to_read(columns: tuple[str, ...], *, positions: bool, arrivals: bool) -> tuple[str, ...]:
+    """Return the columns to read for those that were asked for, in the order of a block."""
+    wanted = {*columns, *(POSITION_COLUMNS if positions else ()), *((ARRIVAL_COLUMN,) if arrivals else ())}
+    return tuple(name for name in SCHEMA.names if name in wanted)
+
+
+def to_batch(tables: list[pa.Table], columns: tuple[str, ...]) -> pa.RecordBatch:
+    """Return tables as one batch with the columns that were asked for."""
+    chosen = pa.concat_tables([table.select(list(columns)) for table in tables]).combine_chunks()
+    schema = pa.schema([SCHEMA.field(name) for name in columns])
+    arrays = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in chosen.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
