@@ -1,0 +1,249 @@
+"""Following a store while a receiver writes to it: new lines, new writers, holes that are waited at, tokens."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, session_at
+from test_read import SHARD, Lake, count, numbers, numbers_of, run_of
+
+from kcl_receiver.errors import HoleFound, StreamReplaced
+from kcl_receiver.ranges import Position, StreamIdentity
+from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.store.entries import ShardEnded
+from kcl_receiver.store.names import ledger_path, writer_id
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "store")
+
+
+class Follower:
+    """Follows a store; at each of its waits the next step is done, and after the last it is stopped."""
+
+    def __init__(self, lake: Lake, *steps: Callable[[], object], **named: object) -> None:
+        self.seen: list[list[int]] = [[]]
+        self._steps = iter(steps)
+        self.token = ""
+        self.reading: Reading = read(lake.store, follow=True, wait=self._wait, **named)  # type: ignore[arg-type]
+        for batch in self.reading:
+            self.seen[-1] += numbers_of(batch)
+            self.token = batch.token
+
+    def _wait(self, seconds: float) -> bool:
+        assert seconds == 1.0
+        step = next(self._steps, None)
+        if step is None:
+            return True
+        self.seen.append([])
+        step()
+        return False
+
+
+def test_what_is_stored_later_comes_later(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+    follower = Follower(lake, lambda: lake.block(run_of(4, 6, 3)), lambda: None, lambda: lake.block(run_of(7, 9, 6)))
+    assert follower.seen == [count(1, 3), count(4, 6), [], count(7, 9)]
+    assert numbers(read(lake.store, token=follower.token)) == []
+
+
+def test_a_store_without_anything_in_it_is_waited_for(tmp_path: Path) -> None:
+    lake = Lake(tmp_path)
+    follower = Follower(lake, lambda: lake.add(session_at()), lambda: lake.block(run_of(1, 3)))
+    assert follower.seen == [[], [], count(1, 3)]
+    assert follower.reading.stream == STREAM
+
+
+def test_new_writers_are_followed_whether_their_ledgers_are_sealed_or_not(lake: Lake) -> None:
+    def go_on(number: int, seal: bool) -> Callable[[], object]:
+        def step() -> None:
+            lake.block(run_of(10 * number + 1, 10 * number + 5, 10 * number))
+            lake.next_writer(writer_id(NOW + 1000 * number, f"{number:08x}"), seal=seal)
+            lake.block(run_of(10 * number + 6, 10 * number + 10, 10 * number + 5))
+
+        return step
+
+    def twice() -> None:
+        go_on(4, True)()
+        go_on(5, True)()
+
+    lake.block(run_of(1, 10))
+    follower = Follower(lake, go_on(1, True), go_on(2, False), go_on(3, True), twice)
+    assert follower.seen == [count(1, 10), count(11, 20), count(21, 30), count(31, 40), count(41, 60)]
+
+
+def test_a_writer_whose_clock_was_set_back_is_found(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+
+    def step() -> None:
+        lake.next_writer(writer_id(NOW - 60_000, "0000000a"))
+        lake.block(run_of(4, 6, 3))
+
+    assert Follower(lake, step, lambda: lake.block(run_of(7, 9, 6))).seen == [count(1, 3), count(4, 6), count(7, 9)]
+
+
+def test_a_torn_line_is_left_until_it_is_whole(lake: Lake) -> None:
+    path = lake.store.root / ledger_path(WRITER)
+    lake.block(run_of(1, 3))
+    before = path.read_bytes()
+    lake.block(run_of(4, 6, 3))
+    after = path.read_bytes()
+    path.write_bytes(after[:-40])
+    follower = Follower(lake, lambda: path.write_bytes(after[:-1]), lambda: path.write_bytes(after))
+    assert follower.seen == [count(1, 3), [], count(4, 6)]
+    assert len(before) < len(after) - 40
+
+
+def test_a_line_that_vanishes_with_the_power_comes_again_and_its_records_do_not(lake: Lake) -> None:
+    path = lake.store.root / ledger_path(WRITER)
+    lake.block(run_of(1, 3))
+    durable = path.read_bytes()
+    lake.block(run_of(4, 6, 3))
+
+    def power_fails() -> None:
+        path.write_bytes(durable)
+        lake.next_writer()  # adopts the block from its footer, in its first lines
+        lake.block(run_of(5, 9, 4, session="s2"))
+
+    follower = Follower(lake, power_fails)
+    assert follower.seen == [count(1, 6), count(7, 9)]
+    assert numbers(read(lake.store, token=follower.token)) == []
+    assert numbers(read(lake.store)) == count(1, 9)
+
+
+def test_a_zombies_late_block_is_trimmed_also_after_a_token(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+    zombie = lake.stored(run_of(4, 8, 3))
+    lake.add(session_at(3, session="s2"))
+    lake.block(run_of(4, 6, 3, session="s2"))
+    token = Follower(lake).token
+    lake.add(zombie)
+    assert numbers(read(lake.store, token=token)) == [7, 8]
+    lake.block(run_of(7, 9, 6, session="s2"))
+    assert numbers(read(lake.store, token=token)) == [7, 8, 9]
+
+
+def test_a_hole_is_waited_at_and_nothing_is_given_past_it(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+    slow = lake.stored(run_of(4, 6, 3))
+    follower = Follower(lake, lambda: lake.block(run_of(7, 9, 6)), lambda: lake.add(slow))
+    assert follower.seen == [count(1, 3), [], count(4, 9)]
+
+
+@pytest.mark.parametrize("by", ["session", "end"])
+def test_a_hole_is_final_when_a_later_session_or_the_shards_end_is_past_it(lake: Lake, by: str) -> None:
+    lake.block(run_of(1, 3))
+    lake.block(run_of(7, 9, 6))
+    entry = session_at(9, session="s2") if by == "session" else ShardEnded("s1", SHARD, STREAM, Position(9), NOW)
+    holes: list[HoleInShard] = []
+    assert Follower(lake, lambda: lake.add(entry), on_hole=holes.append).seen == [count(1, 3), count(7, 9)]
+    assert [(one.after, one.through, one.before) for one in holes] == [(Position(3), Position(6), Position(7))]
+    with pytest.raises(HoleFound, match="after 3:0 through 6:0 before 7:0"):
+        Follower(lake)
+
+
+def test_a_limit_makes_a_hole_final(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+    lake.block(run_of(7, 9, 6))
+    clock = itertools.count(0, 10.0)
+    holes: list[HoleInShard] = []
+    nothing = [lambda: None] * 5
+    follower = Follower(lake, *nothing, on_hole=holes.append, hole_timeout=25.0, clock=lambda: next(clock))
+    assert follower.seen == [count(1, 3), [], [], count(7, 9), [], []]
+    assert [one.through for one in holes] == [Position(6)]
+    assert Follower(lake, *nothing, on_hole=holes.append, hole_timeout=99.0, clock=lambda: 5.0).seen[-1] == []
+    late = lambda: lake.block(run_of(4, 6, 3))  # noqa: E731
+    moving = Follower(lake, lambda: None, late, *nothing, hole_timeout=25.0, clock=lambda: next(clock))
+    assert [*itertools.chain(*moving.seen)] == count(1, 9)
+
+
+def test_the_stop_event_ends_a_reading(lake: Lake) -> None:
+    stop = threading.Event()
+    lake.block(run_of(1, 3))
+    lake.block(run_of(4, 6, 3))
+    reading = read(lake.store, follow=True, stop=stop)
+    assert numbers_of(next(reading)) == count(1, 3)
+    stop.set()
+    assert list(reading) == []
+    assert numbers(read(lake.store, token=reading.token)) == count(4, 6)
+
+
+def test_a_follower_says_so_when_the_store_goes_on_with_another_stream(lake: Lake) -> None:
+    lake.block(run_of(1, 3))
+    newer = StreamIdentity(STREAM.arn, STREAM.created + 5)
+    with pytest.raises(StreamReplaced, match="goes on with stream"):
+        Follower(lake, lambda: lake.block(run_of(1, 9), stream=newer))
+    assert Follower(lake, stream=STREAM).seen == [count(1, 3)]
+
+
+def test_a_follower_goes_on_while_its_blocks_are_compacted(lake: Lake) -> None:
+    for first in range(1, 40, 10):
+        lake.block(run_of(first, first + 9, first - 1 or None))
+    token = next(iter(read(lake.store, batch_rows=7))).token
+
+    def step() -> None:
+        lake.block(run_of(41, 50, 40))
+        lake.replace([3, 4, 5])
+
+    follower = Follower(lake, lambda: lake.replace([1, 2]), step, lambda: lake.block(run_of(51, 53, 50)))
+    assert [*itertools.chain(*follower.seen)] == count(1, 53)
+    assert numbers(read(lake.store, token=token)) == count(8, 53)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32))
+def test_whatever_happens_each_record_comes_once_across_tokens(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """Blocks out of order, overlaps, new writers, compaction, and readers that stop anywhere and go on by token."""
+    rng = random.Random(seed)
+    lake = Lake(tmp_path_factory.mktemp("store"))
+    lake.add(session_at())
+    last, token, seen, writers = 0, None, [], itertools.count(1)
+    pending: list[object] = []
+    plain: list[int] = []
+    for _ in range(rng.randint(3, 14)):
+        size = rng.randint(1, 5)
+        back = rng.randint(0, min(last, 3)) if rng.random() < 0.3 else 0
+        ranges = [
+            block_range(*count(last - back + 1, last + size), after=Position(last - back))
+            if last - back
+            else run_of(1, last + size)
+        ]
+        last += size
+        pending.append(lake.stored(*ranges))
+        if rng.random() < 0.6:
+            rng.shuffle(pending)
+            for one in pending:
+                lake.add(one)  # type: ignore[arg-type]
+            plain += [at + 1 for at, entry in enumerate(lake.blocks) if entry in pending]
+            pending.clear()
+        if rng.random() < 0.2 and not pending:
+            lake.next_writer(
+                writer_id(NOW + 1000 * next(writers), f"{rng.randrange(2**32):08x}"), seal=rng.random() < 0.5
+            )
+        if rng.random() < 0.3 and len(plain) > 1:
+            lake.replace([plain.pop(rng.randrange(len(plain))) for _ in range(rng.randint(1, len(plain)))])
+        if rng.random() < 0.7:
+            reading = read(lake.store, token=token, follow=True, batch_rows=rng.randint(1, 4), wait=lambda _: True)
+            for batch in itertools.islice(reading, rng.randint(0, 6)):
+                seen += numbers_of(batch)
+                token = batch.token
+                if rng.random() < 0.1 and len(plain) > 1:
+                    lake.replace([plain.pop(), plain.pop()])
+    for one in pending:
+        lake.add(one)  # type: ignore[arg-type]
+    assert seen + numbers(read(lake.store, token=token)) == count(1, last)
+    assert numbers(read(lake.store)) == count(1, last)
+
+
+def test_the_other_writer_of_these_tests_comes_later() -> None:
+    assert OTHER_WRITER > WRITER
