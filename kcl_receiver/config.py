@@ -101,6 +101,7 @@ class ReceiverConfig:
         java_options: Further options of the java command.
         jars: Directory of the KCL's jars, or None for those in amazon_kclpy.
         log_directory: Where `run` writes generator.log and daemon.log.
+        compact_target_bytes: `run` merges small blocks into blocks of about this size; None: it does not.
     """
 
     path: Path
@@ -138,6 +139,7 @@ class ReceiverConfig:
     java_options: tuple[str, ...]
     jars: Path | None
     log_directory: Path
+    compact_target_bytes: int | None
 
     @property
     def store_directory(self) -> Path:
@@ -301,6 +303,9 @@ class _Reader:
             java_options=self.parsed("receiver.javaOptions", (), parse_options, "receiver.javaOptions = -Xmx512m"),
             jars=self.absolute("receiver.jars"),
             log_directory=self.absolute("receiver.logDirectory") or default_log_directory(application),
+            compact_target_bytes=self.parsed(
+                "receiver.compactTargetBytes", None, parse_size, "receiver.compactTargetBytes = 128MiB"
+            ),
         )
 
     def _misspelt(self) -> None:
@@ -393,6 +398,7 @@ RECEIVER_KEYS = frozenset(
         "javaOptions",
         "jars",
         "logDirectory",
+        "compactTargetBytes",
     )
 )
 """Every key of our own."""

@@ -24,6 +24,8 @@ COMMANDS = {
     "generator": "Run the generator alone: the process that makes blocks out of batches.",
     "status": "Show what is read, stored and checkpointed now.",
     "verify": "Prove from footers and ledger that nothing is missing.",
+    "compact": "Merge small blocks into large ones, with the same ranges and records.",
+    "expire": "Remove blocks all of whose records arrived before a time.",
     "emulator": "Run an embedded AWS for trials: Kinesis, DynamoDB, S3, CloudWatch and STS.",
 }
 """Subcommands in the order in which help lists them, with the first sentence of their own help."""

@@ -13,6 +13,7 @@ import click
 from kcl_receiver.cli.check import examine, show
 from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.command import daemon_command
 from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, write_effective
 from kcl_receiver.daemon.findings import ERROR, NO_LEASES, OK, WARNING, Finding, exit_code
@@ -38,7 +39,8 @@ def run(ctx: click.Context, properties: str, java: str | None, log_configuration
     shutdownGraceMillis: what was read is stored and checkpointed. A second one ends all at once; what is not stored is
     then read again at the next start. Children that end unasked are started again.
 
-    Only one runs per host and application. The logs are generator.log and daemon.log in receiver.logDirectory.
+    Only one runs per host and application. The logs are generator.log and daemon.log in receiver.logDirectory. With
+    receiver.compactTargetBytes, small blocks are merged beside it, every ten minutes; that log is compact.log.
 
     \b
     Examples:
@@ -76,6 +78,7 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
             logs={child: LogFile(config.log_directory / f"{child.value}.log") for child in Child},
             socket=config.socket,
             grace_seconds=(config.shutdown_grace_millis or 0) / 1000,
+            task=compaction(config) if config.compact_target_bytes is not None else None,
         )
         return Supervisor(plan, lock, tell).run()
     finally:
@@ -85,6 +88,19 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
 def generator_command(config: ReceiverConfig) -> list[str]:
     """Return the command line of the generator, run by the same Python as this."""
     return [sys.executable, "-m", "kcl_receiver.cli.main", "generator", "--properties", str(config.path)]
+
+
+def compaction(config: ReceiverConfig) -> Task:
+    """Return the task that merges small blocks: all that there are at first, then those of the last days."""
+
+    def command(succeeded: int) -> list[str]:
+        base = [sys.executable, "-m", "kcl_receiver.cli.main", "compact", "--low-priority"]
+        # A block is of the day on which its writer began, and is old enough an hour after it was stored.
+        since = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86_400))
+        return [*base, "--properties", str(config.path), *(["--since", since] if succeeded else [])]
+
+    log = LogFile(config.log_directory / "compact.log")
+    return Task("compaction", command, {**os.environ, "PYTHONSAFEPATH": "1"}, log)
 
 
 def tell(message: str) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 
 from kcl_receiver.daemon import launch
+from kcl_receiver.daemon.background import Background, Task
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.supervision import Child, Effect, Leave, Send, Start, Supervision, Tell
@@ -49,6 +50,7 @@ class Plan:
         logs: The log of each child.
         socket: The generator's socket.
         grace_seconds: How long the daemon may take to stop.
+        task: What runs now and then beside them, or None.
     """
 
     commands: Mapping[Child, Sequence[str]]
@@ -56,6 +58,7 @@ class Plan:
     logs: Mapping[Child, LogFile]
     socket: Path
     grace_seconds: float
+    task: Task | None = None
 
 
 class Supervisor:
@@ -76,6 +79,7 @@ class Supervisor:
         self._signals: list[int] = []
         self._code: int | None = None
         self._rotate_at = 0.0
+        self._background = None if plan.task is None else Background(plan.task, tell, time.monotonic())
 
     def run(self) -> int:
         """Run until all is over; return the exit code. No child is left behind, whatever happens.
@@ -109,6 +113,10 @@ class Supervisor:
         if self._is_starting() and self._answers():
             self._do(self._machine.ready(time.monotonic()))
         self._do(self._machine.tick(time.monotonic()))
+        if self._background is not None:
+            if self._machine.stopping:
+                self._background.stop()
+            self._background.tick(time.monotonic())
         if time.monotonic() >= self._rotate_at:
             self._rotate_at = time.monotonic() + ROTATE_SECONDS
             self._rotate()
@@ -171,6 +179,8 @@ class Supervisor:
                 return ended
             if pid == 0:
                 return ended
+            if self._background is not None and self._background.reaped(pid, status, time.monotonic()):
+                continue
             for child, process in list(self._children.items()):
                 if process.pid == pid:
                     process.returncode = os.waitstatus_to_exitcode(status)
@@ -190,7 +200,8 @@ class Supervisor:
         return True
 
     def _rotate(self) -> None:
-        for log in self._plan.logs.values():
+        logs = [*self._plan.logs.values(), *([self._plan.task.log] if self._plan.task else [])]
+        for log in logs:
             try:
                 log.rotate()
             except OSError as error:
@@ -202,6 +213,8 @@ class Supervisor:
         due = [self._rotate_at, self._machine.deadline() or self._rotate_at]
         if self._is_starting():
             due.append(now + PROBE_SECONDS)
+        if self._background is not None:
+            due.append(self._background.deadline() or self._rotate_at)
         select.select([wakeup], [], [], max(0.0, min(due) - now))
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
@@ -230,6 +243,8 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         """Leave nobody behind, also when an exception has ended the loop."""
+        if self._background is not None:
+            self._background.kill()
         for child in list(self._children):
             self._send(child, signal.SIGKILL)
         for process in self._children.values():

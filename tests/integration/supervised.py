@@ -1,4 +1,4 @@
-"""Runs a supervisor over two fake children: `supervised.py DIRECTORY GRACE GENERATOR_COMMAND DAEMON_COMMAND` (JSON)."""
+"""Runs a supervisor over fake children: `supervised.py DIRECTORY GRACE GENERATOR DAEMON [TASK PAUSE]`, as JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from kcl_receiver.cli.run import tell
+from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.effective import daemon_environment
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
@@ -18,12 +19,20 @@ from kcl_receiver.errors import ReceiverError
 def main() -> int:
     directory = Path(sys.argv[1])
     commands = dict(zip(Child, map(json.loads, sys.argv[3:5]), strict=True))
+    task = None
+    if len(sys.argv) > 5:
+        command = json.loads(sys.argv[5])
+        log = LogFile(directory / "log" / "compact.log")
+        task = Task(
+            "compaction", lambda done: [*command, f"done-{done}"], daemon_environment(), log, 0, float(sys.argv[6])
+        )
     plan = Plan(
         commands=commands,
         environments=dict.fromkeys(Child, daemon_environment()),
         logs={child: LogFile(directory / "log" / f"{child.value}.log") for child in Child},
         socket=directory / "run" / "generator.sock",
         grace_seconds=float(sys.argv[2]),
+        task=task,
     )
     try:
         return Supervisor(plan, RunLock(directory / "run", directory / "x.properties"), tell).run()

@@ -32,7 +32,9 @@ class Rig:
         self.started: list[subprocess.Popen[str]] = []
         self.pidfds: dict[int, int] = {}
 
-    def start(self, generator: str = "", daemon: str = "", grace: float = 20.0) -> subprocess.Popen[str]:
+    def start(
+        self, generator: str = "", daemon: str = "", grace: float = 20.0, task: str | None = None, pause: float = 0.0
+    ) -> subprocess.Popen[str]:
         commands = [
             json.dumps(
                 [
@@ -40,10 +42,12 @@ class Rig:
                     *(str(self.directory / "run" / "generator.sock"), *behaviours.split()),
                 ]
             )
-            for role, behaviours in (("generator", generator), ("daemon", daemon))
+            for role, behaviours in (("generator", generator), ("daemon", daemon), ("compaction", task))
+            if behaviours is not None
         ]
+        more = [str(pause)] if task is not None else []
         process = subprocess.Popen(
-            [sys.executable, str(HERE / "supervised.py"), str(self.directory), str(grace), *commands],
+            [sys.executable, str(HERE / "supervised.py"), str(self.directory), str(grace), *commands, *more],
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -248,3 +252,64 @@ def test_a_closed_stderr_does_not_cut_the_drain_short(rig: Rig) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     rig.assert_gone()
+
+
+# The task beside them
+
+
+def all_started(rig: Rig) -> dict[str, int]:
+    """Return the pids of the first three children that report, which come in any order."""
+    out = {}
+    while len(out) < 3:
+        report = json.loads(rig.reports.recv(65536))
+        out[report["role"]] = int(report["pid"])
+        rig.pidfds[report["pid"]] = os.pidfd_open(report["pid"])
+    return out
+
+
+def test_the_task_is_asked_to_end_at_the_first_signal_and_all_goes_well(rig: Rig) -> None:
+    process = rig.start(task="")
+    all_started(rig)
+    process.send_signal(signal.SIGTERM)
+    reported = [json.loads(rig.reports.recv(65536)) for _ in range(3)]
+    assert {each["role"] for each in reported} == {"generator", "daemon", "compaction"}
+    code, err = rig.end(process)
+    assert code == 0
+    assert "compaction" not in err
+    rig.assert_gone()
+
+
+def test_a_task_that_does_not_end_is_not_waited_for(rig: Rig) -> None:
+    process = rig.start(task="deaf parent")
+    all_started(rig)
+    process.send_signal(signal.SIGTERM)
+    assert rig.end(process)[0] == 0
+    rig.assert_gone()
+
+
+def test_a_task_that_fails_is_told_and_run_again_and_harms_nobody(rig: Rig) -> None:
+    process = rig.start(task="crash-once")
+    reports = [json.loads(rig.reports.recv(65536)) for _ in range(4)]  # each once, and the task again
+    assert sorted(each["role"] for each in reports) == ["compaction", "compaction", "daemon", "generator"]
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 0
+    assert "compaction ended with exit code 1: compaction fails; next run in 0 s, and the receiver goes on" in err
+    assert err.count("generator started") == err.count("daemon started") == 1
+
+
+def test_a_task_that_cannot_be_started_harms_nobody(rig: Rig) -> None:
+    (rig.directory / "log" / "compact.log").mkdir(parents=True)
+    process = rig.start(task="", pause=1000)
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 0
+    assert "compaction cannot be started" in err
+
+
+def test_kill_9_of_the_supervisor_kills_the_task(rig: Rig) -> None:
+    process = rig.start(task="deaf")
+    pids = all_started(rig)
+    process.kill()
+    rig.await_end(pids["compaction"])

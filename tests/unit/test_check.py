@@ -187,7 +187,7 @@ def test_the_sample_explains_every_key_of_ours_and_states_its_default() -> None:
         assert field == "raw" or getattr(again, field) == getattr(written, field), field
 
 
-_EXAMPLES = ("socket", "java", "javaOptions", "jars", "logDirectory")
+_EXAMPLES = ("socket", "java", "javaOptions", "jars", "logDirectory", "compactTargetBytes")
 
 
 def test_problems_of_the_file_are_findings_too() -> None:

@@ -1,0 +1,186 @@
+"""`kcl-receiver compact` and `expire` as people and `run` call them."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from maintenance_support import OTHER_WRITER, fill, part, present, read_all, usual
+from store_support import NOW, begin, put, session_at
+from test_config import write
+
+from kcl_receiver.cli import run as run_module
+from kcl_receiver.cli.main import run_cli
+from kcl_receiver.cli.times import age_millis, day_text, time_millis
+from kcl_receiver.config import load
+from kcl_receiver.store.base import open_store
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import lifecycle
+from kcl_receiver.store.names import writer_id
+
+DAY_MILLIS = 86_400_000
+
+
+def old_store(tmp_path: Path, days: int = 30) -> LocalStore:
+    """A store whose blocks were stored long ago by the clock of this machine."""
+    store = LocalStore(tmp_path / "store")
+    fill(store, usual(), writer_id(time.time_ns() // 1_000_000 - days * DAY_MILLIS, "0000000a"))
+    return store
+
+
+@pytest.fixture(autouse=True)
+def _past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the stores of these tests hold is of 2026; let this be later."""
+    real = time.time_ns
+    ahead = max(0, (NOW + 10 * DAY_MILLIS) * 1_000_000 - real())
+    monkeypatch.setattr(time, "time_ns", lambda: real() + ahead)
+
+
+def test_it_compacts_and_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = old_store(tmp_path)
+    before = read_all(store)
+    assert run_cli(["compact", "--store", store.url, "--dry-run"]) == 0
+    assert "6 -> 1 blocks" in capsys.readouterr().out
+    assert len(present(store)) == 6
+    assert run_cli(["compact", "--store", store.url]) == 0
+    out = capsys.readouterr().out
+    assert "6 -> 1 blocks" in out
+    assert "6 blocks became 1." in out
+    assert len(present(store)) == 1
+    assert read_all(store) == before
+    assert run_cli(["compact", "--store", store.url]) == 4  # the lock of this process is held
+    assert run_cli(["compact", "--store", store.url, "--dry-run"]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_json_tells_each_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = old_store(tmp_path)
+    assert run_cli(["compact", "--store", store.url, "--output", "json", "--dry-run"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["version"] == 1
+    assert [(day["merged"], day["made"], day["damaged"]) for day in said["days"]] == [(6, 1, [])]
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    section = page.partition("## What compact prints")[2].partition("\n## ")[0]
+    assert all(f"`{member}`" in section for member in (*said, *said["days"][0]))
+
+
+def test_a_damaged_block_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = old_store(tmp_path)
+    block = min(present(store))
+    store._block(block).write_bytes(b"nothing")
+    assert run_cli(["compact", "--store", store.url]) == 1
+    assert f"block {block} is damaged" in capsys.readouterr().out
+    assert len(present(store)) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--target-bytes", "much"], "is not a size"),
+        (["--compression", "brotli"], "is not one of"),
+        (["--min-age", "soon"], "is not an age"),
+        (["--day", "today"], "is not a day"),
+        (["--day", "2026-02-30"], "is not a day"),
+        (["--day", "2026-11-22", "--since", "2026-11-21"], "either --day"),
+    ],
+)
+def test_wrong_options_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    assert run_cli(["compact", "--store", f"file://{tmp_path}/store", *options]) == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_properties_file_says_target_and_compression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = old_store(tmp_path)
+    keys = {"receiver.store": store.url, "receiver.compactTargetBytes": "1", "receiver.compression": "none"}
+    file = write(tmp_path, keys)
+    assert load(file).compact_target_bytes == 1
+    assert run_cli(["compact", "-p", str(file)]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    assert load(write(tmp_path, {})).compact_target_bytes is None
+
+
+def test_run_compacts_all_at_first_and_then_the_last_days(tmp_path: Path) -> None:
+    store = old_store(tmp_path)
+    config = load(write(tmp_path, {"receiver.store": store.url, "receiver.compactTargetBytes": "1MiB"}))
+    task = run_module.compaction(config)
+    first, later = task.command(0), task.command(1)
+    assert "--since" not in first
+    since = later[later.index("--since") + 1]
+    assert since == time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86_400))
+    assert task.log.path.name == "compact.log"
+    assert run_cli(["compact", "-p", str(config.path), "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "millis"),
+    [
+        ("2026-11-22", 1_795_305_600_000),
+        ("2026-11-22T13:15:01Z", NOW),
+        ("2026-11-22T14:15:01+01:00", NOW),
+        ("30d", NOW - 30 * DAY_MILLIS),
+        ("90s", NOW - 90_000),
+    ],
+)
+def test_times_are_iso_8601_or_ages(text: str, millis: int) -> None:
+    assert time_millis(text, NOW) == millis
+
+
+def test_ages_and_days() -> None:
+    assert (age_millis("0h"), age_millis("15m")) == (0, 900_000)
+    assert day_text("2026-11-22") == "2026-11-22"
+
+
+# expire
+
+
+def test_expire_shows_first_and_asks_nobody_without_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = old_store(tmp_path)
+    assert run_cli(["expire", "--store", store.url, "--before", "2026-11-23"]) == 2
+    out, err = capsys.readouterr()
+    assert "6 blocks" in out
+    assert "--yes" in err
+    assert len(present(store)) == 6
+
+
+def test_expire_removes_with_yes_and_not_in_a_dry_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = old_store(tmp_path)
+    assert run_cli(["expire", "--store", store.url, "--before", "2026-11-23", "--dry-run", "--output", "json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [day["blocks"] for day in said["days"]] == [6]
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    section = page.partition("## What expire prints")[2].partition("\n## ")[0]
+    assert all(f"`{member}`" in section for member in (*said, *said["days"][0]))
+    assert len(present(store)) == 6
+    assert run_cli(["expire", "--store", store.url, "--before", "2026-11-23", "--yes"]) == 0
+    assert present(store) == set()
+
+
+def test_a_time_to_come_and_no_time_at_all_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = f"file://{tmp_path}/store"
+    assert run_cli(["expire", "--store", store, "--before", "2100-01-01"]) == 2
+    assert "still to come" in capsys.readouterr().err
+    assert run_cli(["expire", "--store", store]) == 2
+    assert run_cli(["expire", "--store", store, "--before", "1d", "--declare-lifecycle", "3"]) == 2
+
+
+def test_what_the_stream_still_has_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = LocalStore(tmp_path / "store")
+    ledger = begin(store, OTHER_WRITER)
+    ledger.append([session_at(retention_hours=8760), put(store, 1, part(0, 1, 5), writer=OTHER_WRITER)])
+    assert run_cli(["expire", "--store", store.url, "--before", "2026-11-23", "--dry-run"]) == 0
+    assert "the stream keeps records for 8760 hours" in capsys.readouterr().err
+
+
+def test_a_lifecycle_is_declared_and_taken_back(tmp_path: Path) -> None:
+    store = open_store(f"file://{tmp_path}/store")
+    assert run_cli(["expire", "--store", store.url, "--declare-lifecycle", "365"]) == 0
+    assert lifecycle(store) == 365
+    assert run_cli(["expire", "--store", store.url, "--declare-lifecycle", "0"]) == 0
+    assert lifecycle(store) is None
