@@ -1,22 +1,24 @@
 """Proves from ledger and footers that all that KCL delivered is stored, or says what is not.
 
-Nothing is changed, and the receiver may be running: the ledger is read before the blocks are listed, so that each block
-that it names must be there.
+Nothing is changed, and the receiver and maintenance may be running: a ledger is read before it is asked whether the
+blocks that it names are there, and of a block that is gone it is asked once more what maintenance did to it.
 
-    proven              one chain of links leads from where reading began to the last record
-    possibly trimmed    the chain holds, but one link is older than the stream's retention was when reading resumed
-    gap                 the chain is broken: records may exist that no block holds
-    lost                the ledger names records, and no block that can be read holds them
+Memory does not grow with the store. One ledger is read at a time, blocks are listed by the day, and of the ranges only
+merged stretches are kept. If something is amiss, or ranges reach back far over others, the ledgers are read a second
+time, to see who holds what; then those ranges alone are kept, and what grows is what is amiss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Literal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused, StoreUnavailable
-from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.coverage import Coverage, Gap, Selected, SpanSet, cover, select, span_of
+from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused
+from kcl_receiver.ranges import After, Range, StreamIdentity
+from kcl_receiver.reader.coverage import Span
+from kcl_receiver.reader.verify_blocks import Listing, check_block, positions_of
+from kcl_receiver.reader.verify_ledger import Ledgers
 from kcl_receiver.reader.verify_report import (
     DAMAGED,
     EXPIRED,
@@ -32,12 +34,12 @@ from kcl_receiver.reader.verify_report import (
     ShardReport,
     Stretch,
 )
+from kcl_receiver.reader.verify_shard import Shard
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, decode_ledger
-from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
-from kcl_receiver.store.maintenance import content_of, load_day
+from kcl_receiver.store.entries import BlockStored, SessionStarted
+from kcl_receiver.store.ledger import rebuild_from_footers
+from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.parquet import check_range, read_positions, read_ranges
 
 __all__ = [
     "DAMAGED",
@@ -57,184 +59,41 @@ __all__ = [
     "verify_store",
 ]
 
+DAY_MS = 86_400_000
 
-def verify_store(store: BlockStore, *, deep: bool = False) -> Report:
+_REPLACED_IN_PART = "it was replaced, and no block in its place holds all of its ranges"
+
+_Key = tuple[StreamIdentity, str]
+_Late = dict[_Key, set[tuple[str, After]]]
+
+
+def verify_store(
+    store: BlockStore, *, deep: bool = False, ledger_only: bool = False, now_ms: int | None = None
+) -> Report:
     """Return what a store's ledger and blocks prove.
 
     Args:
         store: The store; it is only read.
         deep: Read all records, and make the checksum of every range again.
+        ledger_only: Take every block that the ledger names for present and good, without a look.
+        now_ms: Milliseconds since the epoch, for a declared lifecycle; the clock's if not given.
 
     Raises:
         StoreRefused: There is no store, or it is of a format that this version does not know.
         StoreUnavailable: The store cannot be read now.
     """
-    report = Report(store.url, deep=deep)
-    report.application = store.owner()
-    index = _load(store, report)
-    sizes = dict(store.list_blocks())
-    report.blocks = len(sizes)
-    if report.application is None and not sizes and not index.writers:
-        raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
-    for block, entry in index.blocks().items():
-        if block in index.replaced or block in index.expired:
-            continue
-        if block not in sizes:
-            report.missing.append(block)
-            continue
-        try:
-            _check_block(store, entry, sizes[block], deep=deep)
-        except BlockMissing:
-            report.missing.append(block)
-        except BlockDamaged as error:
-            report.damaged[block] = error.message
-    report.missing.sort()
-    bad = {*report.missing, *report.damaged, *index.replaced, *index.expired}
-    while True:
-        report.shards = [
-            _judge(store, index, stream, shard, report.damaged, bad | set(report.damaged))
-            for stream in sorted(index.streams())
-            for shard in index.shards(stream)
-        ]
-        if bad.issuperset(report.damaged):
-            break
-        bad.update(report.damaged)  # found while counting: judge again without it
-    report.leftovers = sorted(store.list_leftovers())
+    found = _verify(store, deep=deep, ledger_only=ledger_only, now_ms=now_ms)
+    report = found.report
+    parents: dict[_Key, str] = {}
+    for (stream, shard), one in sorted(found.shards.items(), reverse=True):
+        parents.update(((stream, parent), shard) for parent in one.parents)
+    report.shards = [one.report(parents.get(key)) for key, one in sorted(found.shards.items())]
+    if not ledger_only:
+        report.leftovers = sorted(store.list_leftovers())
     return report
 
 
-def _load(store: BlockStore, report: Report) -> LedgerIndex:
-    """Load the ledger as far as it is good, and note what is not."""
-    index = LedgerIndex()
-    for writer, content in store.read_ledger():
-        fault = index.add_ledger(decode_ledger(writer, content))
-        if fault is not None:
-            report.ledger_faults.append(fault.message)
-    report.ledger_faults.extend(fault.message for fault in index.lost_tails())
-    report.writers = len(index.writers)
-    report.torn = sorted(index.torn)
-    for day in store.maintenance_days():
-        changes = load_day(store, day)
-        report.ledger_faults.extend(fault.message for fault in changes.faults)
-        index.add_maintenance(changes)
-    index.adopt(store)
-    report.ledger_lost = index.lost
-    report.damaged.update(index.unreadable)
-    report.orphans = _still_orphans(store, [one.block for one in index.adopted])
-    return index
-
-
-def _still_orphans(store: BlockStore, blocks: Sequence[str]) -> list[str]:
-    """Leave out the blocks whose writer was alive, and has written them into its ledger since."""
-    writers = {writer_of(block) for block in blocks}
-    named: set[str] = set()
-    if writers:
-        for writer, content in store.read_ledger():
-            if writer in writers:
-                named.update(
-                    one.block for one in decode_ledger(writer, content).entries if isinstance(one, BlockStored)
-                )
-    return sorted(set(blocks) - named)
-
-
-def _check_block(store: BlockStore, entry: BlockStored, size: int, *, deep: bool) -> None:
-    """See that a block is what its ledger entry says.
-
-    Raises:
-        BlockMissing: It is not there any more.
-        BlockDamaged: It is not.
-        StoreUnavailable: It cannot be read now.
-    """
-    if size != entry.size:
-        raise BlockDamaged(f"it has {size} bytes, and {entry.size} were stored")
-    footer = read_block_footer(store, entry.block)
-    if footer.ranges != entry.ranges or footer.stream != entry.stream:
-        raise BlockDamaged("its footer does not say what the ledger says")
-    if not deep:
-        return
-    with store.open_block(entry.block) as file:
-        try:
-            for one, rows in read_ranges(file, footer):
-                check_range(one, rows)
-        except OSError as error:
-            raise StoreUnavailable(f"block {entry.block} cannot be read: {error}", "try again") from error
-
-
-def _judge(
-    store: BlockStore,
-    index: LedgerIndex,
-    stream: StreamIdentity,
-    shard: str,
-    damaged: dict[str, str],
-    bad: set[str],
-) -> ShardReport:
-    everything = index.ranges(stream, shard)
-    good = [(one, block) for one, block in everything if block not in bad]
-    end = index.shard_ended(stream, shard)
-    coverage = cover([one for one, _ in everything], index.sessions(stream, shard), None if end is None else end.last)
-    gaps = coverage.gaps if end is not None else (*coverage.gaps, *_end_not_recorded(index, stream, shard, coverage))
-    lost = _lost(everything, good)
-    records = sum(_count(store, one, damaged) for one in select(good))
-    first = min((one for one, _ in good), key=lambda one: one.first, default=None)
-    last = max((one for one, _ in good), key=lambda one: one.last, default=None)
-    return ShardReport(
-        stream=stream,
-        shard=shard,
-        state=LOST if lost else GAP if gaps else POSSIBLY_TRIMMED if coverage.possibly_trimmed else PROVEN,
-        records=records,
-        duplicates=sum(one.count for one, _ in good) - records,
-        blocks=len({block for _, block in good}),
-        first=None if first is None else first.first,
-        last=None if last is None else last.last,
-        arrival_first=-1 if first is None else first.arrival_first,
-        arrival_last=-1 if last is None else last.arrival_last,
-        ended=end is not None,
-        gaps=tuple(gaps),
-        possibly_trimmed=coverage.possibly_trimmed,
-        lost=tuple(lost),
-        spans=coverage.segments,
-    )
-
-
-def _end_not_recorded(index: LedgerIndex, stream: StreamIdentity, shard: str, coverage: Coverage) -> list[Gap]:
-    """KCL begins a child only after its parents' end was checkpointed, which is done only once it is recorded here."""
-    last = coverage.segments[-1].high.position if coverage.segments else None
-    for child in index.shards(stream):
-        if any(shard in one.parents for one in index.sessions(stream, child)):
-            return [Gap(last, None, None, f"its child {child} was read, and its own end is not recorded")]
-    return []
-
-
-def _lost(everything: Sequence[tuple[Range, str]], good: Sequence[tuple[Range, str]]) -> list[Lost]:
-    held = SpanSet(span_of(one) for one, _ in good)
-    kept = {block for _, block in good}
-    lost: list[Lost] = []
-    for one, block in everything:
-        if block in kept:
-            continue
-        parts = held.missing(span_of(one))
-        whole = parts == [span_of(one)]
-        lost.extend(Lost(block, part, one.count if whole else None) for part in parts)
-        held.add(span_of(one))  # named once, if several blocks held it
-    return lost
-
-
-def _count(store: BlockStore, selected: Selected, damaged: dict[str, str]) -> int:
-    """Return how many records of a range count; where ranges overlap in part, only its rows can tell."""
-    if selected.records is not None:
-        return selected.records
-    try:
-        with store.open_block(selected.block) as file:
-            positions = read_positions(file, selected.range)
-    except BlockDamaged as error:
-        damaged[selected.block] = error.message
-        return 0
-    except OSError as error:
-        raise StoreUnavailable(f"block {selected.block} cannot be read: {error}", "try again") from error
-    return sum(any(part.holds(position) for part in selected.parts) for position in positions)
-
-
-def damage(store: BlockStore, *, deep: bool = False) -> Iterator[Damage]:
+def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) -> Iterator[Damage]:
     """Yield each block that should be there and whole and is not, in the order of the ids, which is that of time.
 
     A block that was replaced is among them only if what stands in its place does not hold all of its ranges.
@@ -242,45 +101,301 @@ def damage(store: BlockStore, *, deep: bool = False) -> Iterator[Damage]:
     Args:
         store: The store; it is only read.
         deep: Read all records, and make the checksum of every range again.
+        now_ms: Milliseconds since the epoch, for a declared lifecycle; the clock's if not given.
 
     Raises:
+        StoreRefused: There is no store, or it is of a format that this version does not know.
         StoreUnavailable: The store cannot be read now.
     """
-    index = _load(store, Report(store.url))
-    sizes = dict(store.list_blocks())
-    found: dict[str, tuple[Literal["missing", "damaged"], str]] = {}
-    held: dict[tuple[StreamIdentity, str], SpanSet] = {}
-    for block, entry in sorted(index.blocks().items()):
-        if block in index.expired:
-            for one in entry.ranges:
-                held.setdefault((entry.stream, one.shard), SpanSet()).add(span_of(one))
-            continue
-        if block in index.replaced:
-            found[block] = MISSING, "what replaced it does not hold all of its ranges"
-            continue
-        try:
-            if block not in sizes:
-                raise BlockMissing("it is not there")
-            _check_block(store, entry, sizes[block], deep=deep)
-        except BlockMissing:
-            found[block] = MISSING, "it is not there"
-        except BlockDamaged as error:
-            found[block] = DAMAGED, error.message
-        else:
-            for one in entry.ranges:
-                held.setdefault((entry.stream, one.shard), SpanSet()).add(span_of(one))
-    nothing = SpanSet()
-    lost: dict[str, tuple[Range, ...]] = {}
+    found = _verify(store, deep=deep, ledger_only=False, now_ms=now_ms)
     named: set[tuple[StreamIdentity, Range]] = set()
-    for block in sorted(found, key=lambda block: (block in index.replaced, block)):
-        entry = index.blocks()[block]
-        lost[block] = tuple(
-            one
-            for one in entry.ranges
-            if held.get((entry.stream, one.shard), nothing).missing(span_of(one))
-            and not (block in index.replaced and (entry.stream, content_of(one)) in named)
-        )
-        named.update((entry.stream, content_of(one)) for one in lost[block])
-    for block, (why, detail) in found.items():
-        if lost[block] or block not in index.replaced:
-            yield Damage(block, index.blocks()[block], why, detail, lost[block])
+    replaced: set[str] = set()
+    for (stream, _), shard in found.shards.items():
+        for one, block, was_replaced in shard.wanted:
+            if was_replaced:
+                replaced.add(block)
+            elif not shard.is_held(one):
+                named.add((stream, content_of(one)))
+    blocks = sorted({*found.where, *replaced})
+    places = {**found.where_replaced, **found.where}
+    at, entries = ("", ""), dict[str, BlockStored]()
+    for block in blocks:
+        if places[block] != at:
+            at = places[block]
+            entries = found.ledgers.entries(*at, set(blocks))
+        entry = entries.get(block)
+        if entry is None:
+            continue  # its ledger was taken away since
+        lost = tuple(one for one in entry.ranges if not found.shards[entry.stream, one.shard].is_held(one))
+        if block in found.where:
+            reason = found.report.damaged.get(block)
+            why = MISSING if reason is None else DAMAGED
+            yield Damage(block, entry, why, reason or "it is not there", lost)
+        elif lost := tuple(one for one in lost if (entry.stream, content_of(one)) not in named):
+            yield Damage(block, entry, MISSING, _REPLACED_IN_PART, lost)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one run has found.
+
+    Attributes:
+        report: All but what is said of each shard.
+        shards: All shards of all streams.
+        ledgers: The ledgers.
+        where: For each block that is missing or damaged and in a ledger, which ledger that is.
+        where_replaced: The same for replaced blocks of which a range is not known to be held.
+    """
+
+    report: Report
+    ledgers: Ledgers
+    shards: dict[_Key, Shard] = field(default_factory=dict)
+    where: dict[str, tuple[str, str]] = field(default_factory=dict)
+    where_replaced: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+class _AgainError(Exception):
+    """What was taken for granted turned out to be wrong: begin anew, and know it."""
+
+
+def _verify(store: BlockStore, *, deep: bool, ledger_only: bool, now_ms: int | None) -> _Found:
+    known: dict[str, str] = {}
+    late: _Late = {}
+    now = int(time.time() * 1000) if now_ms is None else now_ms
+    while True:
+        run = _Run(store, known, late, deep=deep, ledger_only=ledger_only, now_ms=now)
+        try:
+            run.first()
+            run.second()
+        except _AgainError:
+            continue
+        return run.found
+
+
+class _Run:
+    """One run over a store.
+
+    Args:
+        store: The store.
+        known: Blocks that were found damaged while their records were counted, with the reason; more are put in.
+        late: The late sessions, where they must be known before; they are put in.
+        deep: See `verify_store`.
+        ledger_only: See `verify_store`.
+        now_ms: Milliseconds since the epoch.
+    """
+
+    def __init__(
+        self, store: BlockStore, known: dict[str, str], late: _Late, *, deep: bool, ledger_only: bool, now_ms: int
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._late = late
+        self._deep = deep
+        self._ledger_only = ledger_only
+        self._report = Report(store.url, deep=deep, ledger_only=ledger_only)
+        self._report.application = store.owner()
+        days = None if ledger_only else lifecycle(store)
+        self._limit = -1 if days is None else now_ms - days * DAY_MS
+        self._ledgers = Ledgers(store)
+        # Listed only now: a block is there before its line is.
+        self._listing = None if ledger_only else Listing(store)
+        self._orphans: list[tuple[str, int]] = []
+        self._expired_by_rule: set[str] = set()
+        self._missing: set[str] = set()
+        self._held_day = ""
+        self._held: set[int] = set()
+        self.found = _Found(self._report, self._ledgers)
+
+    # The first time
+
+    def first(self) -> None:
+        """Take in the whole ledger, and look at the blocks."""
+        report, ledgers = self._report, self._ledgers
+        for entry, line, writer, day in ledgers.walk():
+            if isinstance(entry, BlockStored):
+                self._block(entry, line, (writer, day))
+            elif isinstance(entry, SessionStarted):
+                self._shard(entry.stream, entry.shard).add_session(entry)
+            else:
+                self._shard(entry.stream, entry.shard).ended = entry
+        report.writers, report.torn = len(ledgers.writers), ledgers.torn
+        report.ledger_faults = [*ledgers.faults, *ledgers.lost_tails()]
+        if self._listing is not None:
+            self._adopt(self._listing)
+            report.blocks = self._listing.count
+        if report.application is None and not report.blocks and not ledgers.writers:
+            hint = "is the URL right? `run` makes a store when it starts"
+            raise StoreRefused(f"there is no store at {self._store.url}", hint)
+        report.missing = sorted(self._missing)
+        for blocks in (report.replaced_present, report.expired_present):
+            blocks.sort()
+        if any(shard.cover.unsettled for shard in self.found.shards.values()):
+            self._late.update({key: shard.cover.late for key, shard in self.found.shards.items()})
+            raise _AgainError
+
+    def _shard(self, stream: StreamIdentity, shard: str) -> Shard:
+        key = stream, shard
+        found = self.found.shards.get(key)
+        if found is None:
+            found = self.found.shards[key] = Shard(stream, shard, self._late.get(key, ()))
+        return found
+
+    def _block(self, entry: BlockStored, line: bytes | None, where: tuple[str, str]) -> None:
+        block = entry.block
+        changes = self._ledgers.changes(block)
+        size = -1 if self._listing is None else self._listing.take(block)
+        if size is None and block not in changes.replaced and block not in changes.expired:
+            changes = self._ledgers.look_again(block)
+        if block in changes.replaced:
+            self._replaced(entry, where, there=size is not None)
+        elif block in changes.expired:
+            self._expired(entry, changes, there=size is not None)
+        elif size is None:
+            self._gone(entry, where)
+        else:
+            try:
+                if block in self._known:
+                    raise BlockDamaged(self._known[block])
+                if self._listing is not None:
+                    check_block(self._store, entry, line, size, deep=self._deep)
+            except BlockMissing:
+                self._gone(entry, where)
+            except BlockDamaged as error:
+                self._report.damaged[block] = error.message
+                self._bad(entry, where)
+            else:
+                self._good(entry, maintenance=where[1])
+
+    def _good(self, entry: BlockStored, maintenance: str = "") -> None:
+        if self._listing is None:
+            self._report.blocks += 1
+        if maintenance:
+            if maintenance != self._held_day:
+                self._held_day, self._held = maintenance, set()
+            self._held.update(_mark(entry.stream, one) for one in entry.ranges)
+        for one in entry.ranges:
+            shard = self._shard(entry.stream, one.shard)
+            parts = shard.add_good(one, entry.block)
+            if parts:
+                self._count(shard, one, entry.block, parts)
+
+    def _count(self, shard: Shard, one: Range, block: str, parts: list[Span]) -> None:
+        """Count the records of a range that overlaps others in part: only its rows can tell."""
+        if self._listing is None:
+            shard.leave_uncounted(one)
+            return
+        try:
+            positions = positions_of(self._store, block, one)
+        except (BlockDamaged, BlockMissing) as error:
+            self._known[block] = error.message
+            raise _AgainError from error
+        shard.count(one, sum(any(part.holds(position) for part in parts) for position in positions))
+
+    def _gone(self, entry: BlockStored, where: tuple[str, str]) -> None:
+        arrivals = [at for one in entry.ranges for at in (one.arrival_first, one.arrival_last)]
+        if arrivals and min(arrivals) >= 0 and max(arrivals) < self._limit:
+            self._expired_by_rule.add(entry.block)
+            self._report.expired_blocks += 1
+            for one in entry.ranges:
+                self._shard(entry.stream, one.shard).add_expired(one, self._limit, -1)
+            return
+        self._missing.add(entry.block)
+        self._bad(entry, where)
+
+    def _bad(self, entry: BlockStored, where: tuple[str, str]) -> None:
+        self.found.where[entry.block] = where
+        for one in entry.ranges:
+            self._shard(entry.stream, one.shard).add_bad(one, entry.block, replaced=False)
+
+    def _replaced(self, entry: BlockStored, where: tuple[str, str], *, there: bool) -> None:
+        self._report.replaced_blocks += 1
+        if there and self._listing is not None:
+            self._report.replaced_present.append(entry.block)
+        for one in entry.ranges:
+            shard = self._shard(entry.stream, one.shard)
+            if _mark(entry.stream, one) in self._held:
+                shard.add_held(one)
+            else:
+                shard.add_bad(one, entry.block, replaced=True)
+                self.found.where_replaced[entry.block] = where
+
+    def _expired(self, entry: BlockStored, changes: DayChanges, *, there: bool) -> None:
+        self._report.expired_blocks += 1
+        if there and self._listing is not None:
+            self._report.expired_present.append(entry.block)
+        said = changes.expired[entry.block]
+        for one in entry.ranges:
+            self._shard(entry.stream, one.shard).add_expired(one, said.before, said.time)
+
+    def _adopt(self, listing: Listing) -> None:
+        """Take in the blocks that no ledger names."""
+        report = self._report
+        orphans: list[str] = []
+        for block, size in sorted(listing.rest().items()):
+            changes = self._ledgers.changes(block)
+            if block in changes.replaced:
+                report.replaced_present.append(block)
+            elif block in changes.expired:
+                report.expired_present.append(block)
+            elif block in self._known:
+                report.damaged[block] = self._known[block]
+            else:
+                for entry in rebuild_from_footers(self._store, [(block, size)], unreadable=report.damaged):
+                    if self._deep_look(entry):
+                        orphans.append(block)
+                        self._orphans.append((block, size))
+                        self._good(entry)
+        report.ledger_lost = not self._ledgers.writers and bool(listing.rest())
+        report.orphans = self._still_orphans(orphans)
+
+    def _deep_look(self, entry: BlockStored) -> bool:
+        try:
+            check_block(self._store, entry, None, entry.size, deep=self._deep)
+        except BlockMissing:
+            return False
+        except BlockDamaged as error:
+            self._report.damaged[entry.block] = error.message
+            return False
+        return True
+
+    def _still_orphans(self, orphans: list[str]) -> list[str]:
+        """Leave out the blocks whose writer was alive, and has written them into its ledger since."""
+        found = set(orphans)
+        for writer in sorted({writer_of(block) for block in orphans}):
+            found.difference_update(self._ledgers.entries(writer, "", found))
+        return sorted(found)
+
+    # The second time
+
+    def second(self) -> None:
+        """See who holds what is wanted, and count what could not be counted; nothing if there is neither."""
+        shards = self.found.shards
+        if all(shard.settled for shard in shards.values()):
+            return
+        for shard in shards.values():
+            shard.look_for()
+        for entry in self._once_more():
+            changes = self._ledgers.changes(entry.block)
+            if entry.block in changes.expired or entry.block in self._expired_by_rule:
+                for one in entry.ranges:
+                    shards[entry.stream, one.shard].see_expired(one)
+            elif entry.block not in changes.replaced and entry.block not in self.found.where:
+                for one in entry.ranges:
+                    shards[entry.stream, one.shard].see_good(one, entry.block)
+        for shard in shards.values():
+            for one, block, parts in shard.recount():
+                self._count(shard, one, block, parts)
+
+    def _once_more(self) -> Iterator[BlockStored]:
+        for entry, _, _, _ in self._ledgers.walk():
+            if isinstance(entry, BlockStored) and all(
+                (entry.stream, one.shard) in self.found.shards for one in entry.ranges
+            ):
+                yield entry
+        for block, size in self._orphans:
+            yield from rebuild_from_footers(self._store, [(block, size)], unreadable={})
+
+
+def _mark(stream: StreamIdentity, one: Range) -> int:
+    """Return a number of 64 bits that stands for the content of a range."""
+    return hash((stream, one.shard, one.session, one.after, one.first, one.last, one.count, one.checksum))

@@ -17,13 +17,13 @@ from kcl_receiver.reader.coverage import Gap, Span
 from kcl_receiver.store.entries import BlockStored
 
 PROVEN = "proven"
-EXPIRED = "expired"
-POSSIBLY_TRIMMED = "possibly trimmed"
-GAP = "gap"
-LOST = "lost"
+EXPIRED: Literal["expired"] = "expired"
+POSSIBLY_TRIMMED: Literal["possibly trimmed"] = "possibly trimmed"
+GAP: Literal["gap"] = "gap"
+LOST: Literal["lost"] = "lost"
 
-STORED = "stored"
-OVERLAP = "overlap"
+STORED: Literal["stored"] = "stored"
+OVERLAP: Literal["overlap"] = "overlap"
 
 MISSING: Literal["missing"] = "missing"
 DAMAGED: Literal["damaged"] = "damaged"
@@ -96,7 +96,6 @@ class ExpiredStretch:
         first: Position of the first of them.
         last: The same of the last.
         records: How many; a record that several blocks held counts as often.
-        blocks: In how many blocks.
         begin_ms: When the first arrived, milliseconds since the epoch; -1 if not known.
         end_ms: The same of the last.
         before: The latest limit that was named: all had arrived before it, milliseconds since the epoch.
@@ -106,7 +105,6 @@ class ExpiredStretch:
     first: Position
     last: Position
     records: int
-    blocks: int
     begin_ms: int
     end_ms: int
     before: int

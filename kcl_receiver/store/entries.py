@@ -18,6 +18,7 @@ import msgspec
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity, parse_after, parse_position
 from kcl_receiver.store.names import block_path
+from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
 
 HASH_BYTES = 16
 """A hash is the first 16 bytes of a SHA-256, written as 32 hexadecimal digits."""
@@ -392,6 +393,19 @@ def iter_entries(writer: str, content: bytes, skip: int = 0) -> Iterator[Entry]:
     return (entry for entry, _ in _lines(writer, content, skip))
 
 
+def iter_lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str, bytes]]:
+    """Yield the same with the hash of each line, and the line itself.
+
+    Raises:
+        LedgerDamaged: See `iter_entries`.
+    """
+    start = 0
+    for entry, own in _lines(writer, content):
+        end = content.find(b"\n", start)
+        yield entry, own, content[start:end]
+        start = end + 1
+
+
 def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:
     """Yield each entry and the hash of its line."""
     prev = first_prev(writer)
@@ -423,12 +437,20 @@ def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
         raise ValueError("it has no hash")
     if (own := _hash(body)) != claimed[: -len(_END)].decode("ascii", "replace"):
         raise ValueError("its hash does not fit its content")
-    raw = msgspec.json.decode(line)
+    typed = decode_block_line(line)
+    raw = msgspec.json.decode(line) if typed is None else {"n": typed.n, "prev": typed.prev}
     if raw.get("n") != number:
         raise ValueError(f"it says that it is line {raw.get('n')}: lines are missing")
     if raw.get("prev") != prev:
         raise ValueError("it does not follow the line before")
-    return own, entry_from_json(raw)
+    return own, entry_from_json(raw) if typed is None else _block_stored(typed)
+
+
+def _block_stored(line: BlockLine) -> BlockStored:
+    stream = StreamIdentity(line.stream.arn, line.stream.created)
+    replaces = tuple(map(_block_id, line.replaces))
+    ranges = tuple(map(range_of, line.ranges))
+    return BlockStored(_block_id(line.block), stream, ranges, line.rows, line.size, line.time, replaces)
 
 
 def _hash(content: bytes) -> str:

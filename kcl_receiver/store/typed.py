@@ -1,0 +1,100 @@
+"""Block lines of a ledger decoded by their type: a ledger is mostly these, and they are mostly ranges.
+
+It is several times as quick as taking a dictionary apart, and stricter. So it is only ever a short cut: a line that it
+does not take is decoded the long way, which says what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from kcl_receiver.ranges import STARTING_POINTS, After, Position, Range, parse_position
+
+_POSITION = re.compile(r"(0|[1-9][0-9]{0,128}):(0|[1-9][0-9]{0,17})\Z")
+"""What `ranges.parse_position` takes, but for texts that are nearly never there and are left to it."""
+
+
+class RangeLine(msgspec.Struct, gc=False):
+    """A range as footers and ledger keep it; see `Range`."""
+
+    shard: str
+    session: str
+    after: str
+    first: str = msgspec.field(name="from")
+    last: str = msgspec.field(name="to")
+    whole: str | None
+    count: int
+    size: int = msgspec.field(name="bytes")
+    arrival_first: int = msgspec.field(name="arrival_from")
+    arrival_last: int = msgspec.field(name="arrival_to")
+    checksum: str
+    first_row: int
+    possibly_trimmed: bool = False
+
+
+class StreamLine(msgspec.Struct, gc=False):
+    """A stream; see `StreamIdentity`."""
+
+    arn: str
+    created: int
+
+
+class BlockLine(msgspec.Struct, tag_field="type", tag="block"):
+    """A line that says that a block is durable; see `BlockStored`."""
+
+    n: int
+    prev: str
+    block: str
+    stream: StreamLine
+    ranges: list[RangeLine]
+    rows: int
+    size: int
+    time: int
+    replaces: tuple[str, ...] = ()
+
+
+_DECODER = msgspec.json.Decoder(BlockLine)
+
+
+def decode_block_line(line: bytes) -> BlockLine | None:
+    """Return what a line says of a block, or None if it is no such line or not just as it should be."""
+    try:
+        return _DECODER.decode(line)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
+def range_of(raw: RangeLine) -> Range:
+    """Return a range.
+
+    Raises:
+        ValueError: A position is none.
+    """
+    last = _position(raw.last)
+    whole = raw.whole
+    after: After = raw.after
+    return Range(
+        raw.shard,
+        raw.session,
+        after if after in STARTING_POINTS else _position(raw.after),
+        _position(raw.first),
+        last,
+        None if whole is None else last if whole == raw.last else _position(whole),
+        raw.count,
+        raw.size,
+        raw.arrival_first,
+        raw.arrival_last,
+        raw.checksum,
+        raw.first_row,
+        raw.possibly_trimmed,
+    )
+
+
+def _position(text: str) -> Position:
+    found = _POSITION.match(text)
+    if found is None:
+        return parse_position(text)
+    sequence, sub = found.groups()
+    return Position(int(sequence), int(sub))
