@@ -148,7 +148,7 @@ def _lease(lease: LeaseReport) -> str:
     words.append(f"stored through {_text_or_none(lease.stored_through) or 'nothing'}")
     if lease.checkpoint is not None:
         words.append(f"lease of worker {lease.owner}" if lease.owner else "lease of nobody")
-    return ", ".join(words).replace(",", ":", 1) + (f"; {lease.detail}" if lease.detail else "")
+    return ", ".join(words) + (f"; {lease.detail}" if lease.detail else "")
 
 
 def _stream_to_text(said: StreamAnswers, *, settled: bool) -> str:

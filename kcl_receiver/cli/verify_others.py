@@ -30,7 +30,7 @@ from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import WHOLE, HashRange
 from kcl_receiver.recovery.question import Answer, End, Hole, Question
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, iter_entries
+from kcl_receiver.store.entries import BlockStored, SessionStarted, iter_entries
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -320,7 +320,7 @@ def _newest_stream(store: BlockStore) -> StreamIdentity | None:
     for writer in reversed(store.writers()):
         try:
             for entry in iter_entries(writer, store.ledger(writer) or b""):
-                if isinstance(entry, (BlockStored, Carried, SessionStarted)):
+                if isinstance(entry, (BlockStored, SessionStarted)):
                     return entry.stream
         except ReceiverError:
             continue  # verify says what is wrong with it
