@@ -77,7 +77,8 @@ Found = dict[tuple[str, str, str, int, int], list[bytes]]
 def counted(store: BlockStore) -> list[str]:
     """Return the blocks that count: recorded, neither replaced nor expired."""
     index = LedgerIndex.load(store)
-    return [one for one in index.blocks() if one not in index.replaced and one not in index.expired]
+    others = {*index.replaced, *index.expired, *(one.block for one in index.adopted)}
+    return [one for one in index.blocks() if one not in others]
 
 
 def read_all(store: BlockStore) -> Found:
