@@ -23,6 +23,7 @@ COMMANDS = {
     "command": "Print the command line of the java daemon.",
     "generator": "Run the generator alone: the process that makes blocks out of batches.",
     "status": "Show what is read, stored and checkpointed now.",
+    "read": "Read the records: each once, and in order within its shard.",
     "verify": "Prove from footers and ledger that nothing is missing.",
     "compact": "Merge small blocks into large ones, with the same ranges and records.",
     "expire": "Remove blocks all of whose records arrived before a time.",

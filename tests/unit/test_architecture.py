@@ -29,7 +29,14 @@ HARMLESS = {
 
 ROOMS = {
     "click": ("cli", "emulator.demo"),  # the demo draws its live view by it
-    "pyarrow": ("store", "reader.read_blocks", "reader.read_rows", "reader.reading", "emulator.verdict"),
+    "pyarrow": (
+        "store",
+        "reader.read_blocks",
+        "reader.read_formats",
+        "reader.read_rows",
+        "reader.reading",
+        "emulator.verdict",
+    ),
     "boto3": ("aws", "emulator"),
     "botocore": ("aws", "generator.stream", "recovery.calls"),
     "javaproperties": ("config", "daemon.effective"),
