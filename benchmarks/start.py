@@ -134,7 +134,7 @@ def tables(results: Sequence[Result]) -> str:
                     size(memory["idle"]),
                     size(memory["idle_own"]),
                     size(memory["peak"]),
-                    number(result.parameters["starts"]),
+                    str(result.parameters["starts"]),
                 ]
             )
     return table(["processor", "start-up, ms", "idle", "of it its own share", "loaded, peak", "starts"], rows)

@@ -10,8 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.cells import RESULTS, Benchmark, Plan, Result, collect, say
-from benchmarks.harness.machine import in_words
+from benchmarks.harness.cells import RESULTS, Benchmark, CodeChanged, Plan, Result, collect, say
+from benchmarks.harness.check import CheckFailed
+from benchmarks.harness.machine import check_installed, in_words
+from benchmarks.harness.player import PlayFailed
+from benchmarks.harness.process import ProcessFailed
 
 FORM_WORDS = {
     "short": "Short form: small and few runs, to see that all works; its figures are not for quoting",
@@ -63,10 +66,17 @@ def main(benchmarks: Sequence[Benchmark], about: str, minutes: float | None = No
         return 0
     parts: list[str] = []
     missing = 0
-    for benchmark in benchmarks:
-        results, left = collect(benchmark, plan)
-        missing += len(left)
-        parts.append(_section(benchmark, results, left))
+    try:
+        if plan.measure:
+            check_installed()
+        for benchmark in benchmarks:
+            results, left = collect(benchmark, plan)
+            missing += len(left)
+            parts.append(_section(benchmark, results, left))
+    except (CheckFailed, CodeChanged, PlayFailed, ProcessFailed) as error:
+        # The cells before are kept; no table is printed that would look like the result of all.
+        say(f"{type(error).__name__}: {error}")
+        return 1
     text = "\n".join(parts)
     sys.stdout.write(text)
     if given.write is not None:

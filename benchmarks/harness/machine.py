@@ -6,10 +6,13 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from benchmarks.harness.process import ProcessFailed
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("amazon_kclpy", "msgspec", "pyarrow", "xxhash")
@@ -79,6 +82,21 @@ def fingerprint(benchmark: str) -> str:
         content = path.read_bytes() if path.exists() else b""
         digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + content + b"\0")
     return digest.hexdigest()[:16]
+
+
+def check_installed() -> None:
+    """Return if a process that is started anywhere runs the receiver of this tree, whose digest results carry.
+
+    Raises:
+        ProcessFailed: It would run another one.
+    """
+    code = "import kcl_receiver; print(kcl_receiver.__file__)"
+    found = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=False)
+    path = Path(found.stdout.strip() or "/nowhere")
+    if path.resolve().parent != ROOT / "kcl_receiver":
+        raise ProcessFailed(
+            f"{sys.executable} runs kcl_receiver of {path}, and not of {ROOT}: pip install --editable ."
+        )
 
 
 def _git(*arguments: str) -> str:

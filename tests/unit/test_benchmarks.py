@@ -17,6 +17,7 @@ import pytest
 from benchmarks import __main__ as every
 from benchmarks import latency, lines
 from benchmarks.harness import cells as cells_module
+from benchmarks.harness import command, machine
 from benchmarks.harness.cells import FORMS, Cell, CodeChanged, Plan, ResultsDirectory, collect
 from benchmarks.harness.check import CheckFailed, check, compare
 from benchmarks.harness.command import BEGIN, END, write_between_marks
@@ -493,3 +494,31 @@ def test_a_latency_shows_no_percentile_that_it_cannot_know() -> None:
     row = next(line for line in latency.tables([made]).splitlines() if "| stored |" in line)
     assert "| 100 | 198 | - |" in row
     assert "NOT KEPT UP WITH" in row
+
+
+def test_a_failed_check_ends_the_command_without_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Failing(Counted):
+        def measure(self, directory: Path) -> dict[str, Any]:
+            raise CheckFailed("a record is missing")
+
+    monkeypatch.setattr(command, "check_installed", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--results", str(tmp_path / "results")])
+    assert command.main([Counted(), Failing()], "about") == 1
+    said = capsys.readouterr()
+    assert (said.out, "CheckFailed: a record is missing" in said.err) == ("", True)
+    assert command.main([Counted()], "about") == 0
+    assert "[{'times': 1}]" in capsys.readouterr().out
+
+
+def test_another_receiver_than_that_of_the_tree_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine.check_installed()
+    other = tmp_path / "kcl_receiver"
+    other.mkdir()
+    (other / "__init__.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(ProcessFailed, match="and not of"):
+        machine.check_installed()
