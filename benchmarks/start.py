@@ -21,7 +21,7 @@ from benchmarks.harness.check import check
 from benchmarks.harness.command import main
 from benchmarks.harness.contest import Stage, iter_script, own_directory
 from benchmarks.harness.contestants import Contestant, KclpyNoop, KclpyParquet, Receiver
-from benchmarks.harness.figures import Spread, number, size, table
+from benchmarks.harness.figures import Spread, size, table
 from benchmarks.harness.player import (
     EMPTY,
     LEASE_LOST,

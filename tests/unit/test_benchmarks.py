@@ -500,6 +500,8 @@ def test_a_failed_check_ends_the_command_without_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     class Failing(Counted):
+        NAME = "failing"
+
         def measure(self, directory: Path) -> dict[str, Any]:
             raise CheckFailed("a record is missing")
 
