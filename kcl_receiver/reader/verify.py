@@ -61,6 +61,9 @@ __all__ = [
 
 DAY_MS = 86_400_000
 
+_NO_LEDGER = "", ""
+"""Where the entry of a block is that no ledger names: in its footer."""
+
 _REPLACED_IN_PART = "it was replaced, and no block in its place holds all of its ranges"
 
 _Key = tuple[StreamIdentity, str]
@@ -118,11 +121,13 @@ def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) 
                 named.add((stream, content_of(one)))
     blocks = sorted({*found.where, *replaced})
     places = {**found.where_replaced, **found.where}
-    at, entries = ("", ""), dict[str, BlockStored]()
+    at, entries = _NO_LEDGER, dict[str, BlockStored]()
     for block in blocks:
         if places[block] != at:
             at = places[block]
-            entries = found.ledgers.entries(*at, set(blocks))
+            entries = found.ledgers.entries(*at, set(blocks)) if at != _NO_LEDGER else {}
+        if at == _NO_LEDGER:
+            entries = {one.block: one for one in rebuild_from_footers(store, [(block, 0)], unreadable={})}
         entry = entries.get(block)
         if entry is None:
             continue  # its ledger was taken away since
@@ -220,6 +225,7 @@ class _Run:
                 self._shard(entry.stream, entry.shard).ended = entry
         report.writers, report.torn = len(ledgers.writers), ledgers.torn
         report.ledger_faults = [*ledgers.faults, *ledgers.lost_tails()]
+        report.acknowledged = list(ledgers.acknowledged)
         if self._listing is not None:
             self._adopt(self._listing)
             report.blocks = self._listing.count
@@ -246,10 +252,10 @@ class _Run:
         size = -1 if self._listing is None else self._listing.take(block)
         if size is None and block not in changes.replaced and block not in changes.expired:
             changes = self._ledgers.look_again(block)
-        if block in changes.replaced:
-            self._replaced(entry, where, there=size is not None)
-        elif block in changes.expired:
+        if block in changes.expired:
             self._expired(entry, changes, there=size is not None)
+        elif block in changes.replaced:
+            self._replaced(entry, where, there=size is not None)
         elif size is None:
             self._gone(entry, where)
         else:
@@ -333,18 +339,22 @@ class _Run:
         orphans: list[str] = []
         for block, size in sorted(listing.rest().items()):
             changes = self._ledgers.changes(block)
-            if block in changes.replaced:
-                report.replaced_present.append(block)
-            elif block in changes.expired:
-                report.expired_present.append(block)
-            elif block in self._known:
+            gone = block in changes.replaced or block in changes.expired
+            if block in self._known and not gone:
                 report.damaged[block] = self._known[block]
-            else:
-                for entry in rebuild_from_footers(self._store, [(block, size)], unreadable=report.damaged):
-                    if self._deep_look(entry):
-                        orphans.append(block)
-                        self._orphans.append((block, size))
-                        self._good(entry)
+                continue
+            unreadable: dict[str, str] = {}
+            for entry in rebuild_from_footers(self._store, [(block, size)], unreadable=unreadable):
+                self._orphans.append((block, size))
+                if block in changes.expired:
+                    self._expired(entry, changes, there=True)
+                elif block in changes.replaced:
+                    self._replaced(entry, _NO_LEDGER, there=True)
+                elif self._deep_look(entry):
+                    orphans.append(block)
+                    self._good(entry)
+            if not gone:
+                report.damaged.update(unreadable)
         report.ledger_lost = not self._ledgers.writers and bool(listing.rest())
         report.orphans = self._still_orphans(orphans)
 

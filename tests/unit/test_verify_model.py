@@ -1,0 +1,296 @@
+"""Verify reads a store as a stream and keeps next to nothing; it is held against the plain way on random stores."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from unittest import mock
+
+from fake_files import FakeFiles
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from naive_verify import Naive, naive_verify
+from naive_verify import cover as naive_cover
+from store_support import NOW, STREAM, block_range, plain_range, session_at
+
+from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position
+from kcl_receiver.reader import coverage
+from kcl_receiver.reader.coverage import Cover, Span, SpanSet, Taken, cover, select, span_of
+from kcl_receiver.reader.verify import Report, damage, verify_store
+from kcl_receiver.store.entries import BlockStored, Carried, Expired, ShardEnded, Tail, WriterStarted
+from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
+from kcl_receiver.store.names import block_day, block_id, block_path, writer_id
+from kcl_receiver.store.parquet import BlockRange, encode_block
+
+DAY = 86_400_000
+
+
+class RandomStore:
+    """A store in memory to which all happens that can happen to one."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.files = FakeFiles()
+        self.store = LocalStore("/store", self.files)
+        self.store.claim("landing")
+        self.made: dict[str, tuple[BlockStored, list[BlockRange]]] = {}
+        self.retired: set[str] = set()
+        self.next = {f"shardId-{number}": 10 for number in range(self.random.randint(1, 3))}
+        self.after: dict[str, After] = {}
+        self.session: dict[str, str] = {}
+        self.began = NOW
+        self.numbers = 0
+        self.tail: tuple[str, Tail] | None = None
+        self.adoptable: list[BlockStored] = []
+        for _ in range(self.random.randint(1, 5)):
+            self.generator()
+        for _ in range(self.random.randint(0, 4)):
+            self.random.choice([self.compact, self.recover, self.expire])()
+        for _ in range(self.random.choice([0, 0, 1, 3])):
+            self.harm()
+
+    def generator(self) -> None:
+        self.began += self.random.choice([1000, 60_000, DAY])
+        self.writer = writer_id(self.began, f"{self.random.getrandbits(32):08x}")
+        self.ledger = LedgerWriter(self.store, self.writer)
+        tails = {self.tail[0]: self.tail[1]} if self.tail else {}
+        self.ledger.append([WriterStarted(self.writer, "h", 1, self.began, "0", tails), Carried(STREAM, (), {})])
+        for entry in self.adoptable:
+            self.ledger.append([entry])
+        if self.made and self.random.random() < 0.2:  # a ledger that was put back from a backup: named twice
+            self.ledger.append([self.random.choice([entry for entry, _ in self.made.values()])])
+        self.adoptable = []
+        for shard in list(self.next):
+            if self.random.random() < 0.8 or shard not in self.session:
+                self.begin(shard)
+        for _ in range(self.random.randint(0, 6)):
+            self.block()
+            if self.random.random() < 0.1:
+                self.begin(self.random.choice(list(self.next)))
+        if self.random.random() < 0.3:
+            shard = self.random.choice(list(self.next))
+            last = self.after.get(shard, TRIM_HORIZON)
+            if self.random.random() < 0.7:
+                self.ledger.append([ShardEnded(self.session[shard], shard, STREAM, last, self.began)])
+            child = f"{shard}-{len(self.next)}"
+            self.next[child] = 10
+            self.ledger.append([session_at(shard=child, session=f"c{child}", parents=(shard,), time=self.began)])
+            self.session[child] = f"c{child}"
+        self.tail = self.writer, self.ledger.tail
+        if self.random.random() < 0.7:
+            self.store.seal_ledger(self.writer)
+
+    def begin(self, shard: str) -> None:
+        back = self.random.choice([0, 0, 1, 2, 5, -3])
+        reached = max(10, self.next[shard] - back)
+        starting = reached == 10 or self.random.random() < 0.1
+        after: After = self.random.choice([TRIM_HORIZON, AT_TIMESTAMP, LATEST]) if starting else Position(reached - 1)
+        self.next[shard], self.after[shard] = reached, after
+        self.session[shard] = f"s{self.random.getrandbits(30)}"
+        trimmed = self.random.random() < 0.15
+        line = session_at(after, session=self.session[shard], shard=shard, time=self.began, trimmed=trimmed)
+        if self.random.random() < 0.9:
+            self.ledger.append([line])
+        else:  # its line comes after its ranges
+            self.block([shard])
+            self.ledger.append([line])
+
+    def block(self, shards: list[str] | None = None) -> None:
+        self.numbers += 1
+        chosen = shards or self.random.sample(list(self.next), self.random.randint(1, len(self.next)))
+        ranges = []
+        for shard in chosen:
+            if shard not in self.session:
+                continue
+            begin = self.next[shard] + self.random.choice([0, 0, 0, 2])
+            end = begin + self.random.randint(1, 4)
+            named = {"shard": shard, "after": self.after.get(shard, TRIM_HORIZON), "session": self.session[shard]}
+            ranges.append(block_range(*range(begin, end), **named))
+            self.next[shard], self.after[shard] = end, Position(end - 1)
+        if not ranges or self.random.random() < 0.05:
+            return  # stored nowhere: a gap
+        entry = self.put(block_id(self.writer, self.numbers), ranges)
+        what = self.random.random()
+        if what < 0.85:
+            self.ledger.append([entry])
+        elif what < 0.95:
+            self.adoptable.append(replace(entry, time=0))
+
+    def put(self, block: str, ranges: list[BlockRange]) -> BlockStored:
+        encoded = encode_block(block, block.rpartition("-")[0], STREAM, ranges, "none")
+        self.store.put_block(block, encoded.payload)
+        entry = BlockStored(block, STREAM, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes, NOW)
+        self.made[block] = entry, ranges
+        return entry
+
+    def some(self) -> list[str]:
+        days = sorted({block_day(block) for block in self.made if block not in self.retired})
+        if not days:
+            return []
+        day = self.random.choice(days)
+        blocks = sorted(block for block in self.made if block_day(block) == day and block not in self.retired)
+        at = self.random.randrange(len(blocks))
+        return blocks[at : at + self.random.randint(1, 4)]
+
+    def replace_some(self, role: str, share: float) -> None:
+        blocks = self.some()
+        if not blocks:
+            return
+        transaction = Transaction(self.store, blocks[0], role, NOW, f"{self.random.getrandbits(32):08x}")
+        kept = {one.range: one for block in blocks for one in self.made[block][1] if self.random.random() < share}
+        if not kept:
+            return
+        new = self.put(transaction.next_block_id(), list(kept.values()))
+        if self.random.random() < 0.2:
+            return  # killed before its ledger was written
+        transaction.add_block(new, [self.made[block][0] for block in blocks])
+        transaction.commit()
+        self.retired.update(blocks)
+        if self.random.random() < 0.8:
+            transaction.retire()
+
+    def compact(self) -> None:
+        self.replace_some(COMPACT, 1)
+
+    def recover(self) -> None:
+        self.replace_some(RECOVER, 0.7)
+
+    def expire(self) -> None:
+        blocks = self.some()
+        if not blocks:
+            return
+        transaction = Transaction(self.store, blocks[0], EXPIRE, NOW, f"{self.random.getrandbits(32):08x}")
+        transaction.add_expired(Expired(NOW + 5, NOW + 4, tuple(blocks)))
+        transaction.commit()
+        self.retired.update(blocks)
+        if self.random.random() < 0.8:
+            transaction.retire()
+
+    def harm(self) -> None:
+        present = [block for block, _ in self.store.list_blocks()]
+        if not present:
+            return
+        path = self.store.root / block_path(self.random.choice(present))
+        if self.random.random() < 0.6:
+            self.files.unlink(path)
+        else:
+            self.files._get(path).content[-6:-4] = b"??"
+
+
+def compared(report: Report, naive: Naive) -> None:
+    assert {(one.stream, one.shard) for one in report.shards} == set(naive.shards)
+    for one in report.shards:
+        other = naive.shards[one.stream, one.shard]
+        assert (one.records, one.duplicates, one.blocks) == (other.records, other.duplicates, other.blocks)
+        assert list(one.gaps) == other.gaps
+        assert list(one.possibly_trimmed) == other.possibly_trimmed
+        assert SpanSet(lost.span for lost in one.lost).spans() == other.lost
+        assert one.state == other.state
+    assert (report.missing, sorted(report.damaged), report.orphans) == (naive.missing, naive.damaged, naive.orphans)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.integers(0, 2**40))
+def test_a_store_read_as_a_stream_is_judged_as_one_read_whole(seed: int) -> None:
+    made = RandomStore(seed)
+    naive = naive_verify(made.store)
+    compared(verify_store(made.store), naive)
+    with mock.patch.object(coverage, "MANY", 2), mock.patch.object(Taken.__init__, "__defaults__", (1,)):
+        compared(verify_store(made.store), naive)  # most of it does not fit, and is looked for a second time
+    found = {one.block: one for one in damage(made.store)}
+    for block, lost in naive.damage.items():
+        assert found[block].ranges_lost == lost
+        assert found[block].why == ("missing" if block in naive.missing else "damaged")
+        assert found[block].entry.ranges == made.made[block][0].ranges
+    assert list(found) == sorted(found)
+    for block in found.keys() - naive.damage.keys():
+        assert "replaced" in found[block].detail
+    lost = SpanSet(span_of(one) for each in found.values() for one in each.ranges_lost)
+    assert not [part for each in naive.shards.values() for span in each.lost for part in lost.missing(span)]
+
+
+positions = st.integers(1, 30)
+
+
+@st.composite
+def shard_histories(draw: st.DrawFn) -> tuple[list, list, After | None]:  # type: ignore[type-arg]
+    starts = st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP, LATEST])
+    names = st.sampled_from(["s1", "s2", "s3"])
+    ranges = [
+        plain_range(first, first + length, after, session=session, trimmed=trimmed)
+        for first, length, after, session, trimmed in draw(
+            st.lists(st.tuples(positions, st.integers(0, 6), st.one_of(positions, starts), names, st.booleans()))
+        )
+    ]
+    sessions = [
+        session_at(after, session=session, time=NOW + hours * 3_600_000, trimmed=trimmed)
+        for after, session, hours, trimmed in draw(
+            st.lists(st.tuples(st.one_of(positions, starts), names, st.integers(0, 99), st.booleans()), max_size=5)
+        )
+    ]
+    return ranges, sessions, draw(st.one_of(st.none(), positions.map(Position), starts))
+
+
+@settings(max_examples=400)
+@given(shard_histories())
+def test_ranges_taken_in_one_at_a_time_prove_what_they_prove_together(history: tuple) -> None:  # type: ignore[type-arg]
+    ranges, sessions, ended = history
+    assert cover(ranges, sessions, ended) == naive_cover(ranges, sessions, ended)
+
+
+@settings(max_examples=200)
+@given(shard_histories(), st.randoms(use_true_random=False))
+def test_the_order_of_sessions_and_ranges_changes_nothing_or_is_told(history: tuple, order: random.Random) -> None:  # type: ignore[type-arg]
+    ranges, sessions, ended = history
+    mixed = [*ranges, *sessions]
+    order.shuffle(mixed)
+
+    def taken(late: set) -> Cover:  # type: ignore[type-arg]
+        found = Cover(late)
+        for one in mixed:
+            (found.add_range if one in ranges else found.add_session)(one)  # type: ignore[operator]
+        return found
+
+    with mock.patch.object(coverage, "MANY", 1):
+        first = taken(set())
+        again = taken(first.late) if first.unsettled else first
+    assert not again.unsettled
+    assert again.coverage(ended) == naive_cover(ranges, sorted(sessions, key=lambda one: one.time), ended)
+
+
+@settings(max_examples=200)
+@example([(5, 0), (9, 0), (1, 0), (9, 0)])
+@given(st.lists(st.tuples(positions, st.integers(0, 6))))
+def test_what_is_taken_near_the_newest_is_what_select_says(bounds: list[tuple[int, int]]) -> None:
+    spans = [span_of(plain_range(first, first + length)) for first, length in bounds]
+    ranges = [(plain_range(first, first + length), "b") for first, length in bounds]
+    whole = Taken()
+    assert [tuple(whole.take(span) or ()) for span in spans] == [one.parts for one in select(ranges)]
+    near = Taken(keep=1)
+    taken = SpanSet()
+    for span in spans:
+        parts = near.take(span)
+        if parts is not None:
+            assert parts == taken.missing(span)
+            taken.add(span)
+
+
+@given(st.lists(st.tuples(positions, st.integers(0, 6))), positions, st.integers(0, 9))
+def test_what_a_set_and_a_span_have_in_common_is_what_is_not_missing(
+    bounds: list[tuple[int, int]], first: int, length: int
+) -> None:
+    taken = SpanSet(span_of(plain_range(low, low + size)) for low, size in bounds)
+    span = span_of(plain_range(first, first + length))
+    both = SpanSet([*taken.common(span), *taken.missing(span)])
+    assert both.missing(span) == []
+    assert not [part for one in taken.missing(span) for part in taken.common(one) if part.low < part.high]
+    assert all(isinstance(part, Span) and not taken.missing(part) for part in taken.common(span))
+
+
+def test_a_set_that_forgets_says_up_to_where() -> None:
+    taken = SpanSet(span_of(plain_range(low, low)) for low in (1, 5, 9))
+    assert taken.forget(2) == span_of(plain_range(5, 5)).high
+    assert len(taken) == 1
+    assert taken.holds(Position(9))
