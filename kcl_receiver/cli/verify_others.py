@@ -1,4 +1,4 @@
-"""What `verify` asks others than the store: KCL's lease table and the stream itself.
+"""What `verify` asks others than the store, KCL's lease table and the stream itself, and the picture that it draws.
 
 The leases are read before the store: see `reader.leases`. What AWS does not answer leaves what the store proves as it
 is, and gives the command the exit code of AWS.
@@ -6,6 +6,7 @@ is, and gives the command the exit code of AWS.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -21,10 +23,19 @@ import click
 from kcl_receiver.cli.options import StreamTarget, stream_of, stream_options
 from kcl_receiver.cli.view import human_bytes, human_lag
 from kcl_receiver.config_values import STREAM_ARN
-from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, ConfigError, ReceiverError, StreamGone
+from kcl_receiver.errors import (
+    EXIT_AMISS,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ConfigError,
+    EnvironmentProblem,
+    ReceiverError,
+    StreamGone,
+)
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.leases import LeaseReport, checkpoint_of, judge, look_back
-from kcl_receiver.reader.recorded import RecordedRanges, record
+from kcl_receiver.reader.plot import draw
+from kcl_receiver.reader.recorded import RecordedRanges, record, sessions
 from kcl_receiver.reader.verify_report import EXPIRED, GAP, POSSIBLY_TRIMMED, PROVEN, Report, ShardReport
 from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import WHOLE, HashRange
@@ -47,6 +58,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def others_options(function: _F) -> _F:
     """Add the options of what others are asked, and of the stream; `Others.of` takes them all."""
     for option in (
+        click.option("--plot", metavar="FILE.svg", help="Draw what is stored over time, one row for each shard."),
         click.option(
             "--since", metavar="TIME", help="Ask from then on: 2026-11-22T13:15:01Z, or so long ago: 90m, 6h, 2d."
         ),
@@ -95,6 +107,7 @@ class Others:
         leases: What was found of the leases; None if nobody asked.
         stream: What was found in the stream; None if nobody asked.
         error: What AWS did not answer.
+        plot: Path of the picture to draw, or None.
     """
 
     store: BlockStore
@@ -104,6 +117,7 @@ class Others:
     leases: list[LeaseReport] | None = None
     stream: StreamAnswers | None = None
     error: ReceiverError | None = None
+    plot: str | None = None
     asks_leases: bool = False
     asks_stream: bool = False
     _rows: list[Lease] | None = None
@@ -117,6 +131,7 @@ class Others:
         leases: bool,
         against_stream: bool,
         since: str | None,
+        plot: str | None,
         **stream: str | None,
     ) -> Others:
         """Return the questions that the options of `others_options` ask.
@@ -136,10 +151,16 @@ class Others:
                 f"--since {since} is not a time", "write 2026-11-22T13:15:01Z, or 90m, 6h or 2d"
             ) from error
         target = stream_of(properties, **stream) if leases or against_stream else None
-        return cls(store, target, begin, asks_leases=leases, asks_stream=against_stream)
+        return cls(store, target, begin, asks_leases=leases, asks_stream=against_stream, plot=plot)
 
     def ask(self, report: Report) -> None:
-        """Ask what was asked for, after the store was verified."""
+        """Draw and ask what was asked for, after the store was verified.
+
+        Raises:
+            EnvironmentProblem: The picture cannot be written.
+        """
+        if self.plot is not None:
+            write_picture(Path(self.plot), draw(report, sessions(self.store)))
         self.judge_leases(report)
         if self.asks_stream:
             self.ask_stream(report)
@@ -304,6 +325,23 @@ def question(shard: ShardReport, recorded: RecordedRanges, live: Shard | None) -
         lost=[(one.span.low, one.span.high) for one in shard.lost],
         hash_range=WHOLE if live is None else HashRange.of(live.hash_range),
     )
+
+
+def write_picture(path: Path, picture: str) -> None:
+    """Write a picture, whole or not at all.
+
+    Raises:
+        EnvironmentProblem: It cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(picture, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise EnvironmentProblem(
+            f"{path} cannot be written: {error.strerror}", "write: --plot /tmp/store.svg"
+        ) from error
 
 
 def show_progress(progress: Progress) -> None:
