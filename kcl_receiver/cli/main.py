@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "Prove from footers and ledger that nothing is missing.",
     "compact": "Merge small blocks into large ones, with the same ranges and records.",
     "expire": "Remove blocks all of whose records arrived before a time.",
+    "repair": "Put in order what is safe to put in order.",
     "emulator": "Run an embedded AWS for trials: Kinesis, DynamoDB, S3, CloudWatch and STS.",
 }
 """Subcommands in the order in which help lists them, with the first sentence of their own help."""

@@ -87,6 +87,9 @@ def to_json(report: Report) -> dict[str, Any]:
         "ledger": {
             "writers": report.writers,
             "lost": report.ledger_lost,
+            "acknowledged": [
+                {"writer": one.writer, "line": one.line, "reason": one.reason} for one in report.acknowledged
+            ],
             "faults": report.ledger_faults,
             "torn": report.torn,
         },
@@ -197,6 +200,12 @@ def _blocks_amiss(report: Report) -> list[str]:
 
 def _notes(report: Report) -> list[str]:
     lines = _first([f"block {block} is in no ledger yet; the next generator takes it in" for block in report.orphans])
+    lines += _first(
+        [
+            f"the ledger of writer {one.writer} is lost from line {one.line} on: {one.reason}"
+            for one in report.acknowledged
+        ]
+    )
     lines += [f"the ledger of writer {writer} ends in a torn line, which nobody relied on" for writer in report.torn]
     lines += _first([f"{path} ({size:,} bytes) is no part of the store" for path, size in report.leftovers])
     return lines

@@ -23,7 +23,7 @@ from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day
+from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day, settle_day
 from kcl_receiver.store.merge import Source, merge_blocks
 
 MIB = 2**20
@@ -175,7 +175,10 @@ class _Day:
 
     def _put_in_order(self) -> None:
         found = Leftovers(self._store, self._days, self._changes, self._present)
-        for block in found.replaced():
+        replaced = found.replaced()
+        if replaced and not self._options.dry_run:
+            settle_day(self._store, self._changes.day)  # the run that was killed may not have come to it
+        for block in replaced:
             self._delete(block)
             self._report.leftovers += 1
         for block in found.orphans():

@@ -11,9 +11,17 @@ from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, SessionStarted, ShardEnded, Tail, WriterStarted, iter_lines
+from kcl_receiver.store.entries import (
+    Acknowledged,
+    BlockStored,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+    iter_lines,
+)
 from kcl_receiver.store.ledger import lost_tail
-from kcl_receiver.store.maintenance import DayChanges, load_day
+from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
 from kcl_receiver.store.names import block_day, day_of, writer_of
 
 _DAYS_KEPT = 3
@@ -38,6 +46,7 @@ class Ledgers:
         writers: Ids of the generators' ledgers, in order.
         torn: Ids of those that end in a torn line.
         faults: What is wrong, found by the first `walk`.
+        acknowledged: What is known to be gone, as `repair` recorded it; found by the first `walk`, too.
     """
 
     def __init__(self, store: BlockStore) -> None:
@@ -45,6 +54,7 @@ class Ledgers:
         self.writers = store.writers()
         self.torn: list[str] = []
         self.faults: list[str] = []
+        self.acknowledged: list[Acknowledged] = []
         self._maintained = set(store.maintenance_days())
         self._changes: dict[str, DayChanges] = {}
         self._judged: set[str] = set()
@@ -60,7 +70,9 @@ class Ledgers:
         Raises:
             StoreUnavailable: It cannot be read now.
         """
-        day = block_day(block)
+        return self._of(block_day(block))
+
+    def _of(self, day: str) -> DayChanges:
         found = self._changes.get(day)
         if found is None:
             found = load_day(self._store, day, ranges=False) if day in self._maintained else DayChanges(day)
@@ -70,6 +82,7 @@ class Ledgers:
             if day not in self._judged:
                 self._judged.add(day)
                 self.faults += [fault.message for fault in found.faults]
+                self.acknowledged += found.acknowledged
         return found
 
     def look_again(self, block: str) -> DayChanges:
@@ -103,6 +116,7 @@ class Ledgers:
             yield from self._maintenance(day)
 
     def _maintenance(self, day: str) -> Iterator[Line]:
+        self._of(day)
         read = self._read.setdefault(day, set())
         later: dict[str, set[str]] = {}
         for writer, content in self._store.maintenance_ledgers(day):
@@ -169,7 +183,9 @@ class Ledgers:
         return [
             lost_tail(witness, writer, seen).message
             for witness, writer, seen in self._claims
-            if self._tails.get(writer) != seen and self._hash_of(writer, seen.number) != seen.hash
+            if self._tails.get(writer) != seen
+            and self._hash_of(writer, seen.number) != seen.hash
+            and not is_acknowledged(self.acknowledged, writer, seen.number)
         ]
 
     def _hash_of(self, writer: str, number: int) -> str:

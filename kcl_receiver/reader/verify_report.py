@@ -14,7 +14,7 @@ from typing import Literal
 
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Gap, Span
-from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.entries import Acknowledged, BlockStored
 
 PROVEN = "proven"
 EXPIRED: Literal["expired"] = "expired"
@@ -174,6 +174,8 @@ class Report:
         leftovers: Path and size of files that are no part of the store.
         writers: Number of writers, those of maintenance not counted.
         ledger_faults: What is wrong with the ledger.
+        acknowledged: What `repair` recorded as lost of the ledger: it takes nothing from the proof of
+            what is left, but nobody knows of blocks or ends that only the lost lines named.
         ledger_lost: There are blocks, and no ledger.
         torn: Writers whose ledger ends in a torn line, which nobody relied on.
         ledger_only: No block was looked at, nor whether it is there.
@@ -194,6 +196,7 @@ class Report:
     leftovers: list[tuple[str, int]] = field(default_factory=list)
     writers: int = 0
     ledger_faults: list[str] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
     ledger_lost: bool = False
     torn: list[str] = field(default_factory=list)
     ledger_only: bool = False

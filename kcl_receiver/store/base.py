@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -84,6 +85,16 @@ class BlockStore(ABC):
         Raises:
             StoreUnavailable: Another one holds it, or it cannot be told.
         """
+
+    def without_generator(self) -> AbstractContextManager[bool]:
+        """Keep generators from beginning to write here, as long as the context lasts; give whether none does.
+
+        False: one is at work, and goes on; or it cannot be told, and one must be reckoned with.
+
+        Raises:
+            StoreUnavailable: The store cannot be used now.
+        """
+        return nullcontext(False)
 
     @abstractmethod
     def put_block(self, block_id: str, payload: Buffer) -> None:
@@ -309,6 +320,39 @@ class BlockStore(ABC):
             StoreUnavailable: They cannot be listed now.
         """
         return iter(())
+
+    @abstractmethod
+    def temporaries(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, size and time of the last change, in milliseconds since the epoch, of each temporary file.
+
+        Raises:
+            StoreUnavailable: They cannot be listed now.
+        """
+
+    @abstractmethod
+    def delete_temporary(self, name: str) -> None:
+        """Remove a temporary file that nobody writes. Repeatable.
+
+        Raises:
+            StoreUnavailable: It was not removed; try again.
+        """
+
+    @abstractmethod
+    def set_aside_ledger(self, writer: str, good: bytes) -> str:
+        """Put the good lines of a damaged ledger in its place, and keep all of it under another name. Repeatable.
+
+        Its writer has ended, and what the damaged lines held is recorded elsewhere, durably.
+
+        Args:
+            writer: Id of the writer, a generator's or of maintenance.
+            good: The lines before the damage.
+
+        Returns:
+            Where the damaged one is kept, below the store.
+
+        Raises:
+            StoreUnavailable: It is not known to be durable; try again.
+        """
 
 
 def read_owner(url: str, document: bytes) -> str:

@@ -17,7 +17,7 @@ import msgspec
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity, parse_after, parse_position
-from kcl_receiver.store.names import block_path
+from kcl_receiver.store.names import block_path, check_writer_id
 from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
 
 HASH_BYTES = 16
@@ -294,7 +294,40 @@ class Expired:
         return cls(int(raw["time"]), int(raw["before"]), tuple(map(_block_id, raw["blocks"])))
 
 
-Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried | Expired
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """Lines of a ledger are gone or damaged, and that is known and accepted: what could be had of them is elsewhere.
+
+    Attributes:
+        time: When, milliseconds since the epoch.
+        writer: Whose ledger it is.
+        line: Number of the first line that is gone; what names this one or a later one finds nothing.
+        reason: What was found, for people.
+    """
+
+    time: int
+    writer: str
+    line: int
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        return {
+            "type": "acknowledged",
+            "time": self.time,
+            "writer": self.writer,
+            "line": self.line,
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> Acknowledged:
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
+        writer = _text(raw["writer"])
+        return cls(int(raw["time"]), check_writer_id(writer), int(raw["line"]), _text(raw["reason"]))
+
+
+Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried | Expired | Acknowledged
 
 ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "writer": WriterStarted.from_json,
@@ -303,6 +336,7 @@ ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "shard_end": ShardEnded.from_json,
     "carried": Carried.from_json,
     "expired": Expired.from_json,
+    "acknowledged": Acknowledged.from_json,
 }
 
 

@@ -80,6 +80,10 @@ class Files(ABC):
         """Return the size of a file in bytes, or None if nothing is there."""
 
     @abstractmethod
+    def modified(self, path: Path) -> float:
+        """Return when a file was changed last, in seconds since the epoch. `FileNotFoundError` if it is not there."""
+
+    @abstractmethod
     def is_dir(self, path: Path) -> bool:
         """Return whether a directory is there."""
 
@@ -162,6 +166,10 @@ class OsFiles(Files):
             return path.stat().st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def modified(self, path: Path) -> float:
+        """See `Files`."""
+        return path.stat().st_mtime
 
     def is_dir(self, path: Path) -> bool:
         """See `Files`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Tail, WriterLedger, WriterStarted, decode_ledger
 from kcl_receiver.store.ledger import LedgerIndex, has_line, lost_tail, rebuild_from_footers
+from kcl_receiver.store.maintenance import acknowledged
 
 
 @dataclass(slots=True)
@@ -56,7 +57,8 @@ def take_over(store: BlockStore) -> Takeover:
     before = {writer: opened.get(writer) or _read_sealed(store, writer) for _, writer, _ in claims}
     for witness, writer, seen in claims:
         there = before[writer]
-        if there is None or not has_line(there.hashes, seen):
+        gone = there is None or not has_line(there.hashes, seen)
+        if gone and not acknowledged(store, writer, seen.number):
             raise lost_tail(witness, writer, seen)
     named: dict[str, int] = {}
     for _, writer, seen in claims:

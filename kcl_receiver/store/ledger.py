@@ -14,6 +14,7 @@ from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     HASH_BYTES,
+    Acknowledged,
     BlockStored,
     Entry,
     Expired,
@@ -26,7 +27,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.maintenance import DayChanges, load_day
+from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
 from kcl_receiver.store.names import block_id, check_writer_id, writer_id
 from kcl_receiver.store.parquet import Footer, read_footer
 
@@ -107,11 +108,13 @@ class LedgerIndex:
         lost: There are blocks, and no ledger at all.
         replaced: Which blocks stand in for one, as maintenance recorded it.
         expired: Blocks that were removed on purpose.
+        acknowledged: What is known to be gone of the ledgers.
     """
 
     def __init__(self) -> None:
         self.replaced: dict[str, tuple[str, ...]] = {}
         self.expired: dict[str, Expired] = {}
+        self.acknowledged: list[Acknowledged] = []
         self.writers: dict[str, Tail] = {}
         self.torn: dict[str, int] = {}
         self.adopted: list[BlockStored] = []
@@ -139,13 +142,13 @@ class LedgerIndex:
         for writer, content in store.read_ledger():
             if (fault := index.add_ledger(decode_ledger(writer, content))) is not None:
                 raise fault
-        for fault in index.lost_tails():
-            raise fault
         for day in store.maintenance_days():
             changes = load_day(store, day)
             for fault in changes.faults:
                 raise fault
             index.add_maintenance(changes)
+        for fault in index.lost_tails():
+            raise fault
         index.adopt(store)
         return index
 
@@ -165,6 +168,7 @@ class LedgerIndex:
             self.add(entry)
         self.replaced |= changes.replaced
         self.expired |= changes.expired
+        self.acknowledged += changes.acknowledged
 
     def lost_tails(self) -> list[LedgerDamaged]:
         """Return what later writers saw of others and what is not there any more. Asked once, when all is taken in."""
@@ -172,6 +176,7 @@ class LedgerIndex:
             lost_tail(witness, writer, seen)
             for witness, writer, seen in self._claims
             if not has_line(self._hashes.get(writer, b""), seen)
+            and not is_acknowledged(self.acknowledged, writer, seen.number)
         ]
         self._hashes.clear()  # they were kept for this alone
         return faults

@@ -6,6 +6,7 @@
     ledger/sealed/<month>/<writer id>.jsonl   the same, of writers whose end another has named
     ledger/maintenance/<day>/<writer id>.jsonl   what maintenance did to the blocks of a day, a file for each time
     tmp/<name>.<token>.tmp             what is being written; never read
+    ledger/damaged/...                 damaged ledgers that repair has set aside; never read
     lock                               empty; the generator that writes to the store holds its lock
     maintenance.lock                   the same for maintenance
 
@@ -18,6 +19,7 @@ about it, so a new try writes everything again and never relies on fsyncing the 
 from __future__ import annotations
 
 import errno
+import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 TMP = "tmp"
 TMP_SUFFIX = ".tmp"
 LOCK = "lock"
+DAMAGED = "damaged"
+"""Where damaged ledgers are kept, below `ledger`. Nothing reads them; `list_leftovers` shows the directory."""
 MAINTENANCE_LOCK = "maintenance.lock"
 
 _HINTS = {
@@ -106,6 +110,21 @@ class LocalStore(BlockStore):
                 self._locks[name] = self._files.lock(path)
             except BlockingIOError as error:
                 raise StoreUnavailable(f"{who} the store {self.url}: it holds the lock of {path}", hint) from error
+
+    @contextmanager
+    def without_generator(self) -> Iterator[bool]:
+        """See `BlockStore.without_generator`."""
+        path = self.root / LOCK
+        with self._trouble(f"{path} cannot be locked"):
+            try:
+                handle = self._files.lock(path)
+            except BlockingIOError:
+                handle = None
+        try:
+            yield handle is not None
+        finally:
+            if handle is not None:
+                self._files.close(handle)
 
     # Blocks
 
@@ -359,6 +378,45 @@ class LocalStore(BlockStore):
         for day, name, size in self._below_blocks():
             if not names.is_block(day, name):
                 yield f"{names.BLOCKS}/{day}/{name}" if name else f"{names.BLOCKS}/{day}", size
+
+    def temporaries(self) -> Iterator[tuple[str, int, int]]:
+        """See `BlockStore.temporaries`."""
+        for name, is_dir, size in self._listed(TMP):
+            if is_dir or not name.endswith(TMP_SUFFIX):
+                continue
+            with self._trouble(f"{self.root / TMP / name} cannot be read"):
+                try:
+                    modified = self._files.modified(self.root / TMP / name)
+                except FileNotFoundError:  # it got its name since it was listed
+                    continue
+            yield name, size, int(modified * 1000)
+
+    def delete_temporary(self, name: str) -> None:
+        """See `BlockStore.delete_temporary`."""
+        if "/" in name or not name.endswith(TMP_SUFFIX):
+            raise ValueError(f"not a temporary file: {name!r}")
+        path = self.root / TMP / name
+        with self._trouble(f"{path} was not deleted"), suppress(FileNotFoundError):
+            self._files.unlink(path)
+
+    def set_aside_ledger(self, writer: str, good: bytes) -> str:
+        """See `BlockStore.set_aside_ledger`."""
+        places = (names.ledger_path(writer), names.sealed_path(writer), names.maintenance_path(writer))
+        place = next((one for one in places if self._files.size(self.root / one) is not None), None)
+        if place is None:
+            raise StoreUnavailable(f"the ledger of {writer} is not in {self.url}", "was it put back just now?")
+        path = self.root / place
+        with self._trouble(f"the ledger {path} was not set aside"):
+            content = self._files.read(path)
+            # By its content: a ledger can be damaged more than once, and nothing of it is ever overwritten.
+            kept = f"{names.LEDGER}/{DAMAGED}/{writer}.{hashlib.sha256(content).hexdigest()[:8]}{names.LEDGER_SUFFIX}"
+            if content != good:
+                self._make_dir((self.root / kept).parent)
+                self._write_anew(self.root / kept, content)
+                self._make_name_durable(self.root / kept)
+                self._write_anew(path, good)
+            self._make_name_durable(path)
+        return kept
 
     def _below_sealed(self, since: str = "") -> Iterator[tuple[str, str, int]]:
         """Yield month, name and size of all among the sealed ledgers, the latest month first; see `_below_blocks`."""

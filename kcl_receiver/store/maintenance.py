@@ -26,6 +26,7 @@ from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
+    Acknowledged,
     BlockStored,
     Expired,
     Tail,
@@ -34,7 +35,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.names import block_day, block_id, check_writer_id, writer_of
+from kcl_receiver.store.names import block_day, block_id, check_writer_id, day_of, writer_of
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
 ROLES = (RECOVER, REPAIR, COMPACT, EXPIRE)
@@ -52,6 +53,7 @@ class DayChanges:
         replaced: By the id of each block that was replaced, the ids of those that stand in for it now; none of them
             was replaced in turn.
         expired: By the id of each block that was removed on purpose, the entry that says so.
+        acknowledged: What is known to be gone of the ledgers of writers that began on this day.
         writers: The last line of each maintenance ledger.
         named: The writers whose last line another maintenance ledger names.
         faults: What is wrong with these ledgers. What comes before a fault is taken in.
@@ -61,6 +63,7 @@ class DayChanges:
     blocks: dict[str, BlockStored] = field(default_factory=dict)
     replaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
     expired: dict[str, Expired] = field(default_factory=dict)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
     writers: dict[str, Tail] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
     faults: list[LedgerDamaged] = field(default_factory=list)
@@ -86,13 +89,14 @@ def _load_day(store: BlockStore, day: str, ranges: bool) -> DayChanges:
     out = DayChanges(day)
     direct: dict[str, list[str]] = {}
     claims: list[tuple[str, str, Tail]] = []
+    empty: list[str] = []
     for writer, content in store.maintenance_ledgers(day):
         ledger = decode_ledger(writer, content)
         out.writers[writer] = ledger.tail
         if ledger.fault is not None:
             out.faults.append(ledger.fault)
         elif not ledger.entries:
-            out.faults.append(_damaged(f"the maintenance ledger {writer} is empty"))
+            empty.append(writer)
         elif ledger.torn:
             out.faults.append(_damaged(f"the maintenance ledger {writer} ends in the middle of a line"))
         for entry in ledger.entries:
@@ -104,13 +108,44 @@ def _load_day(store: BlockStore, day: str, ranges: bool) -> DayChanges:
                     direct.setdefault(old, []).append(entry.block)
             elif isinstance(entry, Expired):
                 out.expired.update(dict.fromkeys(entry.blocks, entry))
+            elif isinstance(entry, Acknowledged):
+                out.acknowledged.append(entry)
+    for writer in empty:
+        if not is_acknowledged(out.acknowledged, writer, 1):
+            out.faults.append(_damaged(f"the maintenance ledger {writer} is empty"))
     for writer, other, tail in claims:
         out.named.add(other)
         # Maintenance ledgers never grow, so the line that was seen is the last one.
-        if out.writers.get(other) != tail:
+        if out.writers.get(other) != tail and not is_acknowledged(out.acknowledged, other, tail.number):
             out.faults.append(_damaged(f"the maintenance ledger {other}, which {writer} saw, is not there as it was"))
     out.replaced = {old: tuple(_stand_ins(old, direct)) for old in direct}
     return out
+
+
+def is_acknowledged(found: Iterable[Acknowledged], writer: str, line: int) -> bool:
+    """Return whether a line of a ledger is among those that are known to be gone."""
+    return any(one.writer == writer and one.line <= line for one in found)
+
+
+def acknowledged(store: BlockStore, writer: str, line: int) -> bool:
+    """Return whether a line of a ledger is known to be gone.
+
+    Raises:
+        StoreUnavailable: It cannot be told now.
+    """
+    return is_acknowledged(load_day(store, day_of(writer), ranges=False).acknowledged, writer, line)
+
+
+def settle_day(store: BlockStore, day: str) -> None:
+    """Make the maintenance ledgers of a day durable. Whoever deletes on their word calls this first.
+
+    One that was killed may have left a ledger that can be seen, and that a loss of power would take away.
+
+    Raises:
+        StoreUnavailable: They are not known to be durable; try again.
+    """
+    for writer, content in store.maintenance_ledgers(day):
+        store.put_maintenance_ledger(writer, content)
 
 
 def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:
@@ -171,7 +206,7 @@ class Transaction:
         started = WriterStarted(
             self.writer, socket.gethostname(), os.getpid(), now_ms, __version__, self._unnamed(), role
         )
-        self._entries: list[WriterStarted | BlockStored | Expired] = [started]
+        self._entries: list[WriterStarted | BlockStored | Expired | Acknowledged] = [started]
         self._numbers = 0
         self._held: set[Range] = set()
         self._old: dict[str, BlockStored] = {}
@@ -218,6 +253,15 @@ class Transaction:
             self._check(block)
         self._entries.append(entry)
         self._expired.extend(entry.blocks)
+
+    def add_acknowledged(self, entry: Acknowledged) -> None:
+        """Take in that lines of a ledger are gone.
+
+        Raises:
+            ValueError: Its writer began on another day, or the transaction was committed.
+        """
+        self._check(block_id(entry.writer, 0))
+        self._entries.append(entry)
 
     def _check(self, block: str) -> None:
         if block_day(block) != self.day:

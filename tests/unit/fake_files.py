@@ -174,6 +174,10 @@ class FakeFiles(Files):
         node = self._find(path)
         return None if node is None else len(node.content)
 
+    def modified(self, path: Path) -> float:
+        self._get(path)
+        return 0.0
+
     def is_dir(self, path: Path) -> bool:
         node = self._find(path)
         return node is not None and node.names is not None

@@ -412,7 +412,7 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
         "deep": False,
     }
     assert raw["blocks"] == {"present": 3, "missing": [landing.blocks[1].block], "damaged": [], "orphans": []}
-    assert raw["ledger"] == {"writers": 1, "lost": False, "faults": [], "torn": []}
+    assert raw["ledger"] == {"writers": 1, "lost": False, "acknowledged": [], "faults": [], "torn": []}
     assert raw["leftovers"] == []
     arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_from", "arrival_to")}
     assert arrival == {"arrival_from": NOW + 1, "arrival_to": NOW + 20}

@@ -1,0 +1,339 @@
+"""Puts in order what is safe to put in order: what runs that were killed left behind, and a ledger that was lost.
+
+    orphan      a block in no ledger: taken into a maintenance ledger, or deleted if it is known to be held elsewhere
+    leftover    a block that was replaced or expired and is still there: deleted
+    temporary   a file that nobody writes any more: deleted
+    damage      lines of a ledger that are not as they were written, or gone: the damaged file is kept under another
+                name, what its blocks say is recorded anew, and the rest is acknowledged to be lost
+
+The rule: nothing is deleted but temporary files, blocks that a durable entry says were removed on purpose, and blocks
+each of whose ranges is in a block that is recorded, present, not replaced, and was read in full just now. Entries are
+durable before anything is deleted on their word. Whatever belongs to a generator that is at work is left alone: its
+last blocks are stored before their ledger lines, and its ledger has no end yet. It may be killed at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from kcl_receiver.errors import StoreRefused
+from kcl_receiver.maintenance.days import Days
+from kcl_receiver.maintenance.leftovers import Leftovers
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import Acknowledged, BlockStored, Tail, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger import has_line, rebuild_from_footers
+from kcl_receiver.store.maintenance import (
+    REPAIR,
+    DayChanges,
+    Transaction,
+    acknowledged,
+    content_of,
+    is_acknowledged,
+    load_day,
+    settle_day,
+)
+from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
+
+TAKE_IN = "take in"
+DELETE = "delete"
+SET_ASIDE = "set aside"
+ACKNOWLEDGE = "acknowledge"
+
+TEMPORARY_MILLIS = 3_600_000
+"""A temporary file that was not changed for so long is not being written: a block is written in seconds."""
+
+
+class Action(NamedTuple):
+    """Something that is done. `kind` is one of the four words, `thing` a block, a writer or a path."""
+
+    kind: str
+    thing: str
+    reason: str
+
+
+class Left(NamedTuple):
+    """Something that is left alone, and what to do about it. `amiss` if nothing that runs will put it in order."""
+
+    thing: str
+    reason: str
+    hint: str
+    amiss: bool = True
+
+
+@dataclass(slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        url: The store.
+        done: The actions were taken; else they would be.
+        actions: In the order in which they are taken.
+        left: What cannot or must not be put in order here.
+    """
+
+    url: str
+    done: bool
+    actions: list[Action] = field(default_factory=list)
+    left: list[Left] = field(default_factory=list)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether nothing is amiss any more."""
+        return (self.done or not self.actions) and not any(one.amiss for one in self.left)
+
+
+def repair(store: BlockStore, now_ms: int, *, apply: bool) -> Report:
+    """Find what can be put in order, and do it if it is to be applied. Repeatable, also after it was killed.
+
+    Memory: the ranges of a day, and one ledger.
+
+    Args:
+        store: The store.
+        now_ms: Milliseconds since the epoch.
+        apply: Do it; else nothing is changed.
+
+    Raises:
+        StoreRefused: There is no store, or it is of a format that this version does not know.
+        StoreUnavailable: The store cannot be read or written now, or other maintenance is at work. What was done is
+            done, and a next run goes on.
+    """
+    if store.owner() is None and not store.writers() and next(iter(store.list_blocks()), None) is None:
+        raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
+    if apply:
+        store.hold_maintenance()
+    with store.without_generator() as alone:
+        if apply:
+            return _Repair(store, now_ms, Report(store.url, apply), alone=alone).run()
+    return _Repair(store, now_ms, Report(store.url, apply), alone=alone).run()  # one that starts need not wait
+
+
+class _Repair:
+    def __init__(self, store: BlockStore, now_ms: int, report: Report, *, alone: bool) -> None:
+        self._store = store
+        self._now_ms = now_ms
+        self._report = report
+        self._alone = alone
+        self._days = Days(store)
+        self._busy: set[str] = set()
+        self._starting = False
+        self._gone: dict[str, list[BlockStored]] = {}
+
+    def run(self) -> Report:
+        if not self._alone:
+            self._see_who_is_busy()
+        damages: dict[str, list[Acknowledged]] = {}
+        for one in self._find_damages():
+            damages.setdefault(day_of(one.writer), []).append(one)
+        more = {*damages, *self._store.maintenance_days()}
+        for day, present in self._days.present():
+            more.discard(day)
+            self._day(day, present, damages.get(day, []))
+        for day in sorted(more):
+            self._day(day, {}, damages.get(day, []))
+        self._temporaries()
+        return self._report
+
+    def _see_who_is_busy(self) -> None:
+        """Find the writers whose blocks a generator that is at work may be about to record, as `take_over` would."""
+        opened = dict(self._store.open_ledgers())
+        self._starting = not opened
+        for writer, content in opened.items():
+            self._busy.add(writer)
+            for entry in decode_ledger(writer, content).entries[:1]:
+                if isinstance(entry, WriterStarted):
+                    self._busy.update(entry.tails)
+
+    def _act(self, kind: str, thing: str, reason: str) -> bool:
+        """Note an action; return whether it is to be taken."""
+        self._report.actions.append(Action(kind, thing, reason))
+        return self._report.done
+
+    # Ledgers
+
+    def _find_damages(self) -> list[Acknowledged]:
+        """Return what is not as it was written, or gone, of the ledgers of generators, unless that is known already."""
+        found: dict[str, Acknowledged] = {}
+        claims: list[tuple[str, str, Tail]] = []
+        tails: dict[str, Tail] = {}
+        for writer in self._store.writers():
+            content = self._store.ledger(writer)
+            if content is None:
+                continue
+            ledger = decode_ledger(writer, content)
+            if ledger.fault is not None:
+                reason = ledger.fault.message
+                found[writer] = Acknowledged(self._now_ms, writer, ledger.tail.number + 1, reason)
+            for entry in ledger.entries[:1]:
+                if isinstance(entry, WriterStarted):
+                    claims.extend((writer, other, tail) for other, tail in entry.tails.items())
+            tails[writer] = ledger.tail
+        for witness, writer, seen in claims:
+            if writer in found or tails.get(writer) == seen:
+                continue
+            ledger = decode_ledger(writer, self._store.ledger(writer) or b"")
+            if has_line(ledger.hashes, seen):
+                continue
+            first = min(ledger.tail.number + 1, seen.number)  # if others are there, which are right cannot be told
+            if not acknowledged(self._store, writer, seen.number):
+                reason = f"line {seen.number} of it, which {witness} saw, is not there"
+                found[writer] = Acknowledged(self._now_ms, writer, first, reason)
+        return self._within_reach(found)
+
+    def _within_reach(self, found: Mapping[str, Acknowledged]) -> list[Acknowledged]:
+        """Leave out what a generator that is at work still writes or relies on."""
+        if not found or self._alone:
+            return list(found.values())
+        for writer, one in found.items():
+            hint = "stop the receiver, then run this again; or put the file back from a backup"
+            self._report.left.append(Left(f"ledger of {writer}", one.reason, hint))
+        return []
+
+    def _damages_of_maintenance(self, changes: DayChanges) -> list[Acknowledged]:
+        """Return the same of a day's maintenance ledgers."""
+        if not changes.faults:
+            return []
+        out = self._lost_maintenance(changes)
+        for writer, content in self._store.maintenance_ledgers(changes.day):
+            ledger = decode_ledger(writer, content)
+            if ledger.fault is not None or ledger.torn or not ledger.entries:
+                reason = "its end is not there" if ledger.fault is None else ledger.fault.message
+                out[writer] = Acknowledged(self._now_ms, writer, ledger.tail.number + 1, reason)
+        return list(out.values())
+
+    def _lost_maintenance(self, changes: DayChanges) -> dict[str, Acknowledged]:
+        """Return the maintenance ledgers that others of the day name, and that are not there as they were."""
+        out: dict[str, Acknowledged] = {}
+        for witness, content in self._store.maintenance_ledgers(changes.day):
+            for entry in decode_ledger(witness, content).entries[:1]:
+                for writer, seen in entry.tails.items() if isinstance(entry, WriterStarted) else ():
+                    there = changes.writers.get(writer)
+                    line = 1 if there is None else min(there.number + 1, seen.number)
+                    if there != seen and not is_acknowledged(changes.acknowledged, writer, seen.number):
+                        reason = f"line {seen.number} of it, which {witness} saw, is not there"
+                        out[writer] = Acknowledged(self._now_ms, writer, line, reason)
+        return out
+
+    def _set_aside(self, one: Acknowledged) -> None:
+        """Put the good lines of a damaged ledger in its place; one that is only too short stays as it is."""
+        content = self._store.ledger(one.writer)
+        if content is None:
+            content = dict(self._store.maintenance_ledgers(day_of(one.writer))).get(one.writer, b"")
+        good = b"".join(content.splitlines(keepends=True)[: one.line - 1])
+        if good != content and self._act(SET_ASIDE, one.writer, "its good lines stay, and all of it is kept"):
+            self._store.set_aside_ledger(one.writer, good)
+
+    # Blocks
+
+    def _day(self, day: str, present: dict[str, int], damages: list[Acknowledged]) -> None:
+        changes = load_day(self._store, day)
+        damages = [*damages, *self._damages_of_maintenance(changes)]
+        changes.faults.clear()  # each of them is acknowledged now
+        lost = [one for one in damages if not is_acknowledged(changes.acknowledged, one.writer, one.line)]
+        for one in lost:
+            self._act(ACKNOWLEDGE, one.writer, f"from line {one.line} on its ledger is lost: {one.reason}")
+        adopted = self._adopted(changes, present)
+        self._record(changes, lost, adopted)
+        for one in damages:
+            self._set_aside(one)
+        self._delete(day, changes, present, {one.block for one in adopted})
+
+    def _adopted(self, changes: DayChanges, present: Mapping[str, int]) -> list[BlockStored]:
+        """Return the entries of the blocks that are to be taken in."""
+        known = {one.block for one in self._days.entries_of(present, changes)}
+        known.update(changes.replaced, changes.expired)
+        orphans = {block: size for block, size in present.items() if block not in known}
+        for block in list(orphans):
+            if self._starting or writer_of(block) in self._busy:
+                del orphans[block]
+                self._report.left.append(Left(block, "a generator is at work, and may record it", "", amiss=False))
+        if not orphans:
+            return []
+        needless = set(Leftovers(self._store, self._days, changes, present).orphans())
+        unreadable: dict[str, str] = {}
+        wanted = ((block, size) for block, size in orphans.items() if block not in needless)
+        found = rebuild_from_footers(self._store, wanted, unreadable=unreadable)
+        for block, why in unreadable.items():
+            hint = "nothing else knows its ranges: put it back from a backup, or move the file away and keep it"
+            self._report.left.append(Left(block, f"it is in no ledger, and damaged: {why}", hint))
+        if found:
+            self._find_gone(found, changes, present)
+        return found
+
+    def _find_gone(self, found: list[BlockStored], changes: DayChanges, present: Mapping[str, int]) -> None:
+        """Find recorded blocks that are not there, and each of whose ranges is in one of those that are taken in.
+
+        Such a one was made by maintenance, whose ledger was lost after the old ones had been deleted.
+        """
+        places: dict[Range, set[str]] = {}
+        for entry in found:
+            for one in entry.ranges:
+                places.setdefault(content_of(one), set()).add(entry.block)
+        for gone in self._days.entries(changes.day, changes, present):
+            if not isinstance(gone, BlockStored) or gone.block in present or block_day(gone.block) != changes.day:
+                continue
+            if gone.block in changes.replaced or gone.block in changes.expired:
+                continue
+            for block in set.intersection(*(places.get(content_of(one), set()) for one in gone.ranges)):
+                self._gone.setdefault(block, []).append(gone)
+
+    def _record(self, changes: DayChanges, lost: list[Acknowledged], adopted: list[BlockStored]) -> None:
+        """Make one ledger of all that is to be recorded about a day."""
+        for entry in adopted:
+            reason = f"it is in no ledger; {sum(one.count for one in entry.ranges):,} records"
+            if (gone := self._gone.get(entry.block)) is not None:
+                reason += f"; it holds all that {len(gone):,} blocks held that are gone"
+            self._act(TAKE_IN, entry.block, reason)
+        known = {one.writer for one in (*lost, *changes.acknowledged)}
+        for writer in sorted({writer_of(one.block) for one in adopted} - known):
+            if not self._days.is_recorded(writer, changes):  # a generator has a ledger before its first block
+                reason = "its blocks are there, and its ledger is not"
+                lost.append(Acknowledged(self._now_ms, writer, 1, reason))
+                self._act(ACKNOWLEDGE, writer, f"{reason}: only what the blocks say that are left is known")
+        if not (lost or adopted) or not self._report.done:
+            return
+        first = min([one.block for one in adopted] or [block_id(one.writer, 0) for one in lost])
+        transaction = Transaction(self._store, first, REPAIR, self._now_ms, changes=changes)
+        for one in lost:
+            transaction.add_acknowledged(one)
+        for entry in adopted:
+            self._store.settle_block(entry.block)
+            transaction.add_block(entry, self._gone.get(entry.block, []))
+        transaction.commit()
+
+    def _delete(self, day: str, changes: DayChanges, present: Mapping[str, int], adopted: set[str]) -> None:
+        if not present:
+            return
+        if self._report.done:
+            changes = load_day(self._store, day)
+        found = Leftovers(self._store, self._days, changes, present)
+        replaced = found.replaced()
+        reasons = {
+            block: "it was removed on purpose" if block in changes.expired else "others stand in for it, and are whole"
+            for block in replaced
+        }
+        if not self._starting:
+            orphans = (
+                block for block in found.orphans() if block not in adopted and writer_of(block) not in self._busy
+            )
+            reasons |= dict.fromkeys(orphans, "it is in no ledger, and others hold all of its ranges")
+        for block in sorted({*changes.replaced} & {*present} - {*replaced}):
+            reason = "it was replaced, and what stands in for it is not whole, or its own ledger lost"
+            self._report.left.append(Left(block, reason, "run `kcl-receiver recover`, then this again"))
+        if reasons and self._report.done:
+            settle_day(self._store, day)
+        for block, reason in reasons.items():
+            if self._act(DELETE, block, reason):
+                self._store.delete_block(block)
+
+    # The rest
+
+    def _temporaries(self) -> None:
+        for name, size, changed in self._store.temporaries():
+            mine = self._starting or any(name.startswith(writer) for writer in self._busy)
+            if mine or changed > self._now_ms - TEMPORARY_MILLIS:
+                continue
+            if self._act(DELETE, f"tmp/{name}", f"nobody writes it any more; {size:,} bytes"):
+                self._store.delete_temporary(name)
