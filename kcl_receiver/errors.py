@@ -14,7 +14,9 @@
     ├── StreamError
     │   ├── StreamUnavailable     AWS does not answer, or throttles; the same call can be tried again
     │   ├── StreamGone            the stream was deleted
-    │   └── StreamReplaced        a stream of this name exists, and it is another one
+    │   ├── StreamReplaced        a stream of this name exists, and it is another one
+    │   ├── RangeTrimmed          records that no block holds any more, and the stream does not either
+    │   └── RangeDiffers          the stream gives something else than what was stored
     ├── WireError
     │   ├── FrameError            bytes on the socket that are not this protocol: malformed, or beyond a bound
     │   ├── VersionMismatch       the other side speaks another version
@@ -44,6 +46,10 @@ EXIT_STREAM = 5
 """AWS cannot be reached, or the stream is gone or another one."""
 EXIT_PROTOCOL = 6
 """Processor, generator and daemon do not understand each other."""
+EXIT_LOST = 7
+"""Records are lost: no block holds them, and the stream does not any more."""
+EXIT_DIFFERS = 8
+"""The stream gives other records than those that were stored; nothing of them was stored."""
 EXIT_INTERRUPTED = 130
 """Stopped by a second SIGINT or SIGTERM before all was stored. Nothing is lost: it will be read again."""
 
@@ -137,6 +143,18 @@ class StreamGone(StreamError):
 
 class StreamReplaced(StreamError):
     """A stream of this name exists, and it is not the one that was read before."""
+
+
+class RangeTrimmed(StreamError):
+    """Records that no block holds any more, and that the stream does not hold any more either."""
+
+    exit_code = EXIT_LOST
+
+
+class RangeDiffers(StreamError):
+    """The stream gives something else than what was stored."""
+
+    exit_code = EXIT_DIFFERS
 
 
 class WireError(ReceiverError):

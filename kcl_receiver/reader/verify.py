@@ -112,11 +112,11 @@ def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) 
     """
     found = _verify(store, deep=deep, ledger_only=False, now_ms=now_ms)
     named: set[tuple[StreamIdentity, Range]] = set()
-    replaced: set[str] = set()
+    replaced: dict[str, set[Range]] = {}  # what was looked for; the rest of such a block is known to be held
     for (stream, _), shard in found.shards.items():
         for one, block, was_replaced in shard.wanted:
             if was_replaced:
-                replaced.add(block)
+                replaced.setdefault(block, set()).add(one)
             elif not shard.is_held(one):
                 named.add((stream, content_of(one)))
     blocks = sorted({*found.where, *replaced})
@@ -136,7 +136,9 @@ def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) 
             reason = found.report.damaged.get(block)
             why = MISSING if reason is None else DAMAGED
             yield Damage(block, entry, why, reason or "it is not there", lost)
-        elif lost := tuple(one for one in lost if (entry.stream, content_of(one)) not in named):
+        elif lost := tuple(
+            one for one in lost if one in replaced[block] and (entry.stream, content_of(one)) not in named
+        ):
             yield Damage(block, entry, MISSING, _REPLACED_IN_PART, lost)
 
 

@@ -15,7 +15,7 @@ PACKAGE = "kcl_receiver"
 DRIVERS = {
     "generator": {"client", "connection", "lock", "presence", "role", "server", "stream", "workers"},
     "processor": {"driver", "link", "main", "spawn"},
-    "recovery": {"against", "calls", "fetch"},
+    "recovery": {"against", "calls", "damages", "fallback", "fetch", "restore", "sources", "warning"},
     "wire": set[str](),
 }
 """What may do I/O in the rooms of the state machines. Whatever else is there, or comes, is held to be pure."""

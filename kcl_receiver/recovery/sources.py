@@ -1,0 +1,102 @@
+"""Where lost records are read again: one `Rereader` for each stream that a store has had.
+
+A block knows its stream by ARN and creation time, so that nothing has to be named: the region is in the ARN. Options
+can say otherwise, for an emulator or a proxy.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from kcl_receiver import aws
+from kcl_receiver.errors import StreamGone
+from kcl_receiver.ranges import StreamIdentity
+from kcl_receiver.recovery.fetch import PATIENCE, WORKERS, Progress, Rereader, connect
+from kcl_receiver.recovery.pace import Limits
+from kcl_receiver.recovery.restore import Source
+
+
+class Sources:
+    """Makes a `Source` for each stream, once.
+
+    Args:
+        region: The AWS region; None takes that of the stream's ARN.
+        endpoint: URL of the Kinesis endpoint, or None.
+        by_arn: Name streams by their ARN, as for those of another account.
+        workers: See `Rereader`.
+        limits: See `Rereader`.
+        patience: See `Rereader`.
+        stop: See `Rereader`.
+        progress: See `Rereader`. What each stream counts begins with 0.
+    """
+
+    def __init__(
+        self,
+        region: str | None = None,
+        endpoint: str | None = None,
+        *,
+        by_arn: bool = False,
+        workers: int = WORKERS,
+        limits: Limits | None = None,
+        patience: float = PATIENCE,
+        stop: threading.Event | None = None,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self._region = region
+        self._endpoint = endpoint
+        self._by_arn = by_arn
+        self._workers = workers
+        self._limits = limits
+        self._patience = patience
+        self._stop = stop
+        self._progress = progress
+        self._made: dict[StreamIdentity, Source] = {}
+
+    def __call__(self, stream: StreamIdentity) -> Source:
+        """Return where the records of a stream come from. A stream that is gone is found out by reading.
+
+        Raises:
+            ConfigError: There is no region.
+            StreamUnavailable: AWS does not answer, or does not allow it.
+        """
+        if stream not in self._made:
+            region = self._region_of(stream)
+            rereader = Rereader(
+                connect(region, self._endpoint),
+                by_arn=self._by_arn,
+                workers=self._workers,
+                limits=self._limits,
+                patience=self._patience,
+                stop=self._stop,
+                progress=self._progress,
+            )
+            patient = aws.client("kinesis", region, self._endpoint)
+            name, arn = _named(stream, by_arn=self._by_arn)
+            try:
+                shards = {one.id: one.hash_range for one in aws.list_shards(patient, name, arn)}
+            except StreamGone:
+                shards = {}
+            self._made[stream] = Source(rereader, shards)
+        return self._made[stream]
+
+    def retention_hours(self, stream: StreamIdentity) -> int | None:
+        """Return for how long a stream keeps a record; None if it is gone, or another one has its name.
+
+        Raises:
+            ConfigError: There is no region.
+            StreamUnavailable: AWS does not answer, or does not allow it.
+        """
+        client = aws.client("kinesis", self._region_of(stream), self._endpoint)
+        try:
+            summary = aws.describe_stream(client, *_named(stream, by_arn=self._by_arn))
+        except StreamGone:
+            return None
+        return summary.retention_hours if summary.identity == stream else None
+
+    def _region_of(self, stream: StreamIdentity) -> str | None:
+        return self._region or stream.arn.split(":")[3] or None
+
+
+def _named(stream: StreamIdentity, *, by_arn: bool) -> tuple[str, str | None]:
+    return stream.arn.rpartition("/")[2], stream.arn if by_arn else None

@@ -1,0 +1,181 @@
+"""Takes what is still good out of a damaged block, and turns rows into columns and back.
+
+The rule: nothing is taken from a damaged file but a range whose rows have the checksum that was recorded when it was
+stored, whatever the file says of itself. Where rows lie is taken from the ledger's entry and not from the file. A file
+whose end is gone gives nothing: Parquet keeps there where its pages lie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
+
+_BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
+"""What pyarrow raises for bytes that are not what they should be. A disk's own error has an errno beside."""
+
+
+def salvage(store: BlockStore, block: str, ranges: Sequence[Range]) -> Iterator[tuple[Range, pa.Table]]:
+    """Yield those of some ranges of a block that its file still holds, with their rows; a few row groups in memory.
+
+    Args:
+        store: The store.
+        block: Id of the block, which need not be there.
+        ranges: Some of its ranges as the ledger has them, each with its `first_row`.
+
+    Raises:
+        StoreUnavailable: The file cannot be read now.
+    """
+    try:
+        with store.open_block(block) as file:
+            rows = _Rows(file)
+            for one in sorted(ranges, key=lambda one: one.first_row):
+                table = rows.of(one)
+                if table is not None:
+                    yield one, table
+    except BlockMissing:
+        return
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StoreUnavailable(f"block {block} cannot be read: {error.strerror or error}", "try again") from error
+        return  # its footer is none: nothing in it can be found
+
+
+class _Rows:
+    """The rows of a damaged file; each row group is read once, and a broken one breaks nothing but itself."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._parquet = pq.ParquetFile(file)
+        metadata = self._parquet.metadata
+        self._begins = [0]
+        for group in range(metadata.num_row_groups):
+            self._begins.append(self._begins[-1] + metadata.row_group(group).num_rows)
+        self._kept: dict[int, pa.Table | None] = {}
+
+    def of(self, one: Range) -> pa.Table | None:
+        """Return a range's rows if they are what they should be."""
+        end = one.first_row + one.count
+        if one.first_row < 0 or end > self._begins[-1]:
+            return None
+        wanted = [
+            group
+            for group, (begin, stop) in enumerate(zip(self._begins, self._begins[1:], strict=False))
+            if begin < end and stop > one.first_row
+        ]
+        self._kept = {group: table for group, table in self._kept.items() if group in wanted}
+        tables = [self._group(group) for group in wanted]
+        whole = [table for table in tables if table is not None]
+        if not whole or len(whole) < len(tables):
+            return None
+        try:
+            rows = pa.concat_tables(whole).slice(one.first_row - self._begins[wanted[0]], one.count)
+            check_range(one, rows)
+        except (BlockDamaged, *_BROKEN):
+            return None
+        return rows
+
+    def _group(self, group: int) -> pa.Table | None:
+        if group not in self._kept:
+            try:
+                self._kept[group] = self._parquet.read_row_group(group, columns=SCHEMA.names).cast(SCHEMA)
+            except _BROKEN as error:
+                if isinstance(error, OSError) and error.errno is not None:
+                    raise
+                self._kept[group] = None
+        return self._kept[group]
+
+
+def compression_of(store: BlockStore, block: str) -> str | None:
+    """Return the compression of a block as `encode_block` takes it; None if it cannot be told.
+
+    A level is not in the file; zstd comes back with its default one.
+
+    Raises:
+        StoreUnavailable: The file cannot be read now.
+    """
+    try:
+        with store.open_block(block) as file:
+            codec = pq.read_metadata(file).row_group(0).column(len(SCHEMA) - 1).compression
+    except BlockMissing:
+        return None
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise StoreUnavailable(f"block {block} cannot be read: {error.strerror or error}", "try again") from error
+        return None
+    return {"UNCOMPRESSED": "none", "ZSTD": "zstd", "SNAPPY": "snappy", "LZ4": "lz4", "LZ4_RAW": "lz4"}.get(str(codec))
+
+
+def columns_of(rows: pa.Table) -> Columns:
+    """Return rows that have the columns of a block as the columns that the processor had sent."""
+    return Columns(
+        count=rows.num_rows,
+        sequence=_variable(rows, "sequence_number"),
+        sub=_fixed(rows, "sub_sequence_number"),
+        key=_variable(rows, "partition_key"),
+        arrival=_fixed(rows, "approximate_arrival_timestamp"),
+        data=_variable(rows, "data"),
+    )
+
+
+def rows_of(one: BlockRange) -> pa.Table:
+    """Return a range's records as rows with the columns of a block.
+
+    Raises:
+        BlockDamaged: They are not what the range says.
+    """
+    columns = one.columns
+    count = columns.count
+    arrival = _array(pa.int64(), count, columns.arrival)
+    known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
+    rows = pa.Table.from_arrays(
+        [
+            pa.repeat(pa.scalar(one.range.shard), count),
+            _texts(pa.string(), count, columns.sequence),
+            _array(pa.int64(), count, columns.sub),
+            _texts(pa.string(), count, columns.key),
+            pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
+            _texts(pa.binary(), count, columns.data),
+        ],
+        schema=SCHEMA,
+    )
+    check_range(one.range, rows)
+    return rows
+
+
+def _fixed(rows: pa.Table, name: str) -> Buffer:
+    column = pc.fill_null(rows.column(name).cast(pa.int64()), UNKNOWN_ARRIVAL)
+    return b"".join(
+        memoryview(chunk.buffers()[1]).cast("B")[8 * chunk.offset : 8 * (chunk.offset + len(chunk))]
+        for chunk in column.chunks
+        if len(chunk)
+    )
+
+
+def _variable(rows: pa.Table, name: str) -> VarColumn:
+    chunks = rows.column(name).cast(pa.binary()).chunks
+    lengths = pa.concat_arrays([pc.binary_length(chunk) for chunk in chunks])
+    return VarColumn.joined(lengths.to_pylist(), b"".join(map(_values, chunks)))
+
+
+def _values(chunk: pa.Array) -> Buffer:
+    _, offsets, values = chunk.buffers()
+    if not len(chunk) or values is None:
+        return b""
+    at = memoryview(offsets).cast("B").cast("i")
+    return memoryview(values)[at[chunk.offset] : at[chunk.offset + len(chunk)]]
+
+
+def _array(kind: pa.DataType, count: int, values: Buffer) -> pa.Array:
+    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(values)])
+
+
+def _texts(kind: pa.DataType, count: int, column: VarColumn) -> pa.Array:
+    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column.offsets), pa.py_buffer(column.values)])
