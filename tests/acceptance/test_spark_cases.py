@@ -41,7 +41,8 @@ def subs(landing: Landing) -> set[int]:
 def ranges(landing: Landing) -> dict[str, list[dict[str, object]]]:
     """Return the ranges that the ledger names for each block."""
     # What follows the last end of a line is torn: its writer was killed, and nobody relied on it.
-    lines = [line for ledger in (landing.store / "ledger").iterdir() for line in ledger.read_text().split("\n")[:-1]]
+    ledgers = (landing.store / "ledger").rglob("*.jsonl")
+    lines = [line for ledger in ledgers for line in ledger.read_text().split("\n")[:-1]]
     entries = [json.loads(line) for line in lines]
     return {entry["block"]: entry["ranges"] for entry in entries if entry["type"] == "block"}
 

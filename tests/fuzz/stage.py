@@ -29,7 +29,7 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
-from kcl_receiver.store.entries import decode_ledger, encode_lines, first_prev
+from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
 from kcl_receiver.store.names import block_id
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
@@ -271,7 +271,8 @@ class StageWorkers(Workers):
     def look_up(self, effect: LookUp) -> ShardFacts:
         if effect.shard not in SHARDS:
             raise StreamUnavailable(f"stream orders does not tell of {effect.shard}")
-        held = self._recent.held(effect.shard, effect.after, lambda _: True)
+        found = self._recent.beyond(effect.shard, effect.after).values()
+        held = sorted((one for of_block in found for one in of_block), key=lambda one: (one.first, one.last))
         if isinstance(effect.after, Position):
             self._recent.arrival_of(effect.shard, effect.after)
         return ShardFacts(tuple(held), (), ("0", "1"), 24, possibly_trimmed=False)
@@ -292,15 +293,19 @@ class StageWorkers(Workers):
 class _Ledger:
     """Takes the place of the ledger's writer: the lines are kept, and read back at the end."""
 
+    writer = WRITER
+
     def __init__(self) -> None:
         self.lines = bytearray()
-        self._number = 0
-        self._hash = first_prev(WRITER)
+        self.tail = Tail(0, first_prev(WRITER))
+
+    @property
+    def size(self) -> int:
+        return len(self.lines)
 
     def append(self, entries: Any) -> None:  # noqa: ANN401
-        lines, tail = encode_lines(entries, self._number + 1, self._hash)
+        lines, self.tail = encode_lines(entries, self.tail.number + 1, self.tail.hash)
         self.lines += lines
-        self._number, self._hash = tail.number, tail.hash
 
     def check(self) -> None:
         """See that all that was written can be read."""

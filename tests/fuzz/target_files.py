@@ -11,6 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from kcl_receiver.store import parquet
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
+    Carried,
+    Expired,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -37,9 +40,10 @@ from kcl_receiver.store.entries import (
     decode_ledger,
     encode_lines,
 )
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, first_entries, read_block_footer
+from kcl_receiver.store.handover import take_over
+from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, read_block_footer
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import block_id, block_path, ledger_path
+from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path
 from kcl_receiver.store.parquet import FOOTER_KEY, BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
@@ -96,7 +100,9 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
     tails: dict[str, Tail] = {}
     first = 10
     for writer in WRITERS[:2]:
-        lines: list[Any] = [WriterStarted(writer, "host", 7, NOW, "0.1.0", dict(tails))]
+        held = tuple((one, block) for block, (_, entry) in blocks.items() for one in entry.ranges)
+        reached = {shard: at for shard, at in after.items() if isinstance(at, Position)}
+        lines: list[Any] = [WriterStarted(writer, "host", 7, NOW, "0.1.0", dict(tails)), Carried(STREAM, held, reached)]
         for shard in SHARDS:
             lines.append(SessionStarted("s1", shard, after[shard], 5, STREAM, (), ("0", "9"), 24, NOW))
         for number in (1, 2):
@@ -113,7 +119,16 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
             lines.append(blocks[block][1])
         lines.append(ShardEnded("s1", SHARDS[0], STREAM, after[SHARDS[0]], NOW))
         entries[writer] = lines
-        tails[writer] = encode_lines(lines, 1, hashlib.sha256(writer.encode()).hexdigest()[:32])[1]
+        tails = {writer: encode_lines(lines, 1, hashlib.sha256(writer.encode()).hexdigest()[:32])[1]}
+    # Maintenance merged the first two, and removed the last one on purpose.
+    old = [blocks[block_id(WRITERS[0], number)][1] for number in (1, 2)]
+    maintainer = "20261122T131501Z-0000c0de"
+    merged = replace(old[0], block=block_id(maintainer, 1), replaces=tuple(one.block for one in old))
+    entries[maintainer] = [
+        WriterStarted(maintainer, "host", 8, NOW, "0.1.0", {}, "compact"),
+        merged,
+        Expired(NOW, NOW, (block_id(WRITERS[1], 2),)),
+    ]
     return blocks, entries
 
 
@@ -219,7 +234,8 @@ def _store(source: Source) -> BlockStore:
         content = encode_lines(lines, 1, hashlib.sha256(writer.encode()).hexdigest()[:32])[0]
         if hostile != 1:
             content = _ledger(source, writer, lines)
-        _put(files, ROOT / ledger_path(writer), content)
+        path = ledger_path(writer) if writer in WRITERS else maintenance_path(writer)
+        _put(files, ROOT / path, content)
     if source.one_in(16):
         _put(files, ROOT / "store.json", source.damaged(b'{"format": 1, "application": "landing"}\n'))
     return store
@@ -246,6 +262,7 @@ def run(data: bytes, tally: Tally) -> None:
     before = pool.bytes_allocated()
     store = _store(source)
     _read_blocks(store, tally)
+    _load_index(store, tally)
     _start_generator(store, tally)
     try:
         report = verify_store(store, deep=True)
@@ -291,21 +308,41 @@ def _start_generator(store: BlockStore, tally: Tally) -> None:
     """What a generator does with a store at its start, and when a session begins."""
     try:
         store.claim("landing")
+        taken = take_over(store)
+    except StoreError as error:
+        tally.named(error, LedgerDamaged, StoreRefused)
+        return
+    streams = {entry.stream for entry in taken.blocks} | {carried.stream for carried in taken.carried}
+    for stream in streams:
+        recent = RecentRanges()
+        for entry in taken.blocks:
+            if entry.stream == stream:
+                recent.add(entry.block, entry.ranges)
+        for carried in taken.carried:
+            if carried.stream == stream:
+                recent.take(carried.ranges, carried.forgotten)
+        for shard in {one.shard for one, _ in recent.ranges()}:
+            held_now(store, recent.beyond(shard, TRIM_HORIZON))
+            held_now(store, recent.beyond(shard, Position(15)))
+            recent.arrival_of(shard, Position(15))
+    tally.reached["a generator started"] += 1
+    new = "20261123T000000Z-0000000a"
+    started = WriterStarted(new, "host", 1, NOW, "0", taken.tails)
+    LedgerWriter(store, new).append([started, Carried(STREAM, (), {}), *taken.adopted])
+    for writer in taken.to_seal:
+        store.seal_ledger(writer)
+
+
+def _load_index(store: BlockStore, tally: Tally) -> None:
+    """What a small tool does that takes all of it into memory."""
+    try:
         index = LedgerIndex.load(store)
     except StoreError as error:
         tally.named(error, LedgerDamaged, StoreRefused)
         return
-    recent = RecentRanges()
-    for entry in index.blocks().values():
-        recent.add(entry.block, entry.ranges)
     for stream in index.streams():
         for shard in index.shards(stream):
             index.ranges(stream, shard)
-            held_now(store, recent.beyond(shard, TRIM_HORIZON))
-            held_now(store, recent.beyond(shard, Position(15)))
-            recent.arrival_of(shard, Position(15))
             index.sessions(stream, shard)
             index.shard_ended(stream, shard)
-    tally.reached["a generator started"] += 1
-    new = "20261123T000000Z-0000000a"
-    LedgerWriter(store, new).append(first_entries(index, new, host="host", pid=1, time=NOW, version="0"))
+    tally.reached["the ledger was loaded"] += 1

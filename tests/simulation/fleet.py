@@ -23,6 +23,7 @@ from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
+from simulation.maintenance import SimMaintenance
 from simulation.stream import Stream
 from simulation.timeline import CURRENT, EPOCH_MS, Process, Timeline
 from simulation.watch import Broken, Watch
@@ -49,6 +50,8 @@ class Host:
         self.generator: SimGenerator | None = None
         self.daemon: Daemon | None = None
         self.boots = 0
+        self.maintenance: SimMaintenance | None = None
+        self.maintainers: set[str] = set()
         self.lingering: list[Any] = []
         self.host_dies = False
         self.frozen_until = self.frames_cut_until = 0.0
@@ -107,6 +110,7 @@ class Host:
     def start(self) -> None:
         self._start_generator(self.boots)
         self._after(0.5, self._start_daemon)
+        self._start_maintenance(self.boots)
 
     def _after(self, delay: float, call: Callable[[int], None]) -> None:
         timeline = self.fleet.timeline
@@ -124,6 +128,10 @@ class Host:
     def _start_daemon(self, boots: int) -> None:
         if boots == self.boots and self.daemon is None:
             self.daemon = Daemon(self)
+
+    def _start_maintenance(self, boots: int) -> None:
+        if boots == self.boots and self.fleet.compacts:
+            self.maintenance = SimMaintenance(self)
 
     def generator_ended(self, generator: SimGenerator) -> None:
         if self.generator is generator:
@@ -147,6 +155,11 @@ class Host:
         """The countdown of the disk has ended in the middle of a call."""
         if self.host_dies:
             self.die()
+        elif process is self.maintenance:
+            process.alive = False
+            self.files.process_died()
+            timeline, boots = self.fleet.timeline, self.boots
+            timeline.at(timeline.now + 1.0, lambda: self._start_maintenance(boots))
         else:
             self.kill_generator()
 
@@ -192,7 +205,9 @@ class Host:
                     consumer.child.alive = False
         if self.generator is not None:
             self.generator.killed()
-        self.daemon = self.generator = None
+        if self.maintenance is not None:
+            self.maintenance.alive = False
+        self.daemon = self.generator = self.maintenance = None
         self.files.process_died()
         self.boots += 1
 
@@ -252,6 +267,7 @@ class Fleet:
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
         self.quiet = False
         self.ledger_lines = rng.choice((2, 6, 20, 10_000))
+        self.compacts = bool(seed % 2)
         interval = rng.choice((0.2, 0.6, 1.0, 3.0))
         quick = interval < 2  # what a shard may store a second is its window by the interval
         settings = GeneratorSettings(

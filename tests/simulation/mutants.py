@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from kcl_receiver.generator import workers
+from kcl_receiver.generator import presence, workers
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
@@ -32,6 +32,7 @@ from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.store import handover
 from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
@@ -343,6 +344,19 @@ MUTANTS = (
             "out.tails = {",
             "for one in opened:\n        store.seal_ledger(one)\n    out.tails = {",
         ),
+    ),
+    # Blocks that are put in the place of others
+    _bug(
+        "what was replaced is deleted, and no ledger says so",
+        (Transaction, "commit", "self._store.put_maintenance_ledger(self.writer, self._content)", "pass"),
+    ),
+    _bug(
+        "no fsync of the directory of maintenance ledgers",
+        (LocalStore, "put_maintenance_ledger", "self._make_name_durable(path)", "pass"),
+    ),
+    _bug(
+        "what was put in another block is taken for gone, and stored again",
+        (presence, "held_now", "stand_ins = _stand_ins(store, gone)", "return out"),
     ),
     # Every pair of durable steps swapped
     _bug(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -87,6 +88,8 @@ class DiskView:
     ledger: set[str] = field(default_factory=set)
     ends: set[str] = field(default_factory=set)
     lines: dict[str, int] = field(default_factory=dict)
+    maintenance: set[str] = field(default_factory=set)
+    replaced: dict[str, set[str]] = field(default_factory=dict)
     records: set[tuple[str, Position]] = field(default_factory=set)
 
 
@@ -315,21 +318,28 @@ class Watch:
         view.changes = host.files.changes
         store = _durable(_durable(host.files.root, "data"), "store")
         ledgers = dict(_names(_durable(store, "ledger")))
+        for day in _names(ledgers.pop("maintenance", None)).values():
+            for name, node in _names(day).items():
+                self._scan_maintenance(host, view, name, node.durable)
         for month in _names(ledgers.pop("sealed", None)).values():
             ledgers |= _names(month)
         for name, node in ledgers.items():
             self._scan_ledger(host, view, name, node.durable)
         kept = 0
+        present: set[str] = set()
         for day in _names(_durable(store, "blocks")).values():
             for name, node in _names(day).items():
+                present.add(name)
                 if name in view.seen:
                     kept += 1
                 else:
                     kept += self._scan_block(host, view, name, node.durable)
-        if kept != len(view.seen) or not view.lines.keys() <= ledgers.keys():
-            self.broken("what is durable stays", f"{host.name}: a block or a ledger is gone that was durable")
+        if not view.lines.keys() <= ledgers.keys():
+            self.broken("what is durable stays", f"{host.name}: a ledger is gone that was durable")
+        for name in view.seen - present if kept != len(view.seen) else ():
+            self._gone(host, view, name.partition(".")[0], present)
         for block in view.ledger:
-            if f"{block}.parquet" not in view.seen:
+            if f"{block}.parquet" not in view.seen and block not in view.replaced:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
         for block in [block for block in view.waiting if block in view.ledger]:
             for shard, rows in view.waiting.pop(block):
@@ -339,6 +349,34 @@ class Watch:
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
         return view
+
+    def _scan_maintenance(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
+        if name in view.maintenance:
+            return
+        view.maintenance.add(name)
+        try:
+            entries = [json.loads(line) for line in content.splitlines()]
+        except ValueError:
+            self.broken("blocks are seen whole", f"{host.name}: the maintenance ledger {name} is torn")
+        for entry in entries:
+            if entry["type"] == "block":
+                view.waiting.pop(entry["block"], None)
+                for old in entry["replaces"]:
+                    view.replaced.setdefault(old, set()).add(entry["block"])
+
+    def _gone(self, host: Host, view: DiskView, block: str, present: set[str]) -> None:
+        """A block that was durable may go, if another one is durably in its place and holds all that it held."""
+        old = view.whole[block][1]
+        held = {row for new in view.replaced.get(block, ()) for row in self._rows_of(view, new, present)}
+        if not {(one.shard, row[0]) for one, rows in old for row in rows} <= held:
+            self.broken("what is durable stays", f"{host.name}: {block} is gone, and what it held is in no other block")
+        view.seen.discard(f"{block}.parquet")
+
+    def _rows_of(self, view: DiskView, block: str, present: set[str]) -> Iterator[tuple[str, Position]]:
+        if f"{block}.parquet" in present:
+            yield from ((one.shard, row[0]) for one, rows in view.whole[block][1] for row in rows)
+        for newer in view.replaced.get(block, ()):
+            yield from self._rows_of(view, newer, present)
 
     def _scan_ledger(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         start = view.lines.get(name, 0)
@@ -446,13 +484,15 @@ class Watch:
             generator = host.generator
             if generator is not None and generator.ready:
                 for entry in index.adopted:
-                    if writer_of(entry.block) not in generator.writers:
+                    if writer_of(entry.block) not in (*generator.writers, *host.maintainers):
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             if index.unreadable:
                 self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:
                 ranges = index.ranges(IDENTITY, shard)
-                together[shard] += [(one, f"{host.name}/{block}") for one, block in ranges]
+                together[shard] += [
+                    (one, f"{host.name}/{block}") for one, block in ranges if block not in index.replaced
+                ]
                 sessions[shard] += index.sessions(IDENTITY, shard)
                 if (end := index.shard_ended(IDENTITY, shard)) is not None:
                     ends[shard] = end.last

@@ -1,0 +1,98 @@
+"""Compaction beside the receiver: a process that merges blocks now and then, and is killed like every other.
+
+The transaction and the local store are the real ones; which blocks are merged is left to chance, and they are of the
+stand-in's form. It draws from a generator of random numbers of its own, so that a seed's faults stay what they are.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import COMPACT, Transaction
+from kcl_receiver.store.names import block_day
+from kcl_receiver.store.parquet import BlockRange
+from simulation import blocks
+from simulation.timeline import Process
+
+if TYPE_CHECKING:
+    from simulation.fleet import Host
+
+ROOT = "/data/store"
+
+
+class SimMaintenance(Process):
+    """See the module. It goes on until there are no faults any more."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, "compact")
+        self.rng = random.Random(f"{host.fleet.seed} {host.name} {self.pid}")
+        self.store = LocalStore(ROOT, host.files, token=self._token)
+        self._pause(self._begin)
+
+    def _token(self) -> str:
+        return f"{self.rng.getrandbits(32):08x}"
+
+    def _pause(self, call: Any, *args: Any) -> None:  # noqa: ANN401 - what comes next
+        self.later(self.rng.choice((0.01, 0.2, 2.0)), self._do, call, *args)
+
+    def _do(self, call: Any, *args: Any) -> None:  # noqa: ANN401
+        """Do the next step; the same again if the store does not do it now."""
+        try:
+            call(*args)
+        except StoreUnavailable:
+            self._pause(call, *args)
+        except (LedgerDamaged, BlockMissing, BlockDamaged):
+            # What a killed generator left is not in order yet, or it was never durable: begin anew.
+            self._pause(self._begin)
+
+    def _begin(self) -> None:
+        if self.host.fleet.quiet:
+            return
+        index = LedgerIndex.load(self.store)
+        adopted = {one.block for one in index.adopted}
+        there = [
+            entry
+            for block, entry in sorted(index.blocks().items())
+            if block not in index.replaced and block not in adopted and self.store.has_block(block)
+        ]
+        days = [list(group) for _, group in groupby(there, key=lambda one: block_day(one.block))]
+        days = [group for group in days if len(group) > 1]
+        if not days:
+            self._pause(self._begin)
+            return
+        day = self.rng.choice(days)
+        start = self.rng.randrange(len(day) - 1)
+        chosen = day[start : start + self.rng.randint(2, 4)]
+        transaction = Transaction(self.store, chosen[0].block, COMPACT, self.host.wall_millis(), self._token())
+        self.host.maintainers.add(transaction.writer)
+        block = transaction.next_block_id()
+        parts: dict[Any, BlockRange] = {}
+        for entry in chosen:
+            for one, columns in blocks.read_ranges(self.store.read_block(entry.block)):
+                parts[one.shard, one.session, one.first, one.last] = BlockRange(one, columns)
+        encoded = blocks.encode_block(block, transaction.writer, chosen[0].stream, list(parts.values()), "none")
+        if self.tracing:
+            self.say(f"merges {', '.join(one.block[-12:] for one in chosen)} into {block}")
+        new = BlockStored(
+            block, chosen[0].stream, encoded.ranges, encoded.rows, len(encoded.payload), self.host.wall_millis()
+        )
+        self._pause(self._put, transaction, encoded.payload, new, chosen)
+
+    def _put(self, transaction: Transaction, payload: bytes, new: BlockStored, old: list[BlockStored]) -> None:
+        self.store.put_block(new.block, payload)
+        transaction.add_block(new, old)
+        self._pause(self._commit, transaction)
+
+    def _commit(self, transaction: Transaction) -> None:
+        transaction.commit()
+        self._pause(self._retire, transaction)
+
+    def _retire(self, transaction: Transaction) -> None:
+        transaction.retire()
+        self._pause(self._begin)
