@@ -17,7 +17,7 @@ from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_OK
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.plot import AMISS, MEANINGS, MIN_WIDTH, draw, rows_of
 from kcl_receiver.reader.plot_axis import LABELS, STEPS, Axis, moment
-from kcl_receiver.reader.verify_report import GAP, LOST, OVERLAP, PROVEN, STORED, Report, ShardReport, Stretch
+from kcl_receiver.reader.verify_report import EXPIRED, GAP, LOST, OVERLAP, PROVEN, STORED, Report, ShardReport, Stretch
 from kcl_receiver.store.entries import SessionStarted
 from kcl_receiver.store.local import LocalStore
 
@@ -85,9 +85,10 @@ def test_each_kind_has_a_look_a_legend_and_a_tip() -> None:
 
 
 def test_what_lies_on_top_is_what_is_amiss() -> None:
-    root = picture(report(shard(0, Stretch(LOST, NOW, NOW + HOUR, 1), Stretch(GAP, NOW, NOW, 0), stored())))
+    stretches = [Stretch(LOST, NOW, NOW + HOUR, 1), Stretch(GAP, NOW, NOW, 0), stored(), Stretch(EXPIRED, NOW, NOW, 1)]
+    root = picture(report(shard(0, *stretches)))
     order = [one.get("class") for one in root.iter(f"{SVG}rect") if one.find(f"{SVG}title") is not None]
-    assert order == ["stored", "gap", "lost"]
+    assert order == ["expired", "stored", "gap", "lost"]
 
 
 def test_stretches_that_nobody_could_tell_apart_are_drawn_as_one_with_their_number() -> None:
