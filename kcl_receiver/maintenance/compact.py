@@ -236,8 +236,7 @@ class _Day:
         except BaseException:
             # Nothing names them yet. After `commit` was begun nobody may do this: it may have become durable.
             with suppress(StoreError):
-                for block in made:
-                    self._store.delete_block(block)
+                self._store.delete_blocks(made)
             raise
         if transaction.empty:
             return

@@ -101,8 +101,7 @@ class Expiry:
                 names = tuple(old[start : start + _BLOCKS_A_LINE])
                 transaction.add_expired(Expired(now_ms, self._before_ms, names))
             transaction.commit()
-            for block in there:
-                self._store.delete_block(block)
+            self._store.delete_blocks(there)
             yield day
 
     def finish(self) -> int:
@@ -114,10 +113,9 @@ class Expiry:
         gone = 0
         for day, present in self._days.present(before=self._end()):
             expired = load_day(self._store, day, ranges=False).expired
-            for block in present:
-                if block in expired:
-                    self._store.delete_block(block)
-                    gone += 1
+            left = [block for block in present if block in expired]
+            self._store.delete_blocks(left)
+            gone += len(left)
         return gone
 
     def _each(self) -> Iterator[tuple[DayExpiry, DayChanges, list[str], list[str]]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -168,6 +168,15 @@ class BlockStore(ABC):
         Raises:
             StoreUnavailable: It was not removed, or it is not known whether it was; try again.
         """
+
+    def delete_blocks(self, block_ids: Iterable[str]) -> None:
+        """Remove blocks for good, as `delete_block` does; a store can be quicker at many than at one by one.
+
+        Raises:
+            StoreUnavailable: Some were not removed, or it is not known whether they were; try all again.
+        """
+        for block in block_ids:
+            self.delete_block(block)
 
     @abstractmethod
     def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:

@@ -22,7 +22,7 @@ import errno
 import hashlib
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -185,12 +185,21 @@ class LocalStore(BlockStore):
 
     def delete_block(self, block_id: str) -> None:
         """See `BlockStore.delete_block`."""
-        path = self._block(block_id)
-        with self._trouble(f"block {block_id} at {path} was not deleted"):
-            if self._files.size(path) is not None:
-                self._files.unlink(path)
-            if self._files.is_dir(path.parent):
-                self._files.fsync_dir(path.parent)
+        self.delete_blocks([block_id])
+
+    def delete_blocks(self, block_ids: Iterable[str]) -> None:
+        """See `BlockStore.delete_blocks`."""
+        directories: dict[Path, str] = {}
+        for block in block_ids:
+            path = self._block(block)
+            directories[path.parent] = block
+            with self._trouble(f"block {block} at {path} was not deleted"):
+                if self._files.size(path) is not None:
+                    self._files.unlink(path)
+        for directory, block in directories.items():
+            with self._trouble(f"block {block} in {directory} is not known to be deleted for good"):
+                if self._files.is_dir(directory):
+                    self._files.fsync_dir(directory)
 
     # Ledger
 

@@ -297,8 +297,7 @@ class Transaction:
         if self._content is None:
             raise ValueError("blocks go only after a durable entry that says what replaced them")
         gone = [block for block, entry in self._old.items() if holds_all(self._held, entry.ranges)] + self._expired
-        for block in gone:
-            self._store.delete_block(block)
+        self._store.delete_blocks(gone)
         return gone
 
 

@@ -30,6 +30,7 @@ from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, plan
 from kcl_receiver.ranges import StreamIdentity
+from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
 from kcl_receiver.store.maintenance import content_of
 from kcl_receiver.store.names import writer_id
@@ -60,6 +61,31 @@ def test_nothing_is_changed_by_a_dry_run_and_it_says_what_would_be() -> None:
     assert store.maintenance_days() == []
     assert (report.blocks_before, report.blocks_after, report.merged, report.made) == (6, 1, 6, 1)
     run(store)  # a dry run holds nothing
+
+
+def test_the_old_ones_are_deleted_with_one_fsync_for_all() -> None:
+    files = empty_files()
+    store = fake_store(files)
+    fill(store, usual(20))
+    before = len(files.calls)
+    run(store)
+    calls = [call for call, _ in files.calls[before:]]
+    last = len(calls) - 1 - calls[::-1].index("unlink")
+    assert calls.count("unlink") == 20
+    assert calls[last + 1 :] == ["fsync_dir"]
+    assert calls[last - 19 : last + 1] == ["unlink"] * 20
+
+
+def test_verify_finds_all_proven_afterwards_too() -> None:
+    store = fake_store()
+    fill(store, [[part(0, 1 + 5 * number, 5)] for number in range(8)])
+    store.claim("landing")
+    before = verify_store(store, deep=True)
+    run(store)
+    after = verify_store(store, deep=True)
+    assert len(present(store)) == 1
+    assert (after.proven, after.missing, after.damaged, after.orphans) == (before.proven, [], {}, [])
+    assert sum(one.records for one in after.shards) == sum(one.records for one in before.shards) == 40
 
 
 def test_only_one_at_a_time_changes_blocks() -> None:
