@@ -86,7 +86,8 @@ def read(
         end: End with this position, included, or with what arrived before this time.
         columns: Names of the columns to read, in the order in which they are to come; all of them if not given.
         follow: Wait for what is stored later, until `stop` is set.
-        token: What a batch or a reading gave as its token: go on just after it.
+        token: What a batch or a reading gave as its token: go on just after it, with the same shards or some of them,
+            and to the same end.
         on_hole: `raise`; or `report`, which logs a warning and goes on; or a function that is called and may raise.
         hole_timeout: Seconds after which a follower passes a hole that something might still fill; never if not given.
         fallback: Where the records of a missing or damaged block come from.

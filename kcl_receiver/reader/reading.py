@@ -27,7 +27,7 @@ from kcl_receiver.reader.chain import Chain, Ref
 from kcl_receiver.reader.coverage import Cut, Span
 from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
 from kcl_receiver.reader.read_blocks import Blocks, Fallback
-from kcl_receiver.reader.token import Start, Token
+from kcl_receiver.reader.token import Limit, Token
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded, iter_entries
 from kcl_receiver.store.ledger import read_block_footer
@@ -113,8 +113,8 @@ class Query:
     """What is to be read, and how; see `kcl_receiver.read.read`."""
 
     shards: frozenset[str] | None = None
-    start: Start = None
-    end: int | dict[str, Position] | None = None
+    start: Limit = None
+    end: Limit = None
     columns: tuple[str, ...] = tuple(SCHEMA.names)
     follow: bool = False
     report: Callable[[HoleInShard], None] | None = None
@@ -162,12 +162,13 @@ class Reading:
         self._query = query
         self._application = store.owner()
         self._start = query.start if token is None else token.start
+        self._end = query.end if token is None or token.end is None else token.end
         self._positions: dict[str, Position] = {} if token is None else dict(token.positions)
         self._shards = query.shards if query.shards is not None or token is None else _frozen(token.shards)
         if token is not None:
             self._refuse_other(token)
         since = self._start if isinstance(self._start, int) else None
-        self._times = read_rows.Times(since, query.end if isinstance(query.end, int) else None)
+        self._times = read_rows.Times(since, self._end if isinstance(self._end, int) else None)
         self._walk = LedgerWalk(store, None if token is None else token.place, since)
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
@@ -177,7 +178,10 @@ class Reading:
         self._numbers = 0
         self._entries: OrderedDict[str, BlockStored] = OrderedDict()
         self._in_time: set[str] = set()
-        self._done: set[str] = set()
+        ends = self._end if isinstance(self._end, dict) else {}
+        self._done = {
+            shard for shard, last in ends.items() if self._positions.get(shard, chains.LOWEST.position) >= last
+        }
         self._blocked: dict[str, tuple[Cut, float]] = {}
         self._left = query.limit
         self._batches = self._run()
@@ -212,7 +216,7 @@ class Reading:
         place = self._walk.place if oldest is None else oldest.place
         shards = None if self._shards is None else tuple(sorted(self._shards))
         stream = self.stream or StreamIdentity("", 0)
-        return Token(self._application, stream, dict(self._positions), place, shards, self._start)
+        return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end)
 
     def _refuse_other(self, token: Token) -> None:
         if token.application != self._application:
@@ -229,6 +233,10 @@ class Reading:
         if token.shards is not None and self._shards is not None and not self._shards <= set(token.shards):
             more = ", ".join(sorted(self._shards - set(token.shards)))
             raise TokenRefused(f"the reader that made the token did not read {more}", "read these shards without it")
+        if token.end != self._query.end and not (token.end is None or self._query.end is None):
+            raise TokenRefused(
+                "the reading that the token is of was to end elsewhere", "go on with the same end, or none"
+            )
         if self._shards is not None:
             self._positions = {shard: one for shard, one in self._positions.items() if shard in self._shards}
 
@@ -253,7 +261,7 @@ class Reading:
             self._blocks.close()
 
     def _is_over(self) -> bool:
-        end, shards = self._query.end, self._shards
+        end, shards = self._end, self._shards
         read = isinstance(end, dict) and shards is not None and shards <= self._done
         return self._left == 0 or read or self._stop.is_set()
 
@@ -363,7 +371,7 @@ class Reading:
 
     def _until(self, shard: str, span: Span) -> Span:
         """Return a span up to the end that was asked for."""
-        end = self._query.end
+        end = self._end
         last = end.get(shard) if isinstance(end, dict) else None
         if last is None or span.high < Cut(last, 1):
             return span

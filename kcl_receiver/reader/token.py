@@ -6,9 +6,10 @@
     positions     by shard, the position through which it was read
     ledger        writer and line of the ledger before which nothing matters any more
     shards        the shards that were asked for, or null for all
-    start         where reading began: {"time": ms}, {"positions": {...}} or null
+    start, end    where reading began, and where it was to end: {"time": ms}, {"positions": {...}} or null
 
-The rule: what a token lets a reader leave out was handed out, or passed, before the token was made.
+The rule: what a token lets a reader leave out was handed out, or passed, before the token was made. What was passed was
+passed because of where the reading was to begin and to end, and of its shards: so those belong to the token.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
@@ -24,8 +26,8 @@ from kcl_receiver.store.names import check_writer_id
 
 TOKEN_VERSION = 1
 
-Start = int | dict[str, Position] | None
-"""Where reading begins: a time in milliseconds since the epoch, the first position by shard, or the first record."""
+Limit = int | dict[str, Position] | None
+"""Where reading begins or ends: a time in milliseconds since the epoch, a position by shard, or with the records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +39,11 @@ class Token:
     positions: Mapping[str, Position]
     place: Place | None
     shards: tuple[str, ...] | None
-    start: Start
+    start: Limit
+    end: Limit = None
 
     def to_text(self) -> str:
         """Return the text that `from_text` reads back."""
-        start: dict[str, object] | None = None
-        if isinstance(self.start, int):
-            start = {"time": self.start}
-        elif self.start is not None:
-            start = {"positions": _to_json(self.start)}
         return json.dumps(
             {
                 "version": TOKEN_VERSION,
@@ -54,7 +52,8 @@ class Token:
                 "positions": _to_json(self.positions),
                 "ledger": None if self.place is None else {"writer": self.place.writer, "line": self.place.line},
                 "shards": self.shards,
-                "start": start,
+                "start": _limit_to_json(self.start),
+                "end": _limit_to_json(self.end),
             },
             separators=(",", ":"),
         )
@@ -70,16 +69,15 @@ class Token:
             raw = json.loads(text)
             if raw["version"] != TOKEN_VERSION:
                 raise ValueError(f"it is of version {raw['version']!r}, and this program knows {TOKEN_VERSION}")
-            ledger, shards, start = raw["ledger"], raw["shards"], raw["start"]
-            if start is not None:
-                start = int(start["time"]) if "time" in start else _from_json(start["positions"])
+            ledger, shards = raw["ledger"], raw["shards"]
             return cls(
                 raw["application"],
                 StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"])),
                 _from_json(raw["positions"]),
                 None if ledger is None else Place(check_writer_id(ledger["writer"]), max(1, int(ledger["line"]))),
                 None if shards is None else tuple(map(str, shards)),
-                start,
+                _limit_from_json(raw["start"]),
+                _limit_from_json(raw["end"]),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TokenRefused(
@@ -94,3 +92,15 @@ def _to_json(positions: Mapping[str, Position]) -> dict[str, str]:
 
 def _from_json(raw: dict[str, str]) -> dict[str, Position]:
     return {str(shard): parse_position(position) for shard, position in raw.items()}
+
+
+def _limit_to_json(limit: Limit) -> dict[str, object] | None:
+    if isinstance(limit, int):
+        return {"time": limit}
+    return None if limit is None else {"positions": _to_json(limit)}
+
+
+def _limit_from_json(raw: dict[str, Any] | None) -> Limit:
+    if raw is None:
+        return None
+    return int(raw["time"]) if "time" in raw else _from_json(raw["positions"])

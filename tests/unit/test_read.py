@@ -217,8 +217,32 @@ def test_times_bound_a_reading_by_the_arrival_of_each_record(lake: Lake) -> None
     assert reading.stats.skipped_ranges == 4
     assert [b.batch.num_columns for b in read(lake.store, start=since, columns=["data"])] == [1, 1, 1, 1]
     assert numbers(read(lake.store, token=reading.token)) == count(61, 60)
+    with pytest.raises(TokenRefused, match="was to end elsewhere"):
+        read(lake.store, token=reading.token, end=NOW + 50 * minute)
     first = next(iter(read(lake.store, start=since, batch_rows=3)))
     assert numbers(read(lake.store, token=first.token)) == count(27, 60)
+
+
+def test_arrival_times_that_do_not_rise_are_judged_by_the_record(lake: Lake) -> None:
+    rows = [(at, 0, b"k", NOW + millis, b"d") for at, millis in enumerate((900, 100, 500, 800), 1)]
+    columns = columns_of(rows)
+    lake.block(BlockRange(range_of(columns), columns))
+    assert numbers(read(lake.store, end=NOW + 600)) == [2, 3]
+    assert numbers(read(lake.store, start=NOW + 850)) == [1]
+    assert numbers(read(lake.store, start=NOW + 100, end=NOW + 100)) == []
+
+
+def test_what_lies_past_an_end_is_not_passed_by_the_token(lake: Lake) -> None:
+    for first in (1, 11, 21):
+        lake.block(
+            run_of(first, first + 9, first - 1 or None), run_of(first, first + 9, first - 1 or None, shard=OTHER_SHARD)
+        )
+    reading = read(lake.store, end={SHARD: "14", OTHER_SHARD: "25"}, shards=[SHARD, OTHER_SHARD])
+    assert numbers(reading) == count(1, 14)
+    assert f'"{SHARD}":"14:0"' in reading.token
+    assert numbers(read(lake.store, token=reading.token)) == []
+    with pytest.raises(TokenRefused):
+        read(lake.store, token=reading.token, end={SHARD: "20"})
 
 
 def test_a_reading_since_a_time_leaves_old_ledgers_alone(lake: Lake, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, session_at
-from test_read import SHARD, Lake, count, numbers, numbers_of, run_of
+from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
 from kcl_receiver.errors import HoleFound, StreamReplaced
 from kcl_receiver.ranges import Position, StreamIdentity
@@ -136,6 +136,21 @@ def test_a_hole_is_waited_at_and_nothing_is_given_past_it(lake: Lake) -> None:
     slow = lake.stored(run_of(4, 6, 3))
     follower = Follower(lake, lambda: lake.block(run_of(7, 9, 6)), lambda: lake.add(slow))
     assert follower.seen == [count(1, 3), [], count(4, 9)]
+
+
+def test_a_hole_that_was_passed_is_not_told_again_to_who_goes_on(lake: Lake) -> None:
+    lake.block(block_range(201, shard=OTHER_SHARD, after=Position(200)))  # waits, and holds the token's place
+    lake.block(run_of(1, 3))
+    lake.add(session_at(5, session="s2"))
+    lake.block(run_of(6, 9, 5))
+    holes: list[HoleInShard] = []
+    follower = Follower(lake, on_hole=holes.append)
+    assert [one.through for one in holes] == [Position(5)]
+    assert Follower(lake, token=follower.token).seen == [[]]
+    lake.add(session_at(12, session="s3"))
+    token = Follower(lake, token=follower.token, on_hole=holes.append).reading.token
+    assert [one.through for one in holes] == [Position(5), Position(12)]
+    assert Follower(lake, token=token).seen == [[]]
 
 
 @pytest.mark.parametrize("by", ["session", "end"])
