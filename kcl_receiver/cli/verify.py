@@ -46,13 +46,14 @@ def verify(store: str | None, properties: str | None, output: str, *, deep: bool
 
     Others can be asked, too: with --leases KCL's lease table, of which no checkpoint may be past what is stored; with
     --against-stream the stream itself, which shows what KCL skipped. Without a properties file, the stream and the
-    application are those of the store.
+    application are those of the store. --plot draws a picture of it all.
 
     \b
     Examples:
       kcl-receiver verify --store file:///data/landing
       kcl-receiver verify --properties landing.properties --deep
       kcl-receiver verify --properties landing.properties --leases --against-stream --since 6h
+      kcl-receiver verify --store file:///data/landing --plot landing.svg
       kcl-receiver verify --store file:///data/landing --output json | jq '.shards[] | select(.state != "proven")'
     """
     opened = open_store(store_of(store, properties))
