@@ -56,6 +56,7 @@ class Lease:
     parents: tuple[str, ...] = ()
 
     def position(self, record: int) -> Position:
+        """Return the position of a record."""
         return Position(self.base + record * STEP)
 
 
@@ -91,12 +92,14 @@ class Maker:
             self.add_shard(())
 
     def add_shard(self, parents: tuple[str, ...]) -> Lease:
+        """Add an open shard."""
         lease = Lease(f"shardId-{self.shards:012d}", SEQUENCE + self.shards * 10**40, self.now, parents=parents)
         self.shards += 1
         self.leases.append(lease)
         return lease
 
     def make(self) -> Made:
+        """Make the store."""
         LocalStore(self.root).claim("benchmark")
         self.begin_writer()
         for number in range(self.options.blocks):
@@ -114,6 +117,7 @@ class Maker:
         return self.made
 
     def begin_writer(self, *, resume: bool = True) -> None:
+        """Begin a ledger; `resume` begins all sessions anew."""
         self.writer = writer_id(self.now, f"{self.random.getrandbits(32):08x}")
         self.count, self.number = 0, 0
         self.last = first_prev(self.writer)
@@ -124,6 +128,7 @@ class Maker:
                 self.begin_session(lease, back=0)
 
     def end_writer(self, *, seal: bool) -> None:
+        """Write the ledger."""
         path = self.root / (sealed_path if seal else ledger_path)(self.writer)
         self.write(path, self.lines)
         self.tail = self.writer, Tail(self.count, self.last)
@@ -132,17 +137,20 @@ class Maker:
         self.lines = bytearray()
 
     def write(self, path: Path, content: object) -> None:
+        """Write a file, not durably."""
         if path.parent not in self.dirs:
             path.parent.mkdir(parents=True, exist_ok=True)
             self.dirs.add(path.parent)
         path.write_bytes(content)  # type: ignore[arg-type]
 
     def append(self, *entries: Entry) -> None:
+        """Append to the ledger."""
         lines, tail = encode_lines(entries, self.count + 1, self.last)
         self.lines += lines
         self.count, self.last = tail.number, tail.hash
 
     def begin_session(self, lease: Lease, back: int) -> None:
+        """Let somebody read a shard from `back` records before what is stored."""
         lease.next = max(0, lease.next - back)
         lease.after = lease.position(lease.next - 1) if lease.next else TRIM_HORIZON
         lease.session = f"{self.random.getrandbits(64):016x}"
@@ -163,11 +171,13 @@ class Maker:
         )
 
     def steal(self) -> None:
+        """Let another one read a shard."""
         lease = self.random.choice(self.leases)
         self.made.stolen += 1
         self.begin_session(lease, back=self.random.randint(1, 3 * self.options.records))
 
     def split(self) -> None:
+        """Split a shard, and merge two where there are too many."""
         parent = self.leases.pop(self.random.randrange(len(self.leases)))
         last = parent.position(parent.next - 1) if parent.next else parent.after
         self.append(ShardEnded(parent.session, parent.shard, STREAM, last, self.now))
@@ -182,6 +192,7 @@ class Maker:
             self.begin_session(self.add_shard(tuple(one.shard for one in ended)), back=0)
 
     def block(self) -> None:
+        """Store a block."""
         self.number += 1
         block = block_id(self.writer, self.number)
         chosen = self.random.sample(self.leases, min(self.options.ranges, len(self.leases)))
@@ -192,21 +203,22 @@ class Maker:
         if self.options.ledger_only:
             ordered = sorted((one.range for one in made), key=lambda one: one.shard)
             rows, placed = 0, []
-            for one in ordered:
-                placed.append(replace(one, first_row=rows))
-                rows += one.count
-            ranges, size = tuple(placed), 100 * rows
+            for each in ordered:
+                placed.append(replace(each, first_row=rows))
+                rows += each.count
+            size = 100 * rows
         else:
             encoded = encode_block(block, self.writer, STREAM, made, "none")
-            ranges, rows, size = encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes
+            placed, rows, size = list(encoded.ranges), encoded.rows, memoryview(encoded.payload).nbytes
             self.write(self.root / block_path(block), encoded.payload)
-        self.append(BlockStored(block, STREAM, ranges, rows, size, self.now))
+        self.append(BlockStored(block, STREAM, tuple(placed), rows, size, self.now))
         self.made.blocks += 1
-        self.made.ranges += len(ranges)
+        self.made.ranges += len(placed)
         self.made.records += rows
         self.made.block_bytes += size
 
     def range(self, lease: Lease) -> BlockRange:
+        """Return the next records of a shard."""
         count = self.random.randint(1, 2 * self.options.records - 1)
         begin = lease.next
         positions = [lease.position(record) for record in range(begin, begin + count)]
@@ -232,6 +244,7 @@ class Maker:
         return BlockRange(one, columns)  # type: ignore[arg-type]
 
     def arrival(self, lease: Lease, record: int) -> int:
+        """Return when a record arrived, milliseconds since the epoch."""
         options = self.options
         return int(lease.born + record * 1000 * options.shards / (options.ranges * options.records))
 
@@ -249,7 +262,7 @@ def columns_of(begin: int, positions: list[Position], arrivals: list[int]) -> Co
     )
 
 
-def main(arguments: list[str] | None = None) -> Made:
+def main(arguments: list[str] | None = None, *, quiet: bool = False) -> Made:
     """Make a store and say what is in it."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("root", type=Path, help="an absolute path; nothing may be there")
@@ -266,7 +279,8 @@ def main(arguments: list[str] | None = None) -> Made:
     if options.root.exists():
         parser.error(f"{options.root} exists")
     made = Maker(options.root, options).make()
-    print({name: getattr(made, name) for name in Made.__slots__ if name != "distinct"})  # noqa: T201
+    if not quiet:
+        print({name: getattr(made, name) for name in Made.__slots__ if name != "distinct"})
     return made
 
 

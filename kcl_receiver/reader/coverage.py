@@ -69,6 +69,8 @@ class SpanSet:
 
     def missing(self, span: Span) -> list[Span]:
         """Return the parts of a span that are not in the set, in order."""
+        if not self._highs or self._highs[-1] <= span.low:  # what comes in the order of the stream comes here
+            return [span]
         parts = []
         low = span.low
         at = bisect_right(self._highs, low)

@@ -19,7 +19,7 @@ class Stretches:
     """Stretches of time of one kind, taken in one at a time.
 
     Args:
-        resolution: Keep at most twice as many on the way, and so many in the end.
+        resolution: Keep at most four times as many on the way, and so many in the end.
     """
 
     def __init__(self, resolution: int = RESOLUTION) -> None:
@@ -39,7 +39,7 @@ class Stretches:
                 last[2] += records
                 return
         self._all.append([begin_ms, end_ms, records])
-        if len(self._all) > 2 * self._resolution:
+        if len(self._all) > 4 * self._resolution:
             self._all = self._merged()
 
     def get(self) -> list[tuple[int, int, int]]:
