@@ -201,7 +201,7 @@ def _rows_of(store: BlockStore, block: str, ranges: Sequence[Range]) -> list[pa.
         raise StoreUnavailable(f"block {block} in {store.url} cannot be read: {error.strerror}", "try again") from error
     (whole,) = table.to_batches()
     part = whole.slice(begin - skipped, end - begin)
-    if 2 * part.num_rows < whole.num_rows:
+    if 10 * part.num_rows < 9 * whole.num_rows:
         part = _copied(part)  # or it would hold on to all that was read with it
     out = []
     for one in ranges:
