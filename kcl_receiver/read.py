@@ -22,7 +22,9 @@ from typing import Any
 from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.reader.read_blocks import Fallback
-from kcl_receiver.reader.reading import Batch, HoleInShard, Query, Reading, Stats, newest_stream
+from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
+from kcl_receiver.reader.read_sources import newest_stream
+from kcl_receiver.reader.reading import Reading
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.parquet import SCHEMA

@@ -2,19 +2,13 @@
 
 What is kept in memory: the ledger that is being read, what maintenance did on a few days, a packed reference for each
 range that waits for what comes before it, and the rows of one run of ranges. None of it grows with the store's age.
-
-A source is a block from which ranges were taken in; it is kept until the last of them was handed out or passed, because
-the place of the oldest one is where a reader that resumes has to begin.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -23,120 +17,18 @@ from kcl_receiver.errors import HoleFound, ReceiverError, StreamReplaced, TokenR
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader import chain as chains
 from kcl_receiver.reader import read_rows
-from kcl_receiver.reader.chain import Chain, Ref
+from kcl_receiver.reader.chain import Chain
 from kcl_receiver.reader.coverage import Cut, Span
 from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
-from kcl_receiver.reader.read_blocks import Blocks, Fallback
-from kcl_receiver.reader.token import Limit, Token
+from kcl_receiver.reader.read_blocks import Blocks
+from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
+from kcl_receiver.reader.read_sources import Sources
+from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded, iter_entries
-from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, ShardEnded
 from kcl_receiver.store.parquet import SCHEMA
 
 log = logging.getLogger(__name__)
-
-BATCH_ROWS = 65_536
-BATCH_BYTES = 16 * 2**20
-ENTRIES_KEPT = 16
-
-
-@dataclass(frozen=True, slots=True)
-class HoleInShard:
-    """A stretch of a shard that a reader could not hand out.
-
-    Attributes:
-        shard: Shard id.
-        kind: `gap`: nothing is stored; `possibly trimmed`: nothing was delivered, and records may have expired unread;
-            `late`: there are records, but they were stored after later ones had been handed out.
-        after: The last position before it that was handed out, or None.
-        through: The last position in it that is known to have been reached, or None.
-        before: The first record that comes after it, or None if none is known.
-        why: How it is known.
-    """
-
-    shard: str
-    kind: str
-    after: Position | None
-    through: Position | None
-    before: Position | None
-    why: str
-
-    def __str__(self) -> str:
-        named = (("after", self.after), ("through", self.through), ("before", self.before))
-        words = " ".join(f"{word} {position}" for word, position in named if position is not None)
-        return f"{self.shard}: {self.kind} {words}: {self.why}" if words else f"{self.shard}: {self.kind}: {self.why}"
-
-
-@dataclass(slots=True)
-class Stats:
-    """What a reader did so far.
-
-    Attributes:
-        records: Records handed out.
-        batches: Batches handed out.
-        holes: Holes that were reported and passed.
-        expired_ranges: Ranges passed because their block was removed on purpose.
-        expired_records: Records of these.
-        skipped_ranges: Ranges passed without reading because nothing of them was asked for.
-    """
-
-    records: int = 0
-    batches: int = 0
-    holes: int = 0
-    expired_ranges: int = 0
-    expired_records: int = 0
-    skipped_ranges: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Records of one shard, in the order of the stream.
-
-    Attributes:
-        shard: Shard id.
-        batch: The records, with the columns that were asked for.
-    """
-
-    shard: str
-    batch: pa.RecordBatch
-    _token: Token
-
-    @property
-    def token(self) -> str:
-        """A text that lets a later reader go on just after this batch."""
-        return self._token.to_text()
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is to be read, and how; see `kcl_receiver.read.read`."""
-
-    shards: frozenset[str] | None = None
-    start: Limit = None
-    end: Limit = None
-    columns: tuple[str, ...] = tuple(SCHEMA.names)
-    follow: bool = False
-    report: Callable[[HoleInShard], None] | None = None
-    hole_timeout: float | None = None
-    fallback: Fallback | None = None
-    check: bool = True
-    stop: threading.Event | None = None
-    interval: float = 1.0
-    limit: int | None = None
-    batch_rows: int = BATCH_ROWS
-    batch_bytes: int = BATCH_BYTES
-    watch_stream: bool = False
-    wait: Callable[[float], bool] | None = None
-    clock: Callable[[], float] = time.monotonic
-    now: Callable[[], int] = lambda: int(time.time() * 1000)
-
-
-@dataclass(slots=True)
-class _Source:
-    block: str
-    place: Place
-    waiting: int = 0
 
 
 class _Item(NamedTuple):
@@ -174,9 +66,7 @@ class Reading:
         self._stop = query.stop or threading.Event()
         self._wait = query.wait or self._stop.wait
         self._chains: dict[str, Chain] = {}
-        self._sources: OrderedDict[int, _Source] = OrderedDict()
-        self._numbers = 0
-        self._entries: OrderedDict[str, BlockStored] = OrderedDict()
+        self._sources = Sources(store, self._blocks)
         self._in_time: set[str] = set()
         ends = self._end if isinstance(self._end, dict) else {}
         self._done = {
@@ -212,8 +102,7 @@ class Reading:
         return pa.RecordBatchReader.from_batches(self.schema, (one.batch for one in self))
 
     def _token(self) -> Token:
-        oldest = next(iter(self._sources.values()), None)
-        place = self._walk.place if oldest is None else oldest.place
+        place = self._sources.oldest() or self._walk.place
         shards = None if self._shards is None else tuple(sorted(self._shards))
         stream = self.stream or StreamIdentity("", 0)
         return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end)
@@ -304,18 +193,16 @@ class Reading:
     def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False) -> Iterator[Batch]:
         if entry.stream != self.stream:
             return
-        self._numbers += 1
-        number = self._numbers
-        source = self._sources[number] = _Source(entry.block, place, waiting=1)  # until it was drained
-        self._keep(entry)
+        number = self._sources.add(place, entry)  # it is needed until it was drained
         touched = set()
         for index, one in enumerate(entry.ranges):
             if self._wants(one.shard):
-                source.waiting += self._chain(one.shard).add(number, index, one, replaced=replaced)
+                if self._chain(one.shard).add(number, index, one, replaced=replaced):
+                    self._sources.need(number)
                 touched.add(one.shard)
         for shard in sorted(touched):
             yield from self._drain(shard)
-        self._release(number)
+        self._sources.release(number)
 
     def _wants(self, shard: str) -> bool:
         return (self._shards is None or shard in self._shards) and shard not in self._done
@@ -324,18 +211,12 @@ class Reading:
         if shard not in self._chains:
             position = self._positions.get(shard)
             if position is not None:
-                self._chains[shard] = Chain(self._release, Cut(position, 1), begun=True)
+                self._chains[shard] = Chain(self._sources.release, Cut(position, 1), begun=True)
             elif isinstance(self._start, dict) and shard in self._start:
-                self._chains[shard] = Chain(self._release, Cut(self._start[shard], 0))
+                self._chains[shard] = Chain(self._sources.release, Cut(self._start[shard], 0))
             else:
-                self._chains[shard] = Chain(self._release, adopt=isinstance(self._start, int))
+                self._chains[shard] = Chain(self._sources.release, adopt=isinstance(self._start, int))
         return self._chains[shard]
-
-    def _release(self, source: int) -> None:
-        one = self._sources[source]
-        one.waiting -= 1
-        if not one.waiting:
-            del self._sources[source]
 
     # What a chain says
 
@@ -349,13 +230,13 @@ class Reading:
                 run, rows, size = [], 0, 0
                 self._pass_hole(shard, step)
                 continue
-            one = self._range(step.ref)
+            one = self._sources.range(step.ref)
             span = self._until(shard, step.span)
             if self._times.since is not None and one.arrival_last >= self._times.since:
                 self._in_time.add(shard)
             skipped = self._times.leaves_out(one) or one.last < span.low.position or span.low >= span.high
             full = rows + one.count > self._query.batch_rows or size + one.size > self._query.batch_bytes
-            if run and (skipped or full or self._sources[run[0].source].block != self._sources[step.ref.source].block):
+            if run and (skipped or full or self._sources.block(run[0].source) != self._sources.block(step.ref.source)):
                 yield from self._hand_out(shard, run)
                 run, rows, size = [], 0, 0
             if self._left == 0:
@@ -363,7 +244,7 @@ class Reading:
             if skipped:
                 self.stats.skipped_ranges += 1
                 self._move(shard, span.high.position)
-                self._release(step.ref.source)
+                self._sources.release(step.ref.source)
             else:
                 run.append(_Item(step.ref.source, one, span))
                 rows, size = rows + one.count, size + one.size
@@ -383,7 +264,7 @@ class Reading:
             self._positions[shard] = position
 
     def _pass_hole(self, shard: str, hole: chains.Hole) -> None:
-        following = None if hole.next is None else self._range(hole.next)
+        following = None if hole.next is None else self._sources.range(hole.next)
         since = self._times.since
         if since is not None and shard not in self._in_time:
             # Nothing that was asked for can be in it, if all of it, or all after it, arrived before.
@@ -441,7 +322,7 @@ class Reading:
         )
         if not columns:
             columns = read_rows.POSITION_COLUMNS[1:]  # the rows are to be counted
-        entry = self._entry(self._sources[run[0].source].block)
+        entry = self._sources.entry(run[0].source)
         held: list[pa.Table] = []
         items = iter(run)
         failure: ReceiverError | None = None
@@ -482,7 +363,7 @@ class Reading:
             if table.num_rows:
                 held.append(table)
             self._move(shard, item.span.high.position)
-            self._release(item.source)
+            self._sources.release(item.source)
         if held:
             yield self._batch(shard, held)
         if failure is not None:
@@ -495,56 +376,6 @@ class Reading:
         if self._left is not None:
             self._left -= batch.num_rows
         return Batch(shard, batch, self._token())
-
-    # Entries
-
-    def _keep(self, entry: BlockStored) -> None:
-        self._entries[entry.block] = entry
-        while len(self._entries) > ENTRIES_KEPT:
-            self._entries.popitem(last=False)
-
-    def _range(self, ref: Ref) -> Range:
-        return self._entry(self._sources[ref.source].block).ranges[ref.at]
-
-    def _entry(self, block: str) -> BlockStored:
-        """Return the entry of a block that was taken in; only a few are kept."""
-        if block not in self._entries:
-            self._keep(self._find_entry(block))
-        return self._entries[block]
-
-    def _find_entry(self, block: str) -> BlockStored:
-        made = self._blocks.day_of(block).changes.blocks.get(block)
-        if made is not None:
-            return made
-        first = writer_of(block)
-        for writer in self._store.writers():  # it is recorded by its own writer or by a later one
-            if writer < first:
-                continue
-            for entry in iter_entries(writer, self._store.ledger(writer) or b""):
-                if isinstance(entry, BlockStored) and entry.block == block:
-                    return entry
-        footer = read_block_footer(self._store, block)
-        return BlockStored(block, footer.stream, footer.ranges, footer.rows, 0, 0)
-
-
-def newest_stream(store: BlockStore) -> StreamIdentity | None:
-    """Return the stream that was stored last, or None if there is none: the newest of the last ledger that names any.
-
-    Raises:
-        LedgerDamaged: A ledger is damaged.
-        StoreUnavailable: The store cannot be read now.
-    """
-    for writer in reversed(store.writers()):
-        found: set[StreamIdentity] = set()
-        for entry in iter_entries(writer, store.ledger(writer) or b""):
-            if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried):
-                found.add(entry.stream)
-        if found:
-            return max(found, key=lambda one: one.created)
-    last = None
-    for last, _ in store.list_blocks():  # noqa: B007 - no ledger: the last block says it
-        pass
-    return None if last is None else read_block_footer(store, last).stream
 
 
 def _frozen(shards: Sequence[str] | None) -> frozenset[str] | None:

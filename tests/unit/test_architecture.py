@@ -33,6 +33,7 @@ ROOMS = {
         "store",
         "reader.read_blocks",
         "reader.read_formats",
+        "reader.read_query",
         "reader.read_rows",
         "reader.reading",
         "emulator.verdict",

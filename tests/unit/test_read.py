@@ -36,7 +36,7 @@ from kcl_receiver.errors import (
 )
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.read import Batch, HoleInShard, Reading, open_store, read, records
-from kcl_receiver.reader.reading import ENTRIES_KEPT
+from kcl_receiver.reader.read_sources import ENTRIES_KEPT
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
@@ -585,7 +585,7 @@ def test_what_waits_does_not_grow_with_the_store(lake: Lake) -> None:
     waiting, found = 0, 0
     for batch in reading:
         found += batch.batch.num_rows
-        waiting = max(waiting, reading.waiting, len(reading._sources), len(reading._entries))
+        waiting = max(waiting, reading.waiting, len(reading._sources), len(reading._sources._entries))
     assert found == last
     assert waiting <= ENTRIES_KEPT
 

@@ -1,0 +1,119 @@
+"""Where the ranges come from that a reading has taken in: their blocks, and the lines of the ledger that name them.
+
+A source is a block from which ranges were taken in. It is kept until the last of them was handed out or passed, because
+the line of the oldest one is where a reader that resumes has to begin. Of the ledger's entries only a few are kept; the
+others are found again when they are needed, which is seldom: blocks finish nearly in order.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.reader.chain import Ref
+from kcl_receiver.reader.plan import Place
+from kcl_receiver.reader.read_blocks import Blocks
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, iter_entries
+from kcl_receiver.store.ledger import read_block_footer
+from kcl_receiver.store.names import writer_of
+
+ENTRIES_KEPT = 16
+
+
+@dataclass(slots=True)
+class _Source:
+    block: str
+    place: Place
+    needed: int = 1
+
+
+class Sources:
+    """See the module."""
+
+    def __init__(self, store: BlockStore, blocks: Blocks) -> None:
+        self._store = store
+        self._blocks = blocks
+        self._sources: OrderedDict[int, _Source] = OrderedDict()
+        self._entries: OrderedDict[str, BlockStored] = OrderedDict()
+        self._numbers = 0
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def add(self, place: Place, entry: BlockStored) -> int:
+        """Take in a block, and return its number; it is needed once until `release`."""
+        self._numbers += 1
+        self._sources[self._numbers] = _Source(entry.block, place)
+        self._keep(entry)
+        return self._numbers
+
+    def need(self, number: int) -> None:
+        """Count that it is needed once more."""
+        self._sources[number].needed += 1
+
+    def release(self, number: int) -> None:
+        """Count that it is needed once less."""
+        one = self._sources[number]
+        one.needed -= 1
+        if not one.needed:
+            del self._sources[number]
+
+    def oldest(self) -> Place | None:
+        """Return the place of the first source that is still needed, or None."""
+        return next((one.place for one in self._sources.values()), None)
+
+    def block(self, number: int) -> str:
+        """Return the id of a source's block."""
+        return self._sources[number].block
+
+    def entry(self, number: int) -> BlockStored:
+        """Return the entry of a source's block."""
+        block = self.block(number)
+        if block not in self._entries:
+            self._keep(self._find(block))
+        return self._entries[block]
+
+    def range(self, ref: Ref) -> Range:
+        """Return a range that was taken in."""
+        return self.entry(ref.source).ranges[ref.at]
+
+    def _keep(self, entry: BlockStored) -> None:
+        self._entries[entry.block] = entry
+        while len(self._entries) > ENTRIES_KEPT:
+            self._entries.popitem(last=False)
+
+    def _find(self, block: str) -> BlockStored:
+        made = self._blocks.day_of(block).changes.blocks.get(block)
+        if made is not None:
+            return made
+        first = writer_of(block)
+        for writer in self._store.writers():  # it is recorded by its own writer or by a later one
+            if writer < first:
+                continue
+            for entry in iter_entries(writer, self._store.ledger(writer) or b""):
+                if isinstance(entry, BlockStored) and entry.block == block:
+                    return entry
+        footer = read_block_footer(self._store, block)
+        return BlockStored(block, footer.stream, footer.ranges, footer.rows, 0, 0)
+
+
+def newest_stream(store: BlockStore) -> StreamIdentity | None:
+    """Return the stream that was stored last, or None if there is none: the newest of the last ledger that names any.
+
+    Raises:
+        LedgerDamaged: A ledger is damaged.
+        StoreUnavailable: The store cannot be read now.
+    """
+    for writer in reversed(store.writers()):
+        found: set[StreamIdentity] = set()
+        for entry in iter_entries(writer, store.ledger(writer) or b""):
+            if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried):
+                found.add(entry.stream)
+        if found:
+            return max(found, key=lambda one: one.created)
+    last = None
+    for last, _ in store.list_blocks():  # noqa: B007 - no ledger: the last block says it
+        pass
+    return None if last is None else read_block_footer(store, last).stream
