@@ -83,10 +83,8 @@ class ResultsDirectory:
         if not path.exists():
             return None
         result = read_result(path)
-        same = result.parameters == json.loads(json.dumps(cell.parameters)) and result.fingerprint == fingerprint(
-            benchmark
-        )
-        return result if same else None
+        asked = json.loads(json.dumps(cell.parameters))
+        return result if (result.parameters, result.fingerprint) == (asked, fingerprint(benchmark)) else None
 
     def measure(self, benchmark: str, form: str, cell: Cell, directory: Path) -> Result:
         """Measure a cell, keep its result, and return it."""

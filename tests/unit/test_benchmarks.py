@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from benchmarks.harness.cells import FORMS, Cell, CodeChanged, Plan, ResultsDire
 from benchmarks.harness.check import CheckFailed, check, compare
 from benchmarks.harness.command import BEGIN, END, write_between_marks
 from benchmarks.harness.contest import Run, Stage, iter_script, play
-from benchmarks.harness.contestants import CONTESTANTS, Contestant, Drop, KclpyNoop, KclpyParquet, Receiver
+from benchmarks.harness.contestants import CONTESTANTS, PROGRAMS, Contestant, Drop, KclpyNoop, KclpyParquet, Receiver
 from benchmarks.harness.figures import Spread, number, percentile, ratios, table
 from benchmarks.harness.pace import Pace
 from benchmarks.harness.player import EMPTY, SHUTDOWN_REQUESTED, PlayFailed, Say
@@ -252,6 +253,47 @@ def test_a_record_dropped_or_doubled_on_the_way_fails_the_run(
         play(contestant(directory, TINY.shards), tampered(prepared, change), judge=prepared)
 
 
+@pytest.mark.parametrize("row", [0, 99])
+def test_a_no_op_that_saw_another_first_or_last_record_of_a_batch_fails_the_check(row: int, directory: Path) -> None:
+    def alter(records: list[Any]) -> None:
+        records[row]["data"] = "b3RoZXI="
+
+    prepared = prepare(TINY)
+    with pytest.raises(CheckFailed, match="not those that were played"):
+        play(KclpyNoop(directory, TINY.shards), tampered(prepared, alter), judge=prepared)
+
+
+def test_kclpy_begins_a_new_file_after_its_time_and_stores_no_record_again(directory: Path) -> None:
+    class AtOnce(KclpyParquet):
+        """A file for every batch, as if each took a second."""
+
+        def command(self, number: int) -> list[str]:
+            program = "import sys, kclpy_parquet as it; it.FILE_SECONDS = 0; it.kcl.KCLProcess(it.ParquetFiles("
+            return [sys.executable, "-c", program + "it.Path(sys.argv[1]))).run()", str(directory / "files")]
+
+        def environment(self) -> dict[str, str]:
+            return {"PYTHONPATH": str(PROGRAMS)}
+
+    run = play(AtOnce(directory, TINY.shards), prepare(TINY))
+    assert (run.objects, run.checkpoints) == (6, 6)
+
+
+def test_the_clock_does_not_start_before_the_generator_has_opened_every_session(directory: Path) -> None:
+    made = Receiver(directory, TINY.shards)
+    asked: list[str] = []
+
+    def slow_status() -> dict[str, Any]:
+        """Say at first that one session is still opening."""
+        asked.append("status")
+        states = ["open", "open" if len(asked) > 3 else "opening"]
+        return {"prepared": True, "shards": [{"state": state} for state in states]}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made, "status", slow_status)
+        with Stage(made):
+            assert len(asked) == 4
+
+
 @pytest.mark.parametrize("contestant", [KclpyParquet, Receiver], ids=lambda one: one.__name__)
 def test_a_row_dropped_or_doubled_in_a_file_fails_the_check(contestant: type[Contestant], directory: Path) -> None:
     prepared = prepare(TINY)
@@ -379,6 +421,20 @@ def test_memory_and_cpu_are_the_child_s_own(directory: Path) -> None:
     cost = process.wait()
     assert cost.peak < len(ballast) / 3
     assert 0 <= cost.cpu < 1
+
+
+def test_a_checkpoint_covers_only_the_lines_up_to_it() -> None:
+    (shard,) = prepare(Workload("200", "json", 1, 30, 10))
+    pace = Pace([shard], interval=0.0, pause=None)
+    pace.begin()
+    peer: Any = SimpleNamespace(shard=shard.shard)
+    script = pace.script(peer)
+    for _ in range(3):
+        assert isinstance(next(script), Say)
+    pace.on_checkpoint(peer, (shard.lines[0].last[0] - 1, 0), 0.0)
+    assert pace.uncovered == 3
+    pace.on_checkpoint(peer, shard.lines[1].last, 0.0)
+    assert (pace.uncovered, len(pace.latencies)) == (1, 2)
 
 
 def test_paced_lines_are_seen_stored_one_by_one(directory: Path) -> None:
