@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.recovery.deaggregate import deaggregate
-from kcl_receiver.recovery.question import LISTED, Answer, Differing, End, Found, Kind, Known, Question, Settled
+from kcl_receiver.recovery.question import LISTED, Answer, Differing, End, Found, Hole, Kind, Known, Question, Settled
 from kcl_receiver.recovery.rebuild import KinesisRecord
 
 
@@ -51,6 +51,11 @@ class Comparison:
         """The shard was read to its end."""
         self._current: Found | None = None
         self._in_holes = [0] * len(question.holes)
+        self._holes_ahead = sorted(
+            ((hole, at) for at, hole in enumerate(question.holes)), key=lambda one: one[0].after or _BEFORE_ALL
+        )
+        self._lost_ahead = sorted(question.lost, reverse=True)
+        """Those that were not passed yet; the last one is the next."""
         self._settled: dict[int, Settled] = {}
         """What is certain of holes that were passed before reading was interrupted."""
 
@@ -181,11 +186,17 @@ class Comparison:
 
     def _missing(self, record: KinesisRecord, first: Position, last: Position, count: int) -> None:
         kind = self._kind(first)
-        for at, hole in enumerate(self._asked.holes):
+        passed = 0
+        for hole, at in self._holes_ahead:
+            passed += _is_passed(hole, first)
+            if hole.after is not None and hole.after >= last:
+                break
             if hole.holds(first) or hole.holds(last):
                 self._in_holes[at] += count
                 if hole.what == "gap":
                     kind = Kind.IN_GAP
+        if passed:
+            self._holes_ahead = [one for one in self._holes_ahead if not _is_passed(one[0], first)]
         self._add(kind, record, first, last, count)
 
     def _kind(self, position: Position) -> Kind:
@@ -200,10 +211,12 @@ class Comparison:
         return Kind.EARLIER
 
     def _is_lost(self, sequence: int, count: int) -> bool:
-        if not self._asked.lost or not count:
+        if not self._lost_ahead or not count:
             return False
         low, high = (Position(sequence, 0), 0), (Position(sequence, count - 1), 1)
-        return any(begin < high and low < end for begin, end in self._asked.lost)
+        while self._lost_ahead and self._lost_ahead[-1][1] <= low:
+            self._lost_ahead.pop()
+        return bool(self._lost_ahead) and self._lost_ahead[-1][0] < high
 
     def _add(self, kind: Kind, record: KinesisRecord, first: Position, last: Position, count: int) -> None:
         self.answer.totals[kind] = self.answer.totals.get(kind, 0) + count
@@ -231,6 +244,15 @@ class Comparison:
         if end is End.SHARD_END or (goal is None and end is not End.BROKEN_OFF):
             return Settled.NOTHING
         return Settled.NOTHING if goal is not None and goal.sequence_number <= last else Settled.UNREAD
+
+
+_BEFORE_ALL = Position(-1)
+
+
+def _is_passed(hole: Hole, position: Position) -> bool:
+    """Return whether a hole ends before a position."""
+    end = hole.before if hole.before is not None else hole.through
+    return end is not None and end < position
 
 
 def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

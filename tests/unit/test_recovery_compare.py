@@ -213,6 +213,25 @@ def test_what_a_range_holds_and_no_block_is_lost_and_still_in_the_stream() -> No
     assert answer.amiss
 
 
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=25))
+def test_each_of_many_holes_and_lost_stretches_is_told_from_the_others(kinds: list[int]) -> None:
+    """Place by place: stored, lost, in a gap, or in a possibly trimmed link."""
+    kinds = [0, *kinds, 0]
+    places = range(1, len(kinds) + 1)
+    ranges = [known(place, place) for place, kind in zip(places, kinds, strict=True) if kind < 2]
+    lost = [((at(place), 0), (at(place), 1)) for place, kind in zip(places, kinds, strict=True) if kind == 1]
+    words = {2: "gap", 3: "possibly trimmed"}
+    holes = [
+        Hole(words[kind], at(place - 1), None, at(place + 1))
+        for place, kind in zip(places, kinds, strict=True)
+        if kind in words
+    ]
+    answer = ask([*map(plain, places)], ranges, holes=holes[::-1], lost=lost)
+    counts = {Kind.LOST: kinds.count(1), Kind.IN_GAP: kinds.count(2), Kind.SKIPPED: kinds.count(3)}
+    assert answer.totals == {kind: count for kind, count in counts.items() if count}
+    assert {settled for _, settled in answer.holes} <= {Settled.RECORDS}
+
+
 def test_where_reading_was_interrupted_and_something_was_trimmed_nothing_is_said_of_the_link() -> None:
     comparison = Comparison(Question(SHARD, [known(1, 2), known(4, 4), known(6, 9), known(10, 10)], TRIM_HORIZON))
     for place in (1, 2, 4, 6):
