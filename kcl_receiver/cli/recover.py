@@ -24,6 +24,7 @@ from kcl_receiver.errors import (
     EXIT_STREAM,
     ConfigError,
     ReceiverError,
+    StoreRefused,
     StoreUnavailable,
 )
 from kcl_receiver.store.base import open_store
@@ -132,6 +133,7 @@ def recover(
         )
         reads_only = dry_run or expiring_within is not None
         if not reads_only:
+            _refuse_nothing(place)
             place.hold_maintenance()
         view.looking()
         for one in choose(damage(place, deep=not quick), shards, blocks):
@@ -199,6 +201,12 @@ def _warn(view: View, place: BlockStore, found: Found, unknown: Unknown, sources
         view.expiring(one, now)
     view.expired(count, unknown)
     return EXIT_AMISS if count or unknown else EXIT_OK
+
+
+def _refuse_nothing(place: BlockStore) -> None:
+    """See that there is a store, before a lock makes a directory where somebody mistyped a URL."""
+    if place.owner() is None and not place.writers() and next(iter(place.list_blocks()), None) is None:
+        raise StoreRefused(f"there is no store at {place.url}", "is the URL right? `run` makes a store when it starts")
 
 
 def _now() -> int:

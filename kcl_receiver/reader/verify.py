@@ -390,9 +390,6 @@ class _Run:
         for block, size in sorted(listing.rest().items()):
             changes = self._ledgers.changes(block)
             gone = block in changes.replaced or block in changes.expired
-            if block in self._known and not gone:
-                report.damaged[block] = self._known[block]
-                continue
             unreadable: dict[str, str] = {}
             for entry in rebuild_from_footers(self._store, [(block, size)], unreadable=unreadable):
                 self._orphans.append((block, size))
@@ -410,11 +407,14 @@ class _Run:
 
     def _deep_look(self, entry: BlockStored) -> bool:
         try:
+            if entry.block in self._known:
+                raise BlockDamaged(self._known[entry.block])
             check_block(self._store, entry, None, entry.size, deep=self._deep)
         except BlockMissing:
             return False
         except BlockDamaged as error:
             self._report.damaged[entry.block] = error.message
+            self._bad(entry, _NO_LEDGER)  # its footer says what it held, and nothing else does
             return False
         return True
 

@@ -146,7 +146,7 @@ class Lake:
     def rows(self) -> dict[str, list[tuple[int, int, str, bytes]]]:
         """Return the records that count, read by Parquet alone; ranges are taken from the index."""
         index = LedgerIndex.load(self.store)
-        present = set(self.blocks())
+        present = set(self.blocks()).difference(one.block for one in damage(self.store, deep=True))
         found: dict[str, list[tuple[int, int, str, bytes]]] = {}
         for shard in SHARDS:
             ranges = [

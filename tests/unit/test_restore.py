@@ -22,7 +22,7 @@ from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.store.maintenance import Transaction, load_day
-from kcl_receiver.store.names import block_day, block_path, writer_of
+from kcl_receiver.store.names import block_day, block_path, ledger_path, writer_of
 from kcl_receiver.store.parquet import read_footer
 
 ONE, OTHER = SHARDS
@@ -291,7 +291,18 @@ def test_no_damaged_file_goes_before_its_replacement_is_durable(lake: Lake, monk
 
         return call
 
-    for name in ("put_block", "put_maintenance_ledger", "delete_block"):
+    for name in ("put_block", "put_maintenance_ledger", "delete_blocks"):
         monkeypatch.setattr(lake.store, name, noting(name))
     lake.recover()
-    assert order == ["put_block"] * 4 + ["put_maintenance_ledger"] + ["delete_block"] * 4
+    assert order == ["put_block"] * 4 + ["put_maintenance_ledger", "delete_blocks"]
+
+
+def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_asked_for_again(lake: Lake) -> None:
+    (lake.store.root / ledger_path(lake.ledger.writer)).unlink()
+    lake.flip(2, 1)
+    (found,) = damage(lake.store, deep=True)
+    assert (found.block, found.ranges_lost) == (lake.entries[2].block, lake.entries[2].ranges)
+    summary = lake.recover()
+    assert (summary.salvaged, summary.restored, summary.removed) == (3, 1, 1)
+    assert list(damage(lake.store, deep=True)) == []
+    assert lake.rows() == lake.expected()
