@@ -15,6 +15,7 @@ from typing import NamedTuple
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Entry, iter_entries
 from kcl_receiver.store.ledger import rebuild_from_footers
+from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import day_of, writer_of
 
 DAY_MS = 86_400_000
@@ -67,8 +68,8 @@ class LedgerWalk:
         if not self._polled or set(opened) != self._open:
             fresh = self._find_new()
             days = self._find_days(fresh)
-        if not self._known and not days and not self._polled:
-            yield from self._from_footers()
+        if not self._known and not self._polled:
+            yield from self._from_footers(days)
         todo = sorted({*fresh, *self._open, *opened})
         if self._from is not None and not self._polled:
             self._lines[self._from.writer] = self._from.line - 1
@@ -115,10 +116,16 @@ class LedgerWalk:
             self._day = days.pop(0)
             yield Place(_began_at(self._day), 1), DayBegan(self._day)
 
-    def _from_footers(self) -> Iterator[tuple[Place, Entry]]:
-        """The ledger was lost: the blocks themselves are what is left."""
+    def _from_footers(self, days: list[str]) -> Iterator[tuple[Place, Entry]]:
+        """The ledger was lost: the blocks themselves are what is left, but for those that `repair` has recorded."""
+        recorded = {
+            block
+            for day in days
+            for block, entry in load_day(self._store, day, ranges=False).blocks.items()
+            if not entry.replaces
+        }
         for block, size in self._store.list_blocks():
-            for entry in rebuild_from_footers(self._store, [(block, size)]):
+            for entry in rebuild_from_footers(self._store, [(block, size)], recorded):
                 self.place = Place(writer_of(block), 1)
                 yield self.place, entry
 

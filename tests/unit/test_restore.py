@@ -15,6 +15,7 @@ from restore_support import SHARDS, Lake, ranges_of
 from store_support import NOW
 
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
+from kcl_receiver.read import records
 from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery import restore
 from kcl_receiver.recovery.fetch import Rereader
@@ -306,3 +307,4 @@ def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_a
     assert (summary.salvaged, summary.restored, summary.removed) == (3, 1, 1)
     assert list(damage(lake.store, deep=True)) == []
     assert lake.rows() == lake.expected()
+    assert len(list(records(lake.store))) == sum(map(len, lake.expected().values()))
