@@ -4,8 +4,8 @@
     python -m benchmarks.verify /tmp/stores --ledger-only         the ledger alone: 125,000, 250,000, 500,000, 1,000,000
 
 Makes each store (see make_store.py), runs the command in a process of its own, and deletes the store again. Time is
-the wall's and the processors', memory the most that the process had resident. The first run after a store was made finds
-it in the page cache.
+the wall's and the processors', memory the most that the process had resident. A store that was just made is found in
+the page cache.
 """
 
 from __future__ import annotations

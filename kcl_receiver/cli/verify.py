@@ -11,13 +11,29 @@ import click
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
 from kcl_receiver.cli.verify_others import Others, others_options
+from kcl_receiver.cli.verify_picture import picture, width
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.coverage import Gap, Span
-from kcl_receiver.reader.verify import GAP, LOST, POSSIBLY_TRIMMED, Report, ShardReport, verify_store
+from kcl_receiver.reader.verify import (
+    EXPIRED,
+    GAP,
+    LOST,
+    POSSIBLY_TRIMMED,
+    ExpiredStretch,
+    Report,
+    ShardReport,
+    verify_store,
+)
 from kcl_receiver.store.base import open_store
 
 OUTPUT_VERSION = 1
 """Version of the JSON that comes out. Members may be added; none changes its meaning."""
+
+LOST_SHOWN = 3
+"""How much of a shard that is lost the text names by block; the JSON has all."""
+
+ALWAYS = 5
+"""Columns of the table that are never left out."""
 
 SHOWN = 20
 """How many names of one kind the text shows; the JSON has all."""
@@ -28,8 +44,17 @@ SHOWN = 20
 @properties_or_other_option
 @output_option
 @click.option("--deep", is_flag=True, help="Read all records, and make the checksum of every range again.")
+@click.option("--ledger-only", is_flag=True, help="Look at no block: prove by the ledger alone what should be there.")
 @others_options
-def verify(store: str | None, properties: str | None, output: str, *, deep: bool, **others: Any) -> int:  # noqa: ANN401
+def verify(
+    store: str | None,
+    properties: str | None,
+    output: str,
+    *,
+    deep: bool,
+    ledger_only: bool,
+    **others: Any,  # noqa: ANN401
+) -> int:
     """Prove from footers and ledger that nothing is missing.
 
     Each range of records names the position that it follows, so that what is proven needs neither Kinesis nor a running
@@ -40,6 +65,7 @@ def verify(store: str | None, properties: str | None, output: str, *, deep: bool
       possibly trimmed  reading resumed so late that records may have expired unread
       gap               there may be records that no block holds
       lost              the ledger names records that no readable block holds
+      expired           all was stored without a break, and removed on purpose
 
     The store is only read, and the receiver may be running. Exit code 0 only if all is proven, 1 if anything is amiss,
     5 if AWS was asked and does not answer.
@@ -56,12 +82,14 @@ def verify(store: str | None, properties: str | None, output: str, *, deep: bool
       kcl-receiver verify --store file:///data/landing --plot landing.svg
       kcl-receiver verify --store file:///data/landing --output json | jq '.shards[] | select(.state != "proven")'
     """
+    if deep and ledger_only:
+        raise click.UsageError("--deep looks into all blocks and --ledger-only at none: give one of them")
     opened = open_store(store_of(store, properties))
     asked = Others.of(opened, properties, **others)
     asked.read_leases()
-    report = verify_store(opened, deep=deep)
+    report = verify_store(opened, deep=deep, ledger_only=ledger_only)
     if output == "text":
-        click.echo(to_text(report))
+        click.echo(to_text(report, width()))
     asked.ask(report)
     if output == "json":
         click.echo(json.dumps({**to_json(report), **answers_to_json(asked, report)}, indent=2))
@@ -78,12 +106,17 @@ def to_json(report: Report) -> dict[str, Any]:
         "application": report.application,
         "proven": report.proven,
         "deep": report.deep,
+        "ledger_only": report.ledger_only,
         "shards": [_shard_to_json(one) for one in report.shards],
         "blocks": {
             "present": report.blocks,
             "missing": report.missing,
             "damaged": [{"block": block, "reason": reason} for block, reason in sorted(report.damaged.items())],
             "orphans": report.orphans,
+            "expired": report.expired_blocks,
+            "expired_present": report.expired_present,
+            "replaced": report.replaced_blocks,
+            "replaced_present": report.replaced_present,
         },
         "ledger": {
             "writers": report.writers,
@@ -115,6 +148,21 @@ def _shard_to_json(shard: ShardReport) -> dict[str, Any]:
         "gaps": list(map(_gap_to_json, shard.gaps)),
         "possibly_trimmed": list(map(_gap_to_json, shard.possibly_trimmed)),
         "lost": [{"block": one.block, "count": one.count, **_span_to_json(one.span)} for one in shard.lost],
+        "expired": list(map(_expired_to_json, shard.expired)),
+        "spans": list(map(_span_to_json, shard.spans)),
+        "uncounted": {"ranges": shard.uncounted_ranges, "records": shard.uncounted_records},
+    }
+
+
+def _expired_to_json(one: ExpiredStretch) -> dict[str, Any]:
+    return {
+        "from": str(one.first),
+        "to": str(one.last),
+        "records": one.records,
+        "arrival_from": one.begin_ms,
+        "arrival_to": one.end_ms,
+        "before": one.before,
+        "since": one.since,
     }
 
 
@@ -124,6 +172,8 @@ def _gap_to_json(gap: Gap) -> dict[str, Any]:
         "through": _position_or_none(gap.through),
         "before": _position_or_none(gap.before),
         "reason": gap.why,
+        "arrival_after": gap.begin_ms,
+        "arrival_before": gap.end_ms,
     }
 
 
@@ -140,14 +190,16 @@ def _position_or_none(position: Position | None) -> str | None:
     return None if position is None else str(position)
 
 
-def to_text(report: Report) -> str:
-    """Return the report for people: a table of the shards, what is amiss, and a verdict."""
+def to_text(report: Report, columns: int = 120) -> str:
+    """Return the report for people: a picture and a table of the shards, what is amiss, and a verdict."""
     streams = sorted({one.stream for one in report.shards})
     lines = [f"Store        {report.url}", f"Application  {report.application or 'unknown: store.json is missing'}", ""]
     for stream in streams:
         lines.append(f"Stream {stream.arn}, made {_time(stream.created)}")
-        lines += _table([one for one in report.shards if one.stream == stream])
-        lines.append("")
+        shards = [one for one in report.shards if one.stream == stream]
+        if bars := picture(shards, columns):
+            lines += [*bars, ""]
+        lines += [*_table(shards, columns), ""]
     amiss = [*_shards_amiss(report), *_blocks_amiss(report)]
     notes = _notes(report)
     for title, found in (("What is amiss:", amiss), ("Worth knowing:", notes)):
@@ -156,7 +208,8 @@ def to_text(report: Report) -> str:
     return "\n".join([*lines, _verdict(report)])
 
 
-def _table(shards: list[ShardReport]) -> list[str]:
+def _table(shards: list[ShardReport], columns: int) -> list[str]:
+    """Return the table; its last columns are left out, one by one, where it would be too wide."""
     head = ("SHARD", "STATE", "RECORDS", "BLOCKS", "TWICE", "FIRST ARRIVED", "LAST ARRIVED")
     rows = [
         (
@@ -171,22 +224,31 @@ def _table(shards: list[ShardReport]) -> list[str]:
         for one in shards
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    while len(widths) > ALWAYS and sum(widths) + 2 * len(widths) > columns:
+        widths.pop()
     return [
         "  "
-        + "  ".join(cell.rjust(width) if 2 <= at <= 4 else cell.ljust(width) for at, (cell, width) in pairs).rstrip()
-        for pairs in (list(enumerate(zip(row, widths, strict=True))) for row in (head, *rows))
+        + "  ".join(
+            row[at].rjust(width) if 2 <= at <= 4 else row[at].ljust(width) for at, width in enumerate(widths)
+        ).rstrip()
+        for row in (head, *rows)
     ]
 
 
 def _shards_amiss(report: Report) -> list[str]:
+    lost_lines = []
     lines = []
     for one in report.shards:
-        for lost in one.lost:
-            records = "some records" if lost.count is None else f"{lost.count:,} records"
-            lines.append(f"{one.shard}: {LOST}: {records}, {_span(lost.span)}, of block {lost.block}")
-        lines += [f"{one.shard}: {GAP}: {_gap(gap)}" for gap in one.gaps]
-        lines += [f"{one.shard}: {POSSIBLY_TRIMMED}: {_gap(gap)}" for gap in one.possibly_trimmed]
-    return lines
+        for lost in one.lost[:LOST_SHOWN]:
+            records = "some records" if lost.count is None else _counted(lost.count, "record")
+            lost_lines.append(f"{one.shard}: {LOST}: {records}, {_span(lost.span)}, of block {lost.block}")
+        if more := one.lost[LOST_SHOWN:]:
+            records = _counted(sum(lost.count or 0 for lost in more), "record")
+            stretches = _counted(len(more), "stretch", "stretches")
+            lost_lines.append(f"{one.shard}: {LOST}: {records} more, in {stretches}; --output json lists all")
+        lines += _first([f"{one.shard}: {GAP}: {_gap(gap)}" for gap in one.gaps])
+        lines += _first([f"{one.shard}: {POSSIBLY_TRIMMED}: {_gap(gap)}" for gap in one.possibly_trimmed])
+    return [*lost_lines, *lines]
 
 
 def _blocks_amiss(report: Report) -> list[str]:
@@ -200,7 +262,21 @@ def _blocks_amiss(report: Report) -> list[str]:
 
 
 def _notes(report: Report) -> list[str]:
-    lines = _first([f"block {block} is in no ledger yet; the next generator takes it in" for block in report.orphans])
+    lines = _first([_expired(one) for one in report.shards if one.expired])
+    if uncounted := sum(one.uncounted_records for one in report.shards):
+        ranges = _counted(sum(one.uncounted_ranges for one in report.shards), "range")
+        lines.append(
+            f"of the records counted as stored twice, {uncounted:,} may be stored but once: {ranges} overlap others in "
+            "part, and no block was looked at"
+        )
+    for blocks, why in (
+        (report.replaced_present, "others stand in for are"),
+        (report.expired_present, "were expired are"),
+    ):
+        if blocks:
+            those = _counted(len(blocks), "block")
+            lines.append(f"{those} that {why} still there, from {blocks[0]} on; nobody reads them")
+    lines += _first([f"block {block} is in no ledger yet; the next generator takes it in" for block in report.orphans])
     lines += _first(
         [
             f"the ledger of writer {one.writer} is lost from line {one.line} on: {one.reason}"
@@ -210,6 +286,14 @@ def _notes(report: Report) -> list[str]:
     lines += [f"the ledger of writer {writer} ends in a torn line, which nobody relied on" for writer in report.torn]
     lines += _first([f"{path} ({size:,} bytes) is no part of the store" for path, size in report.leftovers])
     return lines
+
+
+def _expired(shard: ShardReport) -> str:
+    records = sum(one.records for one in shard.expired)
+    since = min((one.since for one in shard.expired if one.since >= 0), default=-1)
+    before = _time(max(one.before for one in shard.expired))
+    when = f"removed since {_time(since)}" if since >= 0 else "removed by the store's lifecycle rule"
+    return f"{shard.shard}: {EXPIRED}: {records:,} records that had arrived before {before}, {when}"
 
 
 def _first(lines: list[str]) -> list[str]:
@@ -233,14 +317,16 @@ def _span(span: Span) -> str:
     return f"{begin} {'to' if span.high.side else 'before'} {span.high.position}"
 
 
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+def _counted(count: int, thing: str, things: str = "") -> str:
+    return f"{count:,} {thing if count == 1 else things or thing + 's'}"
 
 
 def _verdict(report: Report) -> str:
     records = sum(one.records for one in report.shards)
     shards, blocks = len(report.shards), report.blocks
     held = f"{records:,} records of {_counted(shards, 'shard')} in {_counted(blocks, 'block')}"
+    if report.proven and report.ledger_only:
+        return f"Proven by the ledger alone, no block was looked at: all that KCL delivered was stored: {held}."
     if report.proven:
         return f"Proven: all that KCL delivered is stored: {held}."
     states = [one.state for one in report.shards]

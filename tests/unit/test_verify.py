@@ -411,7 +411,17 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
         "proven": False,
         "deep": False,
     }
-    assert raw["blocks"] == {"present": 3, "missing": [landing.blocks[1].block], "damaged": [], "orphans": []}
+    assert raw["blocks"] == {
+        "present": 3,
+        "missing": [landing.blocks[1].block],
+        "damaged": [],
+        "orphans": [],
+        "expired": 0,
+        "expired_present": [],
+        "replaced": 0,
+        "replaced_present": [],
+    }
+    assert raw["ledger_only"] is False
     assert raw["ledger"] == {"writers": 1, "lost": False, "acknowledged": [], "faults": [], "torn": []}
     assert raw["leftovers"] == []
     arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_from", "arrival_to")}
@@ -433,6 +443,8 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
                 "through": "15:0",
                 "before": "20:0",
                 "reason": "reading resumed at a checkpoint past what is stored",
+                "arrival_after": NOW + 9,
+                "arrival_before": NOW + 20,
             }
         ],
         "possibly_trimmed": [],
@@ -446,6 +458,12 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
                 "to_included": True,
             }
         ],
+        "expired": [],
+        "spans": [
+            {"from": "1:0", "from_included": True, "to": "9:0", "to_included": True},
+            {"from": "15:0", "from_included": False, "to": "20:0", "to_included": True},
+        ],
+        "uncounted": {"ranges": 0, "records": 0},
     }
 
 

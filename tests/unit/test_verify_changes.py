@@ -1,0 +1,283 @@
+"""Verify on stores that maintenance has changed, by the ledger alone, and while others are at work."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from store_support import NOW, OTHER_WRITER, SHARD, WRITER, begin, block_range, put, session_at
+
+from kcl_receiver.cli.main import run_cli
+from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.ranges import Position
+from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
+from kcl_receiver.store.entries import BlockStored, Expired
+from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
+from kcl_receiver.store.names import block_path, ledger_path, maintenance_path
+
+
+class Landed:
+    """A store of one shard and five blocks of two records each."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = LocalStore(root / "store")
+        self.store.claim("landing")
+        self.ledger = begin(self.store, WRITER)
+        self.ledger.append([session_at()])
+        self.blocks: list[BlockStored] = []
+        for first in range(1, 11, 2):
+            self.add(first, first + 1, after=first - 1)
+
+    def add(self, *positions: int, after: int = 0, session: str = "s1") -> BlockStored:
+        ranged = block_range(*positions, after=Position(after) if after else "TRIM_HORIZON", session=session)
+        entry = put(self.store, len(self.blocks) + 1, ranged)
+        self.blocks.append(entry)
+        self.ledger.append([entry])
+        return entry
+
+    def path(self, entry: BlockStored) -> Path:
+        return self.store.root / block_path(entry.block)
+
+    def replace(self, old: list[BlockStored], *positions: int, after: int, retire: bool = True) -> BlockStored:
+        transaction = Transaction(self.store, old[0].block, RECOVER, NOW)
+        ranges = [
+            block_range(*positions[at : at + 2], after=Position(after + at) if after + at else "TRIM_HORIZON")
+            for at in range(0, len(positions), 2)
+        ]
+        new = put(self.store, 1, *ranges, writer=transaction.writer)
+        transaction.add_block(new, old)
+        transaction.commit()
+        if retire:
+            transaction.retire()
+        return new
+
+    def expire(self, *old: BlockStored, retire: bool = True) -> None:
+        transaction = Transaction(self.store, old[0].block, EXPIRE, NOW)
+        transaction.add_expired(Expired(NOW + 9000, NOW + 5000, tuple(one.block for one in old)))
+        transaction.commit()
+        if retire:
+            transaction.retire()
+
+
+@pytest.fixture
+def landed(tmp_path: Path) -> Landed:
+    return Landed(tmp_path)
+
+
+def counts(report: Report) -> tuple[str, int, int]:
+    [one] = report.shards
+    return one.state, one.records, one.duplicates
+
+
+def test_a_compacted_store_is_proven_and_holds_each_record_once(landed: Landed) -> None:
+    landed.replace(landed.blocks[:3], 1, 2, 3, 4, 5, 6, after=0)
+    report = verify_store(landed.store)
+    assert report.proven
+    assert counts(report) == (PROVEN, 10, 0)
+    assert (report.blocks, report.replaced_blocks, report.replaced_present) == (3, 3, [])
+
+
+def test_replaced_blocks_that_are_still_there_are_told_and_count_for_nothing(landed: Landed) -> None:
+    landed.replace(landed.blocks[:3], 1, 2, 3, 4, 5, 6, after=0, retire=False)
+    report = verify_store(landed.store)
+    assert report.proven
+    assert counts(report) == (PROVEN, 10, 0)
+    assert report.replaced_present == [one.block for one in landed.blocks[:3]]
+
+
+def test_a_record_that_the_stand_in_does_not_hold_is_lost(landed: Landed) -> None:
+    landed.replace(landed.blocks[1:3], 3, 4, after=2)
+    report = verify_store(landed.store)
+    assert counts(report) == (LOST, 8, 0)
+    assert not report.proven
+    [lost] = report.shards[0].lost
+    assert (lost.block, lost.count) == (landed.blocks[2].block, 2)
+
+
+def test_a_missing_stand_in_is_missing_and_what_it_held_lost_once(landed: Landed) -> None:
+    new = landed.replace(landed.blocks[1:3], 3, 4, 5, 6, after=2)
+    landed.path(new).unlink()
+    report = verify_store(landed.store)
+    assert report.missing == [new.block]
+    assert [(one.block, one.count) for one in report.shards[0].lost] == [(new.block, 2), (new.block, 2)]
+
+
+def test_expired_blocks_are_not_lost_and_their_links_still_prove(landed: Landed) -> None:
+    landed.expire(*landed.blocks[:2])
+    report = verify_store(landed.store)
+    assert report.proven
+    assert counts(report) == (PROVEN, 6, 0)
+    assert (report.expired_blocks, report.missing) == (2, [])
+    [expired] = report.shards[0].expired
+    assert (expired.first, expired.last, expired.records) == (Position(1), Position(4), 4)
+    assert (expired.before, expired.since) == (NOW + 5000, NOW + 9000)
+    assert (expired.begin_ms, expired.end_ms) == (NOW + 1, NOW + 4)
+
+
+def test_a_shard_of_which_all_was_expired_says_so_and_is_proven(landed: Landed) -> None:
+    landed.expire(*landed.blocks, retire=False)
+    report = verify_store(landed.store)
+    assert report.proven
+    assert counts(report) == (EXPIRED, 0, 0)
+    assert report.expired_present == [one.block for one in landed.blocks]
+
+
+def test_what_was_compacted_and_then_expired_is_expired(landed: Landed) -> None:
+    new = landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
+    landed.expire(new)
+    report = verify_store(landed.store)
+    assert report.proven
+    assert counts(report) == (PROVEN, 6, 0)
+
+
+def test_a_gap_is_not_hidden_by_what_expired_around_it(landed: Landed) -> None:
+    late = landed.add(20, 21, after=15, session="s2")
+    landed.expire(*landed.blocks[:4], late)
+    report = verify_store(landed.store)
+    assert report.shards[0].state == GAP
+    assert report.shards[0].gaps[0].through == Position(15)
+
+
+def test_a_missing_block_older_than_the_declared_lifecycle_is_expired_and_a_newer_one_missing(landed: Landed) -> None:
+    declare_lifecycle(landed.store, 7, NOW)
+    landed.path(landed.blocks[0]).unlink()
+    old = verify_store(landed.store, now_ms=NOW + 2 + 7 * DAY_MS + 1)
+    assert old.proven
+    assert (old.expired_blocks, old.shards[0].expired[0].since) == (1, -1)
+    new = verify_store(landed.store, now_ms=NOW + 2 + 7 * DAY_MS)
+    assert (new.missing, new.shards[0].state) == ([landed.blocks[0].block], LOST)
+    declare_lifecycle(landed.store, None, NOW + 1)
+    assert verify_store(landed.store, now_ms=NOW + 30 * DAY_MS).missing == [landed.blocks[0].block]
+
+
+def test_a_damaged_maintenance_ledger_is_no_proof(landed: Landed) -> None:
+    new = landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
+    path = landed.store.root / maintenance_path(new.block.rpartition("-")[0])
+    path.write_bytes(path.read_bytes().replace(b'"rows":4', b'"rows":5'))
+    report = verify_store(landed.store)
+    assert not report.proven
+    assert any("not as it was written" in fault for fault in report.ledger_faults)
+
+
+def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Landed) -> None:
+    class Busy(LocalStore):
+        done = False
+
+        def list_blocks(self) -> Iterator[tuple[str, int]]:
+            if not self.done:
+                self.done = True
+                landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
+            return super().list_blocks()
+
+    report = verify_store(Busy(landed.store.root))
+    assert report.proven
+    assert counts(report) == (PROVEN, 10, 0)
+
+
+def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed) -> None:
+    """A zombie: the writer that was taken for dead appends once more."""
+    begin(landed.store, OTHER_WRITER)
+    landed.add(11, 12, after=10)
+    assert verify_store(landed.store).proven
+    path = landed.store.root / ledger_path(WRITER)
+    lines = path.read_bytes().splitlines(keepends=True)
+    other = LocalStore(landed.store.root.parent / "other")
+    ledger = LedgerWriter(other, WRITER)
+    ledger.append([session_at()] * len(lines))
+    path.write_bytes((other.root / ledger_path(WRITER)).read_bytes())
+    assert any("saw, is not there" in fault for fault in verify_store(landed.store).ledger_faults)
+
+
+def test_a_block_that_two_ledgers_name_counts_once(landed: Landed) -> None:
+    ledger = begin(landed.store, OTHER_WRITER)
+    ledger.append([landed.blocks[1], landed.blocks[1]])
+    report = verify_store(landed.store)
+    assert report.proven
+    assert (counts(report), report.shards[0].blocks) == ((PROVEN, 10, 0), 5)
+
+
+def test_the_collector_is_left_as_it_was(landed: Landed) -> None:
+    before = gc.get_threshold()
+    verify_store(landed.store)
+    assert gc.get_threshold() == before
+    broken = LocalStore(landed.store.root)
+    broken.writers = lambda: (_ for _ in ()).throw(StoreUnavailable("gone"))  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable):
+        verify_store(broken)
+    assert gc.get_threshold() == before
+
+
+# By the ledger alone
+
+
+def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
+    class Blind(LocalStore):
+        def list_blocks(self) -> Iterator[tuple[str, int]]:
+            raise AssertionError("looked")
+
+        def has_block(self, block_id: str) -> bool:
+            raise AssertionError("looked")
+
+        def open_block(self, block_id: str) -> object:  # type: ignore[override]
+            raise AssertionError("looked")
+
+    for one in landed.blocks:
+        landed.path(one).unlink()
+    report = verify_store(Blind(landed.store.root), ledger_only=True)
+    assert report.proven
+    assert counts(report) == (PROVEN, 10, 0)
+    assert (report.blocks, report.ledger_only) == (5, True)
+
+
+def test_by_ledger_alone_a_gap_is_found(landed: Landed) -> None:
+    landed.add(20, 21, after=15, session="s2")
+    assert verify_store(landed.store, ledger_only=True).shards[0].state == GAP
+
+
+def test_by_ledger_alone_what_overlaps_in_part_is_not_counted_and_said(
+    landed: Landed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    landed.add(10, 11, after=9, session="s2")
+    report = verify_store(landed.store, ledger_only=True)
+    one = report.shards[0]
+    assert (one.records, one.duplicates) == (10, 2)
+    assert (one.uncounted_ranges, one.uncounted_records) == (1, 2)
+    assert counts(verify_store(landed.store)) == (PROVEN, 11, 1)
+    assert run_cli(["verify", "--store", landed.store.url, "--ledger-only"]) == 0
+    text = capsys.readouterr().out
+    assert "of the records counted as stored twice, 2 may be stored but once: 1 range" in text
+    assert text.splitlines()[-1].startswith("Proven by the ledger alone, no block was looked at")
+
+
+def test_deep_and_ledger_only_exclude_each_other(landed: Landed) -> None:
+    assert run_cli(["verify", "--store", landed.store.url, "--ledger-only", "--deep"]) == 2
+
+
+# What the command says
+
+
+def test_the_text_says_what_expired_and_since_when(landed: Landed, capsys: pytest.CaptureFixture[str]) -> None:
+    landed.expire(*landed.blocks[:2], retire=False)
+    assert run_cli(["verify", "--store", landed.store.url]) == 0
+    text = capsys.readouterr().out
+    assert f"{SHARD}: expired: 4 records that had arrived before 2026-11-22 13:15:06Z" in text
+    assert "removed since 2026-11-22 13:15:10Z" in text
+    assert "2 blocks that were expired are still there" in text
+    assert run_cli(["verify", "--store", landed.store.url, "--output", "json"]) == 0
+    raw = json.loads(capsys.readouterr().out)
+    assert raw["blocks"]["expired_present"] == [one.block for one in landed.blocks[:2]]
+    assert raw["shards"][0]["expired"][0]["before"] == NOW + 5000
+
+
+def test_a_role_makes_no_difference(landed: Landed) -> None:
+    transaction = Transaction(landed.store, landed.blocks[0].block, COMPACT, NOW)
+    new = put(landed.store, 1, block_range(1, 2), writer=transaction.writer)
+    transaction.add_block(new, landed.blocks[:1])
+    transaction.commit()
+    transaction.retire()
+    assert verify_store(landed.store).proven
