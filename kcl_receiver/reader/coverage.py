@@ -22,7 +22,9 @@ from kcl_receiver.store.entries import SessionStarted
 HOUR_MS = 3_600_000
 
 MANY = 1024
-"""So many checkpoints, or spans, are kept before those are left out that nothing more can come of."""
+"""So many checkpoints of a shard are kept before those are left out that are covered."""
+NEAR = 256
+"""So many spans of a shard, or twice as many, are kept to tell what overlaps: what a restart reads again is less."""
 
 _RESUMED_LATE = "reading resumed later than the stream's retention"
 
@@ -403,7 +405,7 @@ def select(ranges: Iterable[tuple[Range, str]]) -> list[Selected]:
 class Taken:
     """What ranges have taken so far, in bounded memory: each is looked up among those that lie near the newest."""
 
-    def __init__(self, keep: int = MANY) -> None:
+    def __init__(self, keep: int = NEAR) -> None:
         self._keep = keep
         self._near = SpanSet()
         self._floor: Cut | None = None

@@ -6,7 +6,8 @@ anything: it is laid over what is stored, and takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from kcl_receiver.reader.verify_report import STORED, Stretch, StretchKind
@@ -24,7 +25,8 @@ class Stretches:
 
     def __init__(self, resolution: int = RESOLUTION) -> None:
         self._resolution = resolution
-        self._all: list[list[int]] = []
+        # Three columns of 8 bytes: a list for each stretch is eight times as much, and there are many shards.
+        self._begins, self._ends, self._records = array("q"), array("q"), array("q")
 
     def add(self, begin_ms: int, end_ms: int, records: int) -> None:
         """Take in records that arrived from `begin_ms` to `end_ms`; nothing if that is not known."""
@@ -32,22 +34,29 @@ class Stretches:
             return
         if begin_ms > end_ms:  # arrival times are approximate
             begin_ms, end_ms = end_ms, begin_ms
-        if self._all:
-            last = self._all[-1]
-            if last[0] <= begin_ms <= last[1]:
-                last[1] = max(last[1], end_ms)
-                last[2] += records
-                return
-        self._all.append([begin_ms, end_ms, records])
-        if len(self._all) > 4 * self._resolution:
-            self._all = self._merged()
+        if self._begins and self._begins[-1] <= begin_ms <= self._ends[-1]:
+            self._ends[-1] = max(self._ends[-1], end_ms)
+            self._records[-1] += records
+            return
+        self._put((begin_ms, end_ms, records))
+        if len(self._begins) > 4 * self._resolution:
+            merged = self._merged()
+            self._begins, self._ends, self._records = array("q"), array("q"), array("q")
+            for one in merged:
+                self._put(one)
+
+    def _put(self, one: Sequence[int]) -> None:
+        self._begins.append(one[0])
+        self._ends.append(one[1])
+        self._records.append(one[2])
 
     def get(self) -> list[tuple[int, int, int]]:
         """Return begin, end and records of each stretch, in order; they neither touch nor overlap."""
         return [(begin, end, records) for begin, end, records in self._merged()]
 
     def _merged(self) -> list[list[int]]:
-        merged = _joined(sorted(self._all), [0] * len(self._all))
+        ordered = sorted(map(list, zip(self._begins, self._ends, self._records, strict=True)))
+        merged = _joined(ordered, [0] * len(ordered))
         surplus = len(merged) - self._resolution
         if surplus <= 0:
             return merged
