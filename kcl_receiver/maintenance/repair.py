@@ -322,11 +322,11 @@ class _Repair:
         for block in sorted({*changes.replaced} & {*present} - {*replaced}):
             reason = "it was replaced, and what stands in for it is not whole, or its own ledger lost"
             self._report.left.append(Left(block, reason, "run `kcl-receiver recover`, then this again"))
+        for block, reason in reasons.items():
+            self._act(DELETE, block, reason)
         if reasons and self._report.done:
             settle_day(self._store, day)
-        for block, reason in reasons.items():
-            if self._act(DELETE, block, reason):
-                self._store.delete_block(block)
+            self._store.delete_blocks(reasons)
 
     # The rest
 

@@ -6,8 +6,9 @@ import errno
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, OTHER_WRITER, WRITER, begin, put
+from store_support import NOW, OTHER_WRITER, WRITER, begin, put, session_at
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreRefused, StoreUnavailable
@@ -46,7 +47,7 @@ from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.maintenance import EXPIRE, Transaction, load_day
+from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction, load_day
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path, writer_id
 from kcl_receiver.store.parquet import check_range, read_footer, read_ranges
 
@@ -277,7 +278,7 @@ def stopped_before_deletion(files: FakeFiles) -> None:
     fill(store, usual())
 
     class Killed(LocalStore):
-        def delete_block(self, block_id: str) -> None:
+        def delete_blocks(self, block_ids: Iterable[str]) -> None:
             raise PowerLoss
 
     with pytest.raises(PowerLoss):
@@ -308,6 +309,19 @@ def test_blocks_whose_stand_in_is_damaged_stay(files: FakeFiles) -> None:
     assert len(report.left) == 6
     assert all("recover" in one.hint for one in report.left)
     assert held(store) == before
+
+
+def test_blocks_that_were_replaced_in_part_stay(files: FakeFiles) -> None:
+    store = fake_store(files)
+    entries = fill(store, [[part(0, 1, 5), part(0, 20, 5)]])
+    transaction = Transaction(store, entries[0].block, RECOVER, LATER)
+    new = put(store, 1, part(0, 1, 5), writer=transaction.writer)
+    transaction.add_block(new, entries)
+    transaction.commit()
+    report = done(store)
+    assert report.actions == []
+    assert [one.thing for one in report.left] == [entries[0].block]
+    assert present(store) == {entries[0].block, new.block}
 
 
 def test_a_deletion_relies_on_a_ledger_that_is_durable_only() -> None:
@@ -424,6 +438,7 @@ def test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew
     path, spoil = DAMAGES[damage]
     store = fake_store(files)
     records = held(store)
+    written = files.read(ROOT / path).splitlines(keepends=True)
     spoilt = spoil(files.read(ROOT / path))
     if spoilt is None:
         remove(files, path)
@@ -443,13 +458,28 @@ def test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew
     take_over(after)
     proof = verify_store(after)
     assert (proof.ledger_faults, proof.missing, proof.damaged, proof.orphans) == ([], [], {}, [])
-    assert [one.writer for one in proof.acknowledged] == [writer]  # it is told for ever
+    pairs = zip(written, (spoilt or b"").splitlines(keepends=True), strict=False)
+    whole = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    assert [(one.writer, one.line) for one in proof.acknowledged] == [(writer, whole + 1)]  # it is told for ever
     if spoilt is not None and spoilt not in (after.ledger(writer), b""):
         [kept] = after._files.listdir(ROOT / "ledger/damaged")
         assert after._files.read(ROOT / "ledger/damaged" / kept.name) == spoilt
         assert (SET_ASIDE, writer) in kinds(report)
         assert ("ledger/damaged", 0) in list(after.list_leftovers())
     assert_in_order(drop_locks(files))
+
+
+def test_lost_lines_of_a_day_without_blocks_are_told_too(files: FakeFiles) -> None:
+    store = fake_store(files)
+    store.claim("landing")
+    begin(store, WRITER).append([session_at()])
+    begin(store, OTHER_WRITER, seal=True)
+    remove(files, SEALED)
+    assert verify_store(store).ledger_faults
+    assert kinds(done(store)) == [(ACKNOWLEDGE, WRITER)]
+    proof = verify_store(fake_store(drop_locks(files)))
+    assert (proof.ledger_faults, [one.writer for one in proof.acknowledged]) == ([], [WRITER])
+    take_over(fake_store(files))
 
 
 def test_a_damaged_ledger_stays_as_it_is_while_a_generator_is_at_work(files: FakeFiles) -> None:
@@ -527,8 +557,22 @@ def damaged_ledger(files: FakeFiles) -> None:
     set_content(files, SEALED, spoil_line(files.read(ROOT / SEALED), 3))
 
 
+def damaged_open_ledger(files: FakeFiles) -> None:
+    two_writers(files)
+    path = ledger_path(OTHER_WRITER)
+    set_content(files, path, spoil_line(files.read(ROOT / path), 4))
+
+
+ACKNOWLEDGED = {
+    killed_compaction: [],
+    lost_ledger: [WRITER],
+    damaged_ledger: [WRITER],
+    damaged_open_ledger: [OTHER_WRITER],
+}
+
+
 @pytest.mark.parametrize("power", [False, True])
-@pytest.mark.parametrize("scene", [killed_compaction, lost_ledger, damaged_ledger])
+@pytest.mark.parametrize("scene", [killed_compaction, lost_ledger, damaged_ledger, damaged_open_ledger])
 def test_it_may_be_killed_between_any_two_steps_and_run_again(scene: Callable[[FakeFiles], None], power: bool) -> None:
     for stop in range(10_000):
         files = empty_files()
@@ -549,6 +593,8 @@ def test_it_may_be_killed_between_any_two_steps_and_run_again(scene: Callable[[F
         assert held(LocalStore(ROOT, files)) == before
         assert counted(LocalStore(ROOT, files)) == before
         assert_in_order(files)
+        told = [one.writer for one in load_day(LocalStore(ROOT, files), DAY).acknowledged]
+        assert told == ACKNOWLEDGED[scene], "what was lost is not told, or twice"
 
 
 @pytest.mark.parametrize("seed", range(60))
