@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from recovery_support import STREAM, rows
 from restore_support import SHARDS, Lake
@@ -17,6 +18,7 @@ from kcl_receiver.recovery.damages import Found, choose, find_unknown
 from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.recovery.warning import expiring
+from kcl_receiver.store import parquet
 from kcl_receiver.store.names import ledger_path
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
 from kcl_receiver.store.salvage import columns_of, compression_of, rows_of, salvage
@@ -79,6 +81,23 @@ def test_the_file_of_another_block_under_this_name_gives_nothing(lake: Lake) -> 
     assert list(salvage(lake.store, entry.block, entry.ranges)) == []
 
 
+def test_a_row_group_that_cannot_be_read_costs_only_its_own_ranges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr(parquet, "MIN_ROW_GROUP_BYTES", 1)
+    lake = Lake(tmp_path / "store")
+    with lake.store.open_block(lake.entries[2].block) as file:
+        metadata = pq.read_metadata(file)
+        assert metadata.num_row_groups > 4
+        place = metadata.row_group(0).column(5).data_page_offset
+    content = bytearray(lake.file(2).read_bytes())
+    content[place : place + 8] = bytes(8)  # the header of a page
+    lake.file(2).write_bytes(content)
+    entry = lake.entries[2]
+    assert [one for one, _ in salvage(lake.store, entry.block, entry.ranges)] == [*entry.ranges[1:]]
+
+
 # ---------------------------------------------------------------------- what is found
 
 
@@ -122,6 +141,19 @@ def test_without_the_ledger_what_cannot_be_known_is_said(lake: Lake) -> None:
     assert unknown.ledger_lost
     assert [*unknown.unreadable] == [lake.entries[2].block]
     assert unknown.numbers == [lake.entries[1].block]  # that there was one after the last is beyond what can be known
+
+
+def test_a_number_that_a_writer_with_a_ledger_left_out_is_no_missing_block(lake: Lake) -> None:
+    extra = lake.put(20, [block_range(1, 2)])
+    lake.ledger.append([extra])
+    assert not find_unknown(lake.store)
+
+
+def test_a_block_that_was_replaced_is_not_missed_without_the_ledger(lake: Lake) -> None:
+    (lake.store.root / ledger_path(lake.ledger.writer)).unlink()
+    lake.flip(2, 1)
+    lake.recover()
+    assert find_unknown(lake.store).numbers == []
 
 
 def test_what_a_damaged_ledger_does_not_tell_is_said(lake: Lake) -> None:

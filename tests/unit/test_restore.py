@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from restore_support import SHARDS, Lake, ranges_of
 from store_support import NOW
 
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
+from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.read import records
 from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery import restore
 from kcl_receiver.recovery.fetch import Rereader
 from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome
+from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.store.maintenance import Transaction, load_day
 from kcl_receiver.store.names import block_day, block_path, ledger_path, writer_of
@@ -308,3 +309,45 @@ def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_a
     assert list(damage(lake.store, deep=True)) == []
     assert lake.rows() == lake.expected()
     assert len(list(records(lake.store))) == sum(map(len, lake.expected().values()))
+
+
+class Interleaving(Rereader):
+    """Answers the first range of every block, then the second of every block, and so on; can stop half-way."""
+
+    def __init__(self, lake: Lake, *, half: bool = False) -> None:
+        super().__init__(lake.kinesis, limits=Limits(1e4, 1e9), workers=1)
+        self._half = half
+        self._lake = lake
+
+    def reread(self, stream: StreamIdentity, requests: Iterable[Request]) -> Iterator[Reread]:
+        asked = list(requests)
+        answers = {(one.request.block, one.request.range): one for one in super().reread(stream, asked)}
+        numbers: dict[str, int] = {}
+        order = []
+        for one in asked:
+            numbers[one.block] = numbers.get(one.block, 0) + 1
+            order.append((numbers[one.block], one))
+        order.sort(key=lambda one: one[0])
+        for number, one in order:
+            if self._half and number == 3:
+                self._lake.stop.set()
+                return
+            yield answers[one.block, one.range]
+
+
+def test_parts_of_blocks_that_come_mixed_let_every_damaged_file_go(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restore, "PART_BYTES", 1)
+    monkeypatch.setattr(restore, "BLOCKS_AT_ONCE", 1)
+    for number in (1, 2, 3):
+        lake.truncate(number)
+    summary = lake.recover(source=lambda _: Source(Interleaving(lake), {}))
+    assert (summary.made, summary.blocks, summary.removed) == (12, 3, 3)
+    assert lake.rows() == lake.expected()
+
+
+def test_of_a_block_that_is_not_complete_nothing_is_stored_at_a_stop(lake: Lake) -> None:
+    lake.delete(1, 2)
+    summary = lake.recover(source=lambda _: Source(Interleaving(lake, half=True), {}))
+    assert summary.stopped
+    assert summary.made == 0
+    assert lake.store.maintenance_days() == []
