@@ -9,6 +9,7 @@ just now and found whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.maintenance.days import Days
@@ -51,11 +52,11 @@ class Leftovers:
                 by_stand_ins.setdefault(stand_ins, set()).add(block)
         for stand_ins, blocks in by_stand_ins.items():
             held = self._held_by(stand_ins)
-            out += [
-                entry.block
-                for entry in self._days.entries_of(blocks, self._changes)
-                if held and holds_all(held, entry.ranges)
-            ]
+            ranges = {entry.block: entry.ranges for entry in self._days.entries_of(blocks, self._changes)}
+            for block in sorted(blocks - ranges.keys()):  # its line of the ledger was lost
+                with suppress(BlockDamaged, BlockMissing):
+                    ranges[block] = read_block_footer(self._store, block).ranges
+            out += [block for block, each in ranges.items() if held and holds_all(held, each)]
         return out
 
     def orphans(self) -> list[str]:

@@ -320,7 +320,7 @@ class _Repair:
             )
             reasons |= dict.fromkeys(orphans, "it is in no ledger, and others hold all of its ranges")
         for block in sorted({*changes.replaced} & {*present} - {*replaced}):
-            reason = "it was replaced, and what stands in for it is not whole, or its own ledger lost"
+            reason = "it was replaced, and what stands in for it is not whole or does not hold all of it"
             self._report.left.append(Left(block, reason, "run `kcl-receiver recover`, then this again"))
         for block, reason in reasons.items():
             self._act(DELETE, block, reason)

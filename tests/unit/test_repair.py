@@ -296,6 +296,16 @@ def test_blocks_that_were_replaced_are_deleted(files: FakeFiles) -> None:
     assert counted(store) == records
 
 
+def test_blocks_that_were_replaced_are_deleted_even_if_their_own_ledger_is_lost(files: FakeFiles) -> None:
+    stopped_before_deletion(files)
+    remove(files, ledger_path(WRITER))
+    records = held(fake_store(drop_locks(files)))
+    report = done(fake_store(files))
+    assert report.in_order
+    assert [kind for kind, _ in kinds(report)].count(DELETE) == 6
+    assert held(fake_store(drop_locks(files))) == counted(fake_store(files)) == records
+
+
 def test_blocks_whose_stand_in_is_damaged_stay(files: FakeFiles) -> None:
     stopped_before_deletion(files)
     store = LocalStore(ROOT, drop_locks(files))
