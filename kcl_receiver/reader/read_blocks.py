@@ -7,8 +7,8 @@ moment that they are opened; then what maintenance wrote about their day is read
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -165,7 +165,7 @@ class Blocks:
             BlockDamaged: The same for one that is not what was stored.
             StoreUnavailable: It cannot be read now.
         """
-        waiting = list(ranges)
+        waiting = deque(ranges)
         while waiting:
             changes = self.day_of(entry.block).changes
             if entry.block in changes.expired and entry.block not in changes.replaced:
@@ -173,13 +173,13 @@ class Blocks:
                 return
             places = [self._find(changes, entry, one) for one in waiting]
             try:
-                for block, group in groupby(zip(list(waiting), places, strict=True), key=lambda one: one[1][0]):
+                for block, group in groupby(zip(tuple(waiting), places, strict=True), key=lambda one: one[1][0]):
                     for one, (_, there) in group:
                         if block in changes.expired:
                             table = None
                         else:
                             table = self._read(block, changes.blocks.get(block, entry), there, columns)
-                        del waiting[0]
+                        waiting.popleft()
                         yield one, table
             except (BlockMissing, BlockDamaged) as error:
                 self._forget(entry.block, places)
@@ -190,7 +190,7 @@ class Blocks:
                 if isinstance(error, BlockMissing) and self._outlived(waiting):
                     yield from ((one, None) for one in waiting)
                     return
-                yield from self._elsewhere(entry, waiting, columns, error)
+                yield from self._elsewhere(entry, tuple(waiting), columns, error)
                 return
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ class Blocks:
             if one in self._files:
                 self._files.pop(one).close()
 
-    def _outlived(self, ranges: Sequence[Range]) -> bool:
+    def _outlived(self, ranges: Iterable[Range]) -> bool:
         """Return whether a rule outside of this program has removed the block by now."""
         days = lifecycle(self._store)
         if days is None:
@@ -247,7 +247,7 @@ class Blocks:
         return all(0 <= one.arrival_last < before for one in ranges)
 
     def _elsewhere(
-        self, entry: BlockStored, ranges: list[Range], columns: tuple[str, ...], error: BlockMissing | BlockDamaged
+        self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...], error: BlockMissing | BlockDamaged
     ) -> Iterator[tuple[Range, pa.Table]]:
         found: dict[Range, pa.Table] = {}
         if self._fallback is not None:

@@ -324,6 +324,7 @@ class Reading:
             columns = read_rows.POSITION_COLUMNS[1:]  # the rows are to be counted
         entry = self._sources.entry(run[0].source)
         held: list[pa.Table] = []
+        rows = size = 0
         items = iter(run)
         failure: ReceiverError | None = None
         found = self._blocks.rows(entry, [item.range for item in run], columns)
@@ -342,13 +343,11 @@ class Reading:
             if arrivals and not self._times.takes_all(one):
                 table = self._times.select(table)
             while table.num_rows:
-                room_rows = query.batch_rows - sum(one.num_rows for one in held)
-                if self._left is not None:
-                    room_rows = min(room_rows, self._left - sum(one.num_rows for one in held))
-                room_bytes = query.batch_bytes - sum(one.nbytes for one in held)
+                most = query.batch_rows if self._left is None else min(query.batch_rows, self._left)
+                room_rows, room_bytes = most - rows, query.batch_bytes - size
                 if held and (table.num_rows > room_rows or table.nbytes > room_bytes):
                     yield self._batch(shard, held)
-                    held = []
+                    held, rows, size = [], 0, 0
                     if self._left == 0:
                         return
                     continue
@@ -362,6 +361,7 @@ class Reading:
                     return
             if table.num_rows:
                 held.append(table)
+                rows, size = rows + table.num_rows, size + table.nbytes
             self._move(shard, item.span.high.position)
             self._sources.release(item.source)
         if held:
