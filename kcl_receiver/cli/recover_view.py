@@ -120,6 +120,7 @@ class View(Events):
             shown.append(
                 "The ledger is lost: blocks that are gone beside it cannot be known, but for what follows them."
             )
+            shown.append("`kcl-receiver repair` makes it anew from the footers of the blocks that are there.")
         if shown:
             click.echo("What cannot be known:")
             for line in shown:
