@@ -192,12 +192,12 @@ def _verify(store: BlockStore, *, deep: bool, ledger_only: bool, now_ms: int | N
 
 @contextmanager
 def _seldom_collected() -> Iterator[None]:
-    """Let Python look for cycles less often: a ledger is millions of tuples and no cycle, and it took half of the time.
+    """Let Python look for cycles less often: a ledger is millions of tuples and no cycle.
 
-    What refers to nothing is freed at once as ever.
+    Not never, because a footer that is taken apart by pyarrow is one.
     """
     before = gc.get_threshold()
-    gc.set_threshold(max(before[0], 200_000), before[1], before[2])
+    gc.set_threshold(max(before[0], 5_000), max(before[1], 50), max(before[2], 50))
     try:
         yield
     finally:

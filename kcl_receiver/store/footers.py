@@ -44,11 +44,13 @@ def footer_equals(file: pa.NativeFile, entry: BlockStored, line: bytes) -> bool:
     }
     expected = json.dumps(head, separators=(",", ":")).encode()[:-1] + b"," + line[begin : end + 1] + b"}"
     try:
-        metadata = pq.read_metadata(file)
+        # Not `metadata.schema`: the two then refer to each other, and stay in memory until cycles are looked for.
+        parquet = pq.ParquetFile(file)
+        metadata = parquet.metadata
         return bool(
             (metadata.metadata or {}).get(FOOTER_KEY.encode()) == expected
             and metadata.num_rows == row
-            and metadata.schema.to_arrow_schema().remove_metadata() == SCHEMA
+            and parquet.schema_arrow.remove_metadata() == SCHEMA
         )
     except (pa.ArrowException, OSError):
         return False
