@@ -49,7 +49,7 @@ def stream_options(function: _F) -> _F:
 
 
 class StreamTarget(NamedTuple):
-    """A stream and its lease table, from a properties file or from single options."""
+    """A stream and its lease table, from a properties file or from single options; the name is empty if none gives it."""
 
     stream_name: str
     stream_arn: str | None
@@ -84,14 +84,14 @@ def stream_of(
     region: str | None,
     endpoint_url: str | None,
 ) -> StreamTarget | None:
-    """Return the stream that the options name, or None if they name none. Single options go before the file.
+    """Return the stream that the options name, or None if none was given. Single options go before the file.
 
     Raises:
         ConfigError: An option or the file is wrong.
     """
-    config: ReceiverConfig | None = load(properties) if properties is not None else None
-    if config is None and stream_arn is None:
+    if (properties, stream_arn, application, region, endpoint_url) == (None,) * 5:
         return None
+    config: ReceiverConfig | None = load(properties) if properties is not None else None
     found = STREAM_ARN.fullmatch(stream_arn) if stream_arn is not None else None
     if stream_arn is not None and found is None:
         raise ConfigError(

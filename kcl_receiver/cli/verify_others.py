@@ -233,7 +233,7 @@ class Others:
         return answer is not None and answer.end is not End.BROKEN_OFF and answer.settles
 
     def _region(self) -> str | None:
-        if self.target is not None:
+        if self.target is not None and self.target.region is not None:
             return self.target.region
         stream = _newest_stream(self.store)
         found = None if stream is None else STREAM_ARN.fullmatch(stream.arn)
@@ -241,7 +241,7 @@ class Others:
 
     def _streams(self, report: Report) -> list[StreamIdentity]:
         """Return the streams of the store that have the name that is asked for, the newest last."""
-        name = self.target.stream_name if self.target is not None else None
+        name = self.target.stream_name or None if self.target is not None else None
         found = {one.stream for one in report.shards}
         return sorted(
             (one for one in found if name is None or one.arn.rpartition("/")[2] == name), key=lambda one: one.created

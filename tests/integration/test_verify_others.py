@@ -538,13 +538,16 @@ def test_a_lease_table_that_is_not_there_exits_with_5(source: Source, landed: La
     assert f"lease table {STREAM}: there is none of this name" in run.err
 
 
+@pytest.mark.parametrize("by_option", [True, False])
 def test_the_store_tells_stream_and_application_by_itself(
-    leases: Leases, landed: Landed, run: Run, monkeypatch: pytest.MonkeyPatch
+    leases: Leases, landed: Landed, run: Run, monkeypatch: pytest.MonkeyPatch, *, by_option: bool
 ) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", landed.source.emulator.url)
+    endpoint = landed.source.emulator.url
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9" if by_option else endpoint)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "emulator")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "emulator")
-    code = run_cli(["verify", "--store", landed.store.url, "--leases", "--against-stream"])
+    options = ["--endpoint-url", endpoint] if by_option else []
+    code = run_cli(["verify", "--store", landed.store.url, "--leases", "--against-stream", *options])
     text, errors = run.capsys.readouterr()
     assert (code, errors) == (EXIT_OK, "")
     assert "Leases proven" in text
