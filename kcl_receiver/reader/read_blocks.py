@@ -7,6 +7,7 @@ moment that they are opened; then what maintenance wrote about their day is read
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ import pyarrow.parquet as pq
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.entries import BlockStored, entry_from_json
 from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
 from kcl_receiver.store.names import block_day
@@ -46,7 +47,7 @@ class Fallback(Protocol):
 
 @dataclass(slots=True)
 class Day:
-    """What maintenance did to a day's blocks, and the ids of those of its blocks that were taken in by the reader."""
+    """What maintenance did to a day's blocks, without their ranges, and which of its blocks the reader took in."""
 
     changes: DayChanges
     taken: set[str] = field(default_factory=set)
@@ -132,7 +133,8 @@ class Blocks:
         self._now = now
         self._days: OrderedDict[str, Day] = OrderedDict()
         self._files: OrderedDict[str, _File] = OrderedDict()
-        self._index: tuple[int, dict[Range, Range]] | None = None
+        self._index: tuple[str, dict[Range, Range]] | None = None
+        self._made: OrderedDict[str, BlockStored] = OrderedDict()
 
     def day_of(self, block: str) -> Day:
         """Return what maintenance did on the day of a block, as it was last read.
@@ -146,7 +148,7 @@ class Blocks:
     def day(self, day: str) -> Day:
         """Return what maintenance did to the blocks of a day, as it was last read; see `day_of`."""
         if day not in self._days:
-            changes = load_day(self._store, day)
+            changes = load_day(self._store, day, ranges=False)
             for fault in changes.faults:
                 raise fault
             self._days[day] = Day(changes)
@@ -154,6 +156,36 @@ class Blocks:
                 self._days.popitem(last=False)
         self._days.move_to_end(day)
         return self._days[day]
+
+    def made(self, block: str) -> BlockStored | None:
+        """Return the entry of a block that maintenance made or took in, with its ranges; None if it is none.
+
+        A day that was compacted has as many ranges as before, so those of a few blocks are kept and no more.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+        if block not in self.day_of(block).changes.blocks:
+            return None
+        if block not in self._made:
+            self._made[block] = self._find_made(block)
+            while len(self._made) > FILES_KEPT:
+                self._made.popitem(last=False)
+        self._made.move_to_end(block)
+        return self._made[block]
+
+    def _find_made(self, block: str) -> BlockStored:
+        # The day was loaded, and so each line was held against the hash of the one before.
+        named = f'"block":"{block}"'.encode()
+        for _, content in self._store.maintenance_ledgers(block_day(block)):
+            at = content.find(named)
+            while at >= 0:
+                line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)]
+                entry = entry_from_json(json.loads(line))
+                if isinstance(entry, BlockStored) and entry.block == block:
+                    return entry
+                at = content.find(named, at + 1)
+        raise StoreUnavailable(f"the maintenance ledger that names block {block} is not there any more", "read again")
 
     def rows(
         self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
@@ -178,7 +210,7 @@ class Blocks:
                         if block in changes.expired:
                             table = None
                         else:
-                            table = self._read(block, changes.blocks.get(block, entry), there, columns)
+                            table = self._read(block, self.made(block) or entry, there, columns)
                         waiting.popleft()
                         yield one, table
             except (BlockMissing, BlockDamaged) as error:
@@ -201,14 +233,15 @@ class Blocks:
     def _find(self, changes: DayChanges, entry: BlockStored, one: Range) -> tuple[str, Range]:
         """Return the block that should hold a range now, and the range as it is there."""
         for block in changes.replaced.get(entry.block, ()):
-            there = self._in_block(changes.blocks[block]).get(content_of(one))
+            there = self._in_block(block).get(content_of(one))
             if there is not None:
                 return block, there
         return entry.block, one
 
-    def _in_block(self, entry: BlockStored) -> dict[Range, Range]:
-        if self._index is None or self._index[0] != id(entry):
-            self._index = id(entry), {content_of(one): one for one in entry.ranges}
+    def _in_block(self, block: str) -> dict[Range, Range]:
+        if self._index is None or self._index[0] != block:
+            entry = self.made(block)
+            self._index = block, {} if entry is None else {content_of(one): one for one in entry.ranges}
         return self._index[1]
 
     def _read(self, block: str, entry: BlockStored, one: Range, columns: tuple[str, ...]) -> pa.Table:
@@ -233,6 +266,7 @@ class Blocks:
 
     def _forget(self, block: str, places: Sequence[tuple[str, Range]]) -> None:
         self._days.pop(block_day(block), None)
+        self._made.clear()
         self._index = None
         for one, _ in places:
             if one in self._files:

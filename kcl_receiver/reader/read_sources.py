@@ -20,6 +20,7 @@ from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.names import writer_of
 
 ENTRIES_KEPT = 16
+RANGES_KEPT = 20_000
 
 
 @dataclass(slots=True)
@@ -81,11 +82,13 @@ class Sources:
 
     def _keep(self, entry: BlockStored) -> None:
         self._entries[entry.block] = entry
-        while len(self._entries) > ENTRIES_KEPT:
+        while len(self._entries) > ENTRIES_KEPT or (
+            len(self._entries) > 1 and sum(len(one.ranges) for one in self._entries.values()) > RANGES_KEPT
+        ):
             self._entries.popitem(last=False)
 
     def _find(self, block: str) -> BlockStored:
-        made = self._blocks.day_of(block).changes.blocks.get(block)
+        made = self._blocks.made(block)
         if made is not None:
             return made
         first = writer_of(block)

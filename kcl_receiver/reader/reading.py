@@ -156,9 +156,13 @@ class Reading:
 
     def _take(self, place: Place, entry: Entry | DayBegan) -> Iterator[Batch]:
         if isinstance(entry, DayBegan):
-            for one in list(self._blocks.day(entry.day).changes.blocks.values()):
-                if not one.replaces:  # maintenance found it in no ledger
-                    yield from self._feed(place, one)
+            day = self._blocks.day(entry.day)
+            for block, one in list(day.changes.blocks.items()):
+                # It was in no ledger; or the lines of the old blocks, which would lead to it, may be among the lost ones.
+                cut_off = bool(day.changes.acknowledged) and block not in day.changes.replaced
+                if (not one.replaces or cut_off) and (found := self._blocks.made(block)) is not None:
+                    day.taken.add(block)
+                    yield from self._feed(place, found)
         elif isinstance(entry, SessionStarted | ShardEnded | BlockStored):
             if entry.stream != self.stream:
                 self._judge_stream(entry.stream)
@@ -187,7 +191,8 @@ class Reading:
         for block in day.changes.replaced.get(entry.block, ()):
             if block not in day.taken:
                 day.taken.add(block)
-                yield from self._feed(place, day.changes.blocks[block])
+                if (made := self._blocks.made(block)) is not None:
+                    yield from self._feed(place, made)
         yield from self._feed(place, entry, replaced=replaced)
 
     def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False) -> Iterator[Batch]:
