@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kcl_receiver.errors import StoreRefused
+from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused
 from kcl_receiver.maintenance.days import Days
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Acknowledged, BlockStored, Tail, WriterStarted, decode_ledger
-from kcl_receiver.store.ledger import has_line, rebuild_from_footers
+from kcl_receiver.store.ledger import has_line, read_block_footer, rebuild_from_footers
 from kcl_receiver.store.maintenance import (
     REPAIR,
     DayChanges,
@@ -319,14 +319,31 @@ class _Repair:
                 block for block in found.orphans() if block not in adopted and writer_of(block) not in self._busy
             )
             reasons |= dict.fromkeys(orphans, "it is in no ledger, and others hold all of its ranges")
-        for block in sorted({*changes.replaced} & {*present} - {*replaced}):
-            reason = "it was replaced, and what stands in for it is not whole or does not hold all of it"
-            self._report.left.append(Left(block, reason, "run `kcl-receiver recover`, then this again"))
+        self._leave({*changes.replaced} & {*present} - {*replaced}, changes)
         for block, reason in reasons.items():
             self._act(DELETE, block, reason)
         if reasons and self._report.done:
             settle_day(self._store, day)
             self._store.delete_blocks(reasons)
+
+    def _leave(self, blocks: set[str], changes: DayChanges) -> None:
+        """Name the blocks that were replaced, and of which it cannot be proven that others hold all."""
+        ranges = {entry.block for entry in self._days.entries_of(blocks, changes)}
+        for block in sorted(blocks):
+            if block not in ranges and not self._is_readable(block):
+                reason = "it was replaced, is damaged, and its line of the ledger is lost: what it held is not known"
+                hint = "no reader needs it: once `kcl-receiver verify` says proven, move it away"
+                self._report.left.append(Left(block, reason, hint, amiss=False))
+                continue
+            reason = "it was replaced, and what stands in for it is not whole or does not hold all of it"
+            self._report.left.append(Left(block, reason, "run `kcl-receiver recover`, then this again"))
+
+    def _is_readable(self, block: str) -> bool:
+        try:
+            read_block_footer(self._store, block)
+        except (BlockDamaged, BlockMissing):
+            return False
+        return True
 
     # The rest
 

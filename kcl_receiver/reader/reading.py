@@ -158,7 +158,7 @@ class Reading:
         if isinstance(entry, DayBegan):
             day = self._blocks.day(entry.day)
             for block, one in list(day.changes.blocks.items()):
-                # It was in no ledger; or the lines of the old blocks, which would lead to it, may be among the lost ones.
+                # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
                 cut_off = bool(day.changes.acknowledged) and block not in day.changes.replaced
                 if (not one.replaces or cut_off) and (found := self._blocks.made(block)) is not None:
                     day.taken.add(block)

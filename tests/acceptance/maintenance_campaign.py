@@ -199,6 +199,15 @@ class Landing:
                 path.write_bytes(content)
         return len(chosen)
 
+    def spoil_ledger(self) -> str:
+        """Alter a byte of a ledger, of which the generator that wrote it has ended; return whose it is."""
+        writer = self.rng.choice(self.store.writers())
+        path = next(one for one in self.store.root.glob(f"ledger/**/{writer}.jsonl"))
+        content = bytearray(path.read_bytes())
+        content[self.rng.randrange(len(content))] ^= 0x01
+        path.write_bytes(content)
+        return writer
+
     def entries(self) -> Iterator[BlockStored]:
         """Yield what maintenance recorded of blocks."""
         for day in self.store.maintenance_days():
@@ -335,6 +344,7 @@ class Campaign:
 
     Attributes:
         phases: How often a kill struck in which phase, by command.
+        spoiled: The writers whose ledgers were altered.
     """
 
     def __init__(self, directory: Path, emulator: Emulator, seed: int, records: int) -> None:
@@ -345,6 +355,7 @@ class Campaign:
         self.store = self.landing.store
         self.follower = Follower(self.store, directory, emulator, self.rng)
         self.phases: dict[str, Counter[str]] = defaultdict(Counter)
+        self.spoiled: set[str] = set()
         self.environment = {**os.environ, **emulator.environment}
 
     def __enter__(self) -> Campaign:

@@ -48,13 +48,15 @@ def go_on(campaign: Campaign) -> None:
                 if campaign.strike("recover", at, landing=True) == DONE:
                     landing.damage(0.2)
         campaign.run("recover")
-        # A generator is killed between blocks and ledger; repair comes before the next one, and is killed, too.
+        # A generator is killed between blocks and ledger, and a ledger is spoilt, this one or an old one; repair comes
+        # before the next generator, and is killed, too.
         landing.land(3, recorded=False)
+        follower.stop(rng.choice([signal.SIGKILL, signal.SIGTERM]))
+        campaign.spoiled.add(landing.spoil_ledger())
         for at in rng.sample(["ledger", "gone", "time"], 2):
             campaign.strike("repair", at)
         campaign.run("repair")
         landing.restart()
-        follower.stop(rng.choice([signal.SIGKILL, signal.SIGTERM]))
     follower.ensure()
     for at, phase in (("block", PUT), ("ledger", COMMITTED), ("gone", RETIRED)):
         for _ in range(10):  # what a busy machine has let through so far
@@ -75,7 +77,8 @@ def judge(campaign: Campaign) -> None:
     assert proof["blocks"]["missing"] == proof["blocks"]["damaged"] == proof["blocks"]["orphans"] == []
     assert proof["ledger"]["faults"] == []
     assert {one["state"] for one in proof["shards"]} == {"proven"}
-    assert all(one["path"].startswith("tmp/") for one in proof["leftovers"])
+    assert {one["writer"] for one in proof["ledger"]["acknowledged"]} >= campaign.spoiled
+    assert all(one["path"].startswith(("tmp/", "ledger/damaged")) for one in proof["leftovers"])
     assert sum(one["records"] for one in proof["shards"]) == sum(map(len, landing.landed.values()))
     assert campaign.read_all() == landing.landed
     assert follower.taken == landing.landed

@@ -26,6 +26,7 @@ from maintenance_support import (
     read_all,
     replaced_by,
     run,
+    shard_name,
     usual,
 )
 from store_support import NOW, OTHER_WRITER, WRITER, begin, put, session_at
@@ -41,6 +42,7 @@ from kcl_receiver.maintenance.repair import (
     Report,
     repair,
 )
+from kcl_receiver.read import records
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
@@ -490,6 +492,23 @@ def test_lost_lines_of_a_day_without_blocks_are_told_too(files: FakeFiles) -> No
     proof = verify_store(fake_store(drop_locks(files)))
     assert (proof.ledger_faults, [one.writer for one in proof.acknowledged]) == ([], [WRITER])
     take_over(fake_store(files))
+
+
+@pytest.mark.parametrize("lines", [0, 1, 4, 6])
+def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(tmp_path: Path, lines: int) -> None:
+    """The old blocks are gone, and so are the lines that would lead a reader to what stands in for them."""
+    store = LocalStore(tmp_path / "store")
+    store.claim("landing")
+    fill(store, usual())
+    ledger = begin(store, OTHER_WRITER, seal=True)
+    run(store)
+    ledger.append([put(store, 1, part(0, 31, 5), part(1, 31, 5), writer=OTHER_WRITER)])
+    path = store.root / SEALED
+    content = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(content[:lines]) + b"no line\n")
+    assert done(store).in_order
+    found = [(one.shard, one.position.sequence_number) for one in records(LocalStore(store.root))]
+    assert sorted(found) == [(shard_name(shard), number) for shard in range(2) for number in range(1, 36)]
 
 
 def test_a_damaged_ledger_stays_as_it_is_while_a_generator_is_at_work(files: FakeFiles) -> None:
