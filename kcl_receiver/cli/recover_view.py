@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from kcl_receiver.cli.times import shown_time
-from kcl_receiver.cli.view import human_bytes, human_lag
+from kcl_receiver.cli.view import counted, human_bytes, human_lag
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.recovery.damages import Found, Unknown
 from kcl_receiver.recovery.fetch import Progress
@@ -95,7 +95,9 @@ class View(Events):
         if not found.blocks:
             click.echo("No block that is known is missing or damaged.")
         else:
-            click.echo(f"{found.missing:,} blocks are missing, {found.damaged:,} are damaged.")
+            click.echo(
+                f"{counted(found.missing, 'block is', 'blocks are')} missing, {counted(found.damaged, 'is', 'are')} damaged."
+            )
             for (_, shard), one in sorted(found.shards.items()):
                 click.echo(
                     f"  {shard}  {one.records:,} records in {one.ranges:,} ranges, {human_bytes(one.bytes)}, arrived "
@@ -223,12 +225,13 @@ class View(Events):
         seconds = time.monotonic() - self._began
         if summary.made or summary.failed:
             click.echo(
-                f"Restored  {summary.blocks:,} blocks, and {summary.partly:,} in part: {summary.records:,} records, "
+                f"Restored  {counted(summary.blocks, 'block')}, and {summary.partly:,} in part: "
+                f"{counted(summary.records, 'record')}, "
                 f"{human_bytes(summary.bytes)}, in {human_lag(round(seconds * 1000))}"
             )
             click.echo(
-                f"          {summary.restored:,} ranges from the stream, {summary.salvaged:,} from damaged files, "
-                f"of which {summary.removed:,} were removed"
+                f"          {counted(summary.restored, 'range')} from the stream, "
+                f"{summary.salvaged:,} from damaged files, of which {counted(summary.removed, 'was', 'were')} removed"
             )
         for outcome, ranges in summary.failed.items():
             click.echo(

@@ -12,6 +12,7 @@ from kcl_receiver.cli.options import output_option, properties_or_other_option, 
 from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
 from kcl_receiver.cli.verify_others import Others, others_options
 from kcl_receiver.cli.verify_picture import picture, width
+from kcl_receiver.cli.view import counted
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.coverage import Gap, Span
 from kcl_receiver.reader.verify import (
@@ -240,11 +241,11 @@ def _shards_amiss(report: Report) -> list[str]:
     lines = []
     for one in report.shards:
         for lost in one.lost[:LOST_SHOWN]:
-            records = "some records" if lost.count is None else _counted(lost.count, "record")
+            records = "some records" if lost.count is None else counted(lost.count, "record")
             lost_lines.append(f"{one.shard}: {LOST}: {records}, {_span(lost.span)}, of block {lost.block}")
         if more := one.lost[LOST_SHOWN:]:
-            records = _counted(sum(lost.count or 0 for lost in more), "record")
-            stretches = _counted(len(more), "stretch", "stretches")
+            records = counted(sum(lost.count or 0 for lost in more), "record")
+            stretches = counted(len(more), "stretch", "stretches")
             lost_lines.append(f"{one.shard}: {LOST}: {records} more, in {stretches}; --output json lists all")
         lines += _first([f"{one.shard}: {GAP}: {_gap(gap)}" for gap in one.gaps])
         lines += _first([f"{one.shard}: {POSSIBLY_TRIMMED}: {_gap(gap)}" for gap in one.possibly_trimmed])
@@ -264,7 +265,7 @@ def _blocks_amiss(report: Report) -> list[str]:
 def _notes(report: Report) -> list[str]:
     lines = _first([_expired(one) for one in report.shards if one.expired])
     if uncounted := sum(one.uncounted_records for one in report.shards):
-        ranges = _counted(sum(one.uncounted_ranges for one in report.shards), "range")
+        ranges = counted(sum(one.uncounted_ranges for one in report.shards), "range")
         lines.append(
             f"of the records counted as stored twice, {uncounted:,} may be stored but once: {ranges} overlap others in "
             "part, and no block was looked at"
@@ -274,7 +275,7 @@ def _notes(report: Report) -> list[str]:
         (report.expired_present, "were expired are"),
     ):
         if blocks:
-            those = _counted(len(blocks), "block")
+            those = counted(len(blocks), "block")
             lines.append(f"{those} that {why} still there, from {blocks[0]} on; nobody reads them")
     lines += _first([f"block {block} is in no ledger yet; the next generator takes it in" for block in report.orphans])
     lines += _first(
@@ -317,14 +318,10 @@ def _span(span: Span) -> str:
     return f"{begin} {'to' if span.high.side else 'before'} {span.high.position}"
 
 
-def _counted(count: int, thing: str, things: str = "") -> str:
-    return f"{count:,} {thing if count == 1 else things or thing + 's'}"
-
-
 def _verdict(report: Report) -> str:
     records = sum(one.records for one in report.shards)
     shards, blocks = len(report.shards), report.blocks
-    held = f"{records:,} records of {_counted(shards, 'shard')} in {_counted(blocks, 'block')}"
+    held = f"{records:,} records of {counted(shards, 'shard')} in {counted(blocks, 'block')}"
     if report.proven and report.ledger_only:
         return f"Proven by the ledger alone, no block was looked at: all that KCL delivered was stored: {held}."
     if report.proven:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from kcl_receiver.cli.verify_others import Others, StreamAnswers
-from kcl_receiver.cli.view import human_lag, short_position
+from kcl_receiver.cli.view import counted, human_lag, short_position
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.leases import BEHIND, BEYOND, LeaseReport
 from kcl_receiver.reader.verify_report import Report
@@ -128,16 +128,16 @@ def _leases_to_text(table: str, leases: list[LeaseReport]) -> str:
             f"PROMISE BROKEN: {beyond:,} {things} beyond what is stored: KCL will not deliver again what lies between."
         )
     elif amiss:
-        verdict = f"Leases NOT proven: {_counted(len(amiss), 'lease')} of {len(leases):,} amiss."
+        verdict = f"Leases NOT proven: {counted(len(amiss), 'lease')} of {len(leases):,} amiss."
     else:
-        verdict = f"Leases proven: of {_counted(len(leases), 'checkpoint')}, none is past what is stored."
+        verdict = f"Leases proven: of {counted(len(leases), 'checkpoint')}, none is past what is stored."
     return "\n".join([*lines, "", verdict])
 
 
 def _behind(lease: LeaseReport) -> str:
     if lease.state != BEHIND or lease.behind is None:
         return "-"
-    records = _counted(lease.behind.records, "record")
+    records = counted(lease.behind.records, "record")
     return records if lease.behind.milliseconds < 0 else f"{records}, {human_lag(lease.behind.milliseconds)}"
 
 
@@ -172,7 +172,7 @@ def _stream_to_text(said: StreamAnswers, *, settled: bool) -> str:
     notes = [line for one in answers for line in _notes(one)]
     notes += [f"{shard} is in the stream, and this store knows nothing of it" for shard in _first(said.elsewhere)]
     if said.older:
-        notes.append(f"{_counted(said.older, 'shard')} of a stream that is gone can't be asked about")
+        notes.append(f"{counted(said.older, 'shard')} of a stream that is gone can't be asked about")
     if notes:
         lines += ["", "Worth knowing:", *(f"  {line}" for line in notes)]
     return "\n".join([*lines, "", _verdict(answers, settled=settled)])
@@ -204,7 +204,7 @@ def _found(found: Found) -> str:
     when = "" if found.arrival_first < 0 else f", arrived {_time(found.arrival_first)}"
     if 0 <= found.arrival_first < found.arrival_last:
         when += f" to {_time(found.arrival_last)}"
-    return f"{what}: {_counted(found.records, 'record')}, {where}{when}"
+    return f"{what}: {counted(found.records, 'record')}, {where}{when}"
 
 
 def _notes(answer: Answer) -> list[str]:
@@ -221,13 +221,13 @@ def _notes(answer: Answer) -> list[str]:
         lines.append(f"{answer.shard}: the stream does not hold it any more: it can't be asked about")
     elif answer.links_unasked or answer.ranges_unasked:
         start = "which gave nothing" if answer.first is None else f"which begins at {answer.first}"
-        links, ranges = _counted(answer.links_unasked, "link"), _counted(answer.ranges_unasked, "range")
+        links, ranges = counted(answer.links_unasked, "link"), counted(answer.ranges_unasked, "range")
         lines.append(f"{answer.shard}: {links} and {ranges} can't be asked of the stream, {start}")
     if answer.totals.get(Kind.EARLIER):
-        earlier = _counted(answer.totals[Kind.EARLIER], "record")
+        earlier = counted(answer.totals[Kind.EARLIER], "record")
         lines.append(f"{answer.shard}: {earlier} before the first that is stored, where reading did not begin")
     if answer.dropped:
-        aggregates = _counted(answer.dropped, "aggregate")
+        aggregates = counted(answer.dropped, "aggregate")
         lines.append(f"{answer.shard}: {aggregates} that KCL drops: a record in it is of another shard's hash range")
     return lines
 
@@ -250,19 +250,19 @@ def _verdict(answers: list[Answer], *, settled: bool) -> str:
             (Kind.LOST, "lost and still in the stream"),
         )
     ]
-    found = [f"{_counted(count, 'record')} {words}" for count, words in counts if count]
+    found = [f"{counted(count, 'record')} {words}" for count, words in counts if count]
     differing = sum(one.ranges_differing for one in answers)
     if differing:
-        found.append(f"{_counted(differing, 'range')} of which two deliveries differ")
+        found.append(f"{counted(differing, 'range')} of which two deliveries differ")
     broken = sum(one.end is End.BROKEN_OFF for one in answers)
     if broken:
-        found.append(f"{_counted(broken, 'shard')} not asked to the end")
+        found.append(f"{counted(broken, 'shard')} not asked to the end")
     if found:
         return f"NOT proven by the stream: {', '.join(found)}."
     links, trimmed = sum(one.links for one in answers), sum(one.links_unasked for one in answers)
-    reach = f"; {_counted(trimmed, 'link')} can't be asked any more" if trimmed else ""
+    reach = f"; {counted(trimmed, 'link')} can't be asked any more" if trimmed else ""
     also = " That proves what the store alone could not." if settled else ""
-    return f"Proven by the stream: nothing lies between neighbours: {_counted(links, 'link')} asked{reach}.{also}"
+    return f"Proven by the stream: nothing lies between neighbours: {counted(links, 'link')} asked{reach}.{also}"
 
 
 def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
@@ -283,10 +283,6 @@ def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str
 def _first(lines: list[str]) -> list[str]:
     more = len(lines) - SHOWN
     return lines if more <= 0 else [*lines[:SHOWN], f"... and {more:,} more; --output json lists them"]
-
-
-def _counted(count: int, thing: str) -> str:
-    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _text_or_none(position: Position | None) -> str | None:

@@ -14,6 +14,11 @@ _RIGHT = frozenset({"records", "lag", "window"})
 _TAIL_DIGITS = 12
 
 
+def counted(count: int, thing: str, things: str = "") -> str:
+    """Return a number of things in words: `1 block`, `2 blocks`."""
+    return f"{count:,} {thing if count == 1 else things or thing + 's'}"
+
+
 def short_position(text: str | None) -> str:
     """Return the end of a position, which is what changes: sequence numbers have 56 digits."""
     if text is None:

@@ -253,7 +253,9 @@ class Blocks:
             file.compared = True
         table = file.rows(one.first_row, one.count, columns)
         if self._check and full and range_checksum(table) != one.checksum:
-            raise BlockDamaged(f"block {block} does not hold the records of {describe([one])} any more", _HINT)
+            raise BlockDamaged(
+                f"in block {block}, the records have another checksum than those that were stored", _HINT
+            )
         return table
 
     def _open(self, block: str) -> _File:
