@@ -66,28 +66,32 @@ class Leftovers:
             StoreUnavailable: The store cannot be read now.
         """
         writers: dict[str, bool] = {}
-        out = []
+        found: dict[str, set[Range]] = {}
         for block in self._present:
             writer = writer_of(block)
             if block in self._changes.blocks or block in self._changes.expired or block in self._changes.replaced:
                 continue
             if writer not in writers:
                 writers[writer] = self._days.is_recorded(writer, self._changes)
-            if not writers[writer] and self._held_elsewhere(block):
-                out.append(block)
-        return out
+            if not writers[writer]:
+                # One that cannot be read may be a good one's last trace: `repair` and a person decide.
+                with suppress(BlockDamaged, BlockMissing):
+                    found[block] = set(map(content_of, read_block_footer(self._store, block).ranges))
+        # A generator may have taken it into its own ledger, long after its writer's was lost.
+        for entry in self._days.entries_of(found, self._changes) if found else ():
+            del found[entry.block]
+        held = self._held_elsewhere(set().union(*found.values())) if found else set()
+        return [block for block, ranges in found.items() if ranges <= held]
 
-    def _held_elsewhere(self, orphan: str) -> bool:
-        """Return whether every range of a block is in good ones that are recorded."""
-        try:
-            left = set(map(content_of, read_block_footer(self._store, orphan).ranges))
-        except (BlockDamaged, BlockMissing):
-            return False  # it may be a good one's last trace: `repair` and a person decide
-        others = [block for block in self._present if block != orphan and self._counts(block)]
+    def _held_elsewhere(self, wanted: set[Range]) -> set[Range]:
+        """Return which of some ranges are in good blocks that are recorded."""
+        held: set[Range] = set()
+        others = [block for block in self._present if self._counts(block)]
         for entry in self._days.entries_of(others, self._changes):
-            if not left.isdisjoint(map(content_of, entry.ranges)) and self._is_good(entry):
-                left.difference_update(map(content_of, entry.ranges))
-        return not left
+            here = wanted.intersection(map(content_of, entry.ranges))
+            if not here <= held and self._is_good(entry):
+                held |= here
+        return held
 
     def _held_by(self, blocks: Iterable[str]) -> set[Range]:
         """Return the ranges of blocks that are present, recorded and good."""

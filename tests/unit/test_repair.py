@@ -162,6 +162,23 @@ def test_what_a_killed_compaction_made_and_others_hold_is_deleted(files: FakeFil
     assert_in_order(files)
 
 
+@pytest.mark.parametrize("how", [lambda store: done(store), lambda store: run(store)])
+def test_what_a_generator_took_over_from_a_lost_ledger_is_no_orphan(
+    files: FakeFiles, how: Callable[[LocalStore], object]
+) -> None:
+    """A killed compaction and a lost ledger: old blocks and new one are recorded, and each is held by the other."""
+    store = fake_store(files)
+    fill(store, usual())
+    put(store, 1, *(one for block in usual() for one in block), writer=THIRD_WRITER)
+    records = held(store)
+    remove(files, ledger_path(WRITER))
+    begin(fake_store(files), OTHER_WRITER)
+    how(fake_store(drop_locks(files)))
+    after = fake_store(drop_locks(files))
+    assert held(after) == counted(after) == records
+    assert set(LedgerIndex.load(after).blocks()) - present(after) <= set(load_day(after, DAY).replaced)
+
+
 def test_it_is_taken_in_if_one_range_is_held_nowhere_else(files: FakeFiles) -> None:
     store = fake_store(files)
     fill(store, usual())
