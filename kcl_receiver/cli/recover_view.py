@@ -95,9 +95,8 @@ class View(Events):
         if not found.blocks:
             click.echo("No block that is known is missing or damaged.")
         else:
-            click.echo(
-                f"{counted(found.missing, 'block is', 'blocks are')} missing, {counted(found.damaged, 'is', 'are')} damaged."
-            )
+            missing, damaged = counted(found.missing, "block is", "blocks are"), counted(found.damaged, "is", "are")
+            click.echo(f"{missing} missing, {damaged} damaged.")
             for (_, shard), one in sorted(found.shards.items()):
                 click.echo(
                     f"  {shard}  {one.records:,} records in {one.ranges:,} ranges, {human_bytes(one.bytes)}, arrived "
@@ -235,7 +234,8 @@ class View(Events):
             )
         for outcome, ranges in summary.failed.items():
             click.echo(
-                f"NOT restored  {summary.failed_records[outcome]:,} records in {ranges:,} ranges: {_WORDS[outcome]}"
+                f"NOT restored  {counted(summary.failed_records[outcome], 'record')} in {counted(ranges, 'range')}: "
+                f"{_WORDS[outcome]}"
             )
         if summary.elsewhere:
             click.echo(f"{summary.elsewhere:,} ranges were not restored that other blocks hold.")

@@ -139,8 +139,8 @@ def test_what_is_trimmed_is_named_by_range_with_a_code_of_its_own(lake: Lake) ->
     done = lake.run()
     assert done.returncode == EXIT_LOST
     assert f"LOST  {lost.shard} from {lost.first} to {lost.last}, arrived 20" in done.stdout
-    assert f"NOT restored  {lost.count} records in 1 ranges: lost: the stream has trimmed them" in done.stdout
-    assert "Restored  1 blocks, and 1 in part" in done.stdout
+    assert f"NOT restored  {lost.count} records in 1 range: lost: the stream has trimmed them" in done.stdout
+    assert "Restored  1 block, and 1 in part" in done.stdout
     again = lake.run("--output", "json")
     assert again.returncode == EXIT_LOST
     (one,) = json.loads(again.stdout)["result"]["not_restored"]
