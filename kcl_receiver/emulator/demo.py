@@ -90,7 +90,12 @@ def run_demo(records: int, shards: int, seconds: float, directory: Path | None) 
                 putting.stop()
             _stop(run)
         verdict = judge(producer.acknowledged, base / "store", emulator.client("dynamodb"), APPLICATION)
-    _show(verdict, base, properties)
+        _show(verdict)
+        if verdict.perfect:
+            _lose_and_recover(base / "store", properties, emulator)
+            verdict = judge(producer.acknowledged, base / "store", emulator.client("dynamodb"), APPLICATION)
+            _show_recovered(verdict)
+    _show_places(base, properties)
     return EXIT_OK if verdict.perfect and verdict.put == records else EXIT_AMISS
 
 
@@ -315,7 +320,44 @@ def _stop(run: subprocess.Popen[bytes]) -> None:
         raise EnvironmentProblem(f"`run` ended with {code} after SIGTERM", "see run.log in the demo's directory")
 
 
-def _show(verdict: Verdict, base: Path, properties: Path) -> None:
+def _lose_and_recover(store: Path, properties: Path, emulator: Emulator) -> None:
+    """Delete a block, and have `recover` read it again from the stream.
+
+    Raises:
+        EnvironmentProblem: `recover` does not run, or not to its end.
+    """
+    blocks = sorted((store / "blocks").rglob("*.parquet"))
+    lost = blocks[len(blocks) // 2]
+    lost.unlink()
+    click.echo(f"\nAnd if a block is lost? {lost.name} is deleted now. Its ranges are in the ledger, so:")
+    click.echo(f"  kcl-receiver recover --properties {properties}")
+    command = [sys.executable, "-m", "kcl_receiver.cli.main", "recover", "--properties", str(properties)]
+    done = subprocess.run(
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env={**os.environ, **emulator.environment},
+        timeout=LIMIT_SECONDS,
+        check=False,
+    )
+    click.echo("\n".join("    " + line for line in done.stdout.splitlines()))
+    if done.returncode != EXIT_OK:
+        raise EnvironmentProblem(f"`recover` ended with {done.returncode}: {done.stderr.strip()}", f"see {store}")
+
+
+def _show_recovered(verdict: Verdict) -> None:
+    if verdict.perfect:
+        click.secho(f"Verdict: it is back. All {verdict.stored:,} records are there again, exactly once.", fg="green")
+    else:
+        click.secho(
+            f"Verdict: SOMETHING IS WRONG: {len(verdict.missing):,} records are missing, {len(verdict.altered):,} "
+            f"altered, {len(verdict.doubles):,} stored twice. Please report it.",
+            fg="red",
+        )
+
+
+def _show(verdict: Verdict) -> None:
     exact = sum(lease.exact for lease in verdict.leases)
     beyond = sum(lease.beyond for lease in verdict.leases)
     rows = [
@@ -338,11 +380,15 @@ def _show(verdict: Verdict, base: Path, properties: Path) -> None:
         click.secho("\nVerdict: nothing is lost, but see the red lines.", fg="yellow")
     else:
         click.secho("\nVerdict: SOMETHING IS WRONG, see the red lines. Please report it with the logs.", fg="red")
+
+
+def _show_places(base: Path, properties: Path) -> None:
     click.echo(
         f"""
 To look at:
   {base / "store" / "blocks"}     the blocks
   {base / "store" / "ledger"}     the ledger
   {base / "logs"}     what generator and daemon said
-  {sys.argv[0]} verify --properties {properties}"""
+  {sys.argv[0]} verify --properties {properties} --deep
+  {sys.argv[0]} read --properties {properties} --limit 5"""
     )
