@@ -24,8 +24,8 @@ def demo(records: int, shards: int, seconds: float, directory: str | None) -> No
 
     Starts the embedded AWS, makes a stream, puts records of many sizes while `kcl-receiver run` reads it with the real
     java daemon, stops that by SIGTERM as soon as everything was delivered, and compares: what the producer was told to
-    be in the stream, with what plain pyarrow finds in the Parquet files and what boto3 finds in the lease table. Then it deletes a block, and has
-    `recover` read it again from the stream.
+    be in the stream, with what plain pyarrow finds in the Parquet files and what boto3 finds in the lease table. Then
+    it deletes a block, and has `recover` read it again from the stream.
 
     Needs the extra `emulator`, and Java 17 or later or the extra `java`. Takes about a minute, most of it KCL's own
     first start. Exits with 0 only if every record is there once and every checkpoint is where it should be.

@@ -49,7 +49,7 @@ def stream_options(function: _F) -> _F:
 
 
 class StreamTarget(NamedTuple):
-    """A stream and its lease table, from a properties file or from single options; the name is empty if none gives it."""
+    """A stream and its lease table, from a properties file or from options; the name is empty if none gives it."""
 
     stream_name: str
     stream_arn: str | None
