@@ -39,7 +39,8 @@ class SimMaintenance(Process):
         return f"{self.rng.getrandbits(32):08x}"
 
     def _pause(self, call: Any, *args: Any) -> None:  # noqa: ANN401 - what comes next
-        self.later(self.rng.choice((0.01, 0.2, 2.0)), self._do, call, *args)
+        pauses = (0.5, 3.0, 8.0) if call == self._begin else (0.01, 0.2, 2.0)
+        self.later(self.rng.choice(pauses), self._do, call, *args)
 
     def _do(self, call: Any, *args: Any) -> None:  # noqa: ANN401
         """Do the next step; the same again if the store does not do it now."""
