@@ -147,7 +147,7 @@ def _ledger_is_lost(landing: Landing, store: Path, landed: Placed) -> None:
     done = recover(landing, store)
     assert done.returncode == EXIT_AMISS, done.stdout + done.stderr
     assert "The ledger is lost" in done.stdout
-    assert "1 are damaged" in done.stdout
+    assert "1 is damaged" in done.stdout
     assert not harmed.exists()
     _, report = verify(landing, store, "--deep")
     assert report["blocks"]["missing"] == report["blocks"]["damaged"] == []
