@@ -147,7 +147,8 @@ class Host:
 
     def freeze(self, process: Process, seconds: float) -> None:
         """SIGSTOP, and SIGCONT after a while."""
-        process.frozen_until = self.process_frozen_until = self.fleet.timeline.now + seconds
+        process.frozen_until = self.fleet.timeline.now + seconds
+        self.process_frozen_until = max(self.process_frozen_until, process.frozen_until)
 
     # Ends
 

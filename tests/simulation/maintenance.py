@@ -56,11 +56,12 @@ class SimMaintenance(Process):
         if self.host.fleet.quiet:
             return
         index = LedgerIndex.load(self.store)
-        adopted = {one.block for one in index.adopted}
+        # The real one leaves alone what is younger than an hour: by then a line of the ledger is durable.
+        durable = self.host.fleet.watch.scan(self.host).ledger
         there = [
             entry
             for block, entry in sorted(index.blocks().items())
-            if block not in index.replaced and block not in adopted and self.store.has_block(block)
+            if block in durable and block not in index.replaced and self.store.has_block(block)
         ]
         days = [list(group) for _, group in groupby(there, key=lambda one: block_day(one.block))]
         days = [group for group in days if len(group) > 1]
