@@ -129,7 +129,7 @@ class Workers:
         host, pid = socket.gethostname(), os.getpid()
         started = WriterStarted(writer, host, pid, wall_millis(), __version__, tails)
         carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
-        return [started, carried, *adopted]
+        return [started, *adopted, carried]  # the last one tells that all of them are there
 
     def _begin_ledger(self) -> None:
         """Make the first lines of the next ledger durable, then seal those before it.

@@ -60,9 +60,12 @@ def take_over(store: BlockStore) -> Takeover:
         gone = there is None or not has_line(there.hashes, seen)
         if gone and not acknowledged(store, writer, seen.number):
             raise lost_tail(witness, writer, seen)
+    # A writer that was killed within its first lines has taken nothing over yet: what it names is named again.
+    begun = {writer for writer, one in opened.items() if any(isinstance(entry, Carried) for entry in one.entries)}
     named: dict[str, int] = {}
-    for _, writer, seen in claims:
-        named[writer] = max(named.get(writer, 0), seen.number)
+    for witness, writer, seen in claims:
+        if witness in begun:
+            named[writer] = max(named.get(writer, 0), seen.number)
     out = Takeover(to_seal=list(opened))
     out.tails = {writer: one.tail for writer, one in opened.items() if one.tail.number > named.get(writer, 0)}
     for one in opened.values():

@@ -115,7 +115,7 @@ def begin(store: BlockStore, writer: str, *, seal: bool = False) -> LedgerWriter
     taken = take_over(store)
     ledger = LedgerWriter(store, writer)
     started = WriterStarted(writer, "host", 1, NOW, "0", taken.tails)
-    ledger.append([started, Carried(STREAM, (), {}), *taken.adopted])
+    ledger.append([started, *taken.adopted, Carried(STREAM, (), {})])
     for one in taken.to_seal if seal else ():
         store.seal_ledger(one)
     return ledger

@@ -95,6 +95,23 @@ def test_a_ledger_that_was_named_and_not_yet_sealed_is_sealed_by_the_next(store:
     assert list(taken.tails) == [OTHER_WRITER]
 
 
+@pytest.mark.parametrize("lines", [1, 2])
+def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_over_by_the_next(
+    store: LocalStore, lines: int
+) -> None:
+    begin(store, WRITER)
+    begin(store, OTHER_WRITER)
+    # It was on its way while the ledger changed, and its generator was killed before it was recorded.
+    entry = put(store, 1, block_range(1, 2))
+    begin(store, THIRD_WRITER)
+    path = store.root / ledger_path(THIRD_WRITER)
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
+    taken = take_over(store)
+    assert set(taken.tails) == {OTHER_WRITER, THIRD_WRITER}
+    assert [one.block for one in taken.blocks] == [entry.block]
+    assert len(taken.adopted) == (1 if lines == 1 else 0)
+
+
 def test_where_open_ledgers_are_gone_everything_is_read(store: LocalStore) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True)
