@@ -123,6 +123,7 @@ def leases(emulator: Emulator) -> dict[str, dict[str, str]]:
     return {item["leaseKey"]["S"]: {name: next(iter(value.values())) for name, value in item.items()} for item in items}
 
 
+@pytest.mark.slow
 def test_kcl_reads_every_record_through_a_split_and_a_merge_and_goes_on_after_a_restart(
     emulator: Emulator, start: Callable[[str], Daemon]
 ) -> None:

@@ -25,6 +25,7 @@ def test_a_plain_java_launch_lands_everything(make_landing: Callable[..., Landin
     landing.verify()
 
 
+@pytest.mark.slow
 def test_the_daemon_sees_a_lost_lease_through_though_the_processor_that_started_the_generator_was_killed(
     make_landing: Callable[..., Landing],
 ) -> None:

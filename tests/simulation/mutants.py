@@ -177,7 +177,7 @@ MUTANTS = (
     ),
     _bug(
         "adopted blocks are not written into the ledger",
-        (Workers, "_first_entries", ", *adopted]", "]"),
+        (Workers, "_first_entries", ", *adopted, carried]", ", carried]"),
     ),
     # Positions
     _bug(

@@ -44,6 +44,7 @@ def play(base: Path, bug: str, kind: str, rounds: int) -> subprocess.CompletedPr
 
 
 @pytest.mark.daemon
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bug", "kind", "words"),
     [
