@@ -75,7 +75,7 @@ class PlainReader:
     """What a store holds of one stream, the newest.
 
     Attributes:
-        rows: By shard, every record once, in order of position.
+        rows: By shard, every record once, in order of position; without those that were expired.
         chains: By shard, how many stretches its ranges cover; one, if they are linked.
     """
 
@@ -101,6 +101,8 @@ class PlainReader:
             if (one["stream"]["arn"], one["stream"]["created"]) == self.stream
         }
         self.chains = _chains([one for entry in mine.values() for one in entry["ranges"]])
+        gone = [one for block, entry in mine.items() if block in self._expired for one in entry["ranges"]]
+        self._gone = [(one["shard"], position(one["from"]), position(one["to"])) for one in gone]
         self.rows = self._read([block for block in sorted(mine) if block not in self._replaced | self._expired])
 
     def _read(self, blocks: list[str]) -> dict[str, list[Row]]:
@@ -120,7 +122,12 @@ class PlainReader:
                     if not any(low <= row[0] <= high for low, high in spans):
                         rows[one["shard"]].append(row)
                 spans.append((position(one["from"]), position(one["to"])))
-        return {shard: sorted(found) for shard, found in rows.items()}
+        left = {shard: sorted(row for row in found if not self.expired(shard, row[0])) for shard, found in rows.items()}
+        return {shard: found for shard, found in left.items() if found}
+
+    def expired(self, shard: str, at: Position) -> bool:
+        """Return whether a record was in a block that was removed on purpose, whoever else may hold it still."""
+        return any(shard == other and low <= at <= high for other, low, high in self._gone)
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:
