@@ -29,6 +29,7 @@ from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.others import HttpRequest, HttpResponse, service_scope
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import (
+    BlockDamaged,
     BlockMissing,
     RangeDiffers,
     RangeTrimmed,
@@ -408,17 +409,23 @@ def test_a_reading_stays_valid_when_the_blocks_are_removed_under_it(
 
 
 @forms
+@pytest.mark.parametrize("damage", ["missing", "altered"])
 def test_without_a_fallback_the_lost_block_is_named_and_the_token_goes_on_with_one(
-    land: Callable[[Form], Landing], form: Form
+    land: Callable[[Form], Landing], form: Form, damage: str
 ) -> None:
     landing = land(form)
-    landing.remove(2, 3, 4)
-    reading = read(landing.store, shards=[ONE], batch_rows=5)
+    first, second = (one for one in landing.entries[2].ranges if one.shard == ONE)
+    if damage == "missing":
+        landing.remove(2, 3, 4)
+        error, lost, good = BlockMissing, first, 2 * sum(RANGES)
+    else:
+        landing.alter(2, landing.entries[2].ranges.index(second))
+        error, lost, good = BlockDamaged, second, 2 * sum(RANGES) + RANGES[0]
+    reading = read(landing.store, shards=[ONE])
     found: list[User] = []
-    (lost, *_) = landing.entries[2].ranges
-    with pytest.raises(BlockMissing, match=f"(?s){landing.entries[2].block}.*{ONE} from {lost.first} to {lost.last}"):
+    with pytest.raises(error, match=f"(?s){landing.entries[2].block}.*{ONE} from {lost.first} to {lost.last}"):
         found += (one for batch in reading for one in users_of([batch.batch]))
-    assert found == landing.users[ONE][: 2 * sum(RANGES)]
+    assert found == landing.users[ONE][:good]
     again = read(landing.store, token=reading.token, fallback=landing.fallback())
     assert found + by_shard(again)[ONE] == landing.users[ONE]
 
