@@ -30,6 +30,7 @@ class BlockBuilder:
     def __init__(self) -> None:
         self._parts: list[AdmittedPart] = []
         self._size = 0
+        self._sizes: dict[str, int] = {}
         self.opened_at: float | None = None
 
     def __bool__(self) -> bool:
@@ -45,17 +46,19 @@ class BlockBuilder:
         if self.opened_at is None:
             self.opened_at = now
         self._parts.append(part)
-        self._size += part.part.columns.memory
+        size = part.part.columns.memory
+        self._size += size
+        self._sizes[part.session.id] = self._sizes.get(part.session.id, 0) + size
 
-    def holds(self, session: Session) -> bool:
-        """Return whether anything of this session is in the block."""
-        return any(part.session is session for part in self._parts)
+    def size_of(self, session: Session) -> int:
+        """Return the bytes of all columns that this session has in the block."""
+        return self._sizes.get(session.id, 0)
 
     def drop(self, session: Session) -> None:
         """Take out whatever this session has in the block."""
         kept = [part for part in self._parts if part.session is not session]
         self._parts = kept
-        self._size = sum(part.part.columns.memory for part in kept)
+        self._size -= self._sizes.pop(session.id, 0)
         if not kept:
             self.opened_at = None
 
@@ -64,5 +67,6 @@ class BlockBuilder:
         parts = tuple(self._parts)
         self._parts = []
         self._size = 0
+        self._sizes = {}
         self.opened_at = None
         return parts

@@ -374,6 +374,7 @@ class GeneratorCore:
             if room:
                 session.pending = None
                 effects += self._admit(session, batch, now)
+                self._pipeline.flush_half(session)
             else:
                 self._pending.append(session)
         return effects

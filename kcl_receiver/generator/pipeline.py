@@ -72,7 +72,16 @@ class Pipeline:
 
     def flush(self, session: Session | None = None) -> None:
         """Cut as soon as possible, if the session (any, for None) has something in the block that is being built."""
-        if bool(self._builder) if session is None else self._builder.holds(session):
+        if bool(self._builder) if session is None else self._builder.size_of(session) > 0:
+            self._flush = True
+
+    def flush_half(self, session: Session) -> None:
+        """Cut as soon as possible, if half of a session's window is in the block that is being built.
+
+        So one half is stored while the other one fills. A window that is let run full leaves its processor idle from
+        the cut until the block is stored.
+        """
+        if 2 * self._builder.size_of(session) >= self._settings.window_bytes:
             self._flush = True
 
     def cut_if_due(self, now: float) -> list[Effect]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import signal
+
+import pyarrow as pa
 
 from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
@@ -16,6 +19,7 @@ from kcl_receiver.generator.server import GeneratorServer, boot_clock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers, wall_millis
+from kcl_receiver.memory import keep_freed
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.names import writer_id
 
@@ -23,6 +27,9 @@ log = logging.getLogger("kcl_receiver.generator")
 
 DRAIN_MARGIN_SECONDS = 2.0
 """Left over of the time that KCL grants, for the checkpoint and the daemon's own shutdown."""
+
+KEPT_BYTES = 64 * 2**20
+"""Of freed memory: about a block."""
 
 ONE_SIGTERM_SECONDS = 1.0
 """SIGTERMs this close together are one: systemd signals every process of a service, the supervisor among them, which
@@ -64,6 +71,8 @@ def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_w
     Raises:
         ReceiverError: It can't start, or can't go on.
     """
+    keep_freed(KEPT_BYTES, arenas=1)
+    pa.set_memory_pool(pa.system_memory_pool())  # so that batches and blocks share what was freed
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
         return asyncio.run(_serve(config, leave_when_idle=leave_when_idle))
@@ -90,6 +99,8 @@ async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
         compression,
         store_again=config.store_again,
     )
+    gc.collect()
+    gc.freeze()  # what was imported stays: there is no use in looking at it again and again
     server = GeneratorServer(
         core,
         workers,

@@ -6,18 +6,17 @@ each. It encodes lines in the charset that `-Dfile.encoding` names, which `kcl-r
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import lt
-from typing import Annotated
+from typing import Annotated, cast
 
 import msgspec
 
 from kcl_receiver.errors import DaemonError
 from kcl_receiver.ranges import After, Position, parse_after, parse_sequence_number
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn, int64s
 
 _Long = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A Java long that is never negative; the columns hold int64."""
@@ -151,37 +150,50 @@ def _starting_point(message: _Initialize) -> After:
 
 
 def _columns(records: Sequence[_Record]) -> Columns:
+    """Return the columns of decoded records: each step goes over one attribute of all of them in C.
+
+    Measured with 10,000 records of 200 bytes: `str.isdigit` takes ten times as long as that of bytes, and filling an
+    `array` two to three times as long as `struct.pack` (docs/performance.md).
+    """
+    count = len(records)
     sequences = [record.sequence_number for record in records]
-    subs = [record.sub_sequence_number or 0 for record in records]
-    digits = "".join(sequences)
-    if not (digits.isascii() and digits.isdigit()):
+    subs = _known([record.sub_sequence_number for record in records], 0)
+    lengths = list(map(len, sequences))
+    digits = "".join(sequences).encode()
+    if not digits.isdigit():
         raise ValueError("a sequence number is not a decimal number")
-    _check_order(sequences, subs)
+    _check_order(sequences, lengths, subs)
+    arrivals = _known([record.approximate_arrival_timestamp for record in records], UNKNOWN_ARRIVAL)
     return Columns(
-        count=len(records),
-        sequence=VarColumn.joined(list(map(len, sequences)), digits.encode("ascii")),
-        sub=array("q", subs),
-        key=VarColumn.of([record.partition_key.encode() for record in records]),
-        arrival=array(
-            "q",
-            [
-                UNKNOWN_ARRIVAL
-                if record.approximate_arrival_timestamp is None
-                else record.approximate_arrival_timestamp
-                for record in records
-            ],
-        ),
+        count=count,
+        sequence=VarColumn.joined(lengths, digits),
+        sub=bytes(8 * count) if subs.count(0) == count else int64s(subs),
+        key=_key_column([record.partition_key for record in records]),
+        arrival=int64s(arrivals),
         data=VarColumn.of([record.data or b"" for record in records]),
     )
 
 
-def _check_order(sequences: list[str], subs: list[int]) -> None:
+def _known(numbers: list[int | None], instead: int) -> list[int]:
+    if None in numbers:
+        return [instead if number is None else number for number in numbers]
+    return cast("list[int]", numbers)
+
+
+def _key_column(keys: list[str]) -> VarColumn:
+    text = "".join(keys)
+    if text.isascii():
+        return VarColumn.joined(list(map(len, keys)), text.encode())
+    return VarColumn.of([key.encode() for key in keys])
+
+
+def _check_order(sequences: list[str], lengths: list[int], subs: list[int]) -> None:
     """Check that positions rise.
 
     Numbers without leading zeros and of one length order as text does; only where that does not show the order, they
     are made integers.
     """
-    if len(set(map(len, sequences))) == 1 and all(map(lt, sequences, islice(sequences, 1, None))):
+    if lengths.count(lengths[0]) == len(lengths) and all(map(lt, sequences, islice(sequences, 1, None))):
         parse_sequence_number(sequences[0])
         return
     before: Position | None = None

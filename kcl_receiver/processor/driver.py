@@ -14,7 +14,6 @@ from kcl_receiver.processor.lines import LineReader
 from kcl_receiver.processor.link import GeneratorLink
 from kcl_receiver.processor.spawn import Spawner
 
-READ_BYTES = 1024 * 1024
 LINGER_SECONDS = 1.0
 MAX_POLL_MILLIS = 2**31 - 1
 """select.poll takes no more; a deadline beyond it is looked at again then."""
@@ -79,12 +78,12 @@ class Driver:
             self._apply(self._core.tick(now), now)
 
     def _read_daemon(self, now: float) -> None:
-        piece = os.read(self._in, READ_BYTES)
-        if not piece:
+        received = os.readv(self._in, [self._lines.buffer()])
+        if not received:
             self._apply(self._core.input_closed(), now)
             return
         try:
-            lines = self._lines.feed(piece)
+            lines = self._lines.advance(received)
         except DaemonError as error:
             self._exit = Exit(error)
             return

@@ -12,6 +12,7 @@ import sys
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
+from kcl_receiver.memory import keep_freed
 from kcl_receiver.paths import default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
@@ -26,6 +27,8 @@ Processes one shard. It is not run by hand: the MultiLangDaemon starts it, one p
 and speaks with it over standard input and output. `kcl-receiver check` says whether the line is right.
 """
 DEFAULT_GENERATOR_TIMEOUT_MILLIS = 60_000
+KEPT_BYTES = 32 * 2**20
+"""Of freed memory, until the shard has nothing more to deliver: two copies of the data of the largest line."""
 
 
 def main() -> None:
@@ -56,6 +59,7 @@ def _run(properties: str) -> ReceiverError | None:
     # and it tells so on stdin.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    keep_freed(KEPT_BYTES, arenas=1)
     daemon_in, daemon_out = _take_over_stdio()
     application, socket_path, timeout = find_generator(properties)
     pid = os.getpid()

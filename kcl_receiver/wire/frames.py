@@ -16,6 +16,7 @@ taken only where one may come now: a peer that nobody knows yet costs no more th
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -84,14 +85,23 @@ class FrameReader:
     when one is complete. The payload is a view of the buffer that it was received into, and nothing is copied. The
     reader never asks for a byte beyond the frame it is in. After an error it must not be used again.
 
+    Args:
+        payloads: See below.
+        allocate: Returns the place for so many bytes; what is in it does not matter.
+
     Attributes:
         payloads: The messages whose payload is taken now.
     """
 
-    def __init__(self, payloads: frozenset[type[Message]] = ALL_PAYLOADS) -> None:
+    def __init__(
+        self,
+        payloads: frozenset[type[Message]] = ALL_PAYLOADS,
+        allocate: Callable[[int], bytearray | memoryview] = bytearray,
+    ) -> None:
         self.payloads = payloads
+        self._allocate = allocate
         self._header = bytearray(HEADER.size)
-        self._body: bytearray | None = None
+        self._body: bytearray | memoryview | None = None
         self._filled = 0
         self._code = 0
         self._message_length = 0
@@ -145,10 +155,10 @@ class FrameReader:
             raise ProtocolError(f"a {_TYPES[code].__name__} with {payload_length} bytes of payload may not come now")
         self._code = code
         self._message_length = message_length
-        self._body = bytearray(message_length + -message_length % 8 + payload_length)
+        self._body = self._allocate(message_length + -message_length % 8 + payload_length)
         self._filled = 0
 
-    def _finish(self, body: bytearray) -> Frame:
+    def _finish(self, body: bytearray | memoryview) -> Frame:
         view = memoryview(body)
         end = self._message_length
         start = end + -end % 8

@@ -186,7 +186,7 @@ MUTANTS = (
     _bug(
         "daemon",
         "a line may be of any length",
-        (LineReader, "feed", "if len(self._buffer) > MAX_LINE_BYTES:", "if False:"),
+        (LineReader, "advance", "if self._filled - self._start > MAX_LINE_BYTES:", "if False:"),
     ),
     _bug(
         "daemon",

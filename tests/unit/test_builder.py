@@ -62,12 +62,12 @@ def test_a_block_begun_at_time_0_is_not_empty_and_keeps_its_age() -> None:
 
 def test_a_block_holds_every_session_that_has_something_in_it() -> None:
     builder = BlockBuilder()
-    assert not builder.holds(A)
+    assert builder.size_of(A) == 0
     builder.add(part(A), 5.0)
     builder.add(part(B), 5.0)
-    assert builder.holds(A)
-    assert builder.holds(B)
-    assert not builder.holds(session("c"))
+    assert builder.size_of(A) > 0
+    assert builder.size_of(B) > 0
+    assert builder.size_of(session("c")) == 0
 
 
 def test_dropping_a_session_takes_out_what_it_has_and_nothing_else() -> None:
@@ -76,8 +76,8 @@ def test_dropping_a_session_takes_out_what_it_has_and_nothing_else() -> None:
     for one in (part(B, 1), kept, part(B, 2)):
         builder.add(one, 5.0)
     builder.drop(B)
-    assert builder.holds(A)
-    assert not builder.holds(B)
+    assert builder.size_of(A) > 0
+    assert builder.size_of(B) == 0
     assert (builder.size, builder.opened_at) == (kept.part.columns.memory, 5.0)
     assert builder.cut() == (kept,)
 

@@ -288,17 +288,27 @@ def test_a_full_window_makes_the_next_batch_wait_until_enough_is_stored() -> Non
     assert p.admitted == [1, 2, 3]
 
 
-def test_a_block_that_holds_what_fills_a_window_is_cut_before_its_time() -> None:
-    """Or a shard could pass no more than one window in each block interval."""
-    h = Harness(window_bytes=BATCH)
+def test_a_block_that_holds_half_a_window_is_cut_before_its_time() -> None:
+    """Or its processor would stand still while the other half is stored, and pass one window in each interval."""
+    h = Harness(window_bytes=4 * BATCH)
     p, q = h.open("shard-0"), h.open("shard-1")
     p.batch(5)
     q.batch(6)
     assert h.waiting(WriteBlock) == []
     p.batch(7)
     [block] = h.waiting(WriteBlock)
-    assert [part.range.shard for part in block.parts] == ["shard-0", "shard-1"]
-    q.batch(8)  # what fills this window is on its way
+    assert [part.range.shard for part in block.parts] == ["shard-0", "shard-1", "shard-0"]
+    q.batch(8)  # of this window, less than a half is in the next block
+    assert len(h.waiting(WriteBlock)) == 1
+
+
+def test_a_block_is_cut_before_its_time_if_a_batch_does_not_fit_beside_less_than_half_a_window() -> None:
+    h = Harness(window_bytes=3 * BATCH)
+    p = h.open()
+    p.batch(5)
+    assert h.waiting(WriteBlock) == []
+    p.batch(6, 7, 8)
+    assert p.admitted == [1]
     assert len(h.waiting(WriteBlock)) == 1
 
 

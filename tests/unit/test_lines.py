@@ -11,9 +11,20 @@ from kcl_receiver.processor import lines
 from kcl_receiver.processor.lines import LineReader
 
 
+def feed(reader: LineReader, piece: bytes) -> list[bytes]:
+    """Let a reader have these bytes, as much at a time as it has room for."""
+    out: list[bytes] = []
+    while piece:
+        room = reader.buffer()
+        now, piece = piece[: len(room)], piece[len(room) :]
+        room[: len(now)] = now
+        out += map(bytes, reader.advance(len(now)))
+    return out
+
+
 def feed_all(pieces: list[bytes]) -> list[bytes]:
     reader = LineReader()
-    return [bytes(line) for piece in pieces for line in reader.feed(piece)]
+    return [line for piece in pieces for line in feed(reader, piece)]
 
 
 @given(st.lists(st.binary(max_size=30).map(lambda one: one.replace(b"\n", b"")), max_size=8), st.data())
@@ -31,13 +42,13 @@ def test_a_byte_at_a_time_is_enough() -> None:
 
 def test_a_line_is_not_given_before_its_end() -> None:
     reader = LineReader()
-    assert reader.feed(b'{"action":"lease') == []
-    assert reader.feed(b'Lost"}') == []
-    assert reader.feed(b"\n") == [bytearray(b'{"action":"leaseLost"}')]
+    assert feed(reader, b'{"action":"lease') == []
+    assert feed(reader, b'Lost"}') == []
+    assert feed(reader, b"\n") == [b'{"action":"leaseLost"}']
 
 
 def test_blank_lines_are_left_out() -> None:
-    assert feed_all([b"\n \t\r\n\na\n\n"]) == [b"a"]
+    assert feed_all([b"\n \t\r\n\na\n\n" + b" " * 100 + b"\n"]) == [b"a"]
 
 
 def test_a_line_feed_alone_ends_a_line() -> None:
@@ -45,16 +56,29 @@ def test_a_line_feed_alone_ends_a_line() -> None:
     assert feed_all([b"a\r" + separators + b"b\n"]) == [b"a\r" + separators + b"b"]
 
 
-def test_a_line_that_was_given_is_not_written_to_again() -> None:
+def test_a_line_that_was_given_holds_until_more_is_read() -> None:
     reader = LineReader()
-    (first,) = reader.feed(b"first\nsec")
-    (second,) = reader.feed(b"ond\nthird")
-    assert (bytes(first), bytes(second)) == (b"first", b"second")
+    reader.buffer()[:9] = b"first\nsec"
+    (first,) = reader.advance(9)
+    assert bytes(first) == b"first"
+    assert feed(reader, b"ond\nthird") == [b"second"]
+
+
+def test_a_line_longer_than_the_buffer_makes_it_grow_and_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "FIRST_BYTES", 8)
+    monkeypatch.setattr(lines, "KEPT_BYTES", 32)
+    reader = LineReader()
+    assert len(reader.buffer()) == 8
+    assert feed(reader, b"ab\n" + b"x" * 20 + b"\n") == [b"ab", b"x" * 20]
+    assert len(reader.buffer()) == 32, "what ordinary lines need is kept"
+    assert feed(reader, b"y" * 50 + b"\nz") == [b"y" * 50]
+    assert feed(reader, b"\n") == [b"z"]
+    assert len(reader.buffer()) == 8
 
 
 def test_a_line_that_does_not_end_is_refused_before_it_takes_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
     reader = LineReader()
-    assert reader.feed(b"x" * 999 + b"\n" + b"x" * 1000) == [b"x" * 999]
+    assert feed(reader, b"x" * 999 + b"\n" + b"x" * 1000) == [b"x" * 999]
     with pytest.raises(DaemonError, match="a line of more than 1000 bytes"):
-        reader.feed(b"x")
+        feed(reader, b"x")
