@@ -22,6 +22,7 @@ from kcl_receiver.config_values import (
     MIB,
     STREAM_ARN,
     parse_compression,
+    parse_launch,
     parse_options,
     parse_size,
     store_url,
@@ -98,6 +99,7 @@ class ReceiverConfig:
         store_again: Store again what the ledger says is stored.
         idle_exit_millis: A generator started by a processor leaves after this long without any processor.
         java: Path of the java executable, or None to look for one.
+        java_launch: tuned or plain: whether the JVM's heap is chosen for the daemon, or by Java; see `daemon.tuning`.
         java_options: Further options of the java command.
         jars: Directory of the KCL's jars, or None for those in amazon_kclpy.
         log_directory: Where `run` writes generator.log and daemon.log.
@@ -136,6 +138,7 @@ class ReceiverConfig:
     store_again: bool
     idle_exit_millis: int
     java: Path | None
+    java_launch: str
     java_options: tuple[str, ...]
     jars: Path | None
     log_directory: Path
@@ -300,6 +303,7 @@ class _Reader:
             store_again=self.switch("receiver.storeAgain", False),
             idle_exit_millis=self.whole("receiver.idleExitMillis", 60_000, least=1),
             java=self.absolute("receiver.java"),
+            java_launch=self.parsed("receiver.javaLaunch", "tuned", parse_launch, "receiver.javaLaunch = tuned"),
             java_options=self.parsed("receiver.javaOptions", (), parse_options, "receiver.javaOptions = -Xmx512m"),
             jars=self.absolute("receiver.jars"),
             log_directory=self.absolute("receiver.logDirectory") or default_log_directory(application),
@@ -395,6 +399,7 @@ RECEIVER_KEYS = frozenset(
         "storeAgain",
         "idleExitMillis",
         "java",
+        "javaLaunch",
         "javaOptions",
         "jars",
         "logDirectory",

@@ -15,6 +15,9 @@ KIB, MIB, GIB = 1024, 1024**2, 1024**3
 CODECS = {"none": None, "snappy": None, "lz4": None, "zstd": range(1, 23)}
 """Compression codecs with the levels that each takes."""
 
+LAUNCHES = ("tuned", "plain")
+"""Whose choice the JVM's heap is: ours, or Java's own."""
+
 STREAM_ARN = re.compile(r"arn:aws[a-z-]*:kinesis:(?P<region>[a-z0-9-]+):\d{12}:stream/(?P<name>[a-zA-Z0-9_.-]{1,128})")
 _SIZE = re.compile(r"([0-9]{1,15})\s*(|B|KiB|MiB|GiB)", re.IGNORECASE)
 _FACTORS = {"": 1, "b": 1, "kib": KIB, "mib": MIB, "gib": GIB}
@@ -68,6 +71,17 @@ def parse_compression(text: str) -> tuple[str, int | None]:
     if not level.isdecimal() or int(level) not in levels:
         raise ValueError(f"the levels of {codec} are {levels[0]} to {levels[-1]}")
     return codec, int(level)
+
+
+def parse_launch(text: str) -> str:
+    """Return `tuned` or `plain`, in small letters.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if text.lower() not in LAUNCHES:
+        raise ValueError(f"is not one of {', '.join(LAUNCHES)}")
+    return text.lower()
 
 
 def parse_options(text: str) -> tuple[str, ...]:

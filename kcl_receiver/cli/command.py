@@ -15,6 +15,7 @@ from kcl_receiver.daemon.command import daemon_command, refuse_latest
 from kcl_receiver.daemon.findings import ERROR, WARNING
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
+from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.errors import ConfigError
 
 
@@ -44,5 +45,6 @@ def command(properties: str, java: str | None, log_configuration: str | None) ->
     if logback is not None and not logback.is_file():
         raise ConfigError(f"--log-configuration {logback}: there is no such file", "name a logback configuration")
     found = find_java(java, config.java)
-    line = daemon_command(config, found.path, find_jars(config.jars), log_configuration=logback)
+    tuning = tune(config, found.path).options
+    line = daemon_command(config, found.path, find_jars(config.jars), log_configuration=logback, tuning=tuning)
     click.echo(shlex.join(line))

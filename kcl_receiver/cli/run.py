@@ -24,6 +24,7 @@ from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.patience import patience
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
+from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.errors import ConfigError
 
 
@@ -66,7 +67,9 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
     lock = RunLock(config.socket.parent, config.path)
     try:
         effective = write_effective(config, overrides(config, _pinned(config)), config.socket.parent)
-        daemon = daemon_command(config, find_java(java, config.java).path, find_jars(config.jars), effective, logback)
+        found = find_java(java, config.java).path
+        tuning = tune(config, found).options
+        daemon = daemon_command(config, found, find_jars(config.jars), effective, logback, tuning)
         tell(patience(config, first=any(finding.subject == NO_LEASES for finding in findings)))
         plan = Plan(
             commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},

@@ -6,6 +6,7 @@ the line is copied into a service manager.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -39,6 +40,7 @@ def daemon_command(
     jars: Path,
     properties_path: Path | None = None,
     log_configuration: Path | None = None,
+    tuning: Sequence[str] = (),
 ) -> list[str]:
     """Return the daemon's command line as a list of arguments.
 
@@ -48,6 +50,7 @@ def daemon_command(
         jars: The directory of jars; see `find_jars`.
         properties_path: The file that the daemon reads, if it is not `config.path`.
         log_configuration: A logback file to use instead of the one that comes with this package.
+        tuning: Options that `tune` has chosen for this machine; without them it is the plain launch.
     """
     return [
         str(java),
@@ -56,6 +59,8 @@ def daemon_command(
         # A JVM that lost a thread to OutOfMemoryError stands still for ever; one that exits is started again.
         "-XX:+ExitOnOutOfMemoryError",
         *(EMULATOR_OPTIONS if uses_emulator(config) else ()),
+        *tuning,
+        # After ours, so that they win.
         *config.java_options,
         "-cp",
         # Only jars: the daemon looks for the properties file on the class path before it looks in the file system.

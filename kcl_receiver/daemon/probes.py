@@ -19,6 +19,7 @@ from kcl_receiver.daemon.executable import find_executable
 from kcl_receiver.daemon.findings import ERROR, MACHINE, NO_LEASES, OK, STORE, STREAM, WARNING, Finding
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
+from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.store.base import open_store
 
@@ -34,6 +35,7 @@ def probe_machine(config: ReceiverConfig, java: str | None = None) -> Iterator[F
     try:
         found = find_java(java, config.java)
         yield Finding(MACHINE, OK, "java", f"{found.path}, version {found.version}, by {found.found_by}")
+        yield Finding(MACHINE, OK, "launch", tune(config, found.path).reason)
     except ReceiverError as error:
         yield Finding(MACHINE, ERROR, "java", error.message, error.hint)
     try:

@@ -11,6 +11,7 @@ from test_java import fake
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
 from kcl_receiver.daemon.command import JAXB, LOG_CONFIGURATION, daemon_command, refuse_latest
+from kcl_receiver.daemon.tuning import heap_options
 from kcl_receiver.errors import ConfigError
 
 JAVA, JARS = Path("/jre/bin/java"), Path("/k/jars")
@@ -67,6 +68,12 @@ def test_own_java_options_come_after_ours_so_that_they_win(tmp_path: Path) -> No
     assert command.index("-Xmx1g") < command.index("-cp")
 
 
+def test_the_tuning_comes_before_the_users_own_options(tmp_path: Path) -> None:
+    config = load(write(tmp_path, {"receiver.javaOptions": "-Xmx1g"}))
+    command = daemon_command(config, JAVA, JARS, tuning=["-XX:NewSize=9m"])
+    assert command.index("-XX:NewSize=9m") < command.index("-Xmx1g") < command.index("-cp")
+
+
 @pytest.mark.parametrize("word", ["LATEST", None])
 def test_latest_and_a_missing_position_are_refused_with_the_line_to_write(tmp_path: Path, word: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -104,6 +111,22 @@ def test_the_command_refuses_latest_and_prints_no_line(tmp_path: Path, capsys: p
     code, out, err = printed(capsys, "-p", str(file))
     assert (code, out) == (2, "")
     assert "Hint: write: initialPositionInStreamExtended = " in err
+
+
+def test_the_printed_launch_is_tuned_unless_the_plain_one_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    java = tmp_path / "java"
+    java.write_text(
+        "#!/bin/sh\necho 'openjdk version \"17\"' >&2\necho ' size_t MaxHeapSize = 1073741824 {x} {ergonomic}'\n"
+    )
+    java.chmod(0o755)
+    keys: dict[str, str | None] = {"initialPositionInStream": "TRIM_HORIZON", "receiver.java": str(java)}
+    tuned = printed(capsys, "-p", str(write(tmp_path, keys)))[1]
+    plain = printed(capsys, "-p", str(write(tmp_path, keys | {"receiver.javaLaunch": "plain"})))[1]
+    options = " ".join(heap_options(1 << 30)) + " "
+    assert options in tuned
+    assert tuned.replace(options, "") == plain
 
 
 def test_settings_that_break_a_promise_are_told_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

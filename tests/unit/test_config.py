@@ -58,6 +58,7 @@ def test_a_file_with_the_four_needed_keys_gets_the_documented_defaults(
     assert config.store_again is False
     assert config.idle_exit_millis == 60_000
     assert config.java is None
+    assert config.java_launch == "tuned"
     assert config.java_options == ()
     assert config.jars is None
     assert config.log_directory == Path("/state/kcl-receiver/landing")
@@ -147,6 +148,7 @@ def test_java_options_are_divided_at_blanks_outside_of_quotes(tmp_path: Path) ->
         ({"receiver.store": "/var/x"}, "not the URL of a store", "receiver.store = file:///"),
         ({"receiver.store": "file://var/x"}, "three slashes", "receiver.store = file:///"),
         ({"receiver.store": None}, "where blocks go", "receiver.store = file:///"),
+        ({"receiver.javaLaunch": "fast"}, "is not one of tuned, plain", "receiver.javaLaunch = tuned"),
         ({"receiver.javaOptions": "Xmx1g"}, "not an option of java", "receiver.javaOptions = -Xmx512m"),
         ({"receiver.javaOptions": "-D'x"}, "No closing quotation", "receiver.javaOptions"),
         ({"receiver.blockInterval": "1000"}, "no such key", "receiver.blockIntervalMillis = 1000"),
