@@ -369,7 +369,7 @@ class GeneratorCore:
             if not fits:
                 # What fills the window can only leave it by being stored: more time in the block would only cost time.
                 self._pipeline.flush(session)
-            room, cut = self._pipeline.make_room(size) if fits else (False, [])
+            room, cut = self._pipeline.make_room(size, now) if fits else (False, [])
             effects += cut
             if room:
                 session.pending = None

@@ -45,6 +45,7 @@ class Pipeline:
         self._settings = settings
         self._builder = BlockBuilder()
         self._flush = False
+        self._interval_began: float | None = None
         self._next_block = 1
         self._in_flight: dict[int, _InFlight] = {}
         self._entries: deque[LedgerRecord] = deque()
@@ -53,14 +54,14 @@ class Pipeline:
 
     # ------------------------------------------------------------------ building and cutting
 
-    def make_room(self, size: int) -> tuple[bool, list[Effect]]:
+    def make_room(self, size: int, now: float) -> tuple[bool, list[Effect]]:
         """Return whether the block being built takes so many bytes more, after cutting it if it must be and may be.
 
         An empty one takes a batch of any size.
         """
         if not self._builder or self._builder.size + size <= self._settings.block_max_bytes:
             return True, []
-        return (True, self._cut()) if self._may_cut() else (False, [])
+        return (True, self._cut(now)) if self._may_cut() else (False, [])
 
     def add(self, part: AdmittedPart, now: float) -> None:
         """Put one range into the block that is being built; `make_room` comes first, once for all of a batch."""
@@ -92,18 +93,27 @@ class Pipeline:
         if due is None:
             return []
         full = self._builder.size >= self._settings.block_max_bytes
-        return self._cut() if self._flush or full or now >= due else []
+        return self._cut(min(now, due)) if self._flush or full or now >= due else []
 
     def due(self) -> float | None:
-        """When the next block is to be cut by time, None if there is none or it may not be cut yet."""
+        """When the next block is to be cut by time, None if there is none or it may not be cut yet.
+
+        While records flow, intervals follow each other without a gap, so that the number of blocks is that of the
+        intervals, whatever the number of shards; after a pause they begin anew with the first batch.
+        """
         opened = self._builder.opened_at
-        return None if opened is None or not self._may_cut() else opened + self._settings.block_interval
+        if opened is None or not self._may_cut():
+            return None
+        interval = self._settings.block_interval
+        began = self._interval_began
+        return (opened if began is None or opened >= began + interval else began) + interval
 
     def _may_cut(self) -> bool:
         return len(self._in_flight) < self._settings.max_in_flight
 
-    def _cut(self) -> list[Effect]:
+    def _cut(self, at: float) -> list[Effect]:
         self._flush = False
+        self._interval_began = at
         parts = self._builder.cut()
         number = self._next_block
         self._next_block += 1

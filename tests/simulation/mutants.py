@@ -246,8 +246,8 @@ MUTANTS = (
         (
             Pipeline,
             "cut_if_due",
-            "return self._cut() if self._flush or full or now >= due else []",
-            "return self._cut() if full else []",
+            "return self._cut(min(now, due)) if self._flush or full or now >= due else []",
+            "return self._cut(min(now, due)) if full else []",
         ),
     ),
     # The end

@@ -121,6 +121,22 @@ def test_a_block_is_cut_when_its_first_batch_is_as_old_as_the_interval() -> None
     assert h.block_rows() == [at(5, 6)]
 
 
+def test_intervals_follow_each_other_while_records_flow_and_begin_anew_after_a_pause() -> None:
+    """Blocks are as many as intervals, whether one shard delivers now and then or sixty-four all the time."""
+    h = Harness(block_interval=2.0)
+    p = h.open()
+    p.batch(5)
+    h.to_deadline()
+    h.advance(0.75)
+    p.batch(6)
+    assert h.core.deadline() == START + 4.0
+    h.to_deadline()
+    assert writing(h) == [1, 2]
+    h.advance(2.5)
+    p.batch(7)
+    assert h.core.deadline() == START + 8.5
+
+
 def test_a_later_event_cuts_an_overdue_block_even_without_a_tick() -> None:
     h = Harness(block_interval=2.0)
     p = h.open()
