@@ -7,7 +7,14 @@ import select
 import time
 
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ReceiverError
-from kcl_receiver.processor.codec import CheckpointResult, decode_line, encode_checkpoint, encode_status
+from kcl_receiver.memory import give_back
+from kcl_receiver.processor.codec import (
+    CheckpointResult,
+    ProcessRecords,
+    decode_line,
+    encode_checkpoint,
+    encode_status,
+)
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.effects import Checkpoint, Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.lines import LineReader
@@ -55,6 +62,7 @@ class Driver:
         self._poll.register(daemon_in, _HANG_UP)
         self._exit: Exit | None = None
         self._complained = ""
+        self._used = self._idle = False
 
     def run(self) -> ReceiverError | None:
         """Return when the daemon hangs up (None), or when the process must leave (the error)."""
@@ -78,6 +86,7 @@ class Driver:
             self._apply(self._core.tick(now), now)
 
     def _read_daemon(self, now: float) -> None:
+        self._give_back()
         received = os.readv(self._in, [self._lines.buffer()])
         if not received:
             self._apply(self._core.input_closed(), now)
@@ -98,8 +107,21 @@ class Driver:
             now = boot_clock()
             if isinstance(said, CheckpointResult):
                 self._apply(self._core.checkpoint_result(said.error, now), now)
-            else:
-                self._apply(self._core.action(said, now, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), now)
+                continue
+            self._apply(self._core.action(said, now, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), now)
+            if isinstance(said, ProcessRecords):
+                self._used |= said.columns is not None
+                self._idle = said.columns is None and not self._core.kept_bytes
+
+    def _give_back(self) -> None:
+        """Give memory back when the shard delivers nothing and all of it is stored: shards are many.
+
+        Called before the next line is read, because the last one is a view of the line reader's buffer.
+        """
+        if self._idle and self._used:
+            self._used = False
+            self._lines.release()
+            give_back()
 
     def _serve_link(self, happened: int, now: float) -> None:
         link = self._link

@@ -31,12 +31,18 @@ class LineReader:
         if not rest:
             self._start = self._filled = 0
             if len(self._buffer) > KEPT_BYTES:
-                self._buffer = bytearray(FIRST_BYTES)
+                self.release()
         elif self._filled == len(self._buffer) or self._start:
             grown = bytearray(2 * len(self._buffer)) if self._filled == len(self._buffer) else self._buffer
             memoryview(grown)[:rest] = memoryview(self._buffer)[self._start : self._filled]
             self._buffer, self._start, self._filled = grown, 0, rest
         return memoryview(self._buffer)[self._filled :]
+
+    def release(self) -> None:
+        """Give the buffer back if it has grown and no line is begun; the lines that were given stay valid."""
+        if self._start == self._filled and len(self._buffer) > FIRST_BYTES:
+            self._buffer = bytearray(FIRST_BYTES)
+            self._start = self._filled = 0
 
     def advance(self, received: int) -> list[memoryview]:
         """Take note of `received` bytes in the buffer; return the lines that they complete.

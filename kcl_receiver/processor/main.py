@@ -5,6 +5,8 @@ It imports neither click nor the properties library: its start-up time and memor
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import random
 import signal
@@ -27,6 +29,10 @@ Processes one shard. It is not run by hand: the MultiLangDaemon starts it, one p
 and speaks with it over standard input and output. `kcl-receiver check` says whether the line is right.
 """
 DEFAULT_GENERATOR_TIMEOUT_MILLIS = 60_000
+F_SETPIPE_SZ = 1031
+"""The module fcntl has had the name since Python 3.10, if it was built on a system that has it."""
+PIPE_BYTES = 2**20
+"""Of the pipe from the daemon: what an unprivileged process may have. Its 64 KiB mean a wake-up for each."""
 KEPT_BYTES = 32 * 2**20
 """Of freed memory, until the shard has nothing more to deliver: two copies of the data of the largest line."""
 
@@ -81,6 +87,9 @@ def _take_over_stdio() -> tuple[int, int]:
     """
     daemon_in = os.dup(0)
     daemon_out = os.dup(1)
+    # Not on every system, and refused once the pipes of a user hold 64 MiB: then it is as it was (pipe(7)).
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(daemon_in, F_SETPIPE_SZ, PIPE_BYTES)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

@@ -76,6 +76,18 @@ def test_a_line_longer_than_the_buffer_makes_it_grow_and_is_given_back(monkeypat
     assert len(reader.buffer()) == 8
 
 
+def test_a_buffer_that_has_grown_is_given_back_on_demand_unless_a_line_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "FIRST_BYTES", 8)
+    reader = LineReader()
+    assert feed(reader, b"x" * 20 + b"\nbeg") == [b"x" * 20]
+    reader.release()
+    assert feed(reader, b"un\n") == [b"begun"]
+    assert len(reader.buffer()) > 8
+    reader.release()
+    assert len(reader.buffer()) == 8
+    assert feed(reader, b"y\n") == [b"y"]
+
+
 def test_a_line_that_does_not_end_is_refused_before_it_takes_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
     reader = LineReader()
