@@ -76,7 +76,7 @@ def test_a_line_longer_than_the_buffer_makes_it_grow_and_is_given_back(monkeypat
     assert len(reader.buffer()) == 8
 
 
-def test_a_buffer_that_has_grown_is_given_back_on_demand_unless_a_line_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_grown_buffer_is_given_back_on_demand_unless_a_line_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines, "FIRST_BYTES", 8)
     reader = LineReader()
     assert feed(reader, b"x" * 20 + b"\nbeg") == [b"x" * 20]
