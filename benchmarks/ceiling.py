@@ -30,7 +30,7 @@ from benchmarks.harness.workload import ShardLines, Workload, prepare
 from benchmarks.lines import NAMES, PAYLOAD_NAMES
 from kcl_receiver.processor.codec import ProcessRecords, decode_line
 from kcl_receiver.ranges import TRIM_HORIZON, Range, StreamIdentity
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.parquet import BlockRange, check_columns, encode_block
 from kcl_receiver.wire.columns import Columns, checksum
 
 NAME = "ceiling"
@@ -125,6 +125,8 @@ def _measure_records(workload: Workload, repeats: int, directory: Path) -> dict[
         "decode": _repeated(repeats, lambda: _decode(contents)),
         "kclpy": _repeated(repeats, lambda: _decode_with_kclpy(contents)),
         "checksum": _repeated(repeats, lambda: [checksum(one) for one in columns]),
+        "check": _repeated(repeats, lambda: [check_columns(one.columns, one.range.checksum) for one in ranges]),
+        "copy": _repeated(repeats, lambda: [b"".join(one.buffers()) for one in columns]),
         "player": [],
     }
     for compression in COMPRESSIONS:
@@ -221,6 +223,8 @@ def tables(results: Sequence[Result]) -> str:
             "decoding, kclpy": "kclpy",
             "decoding, the processor's": "decode",
             "checksum": "checksum",
+            "the generator's check of a batch": "check",
+            "one copy of the columns": "copy",
             **{f"Parquet, {one}": f"encode {one}" for one in COMPRESSIONS},
             "the player": "player",
         }

@@ -288,6 +288,40 @@ def test_the_compression_that_was_asked_for_is_used(text: str, codec: str) -> No
     assert metadata.row_group(0).column(5).compression == codec
 
 
+def ranges_of_data(data: list[bytes]) -> BlockRange:
+    columns = columns_of([(100 + row, 0, b"key", NOW, one) for row, one in enumerate(data)])
+    return BlockRange(range_of(columns), columns)
+
+
+def codecs(block: EncodedBlock) -> set[tuple[str, str]]:
+    group = pq.read_metadata(opened(block)).row_group(0)
+    return {(group.column(at).path_in_schema, group.column(at).compression) for at in range(group.num_columns)}
+
+
+@pytest.mark.parametrize("compression", ["zstd", "zstd:3", "snappy"])
+def test_data_that_does_not_become_smaller_is_stored_as_it_is(compression: str) -> None:
+    chance = ranges_of_data([os.urandom(1000) for _ in range(10)])
+    stored = encode(chance, compression=compression)
+    codec = compression.partition(":")[0].upper()
+    assert codecs(stored) == {(name, "UNCOMPRESSED" if name == "data" else codec) for name in parquet.SCHEMA.names}
+    assert table_of(stored)["data"].to_pylist() == [chance.columns.data.value(row) for row in range(10)]
+    text = ranges_of_data([b'{"event": "page_view", "n": %d}' % row * 30 for row in range(10)])
+    assert ("data", codec) in codecs(encode(text, compression=compression))
+    assert ("data", codec) in codecs(encode(ranges_of_data([os.urandom(1000)]), compression=compression)), (
+        "too little to tell"
+    )
+
+
+def test_whether_compression_pays_is_told_by_all_ranges_of_a_block() -> None:
+    chance = ranges_of_data([os.urandom(50_000) for _ in range(10)])
+    text = ranges_of_data([b"what repeats compresses " * 2000 for _ in range(10)])
+    both = [
+        BlockRange(replace(one.range, shard=f"shardId-{number}"), one.columns)
+        for number, one in enumerate((chance, text))
+    ]
+    assert ("data", "ZSTD") in codecs(encode(*both))
+
+
 # Footers
 
 
