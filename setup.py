@@ -45,6 +45,7 @@ setup(
         "javaproperties>=0.8.1",
         "msgspec>=0.18.6",
         "pyarrow>=17",
+        "pybase64>=1.3",
         "xxhash>=3.4",
     ],
     extras_require={

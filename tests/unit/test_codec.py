@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ from kcl_receiver.wire.messages import Batch
 RECORDED = (Path(__file__).parent / "daemon_lines.jsonl").read_bytes().splitlines()
 START, RESUME, RECORDS, EMPTY, TAKEN, THROTTLED, TAKEN_BARE, LEASE_LOST, SHARD_ENDED, SHUTDOWN = RECORDED
 BIG = 4959033827149025660855969253836157109592157598913658
+
+
+@pytest.fixture(params=["by the size of the records", "as large records"], autouse=True, scope="module")
+def way(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Both ways of decoding have to give the same, whatever a line says."""
+    before = codec.LARGE_RECORD_BYTES
+    if request.param == "as large records":
+        codec.LARGE_RECORD_BYTES = -1
+    yield request.param
+    codec.LARGE_RECORD_BYTES = before
+
 
 Row = tuple[str, int, bytes, bytes, int]
 
@@ -351,6 +362,24 @@ def test_a_record_of_10_mib_arrives_whole() -> None:
 
 
 # ---------------------------------------------------------------------- towards the generator
+
+
+def test_large_records_are_decoded_in_their_own_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = line(record(BIG, data=b"a" * 3000), record(BIG + 1, data=None), record(BIG + 2, data=b"b" * 6000))
+    monkeypatch.setattr(codec, "_DECODER", None)
+    columns = columns_of(text)
+    assert [columns.data.value(row) for row in range(3)] == [b"a" * 3000, b"", b"b" * 6000]
+
+
+@pytest.mark.parametrize("data", ["not base64!" * 500, 7, ["a" * 5000], {"a": "b" * 5000}, True, "YWJj\\n" * 1000])
+def test_data_that_is_none_is_refused_by_name(data: object) -> None:
+    with pytest.raises(DaemonError, match=r"can't be decoded .*records\[1\]\.data"):
+        decode_line(line(record(BIG, data=b"a" * 9000), record(BIG + 1, data=data)))
+
+
+def test_escaped_base64_is_base64() -> None:
+    text = line(record(BIG, data=b"\xff" * 9000)).replace(b"/", b"\\/")
+    assert columns_of(text).data.value(0) == b"\xff" * 9000
 
 
 def test_the_columns_and_their_checksum_survive_the_way_over_the_socket() -> None:
