@@ -20,7 +20,7 @@ from kcl_receiver.config_values import GIB, MIB
 COLLECTOR = "-XX:+UseSerialGC"
 """In every build of OpenJDK from 8 on, the minimal ones included."""
 
-YOUNG_BYTES = 256 * MIB
+YOUNG_BYTES = 384 * MIB
 """The young generation: what is made between two collections. Other sizes: see docs/performance.md#the-jvm."""
 
 LEAST_HEAP = 96 * MIB
