@@ -1,6 +1,6 @@
 """Runs all benchmarks, one after the other, and prints their tables: what `scripts/benchmark` calls.
 
-To add one (`daemon`, `capacity`): a module with what `benchmarks.harness.cells.Benchmark` names, and its line here.
+To add one: a module with what `benchmarks.harness.cells.Benchmark` names, and its line here.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from typing import cast
 
-from benchmarks import ceiling, latency, lines, scale, start
+from benchmarks import ceiling, daemon, latency, lines, scale, start
 from benchmarks.harness.cells import Benchmark
 from benchmarks.harness.command import main
 
-MODULES = (ceiling, start, lines, latency, scale)
+MODULES = (ceiling, start, lines, daemon, latency, scale)
 MINUTES = 45.0
 """What all of them have together in their chosen form; what does not fit is named, and is done by the next call."""
 

@@ -39,6 +39,11 @@ class Landing:
             raise ProcessFailed("the emulator did not start; see what `kcl-receiver emulator` says")
         self._streams: set[str] = set()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def stream(self, shards: int) -> str:
         """Return the name of a stream with so many shards, made if need be."""
         name = f"benchmark-{shards}"

@@ -179,14 +179,24 @@ class Reel:
         Raises:
             ValueError: It is no record of this shard.
         """
-        round_, row = sequence_number[ROUND_AT:ROW_AT], sequence_number[ROW_AT:CHANCE_AT]
-        if row.isdecimal() and round_.isdecimal() and int(row) < self.spec.rows:
-            found = int(round_) * self.spec.rows + int(row)
-            if self.record(found).sequence_number == sequence_number:
-                return found
-        raise ValueError(f"{self.shard} has no record {sequence_number}")
+        found = serial_of(sequence_number, self.spec.rows)
+        if self.record(found).sequence_number != sequence_number:
+            raise ValueError(f"{self.shard} has no record {sequence_number}")
+        return found
 
 
 def mark(round_: int) -> bytes:
     """Return the digits that an event's data has of its round."""
     return f"{round_:0{MARK_DIGITS}d}".encode()
+
+
+def serial_of(sequence_number: str, rows: int) -> int:
+    """Return the serial number that stands in a sequence number.
+
+    Raises:
+        ValueError: No reel of so many rows has it.
+    """
+    round_, row = sequence_number[ROUND_AT:ROW_AT], sequence_number[ROW_AT:CHANCE_AT]
+    if not (round_.isdecimal() and row.isdecimal() and int(row) < rows):
+        raise ValueError(f"no record has the sequence number {sequence_number}")
+    return int(round_) * rows + int(row)
