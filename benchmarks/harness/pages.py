@@ -3,10 +3,11 @@
     python -m benchmarks.harness.pages '{"emulator": "http://127.0.0.1:PORT", "counters": "FILE", "shards": 4, ...}'
 
 It writes its address to stdout, and ends at SIGTERM. GetRecords returns what a reel has (see `reel`), at most 10,000
-records or 10 MiB, and nothing is serialised for it. Without a rate there is always more; with one, a shard has what was
-written to it by now, since it was first read, and says how many milliseconds its reader is behind. The service's limit
-of 2 MiB a second and shard is not kept: what is measured is the reader. A file shared with whoever measures has, for
-each shard, how many records were served and when that began.
+records or 10 MiB, and nothing is serialised for it. Without a rate there is always more. With one, records are written
+to the first so many shards, as many as whoever measures says, and a shard has what was written to it by now, and says
+how many milliseconds its reader is behind. The service's limit of 2 MiB a second and shard is not kept: what is
+measured is the reader. A file shared with whoever measures has the number of shards that are written to, and what was
+written and served of each.
 """
 
 from __future__ import annotations
@@ -37,37 +38,59 @@ SEND_BYTES = 2 * 2**20
 PIECES = 512
 """Pieces of one sendmsg; Linux takes 1,024 (IOV_MAX)."""
 MOST_RECORDS = 10_000
-_COUNTER = struct.Struct("=qd")
+MICRO = 1_000_000
+_HEADER = struct.Struct("=q")
+_COUNTER = struct.Struct("=qqd")
 
 
 class Served(NamedTuple):
-    """What one shard's readers got: records up to this serial number; and `time.monotonic` of the first call."""
+    """What is noted of one shard: how many of its records were served, were written, and when that was (monotonic)."""
 
     through: int
-    began: float
+    written: float
+    at: float
 
 
 class Counters:
-    """The shared file of counts, one row a shard."""
+    """The shared file: how many shards are written to, and a row for each shard."""
 
     def __init__(self, path: Path, shards: int) -> None:
-        size = _COUNTER.size * shards
+        size = _HEADER.size + _COUNTER.size * shards
         with path.open("a+b") as file:
             file.truncate(size)
             self._map = mmap.mmap(file.fileno(), size)
         self.shards = shards
 
+    @property
+    def active(self) -> int:
+        """So many shards are written to, from the first on; it matters where there is a rate."""
+        return int(_HEADER.unpack_from(self._map)[0])
+
+    @active.setter
+    def active(self, shards: int) -> None:
+        _HEADER.pack_into(self._map, 0, shards)
+
     def read(self, shard: int) -> Served:
         """Return what is noted of a shard."""
-        return Served(*_COUNTER.unpack_from(self._map, shard * _COUNTER.size))
+        through, written, at = _COUNTER.unpack_from(self._map, _HEADER.size + shard * _COUNTER.size)
+        return Served(through, written / MICRO, at)
 
     def write(self, shard: int, served: Served) -> None:
         """Note it."""
-        _COUNTER.pack_into(self._map, shard * _COUNTER.size, *served)
+        row = served.through, round(served.written * MICRO), served.at
+        _COUNTER.pack_into(self._map, _HEADER.size + shard * _COUNTER.size, *row)
 
     def all(self) -> list[Served]:
         """Return what is noted of every shard."""
         return [self.read(shard) for shard in range(self.shards)]
+
+    def written(self, rate: float, now: float) -> list[float]:
+        """Return how many records each shard has by now, with so many a second."""
+        active = self.active
+        return [
+            one.written + (now - one.at) * rate if one.at and shard < active else one.written
+            for shard, one in enumerate(self.all())
+        ]
 
 
 class Refused(Exception):
@@ -95,6 +118,7 @@ class Shards:
         self._counters = counters
         self._rate = rate
         self._clock = clock
+        self._on: set[int] = set()
 
     def iterator(self, call: dict[str, Any]) -> bytes:
         """Answer GetShardIterator.
@@ -135,17 +159,20 @@ class Shards:
         serial = int(at)
         noted = self._counters.read(number)
         now = self._clock()
-        began = noted.began or now
         most = min(call.get("Limit", MOST_RECORDS), MOST_RECORDS)
-        behind = 0
+        written, behind = 0.0, 0
         if self._rate is not None:
-            written = int((now - began) * self._rate)
-            most = min(most, written - serial)
-            behind = max(int((written - serial - max(most, 0)) / self._rate * 1000), 0)
+            written = noted.written
+            if number < self._counters.active and number in self._on:
+                written += (now - noted.at) * self._rate
+            # What is written begins and ends with a call, of which there are five a second.
+            (self._on.add if number < self._counters.active else self._on.discard)(number)
+            most = min(most, int(written) - serial)
+            behind = max(int((int(written) - serial - max(most, 0)) / self._rate * 1000), 0)
         if most > 0 and reel.turns(serial) and not is_sent(reel):
             raise RuntimeError(f"{shard} was asked for again before its page before had left")
         page, count = reel.page(serial, most)
-        self._counters.write(number, Served(max(noted.through, serial + count), began))
+        self._counters.write(number, Served(max(noted.through, serial + count), written, now))
         after = b'],"NextShardIterator":"%b:%d","MillisBehindLatest":%d}' % (shard.encode(), serial + count, behind)
         return [b'{"Records":[', page, after]
 

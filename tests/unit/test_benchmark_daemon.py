@@ -167,9 +167,11 @@ def test_a_page_is_not_altered_while_it_is_sent(tmp_path: Path) -> None:
         shards.records({"ShardIterator": "shardId-000000000000:50"}, unsent)
 
 
-def test_a_paced_shard_has_what_was_written_since_it_was_first_read(tmp_path: Path) -> None:
+def test_a_paced_shard_has_what_was_written_by_now(tmp_path: Path) -> None:
     clock = Clock()
     shards = make(tmp_path, 100.0, clock)
+    counters = Counters(tmp_path / "served", 2)
+    counters.active = 1
     iterator = "shardId-000000000000:0"
     answer = call(shards, iterator)
     assert (answer["Records"], answer["MillisBehindLatest"]) == ([], 0)
@@ -179,9 +181,32 @@ def test_a_paced_shard_has_what_was_written_since_it_was_first_read(tmp_path: Pa
     clock.now += 1.0
     answer = call(shards, answer["NextShardIterator"], 10)
     assert (len(answer["Records"]), answer["MillisBehindLatest"]) == (10, 900)
-    # Another shard's time begins when it is read itself.
-    assert call(shards, "shardId-000000000001:0")["Records"] == []
-    assert [one.through for one in Counters(tmp_path / "served", 2).all()] == [30, 0]
+    assert counters.written(100.0, clock.now + 1) == pytest.approx([220.0, 0.0])
+    assert [one.through for one in counters.all()] == [30, 0]
+
+
+def test_a_shard_that_is_not_written_to_gets_no_more_and_keeps_what_it_has(tmp_path: Path) -> None:
+    clock = Clock()
+    shards = make(tmp_path, 100.0, clock)
+    counters = Counters(tmp_path / "served", 2)
+    counters.active = 2
+    iterators = ["shardId-000000000000:0", "shardId-000000000001:0"]
+
+    def later(seconds: float, limit: int = 10_000) -> list[int]:
+        clock.now += seconds
+        answers = [call(shards, iterator, limit) for iterator in iterators]
+        iterators[:] = [answer["NextShardIterator"] for answer in answers]
+        return [len(answer["Records"]) for answer in answers]
+
+    assert later(0) == [0, 0]
+    assert later(0.3, 5) == [5, 5]
+    counters.active = 1
+    assert later(1.0, 5) == [5, 5]
+    assert later(0.0) == [40, 20]
+    assert counters.written(100.0, clock.now + 1) == pytest.approx([230.0, 30.0])
+    counters.active = 2
+    assert later(1.0, 50) == [50, 0]
+    assert later(0.1, 20) == [20, 10]
 
 
 # ---------------------------------------------------------------------- HTTP/2
