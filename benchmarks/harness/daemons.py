@@ -220,7 +220,10 @@ class DaemonRun:
         daemon_properties = self._write_daemon_properties(properties, url)
         command = self._command(properties, daemon_properties)
         self._java = Process("JVM", command, self.directory / "java.log", {**CREDENTIALS, SUPERVISED: "1"})
-        self._await("every shard has its first records", lambda: all(self.counts()))
+        if self._rate is None:
+            self._await("every shard has its first records", lambda: all(self.counts()))
+        else:
+            self._await("every shard is read", lambda: all(one.at for one in self.counters.all()))
 
     def _write_daemon_properties(self, properties: Path, url: str) -> Path:
         """Write what java reads: the receiver asks the emulator what the stream is, and the daemon the page server."""

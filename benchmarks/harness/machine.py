@@ -99,6 +99,13 @@ def check_installed() -> None:
         )
 
 
+def busy_seconds() -> float:
+    """Return the seconds that the machine's cores were busy since its start, whoever used them."""
+    words = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    ticks = [int(word) for word in words[:8]]  # user, nice, system, idle, iowait, irq, softirq, steal
+    return float(sum(ticks) - ticks[3] - ticks[4]) / os.sysconf("SC_CLK_TCK")
+
+
 def _git(*arguments: str) -> str:
     found = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True)
     return found.stdout.strip()
