@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from benchmarks.harness.machine import describe, fingerprint
 
 FORMS = ("short", "chosen", "all")
-"""Five minutes for CI; the cells that the goals are stated for; the whole matrix over hours."""
+"""Some minutes for CI; the cells that the goals are stated for; the whole matrix over hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class CodeChanged(Exception):
 
 
 class Benchmark(Protocol):
-    """What a module of a benchmark has. `daemon` and `capacity` are to be two more of them."""
+    """What a module of a benchmark has."""
 
     NAME: str
     """Its command: `python -m benchmarks.NAME`."""

@@ -59,8 +59,8 @@ class Judged:
 
     @property
     def kept_up(self) -> bool:
-        """Whether the lag did not grow."""
-        return self.growth <= GROWTH * self.seconds
+        """Whether the lag did not grow, and was not that of an overload all the while."""
+        return self.growth <= GROWTH * self.seconds and self.lag <= OVERLOADED
 
     def to_json(self) -> dict[str, Any]:
         """Return it as a JSON object."""

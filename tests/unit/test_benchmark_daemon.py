@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -19,13 +20,14 @@ from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived, StreamEnded
 from h2.settings import SettingCodes
 
-from benchmarks import daemon
+from benchmarks import capacity, daemon
 from benchmarks.harness import http2
 from benchmarks.harness.cells import Result
 from benchmarks.harness.check import CheckFailed
-from benchmarks.harness.daemons import NOOP, NOOP_TUNED, RECEIVER, Sample, Window, start_pages
+from benchmarks.harness.daemons import NOOP, NOOP_TUNED, RECEIVER, ROLES, Sample, Window, start_pages
 from benchmarks.harness.fetch import PageClient, fetch
 from benchmarks.harness.figures import Spread
+from benchmarks.harness.keeping_up import Judged, Ramp, growth, lag
 from benchmarks.harness.landed import check_blocks, check_checkpoints, check_files, digest
 from benchmarks.harness.pages import Counters, Refused, Shards
 from benchmarks.harness.reel import Reel, ReelSpec
@@ -485,3 +487,96 @@ def test_another_contestant_is_the_first_at_every_repeat() -> None:
 
 def test_the_head_of_a_frame_has_its_length_in_three_bytes() -> None:
     assert http2.head(0x12345, 0, 1, 7) == struct.pack(">I", 0x12345)[1:] + b"\x00\x01" + struct.pack(">I", 7)
+
+
+# ---------------------------------------------------------------------- capacity
+
+
+def test_lag_is_in_seconds_of_writing_and_the_mean_of_the_shards_that_are_written_to() -> None:
+    assert lag([500.0, 300.0, 0.0], [100, 100, 0], active=2, rate=100.0) == 3.0
+    # A count that was read later than the clock is ahead, and makes up for no other shard.
+    assert lag([100.0, 300.0], [200, 100], active=2, rate=100.0) == 1.0
+
+
+def test_lag_grows_if_its_last_third_is_above_its_first() -> None:
+    assert growth([1.0, 1.2, 9.0, 9.0, 1.1, 1.3]) == pytest.approx(0.1)
+    assert growth([1.0, 2.0, 3.0, 4.0]) == 3.0
+    with pytest.raises(ValueError, match="looks"):
+        growth([1.0, 2.0])
+
+
+def judged(shards: int, growth: float, lag: float = 1.0) -> Judged:
+    return Judged(shards, 60.0, growth, lag, dict.fromkeys(ROLES, 0.25), 1.9)
+
+
+def test_a_number_of_shards_is_kept_up_with_if_the_lag_neither_grows_nor_is_that_of_an_overload() -> None:
+    assert judged(8, 0.6).kept_up
+    assert not judged(8, 0.61).kept_up
+    assert judged(8, -3.0).kept_up
+    assert not judged(8, -3.0, lag=5.1).kept_up
+    assert capacity.capacity_of([judged(24, 5.0), judged(16, 0.1)]) == 16
+    assert capacity.capacity_of([judged(24, 5.0)]) == 0
+
+
+def test_a_ramp_ends_when_too_many_are_written_to_and_knows_how_many_were_kept_up_with() -> None:
+    ramp = Ramp(8, 4, 64)
+    asked = []
+    for seen in (1.2, 1.9, 2.1, 5.1):
+        asked.append(ramp.shards)
+        ramp.look(seen)
+    assert (asked, ramp.over, ramp.kept_up) == ([8, 12, 16, 20], True, 12)
+
+
+def test_a_ramp_ends_at_the_most_and_may_find_that_not_even_the_first_was_kept_up_with() -> None:
+    ramp = Ramp(8, 4, 10)
+    ramp.look(1.0)
+    assert (ramp.shards, ramp.over) == (10, False)
+    ramp.look(1.0)
+    assert (ramp.kept_up, ramp.over) == (10, True)
+    ramp = Ramp(8, 4, 10)
+    ramp.look(9.0)
+    assert (ramp.kept_up, ramp.over) == (0, True)
+
+
+def test_capacities_are_compared_within_a_repeat_and_a_limit_of_the_benchmark_is_said() -> None:
+    runs = [
+        {"repeat": 0, "way": NOOP.name, "judged": [judged(24, 5.0).to_json(), judged(20, 0.1).to_json()]},
+        {"repeat": 0, "way": RECEIVER.name, "judged": [judged(30, 0.1).to_json()]},
+    ]
+    text = capacity.tables([Result("1 KB", "chosen", {}, {}, "", 0.0, {"runs": runs, "most": 30})])
+    assert "| 1 | kcl_receiver / kclpy no-op, plain launch | 30 / 20 | 1.50 |" in text
+    assert "| kcl_receiver | 30 | yes, and no more were tried |" in text
+    assert "| kclpy no-op, plain launch | 24 | no |" in text
+    assert "Parquet" not in text
+
+
+class Played:
+    """A run whose lag is what a machine would show that keeps up with so many shards."""
+
+    def __init__(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.limit = limit
+        self.counters = SimpleNamespace(active=0)
+        self.seen: list[int] = []
+        monkeypatch.setattr(capacity, "_lag", lambda _: 9.0 if self.counters.active > limit else 1.0)
+        monkeypatch.setattr(capacity, "_drain", lambda *_: None)
+        monkeypatch.setattr(capacity, "judge", self.judge)
+
+    def pass_time(self, _: float) -> None:
+        """Nothing passes."""
+
+    def judge(self, _: object, shards: int, seconds: float) -> Judged:
+        """Find the last four that the ramp took for possible to be too many."""
+        assert self.counters.active == shards
+        self.seen.append(shards)
+        return Judged(shards, seconds, 9.0 if shards > self.limit - 4 else 0.0, 1.0, {}, 1.9)
+
+
+def test_fewer_shards_are_judged_if_those_of_the_ramp_were_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"most": 64, "first": 16, "step": 4, "step_seconds": 0.0, "judged": 60.0, "tries": 3}
+    run: Any = Played(32, monkeypatch)
+    found = capacity.find(run, plan)
+    assert run.seen == [32, 28]
+    assert capacity.capacity_of(found) == 28
+    run = Played(32, monkeypatch)
+    capacity.find(run, {**plan, "tries": 1})
+    assert run.seen == [32]
