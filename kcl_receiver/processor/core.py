@@ -12,7 +12,8 @@ Events come in as method calls with the time; effects go out as a list. The rule
 Theory of operation. The daemon gives one action at a time and takes checkpoints only while it waits for that action's
 status, so every action is a state that `_settle` looks at after every event:
 
-    processRecords     done when every batch is admitted (or the generator drains, and what was before fits the window)
+    processRecords     done when every batch but the last is admitted, and that one is on its way: KCL fetches the next
+                       records meanwhile (or the generator drains, and what was before fits the window)
     shutdownRequested  flush; done when what was admitted is stored and checkpointed, or when its time is over
     shardEnded         flush; when all is stored ask for confirmation; when that is here checkpoint; then done
     leaseLost          tell the generator; done
@@ -112,7 +113,7 @@ class ProcessorCore:
 
     @property
     def kept_bytes(self) -> int:
-        """Bytes of the batches that are not stored: at most the window and one delivery, or two after a drain."""
+        """Bytes of the batches that are not stored: at most the window, a batch, and a delivery (two after a drain)."""
         return self._kept.bytes
 
     # ------------------------------------------------------------------ the daemon
@@ -143,7 +144,8 @@ class ProcessorCore:
             return [Connect()]
         if isinstance(action, ProcessRecords):
             self._behind = action.behind
-            before = self._kept.bytes
+            # A generator that drains does not take what the delivery before left on its way either.
+            before = self._kept.bytes - self._kept.left_behind
             if action.columns is not None and not self._lease_gone:
                 self._kept.take(action.columns, self._batch_bytes, action.behind)
             self._delivery_bytes = self._kept.bytes - before
@@ -335,7 +337,7 @@ class ProcessorCore:
     def _settle_records(self, now: float) -> list[Effect]:
         if self._checkpoint_wanted() and now >= self._checkpoints.due_at:
             return [self._checkpoints.ask(self._kept.safe)]
-        if not self._kept or (self._open and self._kept.all_admitted):
+        if not self._kept or (self._open and self._kept.all_but_last_admitted):
             return self._finish()
         if self._link is Link.DRAINING and self._kept.bytes - self._delivery_bytes <= self._window_bytes:
             # Whoever waits for the window goes home with this delivery unsent; the next one may have to wait.

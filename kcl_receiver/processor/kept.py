@@ -66,6 +66,16 @@ class KeptBatches:
         return self.awaiting is None and self._to_send >= self.next_number
 
     @property
+    def all_but_last_admitted(self) -> bool:
+        """True if the present generator has admitted all that is kept, or is being sent the last of it."""
+        return self.all_admitted or self.awaiting == self.next_number - 1
+
+    @property
+    def left_behind(self) -> int:
+        """Bytes of the last batch if it is not admitted: it may have been left so by the delivery that brought it."""
+        return 0 if self.all_admitted or not self._batches else self._batches[-1].columns.memory
+
+    @property
     def admitted_is_stored(self) -> bool:
         """True if nothing is kept but what the present generator has not admitted."""
         return self.first >= (self.awaiting or self._to_send)

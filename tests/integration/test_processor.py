@@ -74,6 +74,13 @@ def admitted(processor: ProcessorProcess, generator: Connection, number: int, *g
     assert processor.hear() == status("processRecords")
 
 
+def left_behind(processor: ProcessorProcess, generator: Connection, number: int) -> None:
+    """Deliver a record whose batch is on its way, and not admitted, when the delivery is done."""
+    processor.say(records(record(number)))
+    assert processor.hear() == status("processRecords")
+    assert generator.receive(Batch).number == number
+
+
 def one_line(stderr: str) -> str:
     """Return the one line that the daemon will log."""
     assert stderr.endswith("\n")
@@ -104,23 +111,27 @@ def test_records_are_admitted_stored_checkpointed_and_the_shard_is_ended(landing
     assert [columns.data.value(row) for row in range(3)] == [b"one", bytes(range(256)), b""]
     assert columns.key.value(0).decode() == "kéy-日"
     assert columns.position(2) == (FIRST + 2, 1)
-    assert processor.is_silent()
-    generator.admit(1)
     assert processor.hear() == status("processRecords")
 
     processor.say(records(record(3)))
+    assert processor.is_silent()
+    generator.admit(1)
+    assert processor.hear() == status("processRecords")
     generator.batch()
+
+    processor.say(records(record(4)))
     generator.send(Stored(1))
     asked = {**checkpoint(2), "subSequenceNumber": 1}
     assert processor.hear() == asked
     processor.say({**asked, "error": None})
     generator.admit(2)
     assert processor.hear() == status("processRecords")
+    generator.admit(3)
 
     processor.say({"action": "shardEnded"})
     generator.receive(Flush)
-    generator.send(Stored(2))
-    assert generator.receive(ShardEnd).last == f"{FIRST + 3}:0"
+    generator.send(Stored(3))
+    assert generator.receive(ShardEnd).last == f"{FIRST + 4}:0"
     assert processor.is_silent()
     generator.send(ShardEndConfirmed())
     assert processor.hear() == checkpoint(None)
@@ -145,6 +156,18 @@ def test_an_orderly_shutdown_checkpoints_and_a_lost_lease_does_not(landing: Land
     generator.close()
     processor.hang_up()
     assert processor.leave() == (EXIT_OK, b"", "")
+
+
+def test_a_shutdown_requested_while_a_batch_is_not_admitted_stores_that_too(landing: Landing) -> None:
+    processor, generator = begun(landing)
+    left_behind(processor, generator, 1)
+    processor.say({"action": "shutdownRequested"})
+    generator.admit(1)
+    generator.receive(Flush)
+    generator.send(Stored(1))
+    assert processor.hear() == checkpoint(1)
+    processor.say(checkpoint(1, answer=True))
+    assert processor.hear() == status("shutdownRequested")
 
 
 def test_a_lease_lost_while_a_batch_is_being_sent_is_told_behind_it(landing: Landing) -> None:
@@ -329,8 +352,8 @@ def test_signals_to_the_process_group_are_left_to_the_daemon(landing: Landing) -
 
 def test_end_of_file_ends_a_processor_that_waits_for_its_window(landing: Landing) -> None:
     processor, generator = begun(landing)
-    processor.say(records(record(1)))
-    generator.receive(Batch)
+    left_behind(processor, generator, 1)
+    processor.say(records(record(2)))
     processor.hang_up()
     assert processor.leave() == (EXIT_OK, b"", "")
     assert generator.frame() is None
@@ -349,6 +372,8 @@ def test_end_of_file_ends_a_processor_that_is_sending_to_a_generator_that_does_n
     processor, generator = begun(landing)
     processor.say(records(record(1, bytes(10 * 1024 * 1024))))
     assert generator.socket.recv(1)
+    assert processor.hear() == status("processRecords")
+    processor.say(records(record(2)))
     processor.hang_up()
     assert processor.leave() == (EXIT_OK, b"", "")
 
@@ -411,8 +436,8 @@ def test_something_else_on_the_socket_is_left_with_a_reason(landing: Landing) ->
 )
 def test_a_refusal_is_the_reason_to_leave(landing: Landing, error: str, code: int) -> None:
     processor, generator = begun(landing)
-    processor.say(records(record(1)))
-    generator.receive(Batch)
+    left_behind(processor, generator, 1)
+    processor.say(records(record(2)))
     generator.send(Refused(error, "what happened", "what to do"))
     generator.close()
     left, out, err = processor.leave()
@@ -427,6 +452,7 @@ def test_a_refusal_is_heard_while_a_large_batch_is_being_sent(landing: Landing, 
     processor, generator = begun(landing)
     processor.say(records(record(1, bytes(10 * 1024 * 1024))))
     assert generator.socket.recv(1)
+    assert processor.hear() == status("processRecords")
     while waiting and not processor.is_asleep():
         time.sleep(0.01)
     # The processor is to find the refusal and the end of the connection at one time.

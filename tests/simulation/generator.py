@@ -22,7 +22,7 @@ from kcl_receiver.ranges import Position
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.wire.frames import Frame
-from kcl_receiver.wire.messages import Admitted, Hello, Stored, Welcome
+from kcl_receiver.wire.messages import Admitted, Draining, Hello, Stored, Welcome
 from simulation.link import Wire
 from simulation.timeline import Process
 
@@ -194,6 +194,8 @@ class SimServer(GeneratorServer):
             self._process.say(f"→ {session}: {effect.message}")
         if isinstance(effect.message, Welcome):
             watch.sessions[session].welcomed = True
+        elif isinstance(effect.message, Draining):
+            watch.sessions[session].drained = True
         elif isinstance(effect.message, Admitted):
             watch.admitted(self._process, session, effect.message.number)
         elif isinstance(effect.message, Stored):

@@ -223,6 +223,10 @@ MUTANTS = (
         (KeptBatches, "resume", "self._to_send = number", "self._to_send = max(number, self._to_send)"),
     ),
     _bug(
+        "a delivery is done although two of its batches are not admitted",
+        (KeptBatches, "all_but_last_admitted", "self.awaiting == self.next_number - 1", "self.awaiting is not None"),
+    ),
+    _bug(
         "the window is never given back",
         (Tracker, "stored", "self._unstored_bytes -= entry.size", "pass"),
     ),

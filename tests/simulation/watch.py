@@ -67,6 +67,7 @@ class SessionView:
     host: str
     age: int
     welcomed: bool = False
+    drained: bool = False
     progress: float = 0.0
     admitted_by: dict[int, int] = field(default_factory=dict)
     reported: int = 0
@@ -250,6 +251,21 @@ class Watch:
         self.waits(consumer)
         if action == "shutdownRequested":
             self._shut_down(consumer)
+        elif action == "processRecords":
+            self._processed(consumer)
+
+    def _processed(self, consumer: Consumer) -> None:
+        """KCL goes on only when all but the last batch has its place in the window, and that one is on its way."""
+        child = consumer.child
+        if child is None or not consumer.held:
+            return
+        view = self.sessions[child.session]
+        if view.drained or not view.delivered:
+            return
+        if not view.lasts or view.lasts[-1] < view.delivered[-1]:
+            self.broken("back-pressure", f"{view.shard.id}: {view.delivered[-1]} counts as processed, and was not sent")
+        if 0 in view.levels[:-1]:
+            self.broken("back-pressure", f"{view.shard.id}: KCL may go on, and two batches are not admitted")
 
     def waits(self, consumer: Consumer) -> None:
         """An action ends in time, if nothing is stored or admitted meanwhile."""

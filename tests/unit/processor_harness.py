@@ -2,9 +2,10 @@
 
 Whatever a test does, these are checked as the effects come out: a checkpoint is asked for only while the daemon waits
 for an action, one at a time, higher than the last one, where a Kinesis record ends, and not past what the generator
-reported stored; an action is reported done once, and the end of the shard only after SHARD_END was taken (or the lease
-is gone); nothing is sent without a connection, batches go out one at a time, in order, and are the same each time; and
-after `tick` at the deadline there is something done or a later deadline.
+reported stored; an action is reported done once, the end of the shard only after SHARD_END was taken (or the lease is
+gone), and records only when all but their last batch is admitted and that one is sent (or the generator drains, or
+all is stored); nothing is sent without a connection, batches go out one at a time, in order, and are the same each
+time; and after `tick` at the deadline there is something done or a later deadline.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ class Processor:
         self.shard_end_taken = False
         self.lease_gone = False
         self.left = False
+        self.latest: Position | None = None
+        self.sent = self.stored = 0
 
     # ------------------------------------------------------------------ the daemon
 
@@ -146,6 +149,9 @@ class Processor:
 
     def action(self, action: Action) -> list[Effect]:
         self.pending = action
+        if isinstance(action, ProcessRecords) and action.columns is not None:
+            last = action.columns.position(action.columns.count - 1)
+            self.latest = max(self.latest or last, last)
         return self._check(self.core.action(action, self.now, rank=round(self.now * 1e9)))
 
     def checkpoint_taken(self) -> list[Effect]:
@@ -186,6 +192,7 @@ class Processor:
         """The connection breaks, or could not be made."""
         self.connecting = self.connected = self.welcomed = self.draining = False
         self.awaiting = None
+        self.sent = self.stored
         return self._check(self.core.disconnected(self.now))
 
     def hear(self, message: Message) -> list[Effect]:
@@ -193,6 +200,7 @@ class Processor:
 
     def welcome(self, next_number: int = 1, **limits: float) -> list[Effect]:
         self.welcomed = True
+        self.sent = next_number - 1
         return self.hear(welcome(next_number, **limits))  # type: ignore[arg-type]
 
     def open(self, next_number: int = 1, **limits: float) -> list[Effect]:
@@ -204,6 +212,7 @@ class Processor:
         return self.hear(Admitted(number))
 
     def store(self, number: int) -> list[Effect]:
+        self.stored = max(self.stored, number)
         for one in range(1, number + 1):
             if one in self.batches and (whole := self.batches[one][0].whole) is not None:
                 sequence, sub = whole.split(":")
@@ -280,7 +289,16 @@ class Processor:
         assert self.checkpointing is None, "done before the answer to a checkpoint"
         if isinstance(done.action, ShardEnded):
             assert self.shard_end_taken or self.lease_gone, "the end of the shard without SHARD_END"
+        if isinstance(done.action, ProcessRecords) and not (self.draining or self.lease_gone):
+            # One batch is on its way at a time, so if the last one is, or was, the others are admitted.
+            assert self.latest is None or self._reached() >= self.latest, "records are done that are not on their way"
         self.pending = None
+
+    def _reached(self) -> Position:
+        """Return the last position that this generator was sent, or that is stored or was known from the start."""
+        sent = self.batches.get(self.sent)
+        reached = Position(0) if sent is None else sent[1].position(sent[1].count - 1)
+        return max(reached, self.safe or reached)
 
     def _check_message(self, sent: Transmit) -> None:
         assert self.connected, f"{sent.message} without a connection"
@@ -292,7 +310,7 @@ class Processor:
         assert sent.columns is not None
         assert not self.draining, "a batch for a generator that admits nothing"
         assert self.awaiting is None, "a second batch before the first has its place"
-        self.awaiting = sent.message.number
+        self.awaiting = self.sent = sent.message.number
         before = self.batches.setdefault(sent.message.number, (sent.message, sent.columns))
         assert before[0] == sent.message, "a batch was sent again, and it was another one"
 

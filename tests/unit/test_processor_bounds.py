@@ -18,12 +18,35 @@ def until_it_waits(processor: Processor, form: Form, number: int) -> int:
 
 
 @forms
-def test_under_a_draining_generator_a_window_and_two_deliveries_are_kept_at_most(form: Form) -> None:
+def test_with_a_full_window_one_more_batch_and_one_delivery_are_kept(form: Form) -> None:
+    processor = started()
+    delivered(processor, *form.records(1), data_bytes=DATA_BYTES)
+    window = processor.core.kept_bytes
+    size = until_it_waits(processor, form, 2)
+    assert processor.core.kept_bytes == window + size + size
+
+
+@forms
+def test_under_a_draining_generator_a_window_a_batch_and_two_deliveries_are_kept_at_most(form: Form) -> None:
     processor = started()
     delivered(processor, *form.records(1), data_bytes=DATA_BYTES)
     processor.drain()
     size = until_it_waits(processor, form, 2)
-    assert WINDOW + size < processor.core.kept_bytes <= WINDOW + 2 * size
+    assert WINDOW + 2 * size < processor.core.kept_bytes <= WINDOW + size + 2 * size
+
+
+@forms
+def test_a_full_window_and_the_batch_left_behind_leave_a_draining_generator_one_delivery(form: Form) -> None:
+    processor = started()
+    page = 0
+    while processor.core.kept_bytes + DATA_BYTES * form.subs <= WINDOW:
+        page += 1
+        delivered(processor, *form.records(page), data_bytes=DATA_BYTES)
+    processor.deliver(*form.records(page + 1), data_bytes=DATA_BYTES)
+    processor.drain()
+    kept = processor.core.kept_bytes
+    size = until_it_waits(processor, form, page + 2)
+    assert processor.core.kept_bytes == kept + 2 * size
 
 
 @forms

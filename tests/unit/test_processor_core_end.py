@@ -23,7 +23,7 @@ from processor_harness import (
 
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, StoreUnavailable, StreamGone, StreamReplaced
 from kcl_receiver.ranges import Position
-from kcl_receiver.wire.messages import Flush, Leave, ShardEnd, ShardEndConfirmed, Stored
+from kcl_receiver.wire.messages import Admitted, Flush, Leave, ShardEnd, ShardEndConfirmed, Stored
 
 MENDING = ["ThrottlingException", "KinesisClientLibDependencyException"]
 
@@ -94,6 +94,27 @@ def test_batches_left_from_a_draining_generator_are_sent_before_the_shard_ends()
     assert (numbers(effects), told(effects, Flush)) == ([1], [])
     assert len(told(processor.admit(1), Flush)) == 1
     assert told(processor.store(1), ShardEnd) == [ShardEnd("1:0")]
+
+
+def test_a_batch_left_on_its_way_is_admitted_flushed_and_stored_before_the_shard_ends() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.deliver(2)
+    effects = [*processor.shard_ended(), *processor.store(1), *processor.wait(1.0)]
+    assert (told(effects, Flush), told(effects, ShardEnd), asked(effects), done(effects)) == ([], [], [], [])
+    effects = processor.admit(2)
+    assert (len(told(effects, Flush)), told(effects, ShardEnd)) == (1, [])
+    assert told(processor.store(2), ShardEnd) == [ShardEnd("2:0")]
+    assert asked(processor.confirm_end()) == [None]
+    assert done(processor.checkpoint_taken()) == ["shardEnded"]
+
+
+def test_a_shard_does_not_end_while_the_batch_left_on_its_way_is_not_admitted() -> None:
+    processor = started()
+    processor.deliver(1)
+    effects = [*processor.shard_ended(), *processor.wait(STORE_TIMEOUT)]
+    assert (told(effects, ShardEnd), asked(effects), done(effects)) == ([], [], [])
+    assert isinstance(failure(processor), StoreUnavailable)
 
 
 def test_a_generator_that_comes_back_is_flushed_and_asked_again() -> None:
@@ -244,6 +265,29 @@ def test_shutdown_flushes_and_checkpoints_what_is_then_stored() -> None:
     effects = processor.shutdown_requested()
     assert (len(told(effects, Flush)), done(effects)) == (1, [])
     assert asked(processor.store(1)) == [Position(1)]
+    assert done(processor.checkpoint_taken()) == ["shutdownRequested"]
+
+
+def test_shutdown_flushes_once_the_batch_left_on_its_way_is_admitted() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.deliver(2)
+    effects = processor.shutdown_requested()
+    assert (told(effects, Flush), asked(effects), done(effects)) == ([], [], [])
+    assert asked(processor.store(1)) == []
+    assert len(told(processor.admit(2), Flush)) == 1
+    assert asked(processor.store(2)) == [Position(2)]
+    assert done(processor.checkpoint_taken()) == ["shutdownRequested"]
+
+
+def test_shutdown_with_a_batch_that_is_not_admitted_in_time_checkpoints_what_is_stored() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.deliver(2)
+    processor.shutdown_requested()
+    processor.store(1)
+    effects = processor.wait(DRAIN)
+    assert (asked(effects), done(effects)) == ([Position(1)], [])
     assert done(processor.checkpoint_taken()) == ["shutdownRequested"]
 
 
@@ -442,6 +486,16 @@ def test_what_is_not_stored_is_dropped_with_the_lease() -> None:
     assert processor.core.kept_bytes > 0
     processor.lease_lost()
     assert processor.core.kept_bytes == 0
+
+
+def test_a_batch_left_on_its_way_is_dropped_with_the_lease() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.deliver(2)
+    effects = processor.lease_lost()
+    assert (done(effects), asked(effects), len(told(effects, Leave))) == (["leaseLost"], [], 1)
+    assert processor.core.kept_bytes == 0
+    assert processor.hear(Admitted(2)) == []
 
 
 def test_after_the_lease_is_lost_nobody_is_looked_for() -> None:

@@ -88,8 +88,9 @@ def test_the_same_generator_is_not_sent_again_what_it_has() -> None:
     processor.deliver(4)
     processor.wait(0.1)
     processor.connect()
-    assert numbers(processor.welcome(4)) == [4]
-    assert done(processor.admit(4)) == ["processRecords"]
+    effects = processor.welcome(4)
+    assert (numbers(effects), done(effects)) == ([4], ["processRecords"])
+    processor.admit(4)
     assert processor.store(3) == []
     assert processor.core.kept_bytes == processor.batches[4][1].memory
 
@@ -98,18 +99,36 @@ def test_a_batch_that_was_on_its_way_when_the_link_broke_is_sent_again() -> None
     processor = started()
     processor.deliver(1)
     processor.disconnect()
+    assert done(processor.deliver(2)) == []
     processor.connect()
-    assert numbers(processor.welcome(1)) == [1]
-    assert done(processor.admit(1)) == ["processRecords"]
+    effects = processor.welcome(1)
+    assert (numbers(effects), done(effects)) == ([1], [])
+    effects = processor.admit(1)
+    assert (numbers(effects), done(effects)) == ([2], ["processRecords"])
 
 
-def test_a_batch_whose_admission_got_lost_is_done_by_the_welcome() -> None:
+def test_a_batch_whose_admission_got_lost_is_admitted_by_the_welcome() -> None:
     processor = started()
     processor.deliver(1)
+    processor.deliver(2)
     processor.disconnect()
     processor.connect()
     effects = processor.welcome(2)
-    assert (numbers(effects), done(effects)) == ([], ["processRecords"])
+    assert (numbers(effects), done(effects)) == ([2], ["processRecords"])
+
+
+@pytest.mark.parametrize("greeting", [False, True])
+def test_a_call_without_news_waits_for_the_link_if_a_batch_was_left_on_its_way(greeting: bool) -> None:
+    processor = started()
+    processor.deliver(1)
+    processor.disconnect()
+    processor.wait(0.1)
+    if greeting:
+        processor.connect()
+    assert done(processor.deliver()) == []
+    if not greeting:
+        processor.connect()
+    assert done(processor.welcome(1)) == ["processRecords"]
 
 
 def test_a_report_after_the_welcome_says_what_was_stored_meanwhile() -> None:
@@ -186,34 +205,62 @@ def test_a_draining_generator_sends_a_waiting_processor_home_with_its_batch() ->
     processor = started()
     delivered(processor, 1)
     processor.deliver(2)
+    processor.deliver(3)
     assert done(processor.drain()) == ["processRecords"]
     processor.disconnect()
     processor.wait(0.1)
     assert numbers(processor.open(1)) == [1]
     assert numbers(processor.admit(1)) == [2]
+    assert numbers(processor.admit(2)) == [3]
 
 
 def test_a_processor_that_waits_with_a_full_window_is_sent_home_at_once() -> None:
     processor = started()
     delivered(processor, 1, data_bytes=WINDOW - 200)
     processor.deliver(2, data_bytes=WINDOW)
-    assert processor.core.kept_bytes > WINDOW
+    assert done(processor.deliver(3, data_bytes=WINDOW)) == []
+    assert processor.core.kept_bytes > 2 * WINDOW
     assert done(processor.drain()) == ["processRecords"]
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_it_is_sent_home_as_well_if_what_it_left_behind_was_admitted_meanwhile(stored: bool) -> None:
+    processor = started(batch_bytes=1)
+    delivered(processor, 1, data_bytes=WINDOW // 2)
+    processor.deliver(2, data_bytes=WINDOW // 3)
+    processor.deliver(3, 4, 5, data_bytes=WINDOW // 3)
+    processor.admit(2)
+    if stored:
+        processor.store(1)
+        processor.checkpoint_taken()
+    assert done(processor.drain()) == ["processRecords"]
+
+
+def test_a_draining_generator_is_not_waited_for_with_the_batch_that_it_did_not_take() -> None:
+    processor = started()
+    delivered(processor, 1, data_bytes=WINDOW - 200)
+    processor.deliver(2, data_bytes=WINDOW)
+    assert processor.drain() == []
+    assert done(processor.deliver()) == ["processRecords"]
+    assert done(processor.deliver(3, data_bytes=WINDOW)) == ["processRecords"]
+    assert done(processor.deliver(4)) == []
 
 
 def test_a_draining_generator_is_not_sent_anything_and_little_is_kept_for_the_next() -> None:
     processor = started()
     delivered(processor, 1, data_bytes=WINDOW - 200)
     processor.deliver(2, data_bytes=WINDOW)
+    processor.deliver(3, data_bytes=WINDOW)
     processor.drain()
-    effects = processor.deliver(3)
+    effects = processor.deliver(4)
     assert (numbers(effects), done(effects)) == ([], [])
     assert asked(processor.store(1)) == [Position(1)]
     assert done(processor.checkpoint_taken()) == []
     processor.disconnect()
     processor.open(2)
-    processor.admit(2)
-    assert done(processor.admit(3)) == ["processRecords"]
+    assert done(processor.admit(2)) == []
+    effects = processor.admit(3)
+    assert (numbers(effects), done(effects)) == ([4], ["processRecords"])
 
 
 def test_a_small_batch_for_a_draining_generator_is_kept_and_reported_done() -> None:
@@ -241,6 +288,7 @@ def test_a_batch_that_crosses_the_word_of_draining_is_answered_by_it_again() -> 
     processor = started()
     delivered(processor, 1)
     processor.deliver(2)
+    processor.deliver(3)
     processor.drain()
     assert processor.drain() == []
     assert processor.exit is None
@@ -323,6 +371,7 @@ def test_a_generator_that_answers_but_never_welcomes_does_not_stop_the_clock() -
 def test_a_full_window_is_waited_for_as_long_as_the_store_may_fail() -> None:
     processor = started()
     processor.deliver(1)
+    processor.deliver(2)
     processor.wait(STORE_TIMEOUT - 0.1)
     assert processor.exit is None
     processor.wait(0.1)
@@ -335,7 +384,7 @@ def test_a_full_window_is_waited_for_as_long_as_the_store_may_fail() -> None:
 def test_progress_of_the_store_starts_the_limit_anew(progress: str) -> None:
     processor = started(batch_bytes=1)
     delivered(processor, 1)
-    processor.deliver(2, 3)
+    processor.deliver(2, 3, 4)
     processor.wait(STORE_TIMEOUT - 1)
     if progress == "stored":
         processor.store(1)
@@ -350,8 +399,9 @@ def test_progress_of_the_store_starts_the_limit_anew(progress: str) -> None:
 
 def test_the_time_between_two_actions_does_not_count() -> None:
     processor = started()
-    processor.wait(10 * STORE_TIMEOUT)
     processor.deliver(1)
+    processor.wait(10 * STORE_TIMEOUT)
+    processor.deliver(2)
     processor.wait(STORE_TIMEOUT - 0.1)
     assert processor.exit is None
     processor.wait(0.1)
@@ -359,10 +409,10 @@ def test_the_time_between_two_actions_does_not_count() -> None:
 
 
 def test_the_time_without_a_generator_before_an_action_does_not_count_either_way() -> None:
-    processor = started()
+    processor = started(batch_bytes=1)
     processor.disconnect()
     processor.wait(100.0)
-    processor.deliver(1)
+    processor.deliver(1, 2)
     processor.open()
     processor.wait(STORE_TIMEOUT - 0.1)
     assert processor.exit is None
@@ -377,6 +427,7 @@ def test_a_repeated_report_is_no_progress() -> None:
     processor.deliver()
     processor.checkpoint_taken()
     processor.deliver(2)
+    processor.deliver(3)
     processor.wait(STORE_TIMEOUT - 1)
     processor.store(1)
     processor.wait(1)
@@ -386,6 +437,7 @@ def test_a_repeated_report_is_no_progress() -> None:
 def test_time_without_a_generator_does_not_count_against_the_store() -> None:
     processor = started(generator_timeout=10 * STORE_TIMEOUT)
     processor.deliver(1)
+    processor.deliver(2)
     processor.wait(100.0)
     processor.disconnect()
     processor.wait(2 * STORE_TIMEOUT)
@@ -404,6 +456,7 @@ def test_a_generator_that_comes_back_again_and_again_and_stores_nothing_is_no_pr
     processor = started()
     delivered(processor, 1)
     processor.deliver(2)
+    processor.deliver(3)
     for _ in range(round(STORE_TIMEOUT / 10) - 2):
         processor.wait(10.0)
         processor.disconnect()
@@ -428,6 +481,7 @@ def test_a_refusal_ends_the_process_with_the_error_that_it_names(name: str, when
     if when == "later":
         processor.welcome()
         processor.deliver(1)
+        processor.deliver(2)
     assert done(processor.refuse(name, "what happened", "what to do")) == []
     problem = failure(processor)
     assert type(problem) is getattr(errors, name)
@@ -522,6 +576,7 @@ def test_a_message_that_is_not_for_a_processor_ends_the_process(message: Message
 def test_an_error_ends_the_process_and_no_action_is_reported_done() -> None:
     processor = started()
     processor.deliver(1)
+    processor.deliver(2)
     assert done(processor.hear(Stored(9))) == []
     assert processor.core.deadline() is None
     assert processor.core.tick(processor.now + 1000.0) == []
@@ -547,7 +602,7 @@ def test_the_window_and_the_interval_are_those_of_the_welcome() -> None:
     processor.deliver()
     processor.checkpoint_taken()
     processor.store(2)
-    processor.deliver(20)
+    processor.deliver(*range(20, 40))
     assert processor.core.deadline() == processor.now + CHECKPOINT_INTERVAL
 
 

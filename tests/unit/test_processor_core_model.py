@@ -57,10 +57,11 @@ class ProcessorMachine(RuleBasedStateMachine):
         self.generator = Generator()
         self.durable: set[Position] = set()
         self.delivered: set[Position] = set()
-        self.largest_delivery = 0
+        self.largest_delivery = self.largest_batch = 0
         self.end_asked = False
         self.over = False
         self.drained = False
+        self.limited = False
         self.checked: object = None
 
     # ------------------------------------------------------------------ the beginning
@@ -93,7 +94,7 @@ class ProcessorMachine(RuleBasedStateMachine):
         """KCL reads again from the checkpoint, with a new process."""
         taken = self.processor.checkpoint
         self.processor, self.generator = Processor(), Generator()
-        self.end_asked = self.over = self.drained = False
+        self.end_asked = self.over = self.drained = self.limited = False
         self.delivered = {place for place in self.delivered if taken is not None and place <= taken}
         self.read = sum(taken is not None and record[-1] <= taken for record in self.stream)
         self.see(self.processor.initialize("TRIM_HORIZON" if taken is None else tuple(taken)))
@@ -134,6 +135,9 @@ class ProcessorMachine(RuleBasedStateMachine):
         if delivery is not None:
             # Each batch that it is divided into has three more offsets of its own.
             self.largest_delivery = max(self.largest_delivery, delivery.memory + 12 * delivery.count)
+            record = max(delivery.slice(row, row + 1).memory for row in range(delivery.count))
+            limit = max(record, self.batch_bytes) if self.limited else delivery.memory
+            self.largest_batch = max(self.largest_batch, min(limit, delivery.memory))
         self.see(self.processor.action(ProcessRecords(delivery, 0)))
 
     @precondition(lambda self: self.alive and self.processor.pending is None and not self.over)
@@ -184,6 +188,7 @@ class ProcessorMachine(RuleBasedStateMachine):
     def welcome(self) -> None:
         generator = self.generator
         through = generator.through
+        self.limited = True
         self.see(self.processor.welcome(generator.next, batch_bytes=self.batch_bytes, window=WINDOW))
         if self.alive:
             generator.reported = through
@@ -280,9 +285,10 @@ class ProcessorMachine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_kept_is_bounded(self) -> None:
-        # A delivery goes home unsent from a generator that drains, and the next one is here before it has to wait.
+        # What the window holds, the batch left on its way, and the delivery that waits for it. Another delivery goes
+        # home unsent from a generator that drains, and the next one is here before it has to wait.
         deliveries = 2 if self.drained else 1
-        bound = max(WINDOW, self.largest_delivery) + deliveries * self.largest_delivery
+        bound = max(WINDOW, self.largest_batch) + self.largest_batch + deliveries * self.largest_delivery
         assert self.processor.core.kept_bytes <= bound
 
     @invariant()
@@ -313,11 +319,15 @@ class ProcessorMachine(RuleBasedStateMachine):
     def settle(self) -> None:
         """Let everybody do what they should, until the daemon has its answer."""
         steps = 0
-        while self.alive and (self.processor.pending is not None or self.generator.unstored or self.can_report()):
+        while self.alive and (self.processor.pending is not None or self.generator.unstored or self.moves()):
             steps += 1
             assert steps < SETTLED_IN, f"{self.processor.pending} never ends"
             self.step()
             self.a_checkpoint_is_not_past_what_is_durable()
+
+    def moves(self) -> bool:
+        """Whether the generator has something to say while the daemon waits for nothing."""
+        return self.can_admit() or self.can_report()
 
     def step(self) -> None:
         processor, generator = self.processor, self.generator

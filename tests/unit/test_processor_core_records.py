@@ -22,6 +22,7 @@ from processor_harness import (
 
 from kcl_receiver.errors import DaemonError
 from kcl_receiver.processor.codec import ProcessRecords
+from kcl_receiver.processor.effects import Exit
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.messages import Hello, Progress
@@ -58,18 +59,52 @@ def test_a_batch_waits_for_the_welcome() -> None:
 # ---------------------------------------------------------------------- admission
 
 
-def test_success_is_reported_when_the_batch_is_admitted_and_not_before() -> None:
-    processor = started()
-    assert done(processor.deliver(1, 2)) == []
+def test_success_is_reported_when_all_but_the_last_batch_is_admitted_and_not_before() -> None:
+    processor = started(batch_bytes=1)
+    assert done(processor.deliver(1, 2, 3)) == []
     assert done(processor.wait(1.0)) == []
-    assert done(processor.admit(1)) == ["processRecords"]
+    assert done(processor.admit(1)) == []
+    assert done(processor.wait(1.0)) == []
+    assert done(processor.admit(2)) == ["processRecords"]
+
+
+def test_a_delivery_of_one_batch_is_done_as_soon_as_it_is_on_its_way() -> None:
+    processor = started()
+    effects = processor.deliver(1, 2)
+    assert (numbers(effects), done(effects)) == ([1], ["processRecords"])
+
+
+def test_the_next_delivery_waits_for_the_batch_that_was_left_on_its_way() -> None:
+    processor = started()
+    processor.deliver(1)
+    effects = [*processor.deliver(2), *processor.wait(1.0)]
+    assert (numbers(effects), done(effects)) == ([], [])
+    effects = processor.admit(1)
+    assert (numbers(effects), done(effects)) == ([2], ["processRecords"])
+
+
+@pytest.mark.parametrize("known", [(), (1, 2)])
+def test_a_call_without_news_does_not_wait_for_the_batch_that_is_on_its_way(known: tuple[int, ...]) -> None:
+    processor = started()
+    processor.deliver(1, 2)
+    effects = processor.deliver(*known)
+    assert (numbers(effects), done(effects)) == ([], ["processRecords"])
+    assert numbers(processor.admit(1)) == []
+
+
+def test_a_batch_that_is_admitted_between_two_calls_does_not_hold_up_the_next() -> None:
+    processor = started()
+    processor.deliver(1)
+    assert done(processor.admit(1)) == []
+    effects = processor.deliver(2)
+    assert (numbers(effects), done(effects)) == ([2], ["processRecords"])
 
 
 def test_success_does_not_wait_for_the_store() -> None:
     processor = started()
     for number in range(1, 6):
-        processor.deliver(number)
-        assert done(processor.admit(number)) == ["processRecords"]
+        assert done(processor.deliver(number)) == ["processRecords"]
+        assert asked(processor.admit(number)) == []
 
 
 def test_a_large_delivery_is_sent_in_parts_one_at_a_time() -> None:
@@ -78,8 +113,8 @@ def test_a_large_delivery_is_sent_in_parts_one_at_a_time() -> None:
     effects = processor.admit(1)
     assert (numbers(effects), done(effects)) == ([2], [])
     effects = processor.admit(2)
-    assert (numbers(effects), done(effects)) == ([3], [])
-    assert done(processor.admit(3)) == ["processRecords"]
+    assert (numbers(effects), done(effects)) == ([3], ["processRecords"])
+    assert numbers(processor.admit(3)) == []
 
 
 def test_a_batch_says_what_is_in_it() -> None:
@@ -223,6 +258,7 @@ def test_what_is_stored_while_the_window_is_full_is_checkpointed_meanwhile() -> 
     taken(processor, 1)
     delivered(processor, 2)
     processor.deliver(3)
+    processor.deliver(4)
     processor.store(2)
     assert asked(processor.wait(CHECKPOINT_INTERVAL - 0.1)) == []
     assert asked(processor.wait(0.1)) == [Position(2)]
@@ -278,9 +314,10 @@ def test_a_later_checkpoint_takes_the_place_of_one_that_failed() -> None:
 def test_a_failed_checkpoint_is_tried_again_while_the_window_is_full() -> None:
     processor = started()
     delivered(processor, 1)
-    processor.store(1)
     processor.deliver(2)
-    processor.checkpoint_failed("ThrottlingException")
+    processor.store(1)
+    processor.deliver(3)
+    assert done(processor.checkpoint_failed("ThrottlingException")) == []
     assert asked(processor.wait(CHECKPOINT_INTERVAL - 0.1)) == []
     assert asked(processor.wait(0.1)) == [Position(1)]
 
@@ -338,9 +375,11 @@ def test_numbers_of_different_lengths_are_cut_as_numbers() -> None:
 def test_a_second_action_before_the_first_is_done_ends_the_process() -> None:
     processor = started()
     processor.deliver(1)
-    processor.core.action(ProcessRecords(None, 0), processor.now)
-    effects = processor.core.tick(processor.now)
-    assert effects == []
+    processor.deliver(2)
+    (effect,) = processor.core.action(ProcessRecords(None, 0), processor.now)
+    assert isinstance(effect, Exit)
+    assert isinstance(effect.error, DaemonError)
+    assert processor.core.tick(processor.now) == []
     assert processor.core.deadline() is None
 
 
@@ -373,6 +412,8 @@ def test_the_end_of_the_daemons_lines_ends_the_process_at_once_and_in_order(stat
         processor.store(1)
     if state != "idle":
         processor.deliver(2)
+    if state == "waiting for the window":
+        processor.deliver(3)
     assert done(processor.hang_up()) == []
     assert processor.exit is not None
     assert processor.exit.error is None

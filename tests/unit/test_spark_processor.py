@@ -81,8 +81,9 @@ def test_a_store_that_takes_nothing_moves_no_checkpoint_and_ends_the_process(for
     processor = started()
     taken(processor, *form.records(6))
     delivered(processor, *form.records(7))
-    # The window is full: this batch is not admitted, and nothing is stored any more.
-    effects = [*processor.deliver(*form.records(8)), *processor.wait(STORE_TIMEOUT)]
+    # The window is full: the first of these is not admitted, so the second waits, and nothing is stored any more.
+    processor.deliver(*form.records(8))
+    effects = [*processor.deliver(*form.records(9)), *processor.wait(STORE_TIMEOUT)]
     assert (asked(effects), done(effects)) == ([], [])
     assert isinstance(failure(processor), StoreUnavailable)
     assert failure(processor).exit_code != 0
