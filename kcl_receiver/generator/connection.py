@@ -8,20 +8,14 @@ import socket
 import struct
 from typing import Protocol, cast
 
-import pyarrow as pa
-
 from kcl_receiver.errors import FrameError, WireError
+from kcl_receiver.store.buffers import uncleared
 from kcl_receiver.wire.columns import Buffer
 from kcl_receiver.wire.frames import NO_PAYLOADS, Frame, FrameReader, encode
 from kcl_receiver.wire.messages import Batch, Message, Welcome
 
 _UCRED = struct.Struct("3i")
 _SOCKET_BUFFER = 1024 * 1024
-
-
-def _allocate(size: int) -> memoryview:
-    """Return memory that nobody clears, as `bytearray` does, before a batch is received into it."""
-    return memoryview(pa.allocate_buffer(size)).cast("B")
 
 
 class Listener(Protocol):
@@ -55,7 +49,7 @@ class Connection(asyncio.BufferedProtocol):
         self.number = number
         self.pid = 0
         self._listener = listener
-        self._reader = FrameReader(NO_PAYLOADS, _allocate)
+        self._reader = FrameReader(NO_PAYLOADS, uncleared)
         self._transport: asyncio.Transport | None = None
         self._known = False
         self._dead = False

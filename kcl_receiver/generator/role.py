@@ -8,8 +8,6 @@ import logging
 import random
 import signal
 
-import pyarrow as pa
-
 from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ReceiverError
@@ -21,6 +19,7 @@ from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers, wall_millis
 from kcl_receiver.memory import keep_freed
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.buffers import share_the_pool
 from kcl_receiver.store.names import writer_id
 
 log = logging.getLogger("kcl_receiver.generator")
@@ -72,7 +71,7 @@ def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_w
         ReceiverError: It can't start, or can't go on.
     """
     keep_freed(KEPT_BYTES, arenas=1)
-    pa.set_memory_pool(pa.system_memory_pool())  # so that batches and blocks share what was freed
+    share_the_pool()
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
         return asyncio.run(_serve(config, leave_when_idle=leave_when_idle))

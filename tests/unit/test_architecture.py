@@ -22,7 +22,20 @@ DRIVERS = {
 
 HARMLESS = {
     *("__future__", "abc", "array", "bisect", "collections", "dataclasses", "enum", "functools", "hashlib"),
-    *("itertools", "json", "msgspec", "operator", "random", "re", "signal", "struct", "sys", "types", "typing"),
+    *(
+        "itertools",
+        "json",
+        "msgspec",
+        "operator",
+        "pybase64",
+        "random",
+        "re",
+        "signal",
+        "struct",
+        "sys",
+        "types",
+        "typing",
+    ),
     *("unicodedata", "xxhash"),
 }
 """What a state machine may import beside its like: nothing that waits, tells the time, or leaves the process."""
