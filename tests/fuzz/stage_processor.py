@@ -200,7 +200,8 @@ class ProcessorStage:
             waiting = sum(one.nbytes for one in link._out)
             check(waiting <= QUEUE_BYTES, f"{waiting} bytes wait for the generator's socket")
             check(len(link._reader.buffer()) <= MAX_MESSAGE + 8, "memory is taken for what no generator sends")
-        check(self.left or len(self.driver._lines._buffer) <= LINE_BYTES, "a line is longer than its bound")
+        lines = self.driver._lines
+        check(self.left or lines._filled - lines._start <= LINE_BYTES, "a line is longer than its bound")
         deadline = self.core.deadline()
         if deadline is not None and not self.left:
             check(driver_module.poll_millis(deadline - _TIME[0]) <= POLL_MILLIS, f"it would poll until {deadline}")
