@@ -47,8 +47,8 @@ def cells(form: str) -> list[Cell]:
     if form == "short":
         return [_cell([NOOP, RECEIVER], most=4, first=4, step=4, step_seconds=3.0, judged=6.0, tries=1, repeats=1)]
     if form == "chosen":
-        return [_cell(WAYS, most=64, first=16, step=4, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
-    return [_cell(WAYS, most=96, first=16, step=2, step_seconds=6.0, judged=60.0, tries=6, repeats=3)]
+        return [_cell(WAYS, most=128, first=32, step=16, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
+    return [_cell(WAYS, most=128, first=16, step=4, step_seconds=6.0, judged=60.0, tries=6, repeats=3)]
 
 
 def _cell(
@@ -64,7 +64,7 @@ def _cell(
         "repeats": repeats,
     }
     # Mostly one try; a start is slower with more processes.
-    each = 15 + most * 0.7 + ((most - first) / step + 1) * step_seconds + judged * (1 if tries == 1 else 1.15)
+    each = 15 + most * 0.5 + ((most - first) / step + 1) * step_seconds + judged * (1 if tries == 1 else 1.15)
     return Cell(
         name=f"1 KB, up to {most} shards",
         parameters={"ways": [way.name for way in ways], "rate": RATE, "size": SIZE, **plan},
@@ -107,19 +107,21 @@ def find(run: DaemonRun, plan: dict[str, Any]) -> list[Judged]:
         judged.append(judge(run, shards, plan["judged"]))
         if judged[-1].kept_up or shards <= plan["step"]:
             break
-        shards -= plan["step"]
+        shards -= plan["step"] // 2
     return judged
 
 
 def judge(run: DaemonRun, shards: int, seconds: float) -> Judged:
     """Watch so many shards for so long."""
     lags: list[float] = []
+    processors = run.processors()
     busy = busy_seconds()
     begin = run.sample()
     while time.monotonic() < begin.time + seconds:
         lags.append(_lag(run))
         run.pass_time(1.0)
     end = run.sample()
+    run.check_processors(processors)
     taken = end.time - begin.time
     return Judged(
         shards=shards,

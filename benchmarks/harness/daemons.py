@@ -39,6 +39,7 @@ from kcl_receiver.emulator.kcl import prepare_leases
 from kcl_receiver.paths import SUPERVISED
 
 WORKER = "benchmark"
+FEW_SHARDS = 16
 READY_SECONDS = 120.0
 """How long the daemon may take until every shard has its first records."""
 ENDED_BY_SIGTERM = 143
@@ -54,6 +55,9 @@ DAEMON_SETTINGS = {
     "parentShardPollIntervalMillis": "200",
     "schedulerInitializationBackoffTimeMillis": "200",
 }
+MANY_SHARDS = {"failoverTimeMillis": "30000"}
+"""Where dozens of processes start at once on two cores, leases are not renewed within the default of 10 s; each that is
+lost starts its process anew, which makes it worse (seen with 64 shards). It makes a stop slower."""
 ROLES = ("JVM", "processors", "generator", "page server", "emulator")
 CHARGED = ("JVM", "processors", "generator")
 """Roles that a contestant is charged with."""
@@ -229,6 +233,8 @@ class DaemonRun:
         """Write what java reads: the receiver asks the emulator what the stream is, and the daemon the page server."""
         lines = dict(line.split(" = ", 1) for line in properties.read_text(encoding="utf-8").splitlines())
         lines |= {**DAEMON_SETTINGS, "kinesisEndpoint": url, "executableName": self._executable(properties)}
+        if self.shards > FEW_SHARDS:
+            lines |= MANY_SHARDS
         path = self.directory / "daemon.properties"
         path.write_text("".join(f"{key} = {value}\n" for key, value in lines.items()), encoding="utf-8")
         return path
@@ -294,12 +300,26 @@ class DaemonRun:
         Raises:
             ProcessFailed: A process ended, or a processor was started again.
         """
-        began, before = self.sample(), children(self.java.pid)
+        before = self.processors()
+        began = self.sample()
         self.pass_time(seconds)
         window = Window(began, self.sample())
-        if children(self.java.pid) != before or len(before) != self.shards:
-            raise ProcessFailed(f"{self.way.name}: its processors were {before}: {self.java.said()}")
+        self.check_processors(before)
         return window
+
+    def processors(self) -> list[int]:
+        """Return the ids of the processors that run now."""
+        return children(self.java.pid)
+
+    def check_processors(self, before: list[int]) -> None:
+        """Return if the processors are still those, one a shard.
+
+        Raises:
+            ProcessFailed: One ended or was started again, as when its lease is lost.
+        """
+        now = self.processors()
+        if now != before or len(now) != self.shards:
+            raise ProcessFailed(f"{self.way.name}: processors were {before}, and are {now}: {self.java.said()}")
 
     def pass_time(self, seconds: float) -> None:
         """Let so many seconds pass.
