@@ -80,7 +80,7 @@ def run(data: bytes, tally: Tally) -> None:
         elif what == 13:
             _say(stage, source.take(source.below(60)))
         elif what == 14:
-            _say(stage, source.pick(HOSTILE_LINES) if not source.one_in(8) else b"x" * 60_000)
+            _say(stage, source.pick(HOSTILE_LINES) if not source.one_in(8) else b"x" * 120_000)
         else:
             _say(stage, b"\n")
         stage.answer_honestly()
