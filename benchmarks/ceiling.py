@@ -76,7 +76,7 @@ def cells(form: str) -> list[Cell]:
                 f"{NAMES[kind]}, {PAYLOAD_NAMES[payload]}",
                 {"workload": workload.to_json(), "repeats": repeats},
                 partial(_measure_records, workload, repeats),
-                15,
+                4 if form == "short" else 15,
             )
         )
     return made

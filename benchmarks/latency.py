@@ -50,7 +50,7 @@ def cells(form: str) -> list[Cell]:
     """Return the cells of a form."""
     if form == "short":
         return [_cell("200", 2, 5.0, 5.0, (0.5,), 100_000)]
-    made = [_cell("200", 2, 110.0, 20.0, LOADS, 1_000_000)]
+    made = [_cell("200", 2, 80.0, 15.0, LOADS, 1_000_000)]
     if form == "all":
         made += [_cell("1000", 2, 110.0, 20.0, LOADS, 500_000), _cell("200", 16, 60.0, 20.0, LOADS, 1_000_000)]
     return made
@@ -71,7 +71,7 @@ def _cell(size: str, shards: int, stored: float, checkpointed: float, loads: Seq
         f"{size} B, {shards} shards",
         parameters,
         partial(measure, parameters),
-        (stored + checkpointed + 15) * len(loads) + 30,
+        (stored + checkpointed + 10) * len(loads) + 20,
     )
 
 

@@ -32,7 +32,7 @@ ABOUT = (
 
 RECORDS = {"20-aggregated": 4_200_000, "200": 6_000_000, "1000": 2_400_000, "10000": 300_000, "mixed": 800_000}
 """So many that a run takes some ten seconds on two cores: what a process needs once must not be all that is seen."""
-SHORT_SHARE = 0.15
+SHORT_SHARE = 0.1
 DISK_BYTES = 2**30
 BLOCK_BYTES = 64 * 2**20
 """Payloads that do not compress are held against the disk: so much is written in each repeat, fsynced every block."""
@@ -57,7 +57,7 @@ def _cell(which: str, payload: str, shards: int, repeats: int = 3, share: float 
         name=f"{NAMES[which]}, {PAYLOAD_NAMES[payload]}, {shards} shards",
         parameters={"workload": workload.to_json(), "repeats": repeats},
         measure=partial(measure, workload, repeats),
-        seconds=(40 + 45 * repeats) * share + 10,
+        seconds=(40 + 45 * repeats) * share + 6,
     )
 
 

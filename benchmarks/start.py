@@ -52,7 +52,7 @@ def cells(form: str) -> list[Cell]:
     """Return the cells of a form."""
     starts, lines = (5, 5) if form == "short" else (30, 50)
     parameters = {"starts": starts, "lines": lines}
-    return [Cell("start and memory", parameters, partial(measure, starts, lines), starts * 1.0 + lines * 2 + 10)]
+    return [Cell("start and memory", parameters, partial(measure, starts, lines), starts * 0.5 + lines + 5)]
 
 
 def measure(starts: int, lines: int, directory: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def main(benchmarks: Sequence[Benchmark], about: str, minutes: float | None = No
     """
     parser = argparse.ArgumentParser(description=about)
     forms = parser.add_mutually_exclusive_group()
-    forms.add_argument("--short", action="store_const", const="short", dest="form", help="seven minutes, for CI")
+    forms.add_argument("--short", action="store_const", const="short", dest="form", help="five minutes, for CI")
     forms.add_argument("--all", action="store_const", const="all", dest="form", help="the whole matrix, over hours")
     parser.add_argument("--only", default="*", metavar="PATTERN", help="cells whose name fits: '*200 B*'")
     parser.add_argument("--again", action="store_true", help="measure cells again that are there")

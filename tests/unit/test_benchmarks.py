@@ -513,7 +513,7 @@ def test_what_fails_or_does_not_fit_leaves_no_result(tmp_path: Path, monkeypatch
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_benchmark_has_cells_in_every_form(form: str) -> None:
-    limits = {"short": 7 * 60, "chosen": every.MINUTES * 60, "all": float("inf")}
+    limits = {"short": 5 * 60, "chosen": every.MINUTES * 60, "all": float("inf")}
     seconds = 0.0
     for module in every.MODULES:
         made = module.cells(form)
