@@ -181,8 +181,13 @@ class Rebuilding:
 
     @property
     def is_complete(self) -> bool:
-        """Whether both ends were seen in one go: if its records are not the right ones, none has been trimmed."""
-        return self._saw_first and self._saw_last and not self.broken
+        """Whether both ends were seen in one go, and enough in between: wrong records are not for want of trimmed ones.
+
+        Fewer records can be what is left when retention passed the first one between two pages: only the stream's
+        horizon tells.
+        """
+        enough = self._delivery.count >= self.request.range.count
+        return self._saw_first and self._saw_last and enough and not self.broken
 
     def add(self, record: KinesisRecord) -> None:
         """Take what a Kinesis record within the two ends holds of the range."""

@@ -90,7 +90,7 @@ MUTANTS = (
     _bug(
         "generator",
         "payloads are taken from whoever connects",
-        (Connection, "__init__", "FrameReader(NO_PAYLOADS)", "FrameReader()"),
+        (Connection, "__init__", "FrameReader(NO_PAYLOADS, uncleared)", "FrameReader(allocate=uncleared)"),
     ),
     _bug(
         "generator",

@@ -21,6 +21,7 @@ import pyarrow as pa
 from fuzz.verdict import Broken, check
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamUnavailable
 from kcl_receiver.generator import server as server_module
+from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, ConfirmShardEnd, LookUp, ShardFacts, WriteBlock, WrittenBlock
@@ -37,6 +38,8 @@ from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome
 
 APPLICATION = "landing"
 WRITER = "20261122T131501Z-7f3a9c01"
+WALL_MILLIS = 1_795_353_301_000
+"""Of the writer's day: on another one its ledger would be followed by the next."""
 STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1_790_000_000_000)
 SHARDS = tuple(f"shardId-{number:012d}" for number in range(4))
 START = 1000.0
@@ -59,6 +62,7 @@ def installed() -> Iterator[None]:
     bounds = dict.fromkeys(frames._PAYLOAD_BOUND, PAYLOAD_BOUND)
     with ExitStack() as stack:
         stack.enter_context(patch.object(server_module, "boot_clock", lambda: _TIME[0]))
+        stack.enter_context(patch.object(workers_module, "wall_millis", lambda: WALL_MILLIS))
         stack.enter_context(patch.dict(frames._PAYLOAD_BOUND, bounds))
         log = logging.getLogger("kcl_receiver")
         level = log.level

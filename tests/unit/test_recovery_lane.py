@@ -262,10 +262,26 @@ def test_what_was_trimmed_while_an_iterator_had_expired_is_called_trimmed() -> N
 
 def test_what_differs_while_the_stream_holds_both_ends_is_no_question_of_trimming() -> None:
     puts = [plain(place) for place in range(6)]
-    driver = Driver(FakeShard([*puts[:2], *puts[3:]], trimmed=BASE))
+    driver = Driver(FakeShard([*puts[:2], plain(2, b"another"), *puts[3:]], trimmed=BASE))
     driver.ask(request_of(puts))
-    assert outcomes(driver.run()) == [Outcome.COUNT_DIFFERS]
+    assert outcomes(driver.run()) == [Outcome.CONTENT_DIFFERS]
     assert not driver.of(Probe)
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_whether_what_is_missing_between_both_ends_was_trimmed_meanwhile_is_asked(trimmed: bool) -> None:
+    """Retention can pass a range's first record after its page was read, and take those of the next page."""
+    puts = [plain(place) for place in range(6)]
+    driver = Driver(FakeShard(puts if trimmed else [*puts[:2], *puts[3:]], trimmed=BASE), most=[1])
+
+    def before(action: Action) -> None:
+        if trimmed and len(driver.of(Read)) == 2:
+            driver.shard.trimmed = BASE + 3
+
+    driver.before = before
+    driver.ask(request_of(puts))
+    assert outcomes(driver.run()) == [Outcome.TRIMMED if trimmed else Outcome.COUNT_DIFFERS]
+    assert len(driver.of(Probe)) == 1
 
 
 @pytest.mark.parametrize("held", [range(1, 6), range(5), range(7, 9), range(0)])

@@ -54,6 +54,12 @@ class Wall:
         return self.writers[-1]
 
 
+@pytest.fixture(autouse=True)
+def day_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On another day than its writer's, a ledger is followed by the next."""
+    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: Wall().millis)
+
+
 def workers(tmp_path: Path, wall: Wall | None = None, ledger_lines: int = 10_000) -> Workers:
     wall = wall or Wall()
     store = LocalStore(str(tmp_path / "store"))
