@@ -39,6 +39,8 @@ ABOUT = (
 LOADS = (0.1, 0.5, 0.9)
 INTERVAL = 0.2
 """Seconds between two lines of a shard: KCL reads no shard more often."""
+MOST_RECORDS = 6_000_000
+"""In memory at a time, with their lines: some 6 GB. A high rate is played for less time instead."""
 PAUSE = 0.005
 PERCENTILES = (50.0, 99.0, 99.9)
 SYNCS = 100
@@ -103,7 +105,7 @@ def _play(
 ) -> dict[str, Any]:
     shards, interval = parameters["shards"], parameters["interval"]
     in_line = max(int(rate * interval / shards), 1)
-    lines = max(int(seconds / interval), 1)
+    lines = max(int(min(seconds, MOST_RECORDS / rate) / interval), 1)
     prepared = prepare(Workload(parameters["size"], "json", shards, in_line * lines * shards, in_line))
     pace = Pace(prepared, interval, parameters["pause"])
     with own_directory(directory) as own:
