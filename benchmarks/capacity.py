@@ -36,8 +36,10 @@ ABOUT = (
 WAYS = (NOOP, PARQUET, RECEIVER)
 SIZE = 1_000
 RATE = 1_000.0
-SETTLE_SECONDS = 60.0
+SETTLE_SECONDS = 90.0
 """At most: mostly some ten seconds."""
+PATIENCE = 3
+"""So many times the length of a step is a lag given to be worked off, before it counts as one that stays."""
 ROWS = 2_000
 """Of a reel: two seconds of a shard."""
 
@@ -47,7 +49,7 @@ def cells(form: str) -> list[Cell]:
     if form == "short":
         return [_cell([NOOP, RECEIVER], most=4, first=4, step=4, step_seconds=3.0, judged=6.0, tries=1, repeats=1)]
     if form == "chosen":
-        return [_cell(WAYS, most=128, first=32, step=16, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
+        return [_cell(WAYS, most=96, first=16, step=8, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
     return [_cell(WAYS, most=128, first=16, step=4, step_seconds=6.0, judged=60.0, tries=6, repeats=3)]
 
 
@@ -98,6 +100,7 @@ def find(run: DaemonRun, plan: dict[str, Any]) -> list[Judged]:
     while not ramp.over:
         run.counters.active = ramp.shards
         run.pass_time(plan["step_seconds"])
+        _drain(run, (PATIENCE - 1) * plan["step_seconds"])
         ramp.look(_lag(run))
     shards = max(ramp.kept_up, plan["step"])
     judged: list[Judged] = []

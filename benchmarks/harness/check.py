@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,7 +23,7 @@ SHOWN = 3
 """So many faults of a shard are named."""
 
 
-_STORED = ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data")
+COLUMNS = ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data")
 """Columns of both kinds of files, in the order of `SCHEMA`."""
 
 
@@ -60,13 +60,18 @@ def check(contestant: Contestant, expected: Sequence[ShardLines]) -> None:
 
 def digest(shard: ShardLines) -> str:
     """Return the digest that a no-op makes of these lines."""
+    ends = (page.slice(at, 1).to_pylist()[0] for page in shard.pages for at in (0, page.num_rows - 1))
+    names = ("partition_key", "sequence_number", "sub_sequence_number", "data")
+    return digest_of(tuple(one[name] for name in names) for one in ends)
+
+
+def digest_of(records: Iterable[tuple[str, str, int, bytes]]) -> str:
+    """Return the digest that a no-op makes of key, sequence number, sub-sequence number and data of some records."""
     made = hashlib.sha256()
-    for page in shard.pages:
-        for row in (page.slice(0, 1), page.slice(page.num_rows - 1, 1)):
-            one = row.to_pylist()[0]
-            for part in (one["partition_key"], one["sequence_number"], str(one["sub_sequence_number"])):
-                made.update(part.encode() + b"\0")
-            made.update(one["data"])
+    for key, sequence, sub, data in records:
+        for part in (key, sequence, str(sub)):
+            made.update(part.encode() + b"\0")
+        made.update(data)
     return made.hexdigest()
 
 
@@ -110,12 +115,12 @@ def _positions(table: pa.Table) -> Counter[tuple[str, int]]:
 def _rows(files: Sequence[Path]) -> pa.Table:
     """Return the rows of some files, one file after the other, in the form of `SCHEMA`."""
     # Data is cast file by file: together it may be more than 32-bit offsets reach.
-    tables = [pq.ParquetFile(file).read(columns=_STORED) for file in files]
+    tables = [pq.ParquetFile(file).read(columns=COLUMNS) for file in files]
     return pa.concat_tables([SCHEMA.empty_table(), *(_in_form(table) for table in tables)])
 
 
 def _in_form(table: pa.Table) -> pa.Table:
-    columns = [pc.cast(table[name], kind) for name, kind in zip(_STORED, SCHEMA.types, strict=True)]
+    columns = [pc.cast(table[name], kind) for name, kind in zip(COLUMNS, SCHEMA.types, strict=True)]
     return pa.table(columns, schema=SCHEMA)
 
 

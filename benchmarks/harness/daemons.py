@@ -246,11 +246,11 @@ class DaemonRun:
 
     def _command(self, properties: Path, daemon_properties: Path) -> list[str]:
         config = load(properties)
-        java, jars = find_java().path, find_jars()
+        java, jars = find_java(), find_jars()
         if self.way.tuned:
-            return daemon_command(config, java, jars, daemon_properties, tuning=tune(config, java).options)
+            return daemon_command(config, java.path, jars, daemon_properties, tuning=tune(config, java).options)
         # As amazon_kclpy_helper.py prints it, besides what the emulator needs.
-        plain = [str(java), *EMULATOR_OPTIONS, "-cp", f"{jars}/*", MAIN_CLASS]
+        plain = [str(java.path), *EMULATOR_OPTIONS, "-cp", f"{jars}/*", MAIN_CLASS]
         return [*plain, "--properties-file", str(daemon_properties)]
 
     def _await(self, what: str, holds: Callable[[], bool]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 GROWTH = 0.01
 """Lag that grows by more than this part of the time judged is growing: 0.6 s in a minute."""
 OVERLOADED = 5.0
-"""Lag at which a ramp has gone too far."""
+"""Lag that is one of an overload, whether it grows or not."""
 DRAINED = 2.0
 """Lag below which what a ramp left behind is worked off; a block interval and a read are 1.2 s."""
 
@@ -84,10 +84,10 @@ class Ramp:
         self.over = False
 
     def look(self, seen: float) -> None:
-        """Take the lag at the end of a step, and go on."""
+        """Take the lag at the end of a step, which had its time to be worked off, and go on."""
         if seen <= DRAINED:
             self.kept_up = self.shards
-        if seen > OVERLOADED or self.shards >= self._most:
+        if seen > DRAINED or self.shards >= self._most:
             self.over = True
         else:
             self.shards = min(self.shards + self._step, self._most)

@@ -7,7 +7,6 @@ time, and nothing of the receiver. All five values of every record are compared.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.harness.check import CheckFailed
+from benchmarks.harness.check import COLUMNS, CheckFailed, digest_of
 from benchmarks.harness.reel import (
     CHANCE_AT,
     CHANCE_DIGITS,
@@ -27,8 +26,6 @@ from benchmarks.harness.reel import (
     Reel,
     ReelSpec,
 )
-
-COLUMNS = ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data")
 
 
 def check_files(reels: Sequence[Reel], files: Mapping[str, Sequence[Path]]) -> dict[str, int]:
@@ -101,14 +98,9 @@ def check_checkpoints(reels: Sequence[Reel], found: Mapping[str, int], checkpoin
 
 def digest(reel: Reel, records: int) -> str:
     """Return the digest that a no-op makes of batches that are whole reels."""
-    made = hashlib.sha256()
-    for first in range(0, records, reel.spec.rows):
-        for serial in (first, min(first + reel.spec.rows, records) - 1):
-            record = reel.record(serial)
-            for part in (record.partition_key, record.sequence_number, "0"):
-                made.update(part.encode() + b"\0")
-            made.update(record.data)
-    return made.hexdigest()
+    rows = reel.spec.rows
+    ends = (serial for first in range(0, records, rows) for serial in (first, min(first + rows, records) - 1))
+    return digest_of((one.partition_key, one.sequence_number, 0, one.data) for one in map(reel.record, ends))
 
 
 class _Expected:

@@ -45,6 +45,6 @@ def command(properties: str, java: str | None, log_configuration: str | None) ->
     if logback is not None and not logback.is_file():
         raise ConfigError(f"--log-configuration {logback}: there is no such file", "name a logback configuration")
     found = find_java(java, config.java)
-    tuning = tune(config, found.path).options
+    tuning = tune(config, found).options
     line = daemon_command(config, found.path, find_jars(config.jars), log_configuration=logback, tuning=tuning)
     click.echo(shlex.join(line))

@@ -67,9 +67,9 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
     lock = RunLock(config.socket.parent, config.path)
     try:
         effective = write_effective(config, overrides(config, _pinned(config)), config.socket.parent)
-        found = find_java(java, config.java).path
+        found = find_java(java, config.java)
         tuning = tune(config, found).options
-        daemon = daemon_command(config, found, find_jars(config.jars), effective, logback, tuning)
+        daemon = daemon_command(config, found.path, find_jars(config.jars), effective, logback, tuning)
         tell(patience(config, first=any(finding.subject == NO_LEASES for finding in findings)))
         plan = Plan(
             commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},

@@ -35,7 +35,7 @@ def probe_machine(config: ReceiverConfig, java: str | None = None) -> Iterator[F
     try:
         found = find_java(java, config.java)
         yield Finding(MACHINE, OK, "java", f"{found.path}, version {found.version}, by {found.found_by}")
-        yield Finding(MACHINE, OK, "launch", tune(config, found.path).reason)
+        yield Finding(MACHINE, OK, "launch", tune(config, found).reason)
     except ReceiverError as error:
         yield Finding(MACHINE, ERROR, "java", error.message, error.hint)
     try:

@@ -16,12 +16,21 @@ from typing import NamedTuple
 
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.config_values import GIB, MIB
+from kcl_receiver.daemon.java import Java
 
 COLLECTOR = "-XX:+UseSerialGC"
 """In every build of OpenJDK from 8 on, the minimal ones included."""
 
-YOUNG_BYTES = 384 * MIB
+YOUNG_BYTES = 448 * MIB
 """The young generation: what is made between two collections. Other sizes: see docs/performance.md#the-jvm."""
+
+SURVIVOR_RATIO = 4
+"""A sixth of the young generation for each survivor space. With Java's tenth, what pages hold while they wait overflows
+into the old generation, which is then collected in full, over and over."""
+
+LEAST_FREE_PERCENT = 60
+"""Of the old generation after a full collection; it grows until there is so much. With Java's 40 a daemon that catches
+up on many shards collects it several times a second."""
 
 LAST_JAVA = 17
 """The newest Java that these options were seen to help. On 25 the serial collector lets the old generation grow to its
@@ -37,8 +46,6 @@ ANSWER_SECONDS = 30.0
 """How long java may take to tell its flags; it takes 0.1 s."""
 
 _FLAG = re.compile(r"^\s*\w+\s+(?P<name>\w+)\s*=\s*(?P<value>\S*)\s+\{[^}]*\}\s+\{(?P<origin>[^}]*)\}", re.MULTILINE)
-_VERSION = re.compile(r'version "(\d+)')
-_VERSION_NAME = "version"
 _OF_THE_HEAP = re.compile(
     r"Use\w+GC|(Min|Max|Initial|SoftMax)HeapSize|MaxRAM|(Min|Max|Initial)?RAM(Percentage|Fraction)|ErgoHeapSizeLimit"
     r"|(Max)?NewSize|NewRatio|OldSize|SurvivorRatio|(Min|Max)HeapFreeRatio"
@@ -54,28 +61,27 @@ class Tuning(NamedTuple):
     reason: str
 
 
-def tune(config: ReceiverConfig, java: Path) -> Tuning:
+def tune(config: ReceiverConfig, java: Java) -> Tuning:
     """Return the options of the tuned launch; none where the plain one is asked for, or is the only safe one.
 
     Java is run twice, without starting anything: to learn what it would do by itself, and that it takes the options.
     """
     if config.java_launch == "plain":
         return Tuning((), "plain: receiver.javaLaunch = plain")
-    flags = _flags(java, config.java_options)
+    flags = _flags(java.path, config.java_options)
     if flags is None:
-        return Tuning((), f"plain: {java} does not tell its flags")
+        return Tuning((), f"plain: {java.path} does not tell its flags")
     said = sorted(name for name, (_, origin) in flags.items() if _OF_THE_HEAP.fullmatch(name) and origin in _SAID)
     if said:
         return Tuning((), f"plain: receiver.javaOptions or a variable of Java sets {', '.join(said)}")
-    version = int(flags.get(_VERSION_NAME, ("0", ""))[0])
-    if version > LAST_JAVA:
-        return Tuning((), f"plain: Java {version} was not seen to gain by the tuned launch; Java {LAST_JAVA} does")
+    if java.version > LAST_JAVA:
+        return Tuning((), f"plain: Java {java.version} was not seen to gain by the tuned launch; Java {LAST_JAVA} does")
     plain_bytes = flags.get("MaxHeapSize", ("", ""))[0]
     options = heap_options(int(plain_bytes) if plain_bytes.isdecimal() else 0)
     if not options:
         return Tuning((), "plain: the heap is small anyway")
-    if _flags(java, (*options, *config.java_options)) is None:
-        return Tuning((), f"plain: {java} does not take {' '.join(options)}")
+    if _flags(java.path, (*options, *config.java_options)) is None:
+        return Tuning((), f"plain: {java.path} does not take {' '.join(options)}")
     return Tuning(options, f"tuned: {' '.join(options)}")
 
 
@@ -91,6 +97,8 @@ def heap_options(plain_bytes: int) -> tuple[str, ...]:
         f"-XX:MaxNewSize={young}m",
         # By default a 64th of the machine's memory, all of which is used before anything old is collected.
         f"-XX:InitialHeapSize={young * 3 // 2}m",
+        f"-XX:SurvivorRatio={SURVIVOR_RATIO}",
+        f"-XX:MinHeapFreeRatio={LEAST_FREE_PERCENT}",
     ]
     if plain_bytes < COMPRESSED_HEAP:
         options.append(f"-XX:MaxHeapSize={plain_bytes // MIB + young}m")
@@ -110,6 +118,4 @@ def _flags(java: Path, options: Sequence[str]) -> Mapping[str, tuple[str, str]] 
     if answer.returncode != 0:
         return None
     text = answer.stdout.decode("utf-8", "replace")
-    flags = {found["name"]: (found["value"], found["origin"]) for found in _FLAG.finditer(text)}
-    version = _VERSION.search(answer.stderr.decode("utf-8", "replace"))
-    return {**flags, **({_VERSION_NAME: (version[1], "")} if version else {})} if flags else None
+    return {found["name"]: (found["value"], found["origin"]) for found in _FLAG.finditer(text)} or None

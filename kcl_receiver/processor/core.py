@@ -13,7 +13,8 @@ Theory of operation. The daemon gives one action at a time and takes checkpoints
 status, so every action is a state that `_settle` looks at after every event:
 
     processRecords     done when every batch but the last is admitted, and that one is on its way: KCL fetches the next
-                       records meanwhile (or the generator drains, and what was before fits the window)
+                       records meanwhile (or the generator drains); and what was before fits the window: the generator
+                       counts what is stored behind a gap no more, but we keep it until the gap is closed
     shutdownRequested  flush; done when what was admitted is stored and checkpointed, or when its time is over
     shardEnded         flush; when all is stored ask for confirmation; when that is here checkpoint; then done
     leaseLost          tell the generator; done
@@ -337,7 +338,8 @@ class ProcessorCore:
     def _settle_records(self, now: float) -> list[Effect]:
         if self._checkpoint_wanted() and now >= self._checkpoints.due_at:
             return [self._checkpoints.ask(self._kept.safe)]
-        if not self._kept or (self._open and self._kept.all_but_last_admitted):
+        before_last = self._kept.bytes - self._kept.left_behind
+        if not self._kept or (self._open and self._kept.all_but_last_admitted and before_last <= self._window_bytes):
             return self._finish()
         if self._link is Link.DRAINING and self._kept.bytes - self._delivery_bytes <= self._window_bytes:
             # Whoever waits for the window goes home with this delivery unsent; the next one may have to wait.

@@ -70,7 +70,7 @@ class VarColumn:
 
     offsets: Buffer
     values: Buffer
-    _lengths: Buffer | None = field(default=None, compare=False, repr=False)
+    known_lengths: Buffer | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, values: Sequence[bytes]) -> VarColumn:
@@ -89,21 +89,17 @@ class VarColumn:
             OverflowError: They are longer than `MAX_COLUMN_BYTES` together.
         """
         count = len(lengths)
-        if count and lengths.count(lengths[0]) == count:  # positions mostly are, and keys and data often
-            each = lengths[0]
-            ends: Sequence[int] = range(0, each * count + 1, each) if each else [0] * (count + 1)
-            packed = int32s((each,)) * count if each <= MAX_COLUMN_BYTES else b""
-        else:
-            ends = list(accumulate(lengths, initial=0))
-            packed = int32s(lengths) if ends[-1] <= MAX_COLUMN_BYTES else b""
+        each = lengths[0] if count else 0
+        alike = each > 0 and lengths.count(each) == count  # positions mostly are, and keys and data often
+        ends: Sequence[int] = range(0, each * count + 1, each) if alike else list(accumulate(lengths, initial=0))
         if ends[-1] > MAX_COLUMN_BYTES:
             raise OverflowError(f"a column of {ends[-1]} bytes; {MAX_COLUMN_BYTES} are the most")
-        return cls(int32s(ends), values, packed)
+        return cls(int32s(ends), values, int32s((each,)) * count if alike else int32s(lengths))
 
     def lengths(self) -> Buffer:
         """Return int32[n]: the length of each value in bytes."""
-        if self._lengths is not None:
-            return self._lengths
+        if self.known_lengths is not None:
+            return self.known_lengths
         offsets = memoryview(self.offsets).cast("B").cast("i").tolist()
         return int32s(list(map(sub, offsets[1:], offsets)))
 

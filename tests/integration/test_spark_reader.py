@@ -21,7 +21,7 @@ import pytest
 from aggregation import Form, forms
 from generator_process import STREAM
 from recovery_support import User, columns_of, range_of
-from store_support import session_at
+from store_support import session_at, stored
 
 from kcl_receiver import aws
 from kcl_receiver.emulator.application import Application, name_request
@@ -47,7 +47,7 @@ from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction, content_of
 from kcl_receiver.store.names import block_id, block_path, writer_id
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, encode_block
+from kcl_receiver.store.parquet import SCHEMA, BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
@@ -163,11 +163,7 @@ class Landing:
 
     def block(self, block: str, held: Sequence[BlockRange]) -> BlockStored:
         """Store a block; return the entry that is to be written."""
-        encoded = encode_block(block, self.writer, self.identity, held, "none")
-        self.store.put_block(block, encoded.payload)
-        return BlockStored(
-            block, self.identity, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes, self.now
-        )
+        return stored(self.store, block, held, self.identity, self.now)
 
     def file(self, number: int) -> Path:
         """Return where a block lies."""

@@ -21,7 +21,7 @@ from recovery_support import (
     range_of,
     users_of,
 )
-from store_support import NOW, WRITER, begin, session_at
+from store_support import NOW, WRITER, begin, put, session_at
 
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import select
@@ -32,8 +32,8 @@ from kcl_receiver.recovery.restore import Events, NotRestored, Restorer, Source,
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import block_id, block_path
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.names import block_path
+from kcl_receiver.store.parquet import BlockRange
 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
 FAST = Limits(calls=10_000.0, bytes=1e9)
@@ -95,10 +95,7 @@ class Lake:
         self.ledger.append(self.entries)
 
     def put(self, number: int, ranges: Sequence[BlockRange]) -> BlockStored:
-        block = block_id(WRITER, number)
-        encoded = encode_block(block, WRITER, STREAM, ranges, "none")
-        self.store.put_block(block, encoded.payload)
-        return BlockStored(block, STREAM, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes, NOW)
+        return put(self.store, number, *ranges, stream=STREAM)
 
     def file(self, number: int) -> Path:
         return self.store.root / block_path(self.entries[number].block)

@@ -95,6 +95,16 @@ def session_at(
     )
 
 
+def stored(
+    store: BlockStore, block: str, ranges: Sequence[BlockRange], stream: StreamIdentity = STREAM, time: int = NOW
+) -> BlockStored:
+    """Store a block under an id, by the writer that the id names; return its ledger entry."""
+    encoded = encode_block(block, block.rpartition("-")[0], stream, ranges, "none")
+    store.put_block(block, encoded.payload)
+    size = memoryview(encoded.payload).nbytes
+    return BlockStored(block, stream, encoded.ranges, encoded.rows, size, time)
+
+
 def put(
     store: BlockStore,
     number: int,
@@ -103,11 +113,7 @@ def put(
     stream: StreamIdentity = STREAM,
 ) -> BlockStored:
     """Store a block and return its ledger entry, which is written nowhere yet."""
-    block = block_id(writer, number)
-    encoded = encode_block(block, writer, stream, ranges, "none")
-    store.put_block(block, encoded.payload)
-    size = memoryview(encoded.payload).nbytes
-    return BlockStored(block, stream, encoded.ranges, encoded.rows, size, NOW)
+    return stored(store, block_id(writer, number), ranges, stream)
 
 
 def begin(store: BlockStore, writer: str, *, seal: bool = False) -> LedgerWriter:

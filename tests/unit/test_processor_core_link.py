@@ -259,8 +259,10 @@ def test_a_draining_generator_is_not_sent_anything_and_little_is_kept_for_the_ne
     processor.disconnect()
     processor.open(2)
     assert done(processor.admit(2)) == []
+    assert done(processor.store(2)) == []
     effects = processor.admit(3)
-    assert (numbers(effects), done(effects)) == ([4], ["processRecords"])
+    assert (numbers(effects), done(effects)) == ([4], [])
+    assert done(processor.store(3)) == ["processRecords"]
 
 
 def test_a_small_batch_for_a_draining_generator_is_kept_and_reported_done() -> None:

@@ -9,6 +9,7 @@ from processor_harness import (
     START,
     Processor,
     asked,
+    columns,
     connects,
     delivered,
     done,
@@ -105,6 +106,22 @@ def test_success_does_not_wait_for_the_store() -> None:
     for number in range(1, 6):
         assert done(processor.deliver(number)) == ["processRecords"]
         assert asked(processor.admit(number)) == []
+
+
+def test_what_is_stored_behind_a_gap_is_kept_and_counts_against_the_window() -> None:
+    # The generator admits more than the window, since it has stored all but the first batch.
+    size = columns([1]).memory
+    processor = started(window=2 * size)
+    for number in (1, 2):
+        assert done(processor.deliver(number)) == ["processRecords"]
+        processor.admit(number)
+    assert done(processor.deliver(3)) == ["processRecords"]
+    assert done(processor.admit(3)) == []
+    effects = processor.deliver(4)
+    assert (numbers(effects), done(effects), done(processor.wait(1.0))) == ([4], [], [])
+    assert asked(processor.store(3)) == [Position(3)]
+    assert done(processor.checkpoint_taken()) == ["processRecords"]
+    assert processor.core.kept_bytes == size
 
 
 def test_a_large_delivery_is_sent_in_parts_one_at_a_time() -> None:

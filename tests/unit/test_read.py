@@ -22,6 +22,7 @@ from store_support import (
     range_of,
     records_at,
     session_at,
+    stored,
 )
 
 from kcl_receiver.errors import (
@@ -85,9 +86,7 @@ class Lake:
             ranges = [one for one in ranges if one.first.sequence_number in keep]
         made = [BlockRange(one, columns_of(_rows_of(one))) for one in ranges]
         block = change.next_block_id()
-        encoded = encode_block(block, change.writer, STREAM, made, "none")
-        self.store.put_block(block, encoded.payload)
-        entry = BlockStored(block, STREAM, encoded.ranges, encoded.rows, len(memoryview(encoded.payload)), NOW)
+        entry = stored(self.store, block, made)
         change.add_block(entry, old)
         change.commit()
         if retire:

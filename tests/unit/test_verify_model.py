@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from naive_verify import Naive, naive_verify
 from naive_verify import cover as naive_cover
-from store_support import NOW, STREAM, block_range, plain_range, session_at
+from store_support import NOW, STREAM, block_range, plain_range, session_at, stored
 
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position
 from kcl_receiver.reader import coverage
@@ -22,7 +22,7 @@ from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
 from kcl_receiver.store.names import block_day, block_id, block_path, writer_id
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.parquet import BlockRange
 
 DAY = 86_400_000
 
@@ -119,9 +119,7 @@ class RandomStore:
             self.adoptable.append(replace(entry, time=0))
 
     def put(self, block: str, ranges: list[BlockRange]) -> BlockStored:
-        encoded = encode_block(block, block.rpartition("-")[0], STREAM, ranges, "none")
-        self.store.put_block(block, encoded.payload)
-        entry = BlockStored(block, STREAM, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes, NOW)
+        entry = stored(self.store, block, ranges)
         self.made[block] = entry, ranges
         return entry
 
