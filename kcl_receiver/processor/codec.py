@@ -171,7 +171,11 @@ def _large_records(line: bytes | bytearray | memoryview) -> ProcessRecords | Non
         return None
     try:
         message = _LARGE_DECODER.decode(line)
-        return _delivery(message, [b64decode(record.data or "", None, _STRICTLY) for record in message.records])
+        data: list[bytes] = []
+        for record in message.records:
+            data.append(b64decode(record.data or "", None, _STRICTLY))
+            record.data = None  # its memory is what the next ones are decoded into
+        return _delivery(message, data)
     except (ValueError, OverflowError, RecursionError, msgspec.DecodeError):
         return None
 
