@@ -543,18 +543,20 @@ def test_capacities_are_compared_within_a_repeat_and_a_limit_of_the_benchmark_is
         {"repeat": 0, "way": NOOP.name, "judged": [judged(24, 5.0).to_json(), judged(20, 0.1).to_json()]},
         {"repeat": 0, "way": RECEIVER.name, "judged": [judged(30, 0.1).to_json()]},
     ]
-    text = capacity.tables([Result("1 KB", "chosen", {}, {}, "", 0.0, {"runs": runs, "most": 30})])
+    text = capacity.tables([Result("1 KB", "chosen", {}, {}, "", 0.0, {"runs": runs})])
     assert "| 1 | kcl_receiver / kclpy no-op, plain launch | 30 / 20 | 1.50 |" in text
     assert "| kcl_receiver | 30 | yes, and no more were tried |" in text
     assert "| kclpy no-op, plain launch | 24 | no |" in text
+    assert "| kclpy no-op, plain launch | 20 | yes |" in text
     assert "Parquet" not in text
 
 
 class Played:
     """A run whose lag is what a machine would show that keeps up with so many shards."""
 
-    def __init__(self, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, limit: int, monkeypatch: pytest.MonkeyPatch, wrong_by: int = -4) -> None:
         self.limit = limit
+        self.wrong_by = wrong_by
         self.counters = SimpleNamespace(active=0)
         self.seen: list[int] = []
         monkeypatch.setattr(capacity, "_lag", lambda _: 9.0 if self.counters.active > limit else 1.0)
@@ -565,10 +567,10 @@ class Played:
         """Nothing passes."""
 
     def judge(self, _: object, shards: int, seconds: float) -> Judged:
-        """Find the last four that the ramp took for possible to be too many."""
+        """Find some that the ramp took for possible to be too many, or some more to be possible."""
         assert self.counters.active == shards
         self.seen.append(shards)
-        return Judged(shards, seconds, 9.0 if shards > self.limit - 4 else 0.0, 1.0, {}, 1.9)
+        return Judged(shards, seconds, 9.0 if shards > self.limit + self.wrong_by else 0.0, 1.0, {}, 1.9)
 
 
 def test_fewer_shards_are_judged_if_those_of_the_ramp_were_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -580,3 +582,14 @@ def test_fewer_shards_are_judged_if_those_of_the_ramp_were_too_many(monkeypatch:
     run = Played(32, monkeypatch)
     capacity.find(run, {**plan, "tries": 1})
     assert run.seen == [32]
+
+
+def test_more_shards_are_judged_if_those_of_the_ramp_were_kept_up_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"most": 64, "first": 16, "step": 4, "step_seconds": 0.0, "judged": 60.0, "tries": 6}
+    run: Any = Played(32, monkeypatch, wrong_by=3)
+    found = capacity.find(run, plan)
+    assert run.seen == [32, 34, 36]  # and not 34 again
+    assert capacity.capacity_of(found) == 34
+    run = Played(64, monkeypatch, wrong_by=3)
+    capacity.find(run, plan)
+    assert run.seen == [64]
