@@ -125,8 +125,19 @@ def test_what_lives_long_has_as_much_room_as_the_whole_heap_of_the_plain_launch(
         assert size(options, "InitialHeapSize") * MIB <= plain
 
 
-def test_references_stay_short_in_the_largest_heap(java: Java) -> None:
-    command = [str(java.path), *heap_options(31 * GIB - MIB), "-XX:+PrintFlagsFinal", "-version"]
+def flags(java: Java, options: tuple[str, ...]) -> dict[str, str]:
+    """What a JVM with these options says of itself."""
+    command = [str(java.path), *options, "-XX:+PrintFlagsFinal", "-version"]
     answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    line = next(line for line in answer.stdout.splitlines() if " UseCompressedOops " in line)
-    assert "= true" in line
+    words = (line.split() for line in answer.stdout.splitlines() if " = " in line)
+    return {line[1]: line[3] for line in words if len(line) > 3}
+
+
+def test_references_stay_short_in_the_largest_heap(java: Java) -> None:
+    assert flags(java, heap_options(31 * GIB - MIB))["UseCompressedOops"] == "true"
+
+
+def test_waiting_pages_fit_the_survivors_and_the_old_generation_has_room(java: Java) -> None:
+    known = flags(java, heap_options(6 * GIB))
+    assert int(known["MaxNewSize"]) // (int(known["SurvivorRatio"]) + 2) > 70 * MIB
+    assert 60 <= int(known["MinHeapFreeRatio"]) <= int(known["MaxHeapFreeRatio"])
