@@ -10,6 +10,7 @@ It runs in a thread of its own, with an event loop of its own, so that a test ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import itertools
 import logging
@@ -148,7 +149,8 @@ class Emulator:
             return
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None and thread.is_alive():
-            loop.call_soon_threadsafe(stopping.set)
+            with contextlib.suppress(RuntimeError):  # it ends by itself, and its loop is closed already
+                loop.call_soon_threadsafe(stopping.set)
         thread.join()
         self._close_state()
 

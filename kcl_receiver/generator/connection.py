@@ -116,7 +116,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._transport is not None and not self._transport.is_closing():
             if isinstance(message, Welcome):
                 self._reader.payloads = frozenset({Batch})
-            self._transport.writelines(memoryview(part).cast("B") for part in encode(message, payload))
+            # Not writelines: that of Python 3.12 and 3.13 sends without ever calling `pause_writing`.
+            self._transport.write(b"".join(encode(message, payload)))
 
     def close(self) -> None:
         """Hang up once everything sent is taken."""

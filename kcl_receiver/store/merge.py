@@ -107,7 +107,7 @@ def merge_blocks(
     if damaged:
         _find_others(store, sources, damaged)
         return None
-    encoded = EncodedBlock(sink.getbuffer(), tuple(ranges), row)
+    encoded = EncodedBlock(sink.getvalue(), tuple(ranges), row)
     check_block(pa.BufferReader(pa.py_buffer(encoded.payload)), encoded.ranges)
     return encoded
 
