@@ -108,9 +108,8 @@ class Transport:
     def is_closing(self) -> bool:
         return self.closing
 
-    def writelines(self, pieces: Any) -> None:  # noqa: ANN401
+    def write(self, content: bytes) -> None:
         check(not self.closing, "something is sent to a connection that was hung up")
-        content = b"".join(pieces)
         self.welcomed |= content[3] == CODES[Welcome]
         self._held.append(content)
         self.unread += len(content)

@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.processor.link import GeneratorLink
@@ -177,9 +177,9 @@ class GeneratorEnd:
     def is_closing(self) -> bool:
         return self._closing
 
-    def writelines(self, pieces: Any) -> None:  # noqa: ANN401
+    def write(self, content: bytes) -> None:
         if not self.wire.broken:
-            self.wire.to_processor(b"".join(pieces))
+            self.wire.to_processor(content)
 
     def close(self) -> None:
         if not self._closing:
