@@ -49,7 +49,7 @@ def cells(form: str) -> list[Cell]:
     if form == "short":
         return [_cell([NOOP, RECEIVER], most=4, first=4, step=4, step_seconds=3.0, judged=6.0, tries=1, repeats=1)]
     if form == "chosen":
-        return [_cell(WAYS, most=104, first=16, step=8, step_seconds=4.0, judged=60.0, tries=3, repeats=1)]
+        return [_cell(WAYS, most=96, first=16, step=8, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
     return [_cell(WAYS, most=128, first=16, step=4, step_seconds=6.0, judged=60.0, tries=6, repeats=3)]
 
 
@@ -65,8 +65,8 @@ def _cell(
         "tries": tries,
         "repeats": repeats,
     }
-    # Mostly two tries; a start is slower with more processes.
-    each = 15 + most * 0.5 + ((most - first) / step + 1) * step_seconds + judged * (1 if tries == 1 else 2.15)
+    # A start is slower with more processes; before a try, what the one before left behind is worked off.
+    each = 15 + most * 0.5 + ((most - first) / step + 1) * step_seconds + judged * tries * 1.25
     return Cell(
         name=f"1 KB, up to {most} shards",
         parameters={"ways": [way.name for way in ways], "rate": RATE, "size": SIZE, **plan},
@@ -92,7 +92,7 @@ def measure(ways: Sequence[Way], plan: dict[str, Any], directory: Path) -> dict[
 
 
 def find(run: DaemonRun, plan: dict[str, Any]) -> list[Judged]:
-    """Return what was judged: as many shards as the ramp found, then fewer or more until the limit lies between two."""
+    """Return what was judged: as many shards as the ramp found, then fewer or more, as often as the plan says."""
     ramp = Ramp(plan["first"], plan["step"], plan["most"])
     # The JVM is cold, and every shard has been read for the first time: what is late by that is worked off before.
     run.counters.active = ramp.shards

@@ -36,11 +36,11 @@ class _AnyRecord(msgspec.Struct, gc=False, rename="camel"):
     approximate_arrival_timestamp: _Long | None = None
 
 
-class _Record(_AnyRecord, gc=False, rename="camel"):
+class _Record(_AnyRecord):
     data: bytes | None = None
 
 
-class _LargeRecord(_AnyRecord, gc=False, rename="camel"):
+class _LargeRecord(_AnyRecord):
     """With the data as it stands in the line, in base64."""
 
     data: str | None = None
