@@ -100,7 +100,7 @@ class Driver:
             if self._exit is not None:
                 return
             try:
-                said = decode_line(line)
+                said = decode_line(*line)
             except DaemonError as error:
                 self._exit = Exit(error)
                 return
@@ -116,7 +116,7 @@ class Driver:
     def _give_back(self) -> None:
         """Give memory back when the shard delivers nothing and all of it is stored: shards are many.
 
-        Called before the next line is read, because the last one is a view of the line reader's buffer.
+        Called before the next line is read, because the last one lies in the line reader's buffer.
         """
         if self._idle and self._used:
             self._used = False

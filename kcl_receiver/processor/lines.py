@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kcl_receiver.errors import DaemonError
 
 MAX_LINE_BYTES = 2**30
@@ -12,12 +14,20 @@ KEPT_BYTES = 2**24
 """A larger buffer is given back as soon as it is empty. 10 MB of data fit, all that Kinesis gives at a time."""
 
 
+class Line(NamedTuple):
+    """A line without its line feed, where it lies: the bytes of `buffer` from `start` to before `end`."""
+
+    buffer: bytearray
+    start: int
+    end: int
+
+
 class LineReader:
     """Takes bytes as they come, gives whole lines without their line feed.
 
     `buffer()` is where the next bytes belong; after reading `n` bytes into it call `advance(n)`. A line may hold 10 MB
     of KPL aggregates, taken apart into 350,000 records: about 80 MB of JSON. It is read into its place, searched for
-    its end once, piece by piece, and handed on as a view: nothing is copied unless the buffer must grow.
+    its end once, piece by piece, and handed on where it lies: nothing is copied unless the buffer must grow.
     """
 
     def __init__(self) -> None:
@@ -44,19 +54,19 @@ class LineReader:
             self._buffer = bytearray(FIRST_BYTES)
             self._start = self._filled = 0
 
-    def advance(self, received: int) -> list[memoryview]:
+    def advance(self, received: int) -> list[Line]:
         """Take note of `received` bytes in the buffer; return the lines that they complete.
 
-        The lines are views that hold until `buffer` is called next.
+        The lines hold until `buffer` is called next.
 
         Raises:
             DaemonError: A line is longer than `MAX_LINE_BYTES`.
         """
-        lines: list[memoryview] = []
+        lines: list[Line] = []
         at = self._filled
         self._filled += received
         while (end := self._buffer.find(b"\n", at, self._filled)) >= 0:
-            line = memoryview(self._buffer)[self._start : end]
+            line = Line(self._buffer, self._start, end)
             if not _is_blank(line):
                 lines.append(line)
             self._start = at = end + 1
@@ -65,5 +75,6 @@ class LineReader:
         return lines
 
 
-def _is_blank(line: memoryview) -> bool:
-    return not line or (line[0] <= 32 and bytes(line).isspace())
+def _is_blank(line: Line) -> bool:
+    buffer, start, end = line
+    return start == end or (buffer[start] <= 32 and bytes(memoryview(buffer)[start:end]).isspace())

@@ -176,7 +176,7 @@ MUTANTS = (
     _bug(
         "daemon",
         "a line that is none is taken for a lost lease",
-        (codec, "decode_line", "start = bytes(line[:80])", "return LeaseLost()"),
+        (codec, "decode_line", "begin = bytes(line[:80])", "return LeaseLost()"),
     ),
     _bug(
         "daemon",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from amazon_kclpy import kcl, messages
 from amazon_kclpy.v3 import processor as v3
@@ -32,14 +33,15 @@ START, RESUME, RECORDS, EMPTY, TAKEN, THROTTLED, TAKEN_BARE, LEASE_LOST, SHARD_E
 BIG = 4959033827149025660855969253836157109592157598913658
 
 
-@pytest.fixture(params=["by the size of the records", "as large records"], autouse=True, scope="module")
+@pytest.fixture(params=["by the size of the records", "as large records", "cut out"], autouse=True, scope="module")
 def way(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Both ways of decoding have to give the same, whatever a line says."""
-    before = codec.LARGE_RECORD_BYTES
-    if request.param == "as large records":
+    """All ways of decoding have to give the same, whatever a line says."""
+    before = codec.LARGE_RECORD_BYTES, codec.CUT_OUT_BYTES
+    if request.param != "by the size of the records":
         codec.LARGE_RECORD_BYTES = -1
+        codec.CUT_OUT_BYTES = -1 if request.param == "cut out" else 2**40
     yield request.param
-    codec.LARGE_RECORD_BYTES = before
+    codec.LARGE_RECORD_BYTES, codec.CUT_OUT_BYTES = before
 
 
 Row = tuple[str, int, bytes, bytes, int]
@@ -59,7 +61,7 @@ def record(sequence: object, sub: object = 0, key: object = "k", data: object = 
 
 def line(*records: dict[str, Any], behind: int | None = 0, ascii_only: bool = False) -> bytes:
     message = {"action": "processRecords", "records": list(records), "millisBehindLatest": behind}
-    return json.dumps(message, ensure_ascii=ascii_only).encode()
+    return json.dumps(message, ensure_ascii=ascii_only, separators=(",", ":")).encode()  # as Jackson does
 
 
 def columns_of(text: bytes | bytearray) -> Columns:
@@ -220,9 +222,19 @@ def test_fields_that_a_later_kcl_adds_change_nothing(text: bytes) -> None:
     assert repr(decode_line(with_more_fields(text))) == repr(decode_line(text))
 
 
-@pytest.mark.parametrize("kind", [bytes, bytearray, lambda one: memoryview(bytearray(one))])
-def test_a_line_may_come_in_any_buffer(kind: Callable[[bytes], bytearray]) -> None:
-    assert decode_line(kind(TAKEN)) == codec.CheckpointResult(None)
+@pytest.mark.parametrize("kind", [bytes, bytearray])
+@pytest.mark.parametrize("text", RECORDED)
+def test_a_line_may_lie_anywhere_in_a_buffer(kind: Callable[[bytes], bytearray], text: bytes) -> None:
+    around = RECORDS + b"\n" + text + b"\n" + RECORDS
+    start = len(RECORDS) + 1
+    assert repr(decode_line(kind(around), start, start + len(text))) == repr(decode_line(text))
+
+
+@pytest.mark.parametrize("end", range(9000, 9004))
+def test_a_line_that_ends_within_data_is_refused(end: int) -> None:
+    text = line(record(BIG, data=b"a" * 9000))
+    with pytest.raises(DaemonError, match="can't be decoded"):
+        decode_line(b"before" + text, 6, end)
 
 
 @given(
@@ -369,6 +381,56 @@ def test_large_records_are_decoded_in_their_own_way(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(codec, "_DECODER", None)
     columns = columns_of(text)
     assert [columns.data.value(row) for row in range(3)] == [b"a" * 3000, b"", b"b" * 6000]
+
+
+class OnlyWithout:
+    """A decoder that is not given data to read."""
+
+    def __init__(self, decoder: msgspec.json.Decoder[Any]) -> None:
+        self.decoder = decoder
+
+    def decode(self, text: bytes) -> object:
+        assert len(text) < 1000
+        return self.decoder.decode(text)
+
+
+def test_data_of_very_large_records_is_cut_out_of_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+    way: str,  # the way that a test chooses is not for the next one
+) -> None:
+    monkeypatch.setattr(codec, "LARGE_RECORD_BYTES", 1200)
+    monkeypatch.setattr(codec, "CUT_OUT_BYTES", 4000)
+    monkeypatch.setattr(codec, "_LARGE_DECODER", OnlyWithout(codec._LARGE_DECODER))
+    monkeypatch.setattr(codec, "_DECODER", None)
+    large = b"a" * 6000, b"b" * 6000
+    text = line(record(BIG, data=large[0], key='"data":"'), record(BIG + 1, data=b""), record(BIG + 2, data=large[1]))
+    around = b"\n".join((b'{"data":"YWJj"}', text, b'{"data":"YWJj"}'))
+    said = decode_line(around, 16, len(around) - 16)
+    assert isinstance(said, codec.ProcessRecords)
+    assert said.columns is not None
+    assert [said.columns.data.value(row) for row in range(3)] == [large[0], b"", large[1]]
+    assert said.columns.key.value(0) == b'"data":"'
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"note": {"data": "YWJj"}},  # one more than there are records
+        {"data": None, "note": {"data": "YWJj"}},  # as many, but not theirs
+        {"data": None, "note": "x"},
+        {"data": " ", "note": {"data": "YWJj"}},
+    ],
+)
+def test_data_that_is_not_a_records_own_is_not_taken_for_it(wrong: dict[str, Any]) -> None:
+    first = record(BIG, data=b"a" * 9000) | wrong
+    text = line(first, record(BIG + 1, data=b"b"))
+    if first["data"] == " ":
+        with pytest.raises(DaemonError, match=r"records\[0\]\.data"):
+            decode_line(text)
+        return
+    columns = columns_of(text)
+    assert columns.data.value(0) == (b"" if first["data"] is None else b"a" * 9000)
+    assert columns.data.value(1) == b"b"
 
 
 @pytest.mark.parametrize("data", ["not base64!" * 500, 7, ["a" * 5000], {"a": "b" * 5000}, True, "YWJj\\n" * 1000])

@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 
 from kcl_receiver.errors import DaemonError
 from kcl_receiver.processor import lines
-from kcl_receiver.processor.lines import LineReader
+from kcl_receiver.processor.lines import Line, LineReader
+
+
+def text_of(line: Line) -> bytes:
+    return bytes(line.buffer[line.start : line.end])
 
 
 def feed(reader: LineReader, piece: bytes) -> list[bytes]:
@@ -18,7 +22,7 @@ def feed(reader: LineReader, piece: bytes) -> list[bytes]:
         room = reader.buffer()
         now, piece = piece[: len(room)], piece[len(room) :]
         room[: len(now)] = now
-        out += map(bytes, reader.advance(len(now)))
+        out += map(text_of, reader.advance(len(now)))
     return out
 
 
@@ -60,7 +64,7 @@ def test_a_line_that_was_given_holds_until_more_is_read() -> None:
     reader = LineReader()
     reader.buffer()[:9] = b"first\nsec"
     (first,) = reader.advance(9)
-    assert bytes(first) == b"first"
+    assert text_of(first) == b"first"
     assert feed(reader, b"ond\nthird") == [b"second"]
 
 
