@@ -24,7 +24,7 @@ from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
 from kcl_receiver.generator.workers import Workers
-from kcl_receiver.store.parquet import check_columns
+from kcl_receiver.store.arrays import check_columns
 from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (
     Batch,

@@ -19,9 +19,10 @@ import pyarrow.parquet as pq
 import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
-from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS, Position, Range, StreamIdentity, parse_sequence_number
+from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
+from kcl_receiver.store.arrays import ARRIVAL, fixed_values, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn, checksum
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
 
@@ -31,7 +32,7 @@ SCHEMA = pa.schema(
         pa.field("sequence_number", pa.string(), nullable=False),
         pa.field("sub_sequence_number", pa.int64(), nullable=False),
         pa.field("partition_key", pa.string(), nullable=False),
-        pa.field("approximate_arrival_timestamp", pa.timestamp("ms", tz="UTC"), nullable=True),
+        pa.field("approximate_arrival_timestamp", ARRIVAL, nullable=True),
         pa.field("data", pa.binary(), nullable=False),
     ]
 )
@@ -164,7 +165,7 @@ def _compresses(data: pa.ChunkedArray, compression: str) -> bool:
     codec, _ = parse_compression(compression)
     if codec == "none":
         return False
-    parts = [values for chunk in data.chunks if (values := _values(chunk)).nbytes]
+    parts = [values for chunk in data.chunks if (values := variable_values(chunk)).nbytes]
     share = SAMPLE_BYTES // max(len(parts), 1)
     sample = b"".join(_middle(values, share) for values in parts)
     if len(sample) < LEAST_SAMPLE_BYTES:
@@ -351,30 +352,16 @@ def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         if pa.types.is_integer(column.type):
             for chunk in chunks:
-                digest.update(_fixed(chunk, 8))
+                digest.update(fixed_values(chunk, 8))
         elif pa.types.is_timestamp(column.type):
             for chunk in chunks:
-                digest.update(_fixed(pc.fill_null(chunk.cast(pa.int64()), UNKNOWN_ARRIVAL), 8))
+                digest.update(fixed_values(pc.fill_null(chunk.cast(pa.int64()), UNKNOWN_ARRIVAL), 8))
         else:
             for chunk in chunks:
-                digest.update(_fixed(pc.binary_length(chunk), 4))
+                digest.update(fixed_values(pc.binary_length(chunk), 4))
             for chunk in chunks:
-                digest.update(_values(chunk))
+                digest.update(variable_values(chunk))
     return str(digest.hexdigest())
-
-
-def _fixed(chunk: pa.Array, width: int) -> memoryview:
-    if not len(chunk):
-        return memoryview(b"")
-    return memoryview(chunk.buffers()[1])[chunk.offset * width : (chunk.offset + len(chunk)) * width]
-
-
-def _values(chunk: pa.Array) -> memoryview:
-    _, offsets, values = chunk.buffers()
-    if not len(chunk) or values is None:
-        return memoryview(b"")
-    at = memoryview(offsets).cast("B").cast("i")
-    return memoryview(values)[at[chunk.offset] : at[chunk.offset + len(chunk)]]
 
 
 def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.RecordBatch:
@@ -388,7 +375,10 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
     try:
         if count != one.range.count or count < 1:
             raise ValueError(f"{count} records, not {one.range.count}")
-        batch = _record_batch(one.columns, shard_names, shard, one.range.checksum)
+        arrays = wrap(one.columns, one.range.checksum).arrays
+        shard_indices = pa.Array.from_buffers(pa.int32(), count, [None, pa.py_buffer(int32s((shard,)) * count)])
+        shards = pa.DictionaryArray.from_arrays(shard_indices, shard_names)
+        batch = pa.RecordBatch.from_arrays([shards, *arrays], schema=_WRITTEN)
         if (one.columns.position(0), one.columns.position(count - 1)) != (one.range.first, one.range.last):
             raise ValueError("they begin or end elsewhere")
     except (pa.ArrowException, ValueError) as error:
@@ -399,82 +389,4 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
     return batch
 
 
-def check_columns(columns: Columns, expected: str) -> None:
-    """See that records can be stored as they are, without touching one of them in Python.
-
-    Raises:
-        ValueError: Their offsets lie, their text is not UTF-8, a position is none, or they have another checksum.
-    """
-    try:
-        batch = _record_batch(columns, _NO_SHARD, 0, expected)
-        sequence, sub = batch.column("sequence_number"), batch.column("sub_sequence_number")
-        lengths = pc.binary_length(sequence)
-        zero_first = pc.and_(pc.call_function("starts_with", [sequence], _ZERO), pc.not_equal(lengths, 1))
-        digits = pc.all(pc.ascii_is_decimal(sequence)).as_py() and not pc.any(zero_first).as_py()
-        if not digits or pc.max(lengths).as_py() > MAX_SEQUENCE_DIGITS:
-            raise ValueError("a sequence number is none")
-        if pc.min(sub).as_py() < 0:
-            raise ValueError("a sub-sequence number is below 0")
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from error
-
-
-def _record_batch(columns: Columns, shard_names: pa.Array, shard: int, expected: str) -> pa.RecordBatch:
-    """Return records as Arrow arrays over the same memory, checked in full.
-
-    Raises:
-        ValueError: They are malformed, or have another checksum.
-        ArrowException: They are malformed.
-    """
-    count = columns.count
-    arrival = _fixed_array(pa.int64(), count, columns.arrival)
-    known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
-    shard_index = pa.repeat(pa.scalar(shard, pa.int32()), count)
-    batch = pa.RecordBatch.from_arrays(
-        [
-            pa.DictionaryArray.from_arrays(shard_index, shard_names),
-            _variable_array(pa.string(), count, columns.sequence),
-            _fixed_array(pa.int64(), count, columns.sub),
-            _variable_array(pa.string(), count, columns.key),
-            pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
-            _variable_array(pa.binary(), count, columns.data),
-        ],
-        schema=_WRITTEN,
-    )
-    batch.validate(full=True)
-    lengths_known = replace(
-        columns,
-        sequence=_measured(columns.sequence, batch.column("sequence_number")),
-        key=_measured(columns.key, batch.column("partition_key")),
-        data=_measured(columns.data, batch.column("data")),
-    )
-    if (made := checksum(lengths_known)) != expected:
-        raise ValueError(f"their checksum is {made}, not {expected:.40}")
-    return batch
-
-
-def _measured(column: VarColumn, values: pa.Array) -> VarColumn:
-    """Return a column with its lengths, which Arrow makes of offsets that were checked, no record touched in Python."""
-    return VarColumn(column.offsets, column.values, _fixed(pc.binary_length(values), 4))
-
-
-def _fixed_array(kind: pa.DataType, count: int, values: Buffer) -> pa.Array:
-    buffer = pa.py_buffer(values)
-    if buffer.size != 8 * count:
-        raise ValueError(f"a column of {buffer.size} bytes for {count} records of 8")
-    return pa.Array.from_buffers(kind, count, [None, buffer])
-
-
-def _variable_array(kind: pa.DataType, count: int, column: VarColumn) -> pa.Array:
-    offsets, values = pa.py_buffer(column.offsets), pa.py_buffer(column.values)
-    if offsets.size != 4 * (count + 1):
-        raise ValueError(f"a column of {offsets.size} bytes of offsets for {count} records")
-    at = memoryview(offsets).cast("B").cast("i")
-    if at[0] != 0 or at[count] != values.size:
-        raise ValueError("a column whose offsets do not span its values")
-    return pa.Array.from_buffers(kind, count, [None, offsets, values])
-
-
 _WRITTEN = SCHEMA.set(0, pa.field("shard_id", pa.dictionary(pa.int32(), pa.string()), nullable=False))
-_NO_SHARD = pa.array(["-"])
-_ZERO = pc.MatchSubstringOptions("0")  # made once: for a small batch it costs more than its use

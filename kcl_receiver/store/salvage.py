@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
+from kcl_receiver.store.arrays import variable_values
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
@@ -162,15 +163,7 @@ def _fixed(rows: pa.Table, name: str) -> Buffer:
 def _variable(rows: pa.Table, name: str) -> VarColumn:
     chunks = rows.column(name).cast(pa.binary()).chunks
     lengths = pa.concat_arrays([pc.binary_length(chunk) for chunk in chunks])
-    return VarColumn.joined(lengths.to_pylist(), b"".join(map(_values, chunks)))
-
-
-def _values(chunk: pa.Array) -> Buffer:
-    _, offsets, values = chunk.buffers()
-    if not len(chunk) or values is None:
-        return b""
-    at = memoryview(offsets).cast("B").cast("i")
-    return memoryview(values)[at[chunk.offset] : at[chunk.offset + len(chunk)]]
+    return VarColumn.joined(lengths.to_pylist(), b"".join(map(variable_values, chunks)))
 
 
 def _array(kind: pa.DataType, count: int, values: Buffer) -> pa.Array:

@@ -20,7 +20,8 @@ from store_support import NOW, STREAM, WRITER, Record, block_range, columns_of, 
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.store import parquet
+from kcl_receiver.store import arrays, parquet
+from kcl_receiver.store.arrays import check_columns
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
@@ -491,31 +492,69 @@ def _altered(column: str, at: int, content: bytes) -> Columns:
         ("arrival", 0, None),
     ],
 )
+@pytest.mark.parametrize("small_batch", [0, 1000])
 def test_columns_that_could_not_be_stored_or_read_are_found_by_looking_at_them(
-    column: str, at: int, content: bytes | None
+    column: str, at: int, content: bytes | None, small_batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(arrays, "SMALL_BATCH", small_batch)
     columns = _altered(column, at, content or b"")
     if content is None:
-        parquet.check_columns(columns, checksum(columns))
+        check_columns(columns, checksum(columns))
         return
     try:
         true = checksum(columns)
     except OverflowError:  # lengths that no int32 holds have none
         true = "0" * 32
     with pytest.raises(ValueError, match=r"."):
-        parquet.check_columns(columns, true)
+        check_columns(columns, true)
 
 
 def test_columns_with_another_checksum_are_found() -> None:
     columns = columns_of(records_at(1, 2))
     with pytest.raises(ValueError, match="their checksum is"):
-        parquet.check_columns(columns, "x" * 1000)
+        check_columns(columns, "x" * 1000)
 
 
-def test_a_sequence_number_of_more_digits_than_kinesis_has_is_found() -> None:
-    columns = columns_of([(1, 0, b"k", -1, b""), (10**129, 0, b"k", -1, b""), (10**129 + 1, 0, b"k", -1, b"")])
+@pytest.mark.parametrize("small_batch", [0, 1000])
+@pytest.mark.parametrize(
+    "sequences",
+    [
+        [b"1", b"1" + 129 * b"0", b"2" + 129 * b"0"],
+        [b"1" + 129 * b"0", b"2" + 129 * b"0"],
+        [b"", b"1", b"2"],
+        [b"", b""],
+        [b"01", b"12", b"23"],
+        [b"12", b"03", b"23"],
+        [b"1", b"02", b"103"],
+        [b"1", b"2", b"/"],
+    ],
+)
+def test_a_sequence_number_that_is_none_is_found(
+    sequences: list[bytes], small_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "SMALL_BATCH", small_batch)
+    columns = replace(columns_of(records_at(*range(len(sequences)))), sequence=VarColumn.of(sequences))
     with pytest.raises(ValueError, match="a sequence number is none"):
-        parquet.check_columns(columns, checksum(columns))
+        check_columns(columns, checksum(columns))
+
+
+@pytest.mark.parametrize("small_batch", [0, 1000])
+@pytest.mark.parametrize("sequences", [[b"0", b"1", b"9"], [b"0", b"10", b"200"], [b"9" * 129], [b"12", b"20"]])
+def test_what_is_a_sequence_number_passes(
+    sequences: list[bytes], small_batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "SMALL_BATCH", small_batch)
+    columns = replace(columns_of(records_at(*range(len(sequences)))), sequence=VarColumn.of(sequences))
+    check_columns(columns, checksum(columns))
+
+
+def test_bytes_of_two_arrival_times_do_not_make_one_unknown() -> None:
+    high, low = struct.unpack("<2q", bytes(4) + 8 * b"\xff" + bytes(4))
+    for arrivals in ([high, low], [high, low, -1]):
+        columns = columns_of([(number, 0, b"k", at, b"") for number, at in enumerate(arrivals)])
+        table = table_of(encode(BlockRange(range_of(columns), columns)))
+        stored = table["approximate_arrival_timestamp"].cast(pa.int64()).to_pylist()
+        assert stored == [None if at == -1 else at for at in arrivals]
 
 
 @pytest.mark.parametrize(
