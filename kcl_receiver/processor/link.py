@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections import deque
+from collections.abc import Iterator
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
 from kcl_receiver.processor.effects import Transmit
@@ -15,6 +16,8 @@ from kcl_receiver.wire.messages import Batch
 _UCRED = struct.Struct("3i")
 _BUFFERS_A_CALL = 64
 _SOCKET_BUFFER = 1024 * 1024
+ANSWERS_BYTES = 4096
+"""Read at a time: some hundred answers, and an error in one or two."""
 
 
 class GeneratorLink:
@@ -27,6 +30,7 @@ class GeneratorLink:
 
     def __init__(self, path: str) -> None:
         self._reader = FrameReader(NO_PAYLOADS)
+        self._answers = memoryview(bytearray(ANSWERS_BYTES))
         self._out: deque[memoryview] = deque()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
         try:
@@ -90,16 +94,25 @@ class GeneratorLink:
         frames: list[Frame] = []
         while True:
             try:
-                received = self._socket.recv_into(self._reader.buffer())
+                received = self._socket.recv_into(self._answers)
             except BlockingIOError:
                 return frames, True
             except OSError:
                 return frames, False
             if received == 0:
                 return frames, False
-            frame = self._reader.advance(received)
-            if frame is not None:
-                frames.append(frame)
+            frames += self._take(self._answers[:received])
+            if received < len(self._answers):
+                return frames, True  # that was all; whether more comes, poll tells
+
+    def _take(self, answers: memoryview) -> Iterator[Frame]:
+        while answers:
+            place = self._reader.buffer()
+            size = min(len(place), len(answers))
+            place[:size] = answers[:size]
+            answers = answers[size:]
+            if (frame := self._reader.advance(size)) is not None:
+                yield frame
 
     def close(self, linger: float = 0.0) -> None:
         """Hang up; first wait up to `linger` seconds for what is queued to be taken."""

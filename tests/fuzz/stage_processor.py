@@ -103,11 +103,14 @@ class FakeSocket:
             if self.ended:
                 return 0
             raise BlockingIOError
-        piece = self.inbox.popleft()
-        taken = min(len(piece), len(buffer))
-        buffer[:taken] = piece[:taken]
-        if taken < len(piece):
-            self.inbox.appendleft(piece[taken:])
+        taken = 0
+        while self.inbox and taken < len(buffer):  # as a stream does: what came in two pieces is one read
+            piece = self.inbox.popleft()
+            now = min(len(piece), len(buffer) - taken)
+            buffer[taken : taken + now] = piece[:now]
+            taken += now
+            if now < len(piece):
+                self.inbox.appendleft(piece[now:])
         return taken
 
     def settimeout(self, _: float) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kcl_receiver.generator.connection import Connection
-from kcl_receiver.processor.link import GeneratorLink
+from kcl_receiver.processor.link import ANSWERS_BYTES, GeneratorLink
 from kcl_receiver.wire.frames import FrameReader
 
 if TYPE_CHECKING:
@@ -141,11 +141,14 @@ class ProcessorEnd:
             if self.ended:
                 return 0
             raise BlockingIOError
-        piece = self.inbox.popleft()
-        taken = min(len(piece), len(buffer))
-        buffer[:taken] = piece[:taken]
-        if taken < len(piece):
-            self.inbox.appendleft(piece[taken:])
+        taken = 0
+        while self.inbox and taken < len(buffer):  # as a stream does: what came in two pieces is one read
+            piece = self.inbox.popleft()
+            now = min(len(piece), len(buffer) - taken)
+            buffer[taken : taken + now] = piece[:now]
+            taken += now
+            if now < len(piece):
+                self.inbox.appendleft(piece[now:])
         return taken
 
     def settimeout(self, _: float) -> None:
@@ -193,6 +196,7 @@ def link_over(wire: Wire) -> GeneratorLink:
     """Return the processor's real end of the connection, on a socket that is not one."""
     link = GeneratorLink.__new__(GeneratorLink)
     link._reader = FrameReader()
+    link._answers = memoryview(bytearray(ANSWERS_BYTES))
     link._out = deque()
     link._socket = wire.socket  # type: ignore[assignment]
     return link
