@@ -211,6 +211,15 @@ class ProcessorCore:
     def _open(self) -> bool:
         return self._link in (Link.OPEN, Link.DRAINING)
 
+    @property
+    def listens(self) -> bool:
+        """Whether anything that the generator says can matter now; if not, it can wait for the daemon's next action.
+
+        What is checkpointed and answered is decided within actions. Between them a session is opened, and what is
+        left of a delivery is sent; and when the generator hangs up there is somebody to look for.
+        """
+        return self._action is not None or self._link is Link.GREETING or not self._kept.all_sent
+
     def connected(self, now: float) -> list[Effect]:
         """The socket is connected."""
         self._link = Link.GREETING
@@ -339,7 +348,7 @@ class ProcessorCore:
         if self._checkpoint_wanted() and now >= self._checkpoints.due_at:
             return [self._checkpoints.ask(self._kept.safe)]
         before_last = self._kept.bytes - self._kept.left_behind
-        if not self._kept or (self._open and self._kept.all_but_last_admitted and before_last <= self._window_bytes):
+        if not self._kept or (self._open and self._kept.all_sent and before_last <= self._window_bytes):
             return self._finish()
         if self._link is Link.DRAINING and self._kept.bytes - self._delivery_bytes <= self._window_bytes:
             # Whoever waits for the window goes home with this delivery unsent; the next one may have to wait.

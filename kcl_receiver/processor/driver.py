@@ -1,4 +1,8 @@
-"""Drives the processor's state machine: stdin and stdout towards the daemon, the socket towards the generator."""
+"""Drives the processor's state machine: stdin and stdout towards the daemon, the socket towards the generator.
+
+What the generator says while it does not matter stays in the socket until the daemon's next action: with many shards on
+a host, being woken for the answer to each batch would cost generator and processor more than the answer.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +21,16 @@ from kcl_receiver.processor.codec import (
 )
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.effects import Checkpoint, Connect, Done, Effect, Exit, Transmit
-from kcl_receiver.processor.lines import LineReader
+from kcl_receiver.processor.lines import Line, LineReader
 from kcl_receiver.processor.link import GeneratorLink
 from kcl_receiver.processor.spawn import Spawner
 
 LINGER_SECONDS = 1.0
 MAX_POLL_MILLIS = 2**31 - 1
 """select.poll takes no more; a deadline beyond it is looked at again then."""
-_HANG_UP = select.POLLIN | select.POLLHUP | select.POLLERR
+_ENDED = select.POLLHUP | select.POLLERR
+"""Reported whether it was asked for or not."""
+_READABLE = select.POLLIN | _ENDED
 
 
 def boot_clock() -> float:
@@ -59,7 +65,7 @@ class Driver:
         self._lines = LineReader()
         self._link: GeneratorLink | None = None
         self._poll = select.poll()
-        self._poll.register(daemon_in, _HANG_UP)
+        self._poll.register(daemon_in, _READABLE)
         self._exit: Exit | None = None
         self._complained = ""
         self._used = self._idle = False
@@ -99,19 +105,26 @@ class Driver:
         for line in lines:
             if self._exit is not None:
                 return
-            try:
-                said = decode_line(*line)
-            except DaemonError as error:
-                self._exit = Exit(error)
+            self._take_line(line, boot_clock())
+
+    def _take_line(self, line: Line, now: float) -> None:
+        """The daemon wrote a line."""
+        if self._link is not None and not self._core.listens:
+            self._serve_link(select.POLLIN, now)  # what has waited is older than this line
+            if self._exit is not None:
                 return
-            now = boot_clock()
-            if isinstance(said, CheckpointResult):
-                self._apply(self._core.checkpoint_result(said.error, now), now)
-                continue
-            self._apply(self._core.action(said, now, time.clock_gettime_ns(time.CLOCK_BOOTTIME)), now)
-            if isinstance(said, ProcessRecords):
-                self._used |= said.columns is not None
-                self._idle = said.columns is None and not self._core.kept_bytes
+        try:
+            said = decode_line(*line)
+        except DaemonError as error:
+            self._exit = Exit(error)
+            return
+        if isinstance(said, CheckpointResult):
+            self._apply(self._core.checkpoint_result(said.error, now), now)
+            return
+        self._apply(self._core.action(said, now, int(now * 1e9)), now)
+        if isinstance(said, ProcessRecords):
+            self._used |= said.columns is not None
+            self._idle = said.columns is None and not self._core.kept_bytes
 
     def _give_back(self) -> None:
         """Give memory back when the shard delivers nothing and all of it is stored: shards are many.
@@ -133,7 +146,7 @@ class Driver:
             except OSError:
                 self._broken(link, now)
                 return
-        if happened & _HANG_UP:
+        if happened & _READABLE:
             still_open = self._listen(link, now)
             if not still_open and self._exit is None and self._link is link:
                 self._lost(now)
@@ -193,7 +206,7 @@ class Driver:
         except ReceiverError as error:
             self._exit = Exit(error)
             return
-        self._poll.register(self._link.fileno(), _HANG_UP)
+        self._poll.register(self._link.fileno(), _READABLE)
         self._apply(self._core.connected(now), now)
 
     def _start_generator(self, now: float) -> None:
@@ -221,4 +234,6 @@ class Driver:
 
     def _watch_link(self) -> None:
         if self._link is not None:
-            self._poll.modify(self._link.fileno(), _HANG_UP | (select.POLLOUT if self._link.wants_to_send else 0))
+            receives = _READABLE if self._core.listens else _ENDED
+            sends = select.POLLOUT if self._link.wants_to_send else 0
+            self._poll.modify(self._link.fileno(), receives | sends)

@@ -61,14 +61,14 @@ class KeptBatches:
         return self._batches[0].message.number if self._batches else self.next_number
 
     @property
-    def all_admitted(self) -> bool:
-        """True if the present generator has admitted all that is kept."""
-        return self.awaiting is None and self._to_send >= self.next_number
+    def all_sent(self) -> bool:
+        """True if the present generator has admitted all that is kept, or is being sent the last of it."""
+        return self._to_send >= self.next_number
 
     @property
-    def all_but_last_admitted(self) -> bool:
-        """True if the present generator has admitted all that is kept, or is being sent the last of it."""
-        return self.all_admitted or self.awaiting == self.next_number - 1
+    def all_admitted(self) -> bool:
+        """True if the present generator has admitted all that is kept."""
+        return self.awaiting is None and self.all_sent
 
     @property
     def left_behind(self) -> int:

@@ -29,6 +29,7 @@ from kcl_receiver.generator.workers import Workers
 from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
+from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.store import handover
 from kcl_receiver.store.local import LocalStore
@@ -224,7 +225,11 @@ MUTANTS = (
     ),
     _bug(
         "a delivery is done although two of its batches are not admitted",
-        (KeptBatches, "all_but_last_admitted", "self.awaiting == self.next_number - 1", "self.awaiting is not None"),
+        (ProcessorCore, "_settle_records", "self._kept.all_sent", "(self._kept.all_sent or self._kept.awaiting)"),
+    ),
+    _bug(
+        "what the generator said between two actions is not heard before the next",
+        (Driver, "_take_line", "not self._core.listens", "False"),
     ),
     _bug(
         "the window is never given back",

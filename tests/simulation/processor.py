@@ -5,11 +5,10 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
-from kcl_receiver.errors import DaemonError
-from kcl_receiver.processor.codec import CheckpointResult, decode_line
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
-from kcl_receiver.processor.effects import Effect, Exit, Transmit
+from kcl_receiver.processor.effects import Effect, Transmit
+from kcl_receiver.processor.lines import Line
 from kcl_receiver.wire.messages import Batch
 from simulation.generator import APPLICATION
 from simulation.link import Wire, link_over
@@ -21,12 +20,18 @@ if TYPE_CHECKING:
 
 
 class _NoPoll:
-    """Events come from the timeline."""
+    """Events come from the timeline; `wanted` are those that the link's socket is watched for."""
 
-    def register(self, *_: int) -> None:
-        pass
+    def __init__(self) -> None:
+        self.wanted = 0
 
-    unregister = modify = register
+    def register(self, _: int, events: int) -> None:
+        self.wanted = events
+
+    modify = register
+
+    def unregister(self, _: int) -> None:
+        self.wanted = 0
 
 
 class SimDriver(Driver):
@@ -41,6 +46,11 @@ class SimDriver(Driver):
         self._complained = ""
         self._socket_path = ""
         self._poll = _NoPoll()  # type: ignore[assignment]
+        self._used = self._idle = False
+
+    def watches(self, event: int) -> bool:
+        """Whether the link's socket is watched for an event."""
+        return bool(self._poll.wanted & event)  # type: ignore[attr-defined]
 
     def _apply(self, effects: list[Effect], now: float) -> None:
         for effect in effects:
@@ -62,10 +72,8 @@ class SimDriver(Driver):
         wire = Wire(self._process, generator)
         self._process.wire = wire
         self._link = link_over(wire)
+        self._poll.register(0, select.POLLIN)
         self._apply(self._core.connected(now), now)
-
-    def _watch_link(self) -> None:
-        pass
 
 
 class SimProcessor(Process):
@@ -90,18 +98,9 @@ class SimProcessor(Process):
 
     def line(self, line: bytes) -> None:
         """The daemon wrote a line."""
-        driver, now = self.driver, self.host.boot_clock()
-        try:
-            said = decode_line(line)
-        except DaemonError as error:
-            driver._exit = Exit(error)
-        else:
-            if self.tracing:
-                self.say(f"← {said.name if hasattr(said, 'name') else said}")
-            if isinstance(said, CheckpointResult):
-                driver._apply(self.core.checkpoint_result(said.error, now), now)
-            else:
-                driver._apply(self.core.action(said, now, int(now * 1e9)), now)
+        if self.tracing:
+            self.say(f"← {line[:80].decode()}")
+        self.driver._take_line(Line(bytearray(line), 0, len(line)), self.host.boot_clock())
         self._turn()
 
     def input_closed(self) -> None:
@@ -114,7 +113,8 @@ class SimProcessor(Process):
     # The generator
 
     def readable(self, wire: Wire) -> None:
-        self._serve(wire, select.POLLIN)
+        if wire.socket.ended or self.driver.watches(select.POLLIN):
+            self._serve(wire, select.POLLIN)
 
     def writable(self, wire: Wire) -> None:
         self._serve(wire, select.POLLOUT)

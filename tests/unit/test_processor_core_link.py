@@ -38,6 +38,38 @@ from kcl_receiver.wire.messages import (
     Stored,
 )
 
+# ---------------------------------------------------------------------- when the generator is listened to
+
+
+def test_between_actions_the_generator_is_listened_to_only_while_a_session_opens_or_something_is_left_to_send() -> None:
+    processor = Processor()
+    processor.initialize()
+    assert not processor.core.listens, "there is no connection"
+    processor.connect()
+    assert processor.core.listens, "Welcome says what to send"
+    processor.welcome()
+    assert not processor.core.listens
+    delivered(processor, 1)
+    delivered(processor, 2)
+    assert not processor.core.listens
+    processor.disconnect()
+    processor.connect()
+    processor.welcome(1)
+    assert processor.core.listens, "batch 2 is sent when batch 1 is admitted"
+    processor.admit(1)
+    assert not processor.core.listens, "the answer to the last batch can wait"
+
+
+def test_within_an_action_the_generator_is_listened_to() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.shutdown_requested()
+    assert processor.core.listens, "what is stored now can be checkpointed now"
+    processor.store(1)
+    processor.checkpoint_taken()
+    assert not processor.core.listens
+
+
 # ---------------------------------------------------------------------- away and back
 
 
