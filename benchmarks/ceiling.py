@@ -24,7 +24,7 @@ from benchmarks.harness.cells import Cell, Result
 from benchmarks.harness.command import main
 from benchmarks.harness.contest import own_directory, play
 from benchmarks.harness.contestants import Drop
-from benchmarks.harness.disk import sequential_write
+from benchmarks.harness.disk import Written, sequential_write
 from benchmarks.harness.figures import Spread, number, table
 from benchmarks.harness.workload import ShardLines, Workload, prepare
 from benchmarks.lines import NAMES, PAYLOAD_NAMES
@@ -33,6 +33,7 @@ from kcl_receiver.processor.codec import ProcessRecords, decode_line
 from kcl_receiver.processor.main import KEPT_BYTES
 from kcl_receiver.ranges import TRIM_HORIZON, Range, StreamIdentity
 from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, checksum
 
@@ -84,15 +85,22 @@ def cells(form: str) -> list[Cell]:
 
 
 def _measure_bytes(total: int, repeats: int, directory: Path) -> dict[str, Any]:
-    return {
-        "disk": [sequential_write(directory, total, total) for _ in range(repeats)],
-        "disk, a sync every block": [sequential_write(directory, total, BLOCK_BYTES) for _ in range(repeats)],
-        "socket": [_socket_rate(total) for _ in range(repeats)],
+    past_the_cache = OsFiles().write
+    works: dict[str, Callable[[], Written]] = {
+        "disk": lambda: sequential_write(directory, total, total),
+        "disk, a sync every block": lambda: sequential_write(directory, total, BLOCK_BYTES),
+        "the same past the page cache": lambda: sequential_write(directory, total, BLOCK_BYTES, write=past_the_cache),
+        "socket": lambda: _through_socket(total),
     }
+    taken: dict[str, list[Written]] = {name: [] for name in works}
+    for _ in range(repeats):
+        for name, work in works.items():
+            taken[name].append(work())
+    return {"bytes": {name: [one._asdict() for one in rows] for name, rows in taken.items()}}
 
 
-def _socket_rate(total: int) -> float:
-    """Return bytes a second through one Unix socket, sent by one thread and received by another into one buffer."""
+def _through_socket(total: int) -> Written:
+    """Send bytes through one Unix socket, by one thread and received by another into one buffer."""
     left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     piece = bytes(_SOCKET_PIECE)
 
@@ -104,14 +112,14 @@ def _socket_rate(total: int) -> float:
     sender = threading.Thread(target=send)
     buffer = bytearray(_SOCKET_PIECE)
     received = 0
-    began = time.monotonic()
+    began, cpu = time.monotonic(), time.process_time()
     sender.start()
     while length := right.recv_into(buffer):
         received += length
-    seconds = time.monotonic() - began
     sender.join()
+    seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     right.close()
-    return received / seconds
+    return Written(received / seconds, cpu / received * 1e9)
 
 
 def _measure_records(workload: Workload, repeats: int, directory: Path) -> dict[str, Any]:
@@ -226,8 +234,14 @@ def tables(results: Sequence[Result]) -> str:
     rows: list[list[str]] = []
     for result in results:
         figures = result.figures
-        if "disk" in figures:
-            bytes_rows += [[name, Spread.of([one / 1e6 for one in rates]).show()] for name, rates in figures.items()]
+        if "bytes" in figures:
+            bytes_rows += [
+                [
+                    name,
+                    *(Spread.of(one).show() for one in ([w["rate"] / 1e6 for w in taken], [w["cpu"] for w in taken])),
+                ]
+                for name, taken in figures["bytes"].items()
+            ]
             continue
         works = {
             "decoding, kclpy": "kclpy",
@@ -250,7 +264,7 @@ def tables(results: Sequence[Result]) -> str:
                     number(figures[f"stored {key[7:]}"] / figures["data"], 2) if key.startswith("encode") else "-",
                 ]
             )
-    text = table(["bytes", "MB/s"], bytes_rows) if bytes_rows else ""
+    text = table(["bytes", "MB/s", "CPU, s per GB"], bytes_rows) if bytes_rows else ""
     head = ["cell", "work", "records/s", "MB/s", "CPU", "stored / data"]
     return text + ("\n" if text and rows else "") + (table(head, rows) if rows else "")
 

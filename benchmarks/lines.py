@@ -69,7 +69,7 @@ def measure(workload: Workload, repeats: int, directory: Path) -> dict[str, Any]
     data = sum(one.data_bytes for one in prepared)
     for repeat in range(repeats):
         if workload.payload == "random":
-            disk.append(sequential_write(directory, min(data, DISK_BYTES), BLOCK_BYTES))
+            disk.append(sequential_write(directory, min(data, DISK_BYTES), BLOCK_BYTES).rate)
         for contestant in in_turn(repeat):
             with own_directory(directory) as own:
                 run = play(contestant(own, workload.shards), prepared)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from kcl_receiver.store.direct import DirectWriter
 from kcl_receiver.wire.columns import Buffer
 
 
@@ -110,6 +111,9 @@ class Files(ABC):
 class OsFiles(Files):
     """The real file system. New files and directories get the rights that the umask leaves."""
 
+    def __init__(self) -> None:
+        self._direct = DirectWriter()
+
     def create(self, path: Path) -> int:
         """See `Files`."""
         return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
@@ -121,6 +125,7 @@ class OsFiles(Files):
     def write(self, handle: int, content: Buffer) -> None:
         """See `Files`."""
         rest = memoryview(content).cast("B")
+        rest = rest[self._direct.write(handle, rest) :]
         while rest:
             rest = rest[os.write(handle, rest) :]
 

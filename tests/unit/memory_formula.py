@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kcl_receiver.generator.server import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.store.direct import PIECE_BYTES
 from kcl_receiver.store.parquet import ROW_GROUP_BYTES
 
 MIB = 2**20
@@ -25,5 +26,5 @@ def generator_bytes(shards: int, settings: GeneratorSettings, batch_bytes: int =
     received = shards * batch_bytes
     admitted = min(shards * settings.window_bytes, (settings.max_in_flight + 1) * block)
     encoded = min(admitted, settings.max_in_flight * block)
-    in_work = STORE_THREADS * (min(block, admitted) + 3 * ROW_GROUP_BYTES)
+    in_work = STORE_THREADS * (min(block, admitted) + 3 * ROW_GROUP_BYTES + PIECE_BYTES)
     return received + admitted + encoded + in_work
