@@ -67,7 +67,7 @@ def cells(form: str) -> list[Cell]:
             "disk and socket",
             {"bytes": total, "repeats": repeats},
             partial(_measure_bytes, total, repeats),
-            60 * share,
+            40 * share,
         )
     ]
     records = {"20-aggregated": 350_000, "200": 300_000, "1000": 100_000, "10000": 20_000, "mixed": 40_000}
