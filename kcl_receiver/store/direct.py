@@ -7,7 +7,6 @@ memory that other programs have a use for. A file system that cannot do it is wr
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import mmap
 import os
@@ -33,9 +32,6 @@ class DirectWriter:
         Args:
             handle: Open for writing at its end (O_APPEND).
             content: Bytes.
-
-        Raises:
-            OSError: The disk is full, or fails. A part may have been written.
         """
         if content.nbytes < LEAST_BYTES or os.fstat(handle).st_size % ALIGNMENT:
             return 0
@@ -64,10 +60,8 @@ def _write(handle: int, content: memoryview, piece: mmap.mmap) -> int:
             place[:size] = content[written : written + size]
             try:
                 taken = os.write(handle, place[:size])
-            except OSError as error:
-                if error.errno != errno.EINVAL:
-                    raise
-                break  # it wants another alignment
+            except OSError:
+                break  # another alignment is wanted, or worse: the ordinary way does it, or meets the same error
             written += taken
             if taken % ALIGNMENT:
                 break

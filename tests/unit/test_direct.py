@@ -21,13 +21,14 @@ LARGE = 2 * PIECE_BYTES + 3 * ALIGNMENT + 123
 class Kernel:
     """Takes what a file system with O_DIRECT takes, whatever the one below does, and puts it there the ordinary way.
 
-    `taking` says what becomes of a direct write of so many bytes.
+    `taking` says what becomes of a direct write of so many bytes, `room` is what the disk has left.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.direct: set[int] = set()
         self.written: list[tuple[bool, int]] = []
         self.taking: Callable[[int], int] = lambda size: size
+        self.room = 2**40
         self._fcntl, self._write = fcntl.fcntl, os.write
         monkeypatch.setattr(direct.fcntl, "fcntl", self.fcntl)
         monkeypatch.setattr(os, "write", self.write)
@@ -46,6 +47,10 @@ class Kernel:
             if any(one % ALIGNMENT for one in (address, size, os.fstat(handle).st_size)):
                 raise OSError(errno.EINVAL, "Invalid argument")
             content = content[: self.taking(size)]
+        content = content[: self.room]
+        if not content.nbytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.room -= content.nbytes
         self.written.append((is_direct, content.nbytes))
         return self._write(handle, content)
 
@@ -112,12 +117,13 @@ def test_a_file_system_without_it_is_written_to_the_ordinary_way(handle: int, mo
 
 
 @pytest.mark.parametrize("pieces", [0, 1])
-def test_a_disk_that_wants_another_alignment_gets_the_rest_the_ordinary_way(
-    kernel: Kernel, handle: int, pieces: int
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_that_does_not_take_it_directly_gets_the_rest_the_ordinary_way(
+    kernel: Kernel, handle: int, pieces: int, code: int
 ) -> None:
     def taking(size: int) -> int:
         if len(kernel.written) == pieces:
-            raise OSError(errno.EINVAL, "Invalid argument")
+            raise OSError(code, os.strerror(code))
         return size
 
     kernel.taking = taking
@@ -136,12 +142,7 @@ def test_a_write_that_takes_less_is_gone_on_with(kernel: Kernel, handle: int, ta
 
 
 def test_a_full_disk_is_told_of_and_the_file_is_an_ordinary_one_again(kernel: Kernel, handle: int) -> None:
-    def taking(size: int) -> int:
-        if kernel.written:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return size
-
-    kernel.taking = taking
+    kernel.room = PIECE_BYTES + 1000
     with pytest.raises(OSError, match="No space left"):
         OsFiles().write(handle, os.urandom(LARGE))
     assert not kernel.direct
