@@ -21,6 +21,7 @@ from benchmarks.harness.contestants import CONTESTANTS, Contestant, KclpyNoop, K
 from benchmarks.harness.disk import sequential_write
 from benchmarks.harness.figures import Spread, number, ratios, size, table
 from benchmarks.harness.workload import PAYLOADS, Workload, prepare
+from kcl_receiver.store.files import OsFiles
 
 NAME = "lines"
 ABOUT = (
@@ -69,7 +70,9 @@ def measure(workload: Workload, repeats: int, directory: Path) -> dict[str, Any]
     data = sum(one.data_bytes for one in prepared)
     for repeat in range(repeats):
         if workload.payload == "random":
-            disk.append(sequential_write(directory, min(data, DISK_BYTES), BLOCK_BYTES).rate)
+            ways = (None, OsFiles().write)  # through the page cache as any program, and past it as the receiver
+            total = min(data, DISK_BYTES)
+            disk.append(max(sequential_write(directory, total, BLOCK_BYTES, write=way).rate for way in ways))
         for contestant in in_turn(repeat):
             with own_directory(directory) as own:
                 run = play(contestant(own, workload.shards), prepared)
@@ -136,7 +139,9 @@ def _ratios(result: Result) -> list[list[str]]:
         rows.append([result.cell, contestant.name, cpu.show(), rate.show()])
     if result.figures["disk"]:
         stored = ratios([run.size / run.seconds for run in ours], result.figures["disk"])
-        rows.append([result.cell, "the disk alone: bytes stored a second", "-", stored.show()])
+        rows.append(
+            [result.cell, "the disk alone, the faster of two ways to write: bytes stored a second", "-", stored.show()]
+        )
     return rows
 
 
