@@ -33,7 +33,7 @@ from kcl_receiver.processor.codec import ProcessRecords, decode_line
 from kcl_receiver.processor.main import KEPT_BYTES
 from kcl_receiver.ranges import TRIM_HORIZON, Range, StreamIdentity
 from kcl_receiver.store.arrays import check_columns
-from kcl_receiver.store.files import OsFiles
+from kcl_receiver.store.direct import DirectWriter
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, checksum
 
@@ -85,7 +85,7 @@ def cells(form: str) -> list[Cell]:
 
 
 def _measure_bytes(total: int, repeats: int, directory: Path) -> dict[str, Any]:
-    past_the_cache = OsFiles().write
+    past_the_cache = DirectWriter().write
     works: dict[str, Callable[[], Written]] = {
         "disk": lambda: sequential_write(directory, total, total),
         "disk, a sync every block": lambda: sequential_write(directory, total, BLOCK_BYTES),
@@ -235,13 +235,10 @@ def tables(results: Sequence[Result]) -> str:
     for result in results:
         figures = result.figures
         if "bytes" in figures:
-            bytes_rows += [
-                [
-                    name,
-                    *(Spread.of(one).show() for one in ([w["rate"] / 1e6 for w in taken], [w["cpu"] for w in taken])),
-                ]
-                for name, taken in figures["bytes"].items()
-            ]
+            for name, taken in figures["bytes"].items():
+                rate = Spread.of([one["rate"] / 1e6 for one in taken])
+                cpu = Spread.of([one["cpu"] for one in taken])
+                bytes_rows.append([name, rate.show(), cpu.show()])
             continue
         works = {
             "decoding, kclpy": "kclpy",

@@ -21,7 +21,7 @@ from benchmarks.harness.contestants import CONTESTANTS, Contestant, KclpyNoop, K
 from benchmarks.harness.disk import sequential_write
 from benchmarks.harness.figures import Spread, number, ratios, size, table
 from benchmarks.harness.workload import PAYLOADS, Workload, prepare
-from kcl_receiver.store.files import OsFiles
+from kcl_receiver.store.direct import DirectWriter, write_all
 
 NAME = "lines"
 ABOUT = (
@@ -70,7 +70,7 @@ def measure(workload: Workload, repeats: int, directory: Path) -> dict[str, Any]
     data = sum(one.data_bytes for one in prepared)
     for repeat in range(repeats):
         if workload.payload == "random":
-            ways = (None, OsFiles().write)  # through the page cache as any program, and past it as the receiver
+            ways = (write_all, DirectWriter().write)  # as any program writes, and as the receiver does
             total = min(data, DISK_BYTES)
             disk.append(max(sequential_write(directory, total, BLOCK_BYTES, write=way).rate for way in ways))
         for contestant in in_turn(repeat):

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from kcl_receiver.store.direct import write_all
+
 PIECE_BYTES = 8 * 2**20
 
-Write = Callable[[int, bytes], None]
+Write = Callable[[int, memoryview], None]
 
 
 class Written(NamedTuple):
@@ -21,24 +23,23 @@ class Written(NamedTuple):
     cpu: float
 
 
-def sequential_write(directory: Path, total: int, sync_every: int, *, write: Write | None = None) -> Written:
+def sequential_write(directory: Path, total: int, sync_every: int, *, write: Write = write_all) -> Written:
     """Write random bytes to a file, fsynced after every `sync_every` bytes and at the end.
 
     Args:
         directory: Where.
         total: Bytes.
         sync_every: Bytes.
-        write: Appends to the file of a descriptor; by default as any program does.
+        write: Appends to the file of a descriptor; by default through the page cache, as any program does.
     """
-    put = write or _write
-    piece = os.urandom(PIECE_BYTES)
+    piece = memoryview(os.urandom(PIECE_BYTES))
     pieces = max(total // PIECE_BYTES, 1)
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
         handle = file.fileno()
         began, cpu = time.monotonic(), time.process_time()
         unsynced = 0
         for _ in range(pieces):
-            put(handle, piece)
+            write(handle, piece)
             unsynced += PIECE_BYTES
             if unsynced >= sync_every:
                 os.fsync(handle)
@@ -46,12 +47,6 @@ def sequential_write(directory: Path, total: int, sync_every: int, *, write: Wri
         os.fsync(handle)
         seconds, cpu = time.monotonic() - began, time.process_time() - cpu
     return Written(pieces * PIECE_BYTES / seconds, cpu / (pieces * PIECE_BYTES) * 1e9)
-
-
-def _write(handle: int, content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
 
 
 def sync_seconds(directory: Path, size: int, times: int) -> list[float]:

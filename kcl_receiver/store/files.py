@@ -124,10 +124,7 @@ class OsFiles(Files):
 
     def write(self, handle: int, content: Buffer) -> None:
         """See `Files`."""
-        rest = memoryview(content).cast("B")
-        rest = rest[self._direct.write(handle, rest) :]
-        while rest:
-            rest = rest[os.write(handle, rest) :]
+        self._direct.write(handle, memoryview(content).cast("B"))
 
     def fsync(self, handle: int) -> None:
         """See `Files`."""

@@ -28,7 +28,7 @@ from kcl_receiver.generator.roster import HELLO_SECONDS, MAX_TEXT
 from kcl_receiver.generator.server import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.processor.core import RECONNECT_SECONDS
-from kcl_receiver.store.direct import PIECE_BYTES
+from kcl_receiver.store.direct import LEAST_BYTES, PIECE_BYTES
 from kcl_receiver.store.parquet import ROW_GROUP_BYTES
 from kcl_receiver.wire import messages
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -252,6 +252,7 @@ def test_the_table_of_memory_is_that_of_the_formula() -> None:
     assert f"min(S x W, {settings.max_in_flight + 1} x K)" in page
     assert f"min(S x W, {settings.max_in_flight} x K)" in page
     assert f"{STORE_THREADS} x (min(K, S x W) + {(3 * ROW_GROUP_BYTES + PIECE_BYTES) // MIB} MiB)" in page
+    assert f"Blocks of {LEAST_BYTES // 1024} KiB and more do not go through the page cache" in page
     table = rows("| shards | base | received | admitted | encoded | in work | at most |")
     assert len(table) == 3
     for cells in table:
