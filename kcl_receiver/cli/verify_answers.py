@@ -11,7 +11,7 @@ from kcl_receiver.cli.view import counted, human_lag, short_position
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.leases import BEHIND, BEYOND, LeaseReport
 from kcl_receiver.reader.verify_report import Report
-from kcl_receiver.recovery.question import LISTED, Answer, End, Found, Hole, Kind, Settled
+from kcl_receiver.recovery.question import LISTED, Answer, End, Found, Hole, Kind, LeftOut, Settled
 
 SHOWN = 20
 """How many lines of one kind the text shows; the JSON has more."""
@@ -60,6 +60,18 @@ def _answer_to_json(answer: Answer) -> dict[str, Any]:
         "kinesis_records": answer.kinesis_records,
         "records": answer.records,
         "dropped_aggregates": answer.dropped,
+        "dropped_records": answer.dropped_records,
+        "broken_aggregates": answer.broken,
+        "broken_records": answer.broken_records,
+        "left_out": [
+            {
+                "what": "dropped" if one.dropped else "broken",
+                "sequence_number": str(one.sequence),
+                "records": one.records,
+                "arrival": one.arrival,
+            }
+            for one in answer.left_out
+        ],
         "links": answer.links,
         "links_trimmed": answer.links_unasked,
         "ranges": answer.ranges,
@@ -226,10 +238,19 @@ def _notes(answer: Answer) -> list[str]:
     if answer.totals.get(Kind.EARLIER):
         earlier = counted(answer.totals[Kind.EARLIER], "record")
         lines.append(f"{answer.shard}: {earlier} before the first that is stored, where reading did not begin")
-    if answer.dropped:
-        aggregates = counted(answer.dropped, "aggregate")
-        lines.append(f"{answer.shard}: {aggregates} that KCL drops: a record in it is of another shard's hash range")
+    lines += _first([f"{answer.shard}: {_left_out(one)}" for one in answer.left_out])
     return lines
+
+
+def _left_out(one: LeftOut) -> str:
+    records = counted(one.records, "user record")
+    when = "" if one.arrival < 0 else f", arrived {_time(one.arrival)}"
+    if one.dropped:
+        return (
+            f"KCL drops the aggregate {one.sequence} with {records}{when}: one is outside of the shard's hash range; "
+            "the KPL puts such records again, other producers have to"
+        )
+    return f"KCL does not deliver the last {records} of the aggregate {one.sequence}{when}: the first is malformed"
 
 
 def _hole(hole: Hole) -> str:
@@ -262,7 +283,12 @@ def _verdict(answers: list[Answer], *, settled: bool) -> str:
     links, trimmed = sum(one.links for one in answers), sum(one.links_unasked for one in answers)
     reach = f"; {counted(trimmed, 'link')} can't be asked any more" if trimmed else ""
     also = " That proves what the store alone could not." if settled else ""
-    return f"Proven by the stream: nothing lies between neighbours: {counted(links, 'link')} asked{reach}.{also}"
+    what = "nothing lies between neighbours"
+    if left_out := sum(one.dropped_records + one.broken_records for one in answers):
+        aggregates = counted(sum(one.dropped + one.broken for one in answers), "aggregate")
+        what = f"all that KCL delivers is stored, but not {counted(left_out, 'user record')} of {aggregates}"
+        what += " that KCL does not deliver"
+    return f"Proven by the stream: {what}: {counted(links, 'link')} asked{reach}.{also}"
 
 
 def _columns(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -8,11 +8,23 @@ still holds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.recovery.deaggregate import deaggregate
-from kcl_receiver.recovery.question import LISTED, Answer, Differing, End, Found, Hole, Kind, Known, Question, Settled
+from kcl_receiver.recovery.question import (
+    LISTED,
+    Answer,
+    Differing,
+    End,
+    Found,
+    Hole,
+    Kind,
+    Known,
+    LeftOut,
+    Question,
+    Settled,
+)
 from kcl_receiver.recovery.rebuild import KinesisRecord
 
 
@@ -21,13 +33,15 @@ class _Open:
     """A range that reading has begun, or that begins next.
 
     `whole` tells whether the stream held all of it when reading reached it. `delivered` counts what KCL delivers now,
-    `undropped` what it delivers where it cannot look the shard up.
+    `undropped` what it delivers where it cannot look the shard up; `dropped` are the aggregates that make the
+    difference.
     """
 
     known: Known
     whole: bool
     delivered: int = 0
     undropped: int = 0
+    dropped: list[LeftOut] = field(default_factory=list)
 
 
 class Comparison:
@@ -94,8 +108,12 @@ class Comparison:
         answer.records += count
         self._advance(sequence)
         uncovered = self._cover(sequence, count, undropped)
-        if users.dropped and not self._open:
-            answer.dropped += 1
+        if users.left_out:
+            left_out = LeftOut(users.dropped, sequence, users.left_out, record.arrival)
+            if users.dropped and self._open:  # the range's own count tells whether KCL dropped it
+                self._open[0].dropped.append(left_out)
+            else:
+                self._count_left_out(left_out)
         if uncovered:
             for first, last in _runs(uncovered):
                 self._missing(record, Position(sequence, first), Position(sequence, last), last - first + 1)
@@ -116,6 +134,7 @@ class Comparison:
         # Only the end of a closed shard is certain: at a mere tip, more of a range may follow.
         through = None if end is End.SHARD_END else -1 if answer.last is None else answer.last
         self._close_open(judge=end is not End.BROKEN_OFF, through=through)
+        answer.left_out.sort(key=lambda one: one.sequence)  # those in ranges came when their range was closed
         answer.holes = [
             (hole, self._settled.get(at) or self._settle(at, end)) for at, hole in enumerate(self._asked.holes)
         ]
@@ -162,7 +181,11 @@ class Comparison:
             if before is not None and known.last.sequence_number >= before:
                 left.append(one)
                 continue
-            if not judge or not one.whole or (through is not None and known.last.sequence_number > through):
+            judged = judge and one.whole and (through is None or known.last.sequence_number <= through)
+            if not judged or known.records != one.undropped or one.delivered == one.undropped:
+                for left_out in one.dropped:
+                    self._count_left_out(left_out)
+            if not judged:
                 self.answer.ranges_unasked += 1
                 continue
             self.answer.ranges += 1
@@ -171,6 +194,17 @@ class Comparison:
                 if len(self.answer.differing) < LISTED:
                     self.answer.differing.append(Differing(known.first, known.last, known.records, one.delivered))
         self._open = left
+
+    def _count_left_out(self, one: LeftOut) -> None:
+        answer = self.answer
+        if one.dropped:
+            answer.dropped += 1
+            answer.dropped_records += one.records
+        else:
+            answer.broken += 1
+            answer.broken_records += one.records
+        if len(answer.left_out) < LISTED:
+            answer.left_out.append(one)
 
     def _cover(self, sequence: int, count: int, undropped: int) -> Sequence[int]:
         """Count a record for the ranges that it lies in; return which of its user records lie in none."""

@@ -56,14 +56,14 @@ class UserRecords(NamedTuple):
         keys: Partition keys in UTF-8.
         data: The data of each.
         dropped: It is an aggregate, and KCL delivers nothing of it, because a record is outside of the hash range.
+        left_out: Number of user records of the aggregate that KCL does not deliver: all of them if it is dropped,
+            otherwise those from the first malformed one on.
     """
 
     keys: Sequence[bytes]
     data: Sequence[bytes]
     dropped: bool = False
-
-
-_DROPPED = UserRecords((), (), dropped=True)
+    left_out: int = 0
 
 
 def deaggregate(key: bytes, data: bytes, hash_range: HashRange = WHOLE) -> UserRecords:
@@ -105,10 +105,10 @@ def _user_records(aggregated: Aggregated, hash_range: HashRange) -> UserRecords:
         except (IndexError, ValueError):
             break
         if not inside:
-            return _DROPPED
+            return UserRecords((), (), dropped=True, left_out=len(aggregated.records))
         keys.append(key)
         data.append(value)
-    return UserRecords(keys, data)
+    return UserRecords(keys, data, left_out=len(aggregated.records) - len(keys))
 
 
 class _Places:

@@ -102,6 +102,23 @@ class Differing(NamedTuple):
     in_stream: int
 
 
+class LeftOut(NamedTuple):
+    """An aggregate of which KCL does not deliver all user records.
+
+    Attributes:
+        dropped: KCL drops the whole aggregate, because a record is outside of the shard's hash range. Otherwise it
+            stops at a malformed record, and delivers those before it.
+        sequence: Sequence number of the aggregate.
+        records: Number of user records that are not delivered.
+        arrival: When it arrived, milliseconds since the epoch; -1 if not known.
+    """
+
+    dropped: bool
+    sequence: int
+    records: int
+    arrival: int
+
+
 class Settled(Enum):
     """What the stream says of a hole.
 
@@ -172,7 +189,11 @@ class Answer:
         last: The same of the last.
         kinesis_records: Records read.
         records: User records in them, as KCL delivers them.
-        dropped: Aggregates in no range of which KCL delivers nothing, because of the shard's hash range.
+        dropped: Aggregates of which KCL delivers nothing, because of the shard's hash range.
+        dropped_records: User records in these.
+        broken: Aggregates that KCL delivers only in part, because a record in them is malformed.
+        broken_records: User records in these that are not delivered.
+        left_out: Both kinds, the first `LISTED` of them.
         links: Pairs of neighbours that were asked about: the stream holds all from the first to the second.
         links_unasked: Pairs that can't be asked any more: the stream, or what was read of it, begins after the first.
         ranges: Ranges whose number of records was compared.
@@ -191,6 +212,10 @@ class Answer:
     kinesis_records: int = 0
     records: int = 0
     dropped: int = 0
+    dropped_records: int = 0
+    broken: int = 0
+    broken_records: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
     links: int = 0
     links_unasked: int = 0
     ranges: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import threading
@@ -19,6 +20,7 @@ from kcl_receiver import aws
 from kcl_receiver.cli import verify as command
 from kcl_receiver.cli import verify_others
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, EXIT_STREAM, EXIT_USAGE
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
@@ -152,7 +154,7 @@ def test_after_a_split_and_a_merge_a_whole_store_is_proven_by_the_stream(
     emulator.kinesis.configure(empty_pages=0.5)
     code, text = run("--against-stream")
     assert code == EXIT_OK
-    assert "Proven by the stream: nothing lies between neighbours" in text
+    assert "Proven by the stream: all that KCL delivers is stored, but not " in text
     assert "What is amiss" not in text
     code, said = run.json("--against-stream")
     asked = said["against_stream"]
@@ -165,6 +167,43 @@ def test_after_a_split_and_a_merge_a_whole_store_is_proven_by_the_stream(
     # Aggregates with a record of another shard are in the stream, and rightly in no range, unless one goes past them.
     assert sum(one["dropped_aggregates"] for one in asked["shards"]) > 0
     assert sum(one["ranges"] for one in asked["shards"]) == landed.number
+
+
+def test_aggregates_that_kcl_drops_or_breaks_off_are_named_and_the_verdict_says_that_they_are_not_stored(
+    source: Source, landed: Landed, run: Run
+) -> None:
+    shard = next(iter(source.shards()))
+    inside = [(f"k{at}", b"%d" % at) for at in range(6)]
+    dropped = aggregate([UserRecord("k", b"x", place) for place in (1, 2**127 + 5, 2)])
+    broken = aggregate([UserRecord("k", data, place) for data, place in ((b"a", 1), (b"b", 777), (b"c", 2))])
+    message = broken[len(MAGIC) : -16].replace(b"777", b"abc")
+    broken = MAGIC + message + hashlib.md5(message).digest()
+    puts = [(one, [one]) for one in inside]
+    puts[3:3] = [(("k", dropped), []), (("k", broken), [("k", b"a")])]
+    entries = [{"Data": data, "PartitionKey": key, "ExplicitHashKey": "1"} for (key, data), _ in puts]
+    numbers = []
+    for entry, (_, holds) in zip(entries, puts, strict=True):
+        number = source.kinesis.put_record(StreamName=STREAM, **entry)["SequenceNumber"]
+        source.users[shard][int(number)] = holds
+        numbers.append(number)
+    landed.land()
+    code, text = run("--against-stream")
+    assert code == EXIT_OK
+    assert f"{shard}: KCL drops the aggregate {numbers[3]} with 3 user records, arrived " in text
+    assert f"{shard}: KCL does not deliver the last 2 user records of the aggregate {numbers[4]}, arrived " in text
+    assert (
+        "Proven by the stream: all that KCL delivers is stored, but not 5 user records of 2 aggregates that KCL does "
+        "not deliver: " in text
+    )
+    assert "nothing lies between" not in text
+    _, said = run.json("--against-stream")
+    (asked,) = [one for one in said["against_stream"]["shards"] if one["shard"] == shard]
+    names = ("dropped_aggregates", "dropped_records", "broken_aggregates", "broken_records")
+    assert [asked[name] for name in names] == [1, 3, 1, 2]
+    assert [(one["what"], one["sequence_number"], one["records"]) for one in asked["left_out"]] == [
+        ("dropped", numbers[3], 3),
+        ("broken", numbers[4], 2),
+    ]
 
 
 def test_a_page_that_kcl_skipped_is_seen_by_the_stream_alone(source: Source, landed: Landed, run: Run) -> None:

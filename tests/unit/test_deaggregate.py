@@ -43,7 +43,7 @@ def signed(message: bytes) -> bytes:
 
 
 def is_plain(found: UserRecords, data: bytes) -> bool:
-    return found == ((b"outer",), (data,), False)
+    return found == UserRecords((b"outer",), (data,))
 
 
 @pytest.mark.parametrize("case", RECORDED, ids=lambda case: case["name"])
@@ -136,7 +136,7 @@ def test_a_megabyte_of_anything_is_no_danger() -> None:
     deep = signed(b"\x2b" * size)  # groups within groups
     assert is_plain(deaggregate(b"outer", deep), deep)
     many = signed(b"\x0a\x00" * (size // 2))  # nothing but empty keys
-    assert deaggregate(b"outer", many) == ([], [], False)
+    assert deaggregate(b"outer", many) == UserRecords([], [])
     noise = signed(random.Random(5).randbytes(size))
     assert is_plain(deaggregate(b"outer", noise), noise)
     digits = b"9" * size

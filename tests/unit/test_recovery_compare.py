@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recovery_support import BASE, SHARD, Put, aggregated, plain
 
+from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, Position
 from kcl_receiver.recovery import compare, question
 from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import HashRange
-from kcl_receiver.recovery.question import Answer, Differing, End, Hole, Kind, Known, Question, Settled
+from kcl_receiver.recovery.question import Answer, Differing, End, Hole, Kind, Known, LeftOut, Question, Settled
 
 LOW = HashRange(0, 2**127 - 1)
 
@@ -83,7 +85,8 @@ def test_an_aggregate_that_kcl_drops_is_not_skipped() -> None:
     foreign = aggregated(2, b"a", b"b", hash_key=2**127)
     answer = ask([plain(1), foreign, plain(3)], [known(1, 1), known(3, 3)], hash_range=LOW)
     assert not answer.amiss
-    assert answer.dropped == 1
+    assert (answer.dropped, answer.dropped_records) == (1, 2)
+    assert answer.left_out == [LeftOut(True, BASE + 2, 2, foreign.arrival)]
     assert answer.records == 2
     assert ask([plain(1), foreign, plain(3)], [known(1, 1), known(3, 3)]).totals == {Kind.SKIPPED: 2}
 
@@ -92,7 +95,30 @@ def test_an_aggregate_that_kcl_drops_is_not_skipped() -> None:
 def test_an_aggregate_that_kcl_drops_may_be_stored_or_not(stored: int) -> None:
     foreign = aggregated(2, b"a", b"b", hash_key=2**127)
     answer = ask([plain(1), foreign, plain(3)], [known(1, 3, stored)], hash_range=LOW)
-    assert (answer.ranges, answer.ranges_differing, answer.dropped) == (1, 0, 0)
+    assert (answer.ranges, answer.ranges_differing) == (1, 0)
+    assert (answer.dropped, answer.dropped_records) == ((1, 2) if stored == 2 else (0, 0))
+    assert len(answer.left_out) == answer.dropped
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+def test_dropped_aggregates_count_once_in_ranges_that_overlap_and_in_ranges_that_are_not_compared(
+    trimmed: bool,
+) -> None:
+    puts = [plain(1), aggregated(2, b"a", hash_key=2**127), plain(3), aggregated(4, b"b", hash_key=2**127), plain(5)]
+    answer = ask(puts[trimmed:], [known(1, 3, 2), known(1, 5, 3)], hash_range=LOW)
+    assert (answer.dropped, answer.dropped_records) == (2, 2)
+    assert (answer.ranges, answer.ranges_unasked) == ((0, 2) if trimmed else (2, 0))
+
+
+def test_an_aggregate_that_kcl_breaks_off_is_counted_with_the_records_that_it_does_not_deliver() -> None:
+    whole = aggregate([UserRecord("k", data, place) for data, place in ((b"a", 1), (b"b", 777), (b"c", 2))])
+    message = whole[len(MAGIC) : -16].replace(b"777", b"abc")
+    record = plain(2, MAGIC + message + hashlib.md5(message).digest())
+    for ranges in ([known(1, 1), known(2, 3, 2)], [known(1, 3, 3)]):
+        answer = ask([plain(1), record, plain(3)], ranges)
+        assert not answer.amiss
+        assert (answer.broken, answer.broken_records, answer.dropped) == (1, 2, 0)
+        assert answer.left_out == [LeftOut(False, BASE + 2, 2, record.arrival)]
 
 
 def test_a_range_with_another_number_of_records_is_named() -> None:
