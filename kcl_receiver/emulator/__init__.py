@@ -5,6 +5,7 @@
 | kinesis/        | a model of Kinesis: pure state (`model`, `shard`, ...), the JSON API, a clock and a lock    |
 | others.py       | DynamoDB, S3, CloudWatch and STS: moto's WSGI application, one request at a time          |
 | application.py  | the ASGI application: which service a request is for, faults, the control endpoint        |
+| signers.py      | counts which access key signed which requests                                             |
 | server.py       | `Emulator`: HTTP/2 and HTTP/1.1 on one port, in a thread or in the foreground              |
 | persist.py      | what survives a restart, with a directory                                                 |
 | producer.py     | puts records and keeps its own list of what was acknowledged                              |

@@ -5,12 +5,13 @@ to moto on its own thread. The control endpoint, for tests and curious users:
 
     GET  /_emulator/health      {"status": "ok", "account": ..., "region": ..., "directory": ...}
     GET  /_emulator/streams     streams, with a look at each shard
+    GET  /_emulator/signers     how many requests each access key signed: {service: {operation: {key: count}}}
     GET  /_emulator/faults      the faults that are on
     POST /_emulator/faults      {"down": true | false | "dynamodb" | [...], "hang": ..., "errors": [{"service",
                                 "operation", "error", "status", "times", "after"}]}; {} changes nothing
     POST /_emulator/settings    {"empty_pages": 0.3, "iterator_lifetime": 2, "limits": true, "put_failures": 0.1,
                                 "transition": 1}
-    POST /_emulator/advance     {"seconds": 3600}: moves the clock of Kinesis
+    POST /_emulator/advance     {"seconds": 3600}: moves the clock of Kinesis and of every Date header
     POST /_emulator/trim        {"stream": "...", "shard": "...", "through": "..."}: the last two may be left out
 """
 
@@ -24,6 +25,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from typing import Any
 from urllib.parse import parse_qs
+from wsgiref.handlers import format_date_time
 from xml.sax.saxutils import escape
 
 from kcl_receiver.emulator.faults import Failure, Faults
@@ -31,6 +33,7 @@ from kcl_receiver.emulator.kinesis import api
 from kcl_receiver.emulator.kinesis.errors import ServiceError
 from kcl_receiver.emulator.kinesis.service import Kinesis
 from kcl_receiver.emulator.others import HttpRequest, HttpResponse, Others, service_scope
+from kcl_receiver.emulator.signers import Signers, access_key
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +42,10 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CONTROL = "/_emulator/"
+_UNSIGNED_STS = ("AssumeRoleWithSAML", "AssumeRoleWithWebIdentity")
+"""Operations of STS whose requests bear no signature, and hence no service's name."""
 _JSON = "application/x-amz-json-1.1"
-_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length"})
+_NOT_PASSED_ON = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length", "date"})
 
 
 class Application:
@@ -51,6 +56,7 @@ class Application:
         others: Returns moto; called on the executor's thread only.
         executor: One thread, for moto.
         faults: Misbehaviour that is switched on.
+        signers: Where the access key of each request is counted.
         about: What /_emulator/health says.
     """
 
@@ -60,12 +66,14 @@ class Application:
         others: Callable[[], Others],
         executor: Executor,
         faults: Faults,
+        signers: Signers,
         about: dict[str, Any],
     ) -> None:
         self._kinesis = kinesis
         self._others = others
         self._executor = executor
         self._faults = faults
+        self._signers = signers
         self._about = about
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
@@ -104,6 +112,7 @@ class Application:
         if request.path.startswith(CONTROL):
             return self._control(request)
         service, operation = name_request(request)
+        self._signers.add(service, operation, access_key(request.headers, request.query))
         while self._faults.hangs(service) and not self._stopping:
             await self._changed.wait()
         if self._faults.is_down(service):
@@ -130,9 +139,11 @@ class Application:
     async def _send(self, response: HttpResponse, method: str, send: Send) -> None:
         headers = [(name.lower(), value) for name, value in response.headers]
         length = next((value for name, value in headers if name == "content-length"), None)
-        kept = [(name, value) for name, value in headers if name not in _HOP_BY_HOP]
+        kept = [(name, value) for name, value in headers if name not in _NOT_PASSED_ON]
         if not any(name == "x-amzn-requestid" for name, _ in kept):
             kept.append(("x-amzn-requestid", f"emulator-{next(self._numbers):012d}"))
+        # Never the machine's date: a client may take the service's time from it, and that is the model's.
+        kept.append(("date", format_date_time(self._kinesis.now() / 1000)))
         head_length = length if method == "HEAD" and length is not None else str(len(response.body))
         if response.status != 204:
             kept.append(("content-length", head_length))
@@ -162,6 +173,8 @@ class Application:
             return {name: _shards(self._kinesis, name) for name in self._kinesis.streams()}
         if action == ("GET", "faults"):
             return self._faults.to_json()
+        if action == ("GET", "signers"):
+            return self._signers.counts()
         if action == ("POST", "faults"):
             self._faults.change(raw)
             return self._faults.to_json()
@@ -193,7 +206,7 @@ def name_request(request: HttpRequest) -> tuple[str, str]:
     if "urlencoded" in request.headers.get("content-type", ""):
         action = parse_qs(request.body.decode("utf-8", "replace")).get("Action")
         if action:
-            return service, action[0]
+            return "sts" if action[0] in _UNSIGNED_STS else service, action[0]
     return service, request.method
 
 

@@ -17,6 +17,8 @@ import logging
 import secrets
 import socket
 import threading
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,7 @@ from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.faults import Faults
 from kcl_receiver.emulator.kinesis.service import Kinesis
 from kcl_receiver.emulator.persist import Directory, drop_deleted_streams
+from kcl_receiver.emulator.signers import Signers
 from kcl_receiver.errors import EnvironmentProblem, ReceiverError
 
 if TYPE_CHECKING:
@@ -53,10 +56,13 @@ class Emulator:
         directory: Where Kinesis and DynamoDB are kept over a restart (see `persist`), or None to keep nothing.
         host: Address to listen on.
         seed: Decides sequence numbers and switched-on misbehaviour.
+        clock: Returns seconds since the epoch. Kinesis and every `Date` header follow it, and `kinesis.advance` moves
+            them ahead of it; moto, in what it answers, follows the machine's clock.
 
     Attributes:
         kinesis: The Kinesis model with its clock: `advance`, `configure`, `trim`, `shards`.
         faults: Misbehaviour of whole services: `set_down`, `set_hang`, `fail`, `clear`.
+        signers: Which access key signed which operations: `counts`, `keys`, `clear`.
         account: Account that owns everything; kept with the directory.
         region: Always us-east-1.
 
@@ -66,17 +72,25 @@ class Emulator:
     """
 
     def __init__(
-        self, port: int = 0, directory: str | Path | None = None, *, host: str = "127.0.0.1", seed: int = 0
+        self,
+        port: int = 0,
+        directory: str | Path | None = None,
+        *,
+        host: str = "127.0.0.1",
+        seed: int = 0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._wanted_port = port
         self._host = host
         self._seed = seed
+        self._clock = clock
         self._path = None if directory is None else Path(directory)
         self._directory: Directory | None = None
         self.region = REGION
         self.account = ""
         self.faults = Faults()
-        self.kinesis = Kinesis(seed=seed)
+        self.signers = Signers()
+        self.kinesis = Kinesis(seed=seed, clock=clock)
         self.port = 0
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
@@ -172,12 +186,12 @@ class Emulator:
     def _open_state(self) -> None:
         if self._path is None:
             self.account = self.account or f"{next(_accounts):012d}"
-            self.kinesis = Kinesis(self.account, self.region, self._seed)
+            self.kinesis = Kinesis(self.account, self.region, self._seed, clock=self._clock)
             return
         self._directory = Directory(self._path, f"{secrets.randbelow(9 * 10**11) + 10**11}", self.region)
         self.account = self._directory.account
         journal = self._directory.kinesis
-        self.kinesis = Kinesis(self.account, self.region, self._seed, journal.append)
+        self.kinesis = Kinesis(self.account, self.region, self._seed, journal.append, self._clock)
         drop_deleted_streams(journal)
         for event in journal.replay():
             self.kinesis.replay(event)
@@ -214,7 +228,7 @@ class Emulator:
         self._others = await loop.run_in_executor(executor, self._make_others)
         directory = None if self._path is None else str(self._path)
         about = {"account": self.account, "region": self.region, "directory": directory}
-        application = Application(self.kinesis, self._moto, executor, self.faults, about)
+        application = Application(self.kinesis, self._moto, executor, self.faults, self.signers, about)
 
         def faults_changed() -> None:
             loop.call_soon_threadsafe(application.faults_changed)
@@ -225,6 +239,7 @@ class Emulator:
         config.errorlog = None
         config.accesslog = None
         config.include_server_header = False
+        config.include_date_header = False  # the application's own is that of the model's clock
         config.keep_alive_timeout = 600
         config.keep_alive_max_requests = 10**9
         config.graceful_timeout = STOP_SECONDS / 2

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import email.utils
 import http.client
 import json
 import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+import boto3
 import h2.config
 import h2.connection
 import h2.events
@@ -23,7 +27,7 @@ from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConn
 
 from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.kinesis.errors import ServiceError
-from kcl_receiver.emulator.server import Emulator
+from kcl_receiver.emulator.server import ACCESS_KEY, Emulator
 from kcl_receiver.errors import EnvironmentProblem
 
 ONCE = Config(retries={"total_max_attempts": 1}, read_timeout=60)
@@ -218,7 +222,7 @@ def test_dynamodbs_journal_stays_short_however_often_leases_are_renewed(
 def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
-        "from kcl_receiver.emulator.server import Emulator\n"
+        "from kcl_receiver.emulator.server import ACCESS_KEY, Emulator\n"
         "emulator = Emulator(directory=sys.argv[1])\n"
         "emulator.start()\n"
         "print(emulator.url, flush=True)\n"
@@ -380,6 +384,8 @@ def test_the_control_endpoint_does_what_python_can_do(emulator: Emulator) -> Non
         ("POST", "/_emulator/faults", [1], 400),
         ("POST", "/_emulator/advance", {}, 400),
         ("POST", "/_emulator/advance", {"seconds": -1}, 400),
+        ("POST", "/_emulator/advance", {"seconds": 1e308}, 400),
+        ("POST", "/_emulator/advance", {"seconds": float("nan")}, 400),
         ("POST", "/_emulator/trim", {"stream": "none"}, 400),
         ("GET", "/_emulator/nonsense", None, 404),
         ("GET", "/_emulator/advance", None, 404),
@@ -391,6 +397,67 @@ def test_what_the_control_endpoint_cannot_do_it_says(
     found, answer = control(emulator, method, path, body)
     assert found == status
     assert answer["error"]
+
+
+def raw_get(emulator: Emulator, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)
+    connection.request("GET", path, headers=headers)
+    response = connection.getresponse()
+    response.read()
+    connection.close()
+    return response
+
+
+def test_the_date_of_every_answer_is_that_of_the_emulators_clock() -> None:
+    moment = dt.datetime(2031, 5, 6, 7, 8, 9, tzinfo=dt.timezone.utc)
+    with Emulator(clock=moment.timestamp) as emulator:
+        for ahead in (dt.timedelta(0), dt.timedelta(days=3)):
+            emulator.kinesis.advance(ahead.total_seconds())
+            wanted = [email.utils.format_datetime(moment + ahead, usegmt=True)]
+            scope = "emulator/20250101/us-east-1/{}/aws4_request"
+            for service in ("kinesis", "dynamodb", "s3", "monitoring", "sts"):
+                headers = {"authorization": f"AWS4-HMAC-SHA256 Credential={scope.format(service)}, Signature=0"}
+                assert raw_get(emulator, "/", headers).headers.get_all("date") == wanted, service
+            assert raw_get(emulator, "/_emulator/health", {}).headers.get_all("date") == wanted
+            emulator.faults.set_down("*")
+            assert raw_get(emulator, "/", {}).headers.get_all("date") == wanted
+            emulator.faults.clear()
+            answer = emulator.client("dynamodb").list_tables()["ResponseMetadata"]["HTTPHeaders"]
+            assert [answer["date"]] == wanted
+
+
+def test_the_key_that_signed_is_counted_for_each_service_and_operation(emulator: Emulator) -> None:
+    sts = emulator.client("sts")
+    role = {"RoleArn": "arn:aws:iam::123456789012:role/reader", "RoleSessionName": "session"}
+    first, second = (sts.assume_role(**role)["Credentials"] for _ in range(2))
+    third = sts.assume_role_with_web_identity(**role, WebIdentityToken="t" * 20)["Credentials"]
+    keys = [one["AccessKeyId"] for one in (first, second, third)]
+    assert len({*keys, ACCESS_KEY}) == 4
+    for one in (first, second):
+        session = boto3.session.Session(one["AccessKeyId"], one["SecretAccessKey"], one["SessionToken"], "us-east-1")
+        session.client("kinesis", endpoint_url=emulator.url).list_streams()
+        session.client("dynamodb", endpoint_url=emulator.url).list_tables()
+        session.client("sts", endpoint_url=emulator.url).get_caller_identity()
+    s3 = session.client("s3", endpoint_url=emulator.url)
+    s3.create_bucket(Bucket="bucket")
+    url = s3.generate_presigned_url("list_objects_v2", Params={"Bucket": "bucket"})
+    with urllib.request.urlopen(url) as response:
+        assert response.status == 200
+    emulator.faults.set_down("kinesis")
+    with pytest.raises(ClientError):
+        emulator.client("kinesis", config=ONCE).list_streams()
+    wanted = {
+        "sts": {
+            "AssumeRole": {ACCESS_KEY: 2},
+            "AssumeRoleWithWebIdentity": {"unsigned": 1},
+            "GetCallerIdentity": {keys[0]: 1, keys[1]: 1},
+        },
+        "kinesis": {"ListStreams": {keys[0]: 1, keys[1]: 1, ACCESS_KEY: 1}},
+        "dynamodb": {"ListTables": {keys[0]: 1, keys[1]: 1}},
+        "s3": {"PUT": {keys[1]: 1}, "GET": {keys[1]: 1}},
+    }
+    assert emulator.signers.counts() == wanted
+    assert control(emulator, "GET", "/_emulator/signers") == (200, wanted)
 
 
 def test_an_error_inside_the_emulator_is_answered_and_logged(

@@ -15,6 +15,9 @@ from kcl_receiver.emulator.kinesis.model import Event, Model
 
 Answer = tuple[int, bytes]
 
+END_OF_TIME = 253_402_300_800 - 86_400
+"""Seconds since the epoch: the last day of the year 9999, beyond which no date can be written."""
+
 
 class Kinesis:
     """Kinesis for one account and region; safe to use from any thread.
@@ -52,12 +55,14 @@ class Kinesis:
         """Move the model's clock ahead: what is due by then (retention, expiry) happens at the next call.
 
         Raises:
-            ValueError: The clock cannot go back.
+            ValueError: The clock cannot go back, nor beyond the year 9999.
         """
         if seconds < 0:
             raise ValueError(f"the clock cannot be moved back by {-seconds} s")
-        event = {"event": "advance", "milliseconds": int(seconds * 1000)}
         with self.lock:
+            if not seconds <= END_OF_TIME - self.now() / 1000:
+                raise ValueError(f"the clock cannot be moved beyond the year 9999, as {seconds} s would")
+            event = {"event": "advance", "milliseconds": int(seconds * 1000)}
             if self._journal is not None:
                 self._journal(event)
             self.replay(event)
