@@ -10,7 +10,7 @@ daemon delivered before, never what was stored before: two ranges are linked onl
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 MAX_SEQUENCE_DIGITS = 129
@@ -93,6 +93,22 @@ class StreamIdentity(NamedTuple):
         return f"{self.arn}@{self.created}"
 
 
+class Arrivals(NamedTuple):
+    """When the records of a range arrived. Within a shard arrival times need not rise.
+
+    `oldest` and `newest` are milliseconds since the epoch, -1 if no arrival is known; `unknown` counts the records
+    without one.
+    """
+
+    oldest: int
+    newest: int
+    unknown: int = 0
+
+    def all_before(self, time: int) -> bool:
+        """Return whether all records are known to have arrived before a time."""
+        return not self.unknown and 0 <= self.newest < time
+
+
 @dataclass(frozen=True, slots=True)
 class Range:
     """The records of one shard from `first` to `last`, both inclusive, as they lie in one block.
@@ -107,12 +123,15 @@ class Range:
             only the middle of one KPL aggregate. A checkpoint is made nowhere else.
         count: Number of user records.
         size: Bytes of keys and data.
-        arrival_first: Approximate arrival time of the first record, milliseconds since the epoch; -1 if unknown.
+        arrival_first: Approximate arrival time of the first record, milliseconds since the epoch; -1 if unknown. It
+            says nothing of the records in between: see `arrivals`.
         arrival_last: The same of the last record.
         checksum: See `kcl_receiver.wire.columns.checksum`; 32 hexadecimal digits.
         first_row: Row of the block at which the range begins; -1 before the block is built.
         possibly_trimmed: The link to `after` was older than the stream's retention when reading resumed, so that
             records in between may have been trimmed before they were read.
+        out_of_order: When its records arrived, where the two ends do not tell: one in between is older or younger than
+            both, or of unknown arrival. Set when the block is built. Nothing but `arrivals` reads it.
     """
 
     shard: str
@@ -128,6 +147,21 @@ class Range:
     checksum: str
     first_row: int = -1
     possibly_trimmed: bool = False
+    out_of_order: Arrivals | None = None
+
+    @property
+    def arrivals(self) -> Arrivals:
+        """When its records arrived: the one answer to whether they are old enough, or arrived in some time."""
+        return self.out_of_order or self._arrivals_of_ends()
+
+    def _arrivals_of_ends(self) -> Arrivals:
+        ends = (self.arrival_first, self.arrival_last)[: self.count]
+        known = [at for at in ends if at >= 0]
+        return Arrivals(min(known, default=-1), max(known, default=-1), len(ends) - len(known))
+
+    def with_arrivals(self, found: Arrivals) -> Range:
+        """Return the range with what is known of all its records."""
+        return replace(self, out_of_order=None if found == self._arrivals_of_ends() else found)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that footers and ledger keep; `from_json` reads it back."""
@@ -147,6 +181,8 @@ class Range:
         }
         if self.possibly_trimmed:
             out["possibly_trimmed"] = True
+        if self.out_of_order is not None:
+            out["arrivals"] = self.out_of_order._asdict()
         return out
 
     @classmethod
@@ -157,7 +193,7 @@ class Range:
             ValueError: A field is missing or is not what it should be.
         """
         try:
-            whole = raw["whole"]
+            whole, arrivals = raw["whole"], raw.get("arrivals")
             return cls(
                 shard=str(raw["shard"]),
                 session=str(raw["session"]),
@@ -172,6 +208,9 @@ class Range:
                 checksum=str(raw["checksum"]),
                 first_row=int(raw["first_row"]),
                 possibly_trimmed=bool(raw.get("possibly_trimmed", False)),
+                out_of_order=None
+                if arrivals is None
+                else Arrivals(*(int(arrivals[name]) for name in ("oldest", "newest", "unknown"))),
             )
         except (AttributeError, KeyError, OverflowError, TypeError) as error:
             raise ValueError(f"not a range: {error!r}") from error

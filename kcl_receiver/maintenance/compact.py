@@ -299,4 +299,4 @@ def _worthwhile(group: list[_Fact]) -> list[_Fact]:
 
 def _stored_at(entry: BlockStored) -> int:
     """Return when a block was stored; its last record's arrival if the entry was made from the footer."""
-    return entry.time or max((one.arrival_last for one in entry.ranges), default=0)
+    return entry.time or max((one.arrivals.newest for one in entry.ranges), default=0)

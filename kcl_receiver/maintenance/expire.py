@@ -163,9 +163,10 @@ class Expiry:
             elif (
                 isinstance(entry, BlockStored) and block_day(entry.block) == day and entry.block not in changes.expired
             ):
-                arrivals = [(one.arrival_first, one.arrival_last) for one in entry.ranges]
-                known = bool(arrivals) and all(min(pair) >= 0 for pair in arrivals)
-                newest, oldest = (max(map(max, arrivals)), min(map(min, arrivals))) if known else (_UNKNOWN, -1)
+                arrivals = [one.arrivals for one in entry.ranges]
+                known = bool(arrivals) and not any(one.unknown for one in arrivals)
+                newest = max(one.newest for one in arrivals) if known else _UNKNOWN
+                oldest = min(one.oldest for one in arrivals) if known else -1
                 out[entry.block] = _Block(newest, oldest, entry.rows)
         for fault in (*(fault.message for fault in changes.faults), *self._days.faults.values()):
             raise LedgerDamaged(fault, "nothing of this day is removed before its ledgers are in order")

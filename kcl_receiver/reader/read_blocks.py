@@ -280,7 +280,7 @@ class Blocks:
         if days is None:
             return False
         before = self._now() - days * DAY_MS
-        return all(0 <= one.arrival_last < before for one in ranges)
+        return all(one.arrivals.all_before(before) for one in ranges)
 
     def _elsewhere(
         self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...], error: BlockMissing | BlockDamaged

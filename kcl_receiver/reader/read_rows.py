@@ -19,8 +19,6 @@ from kcl_receiver.store.parquet import SCHEMA
 
 POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
 ARRIVAL_COLUMN = "approximate_arrival_timestamp"
-MARGIN_MS = 60_000
-"""Arrival times are approximate and need not rise: a range is judged as a whole only if it is this far from a bound."""
 
 
 class Times(NamedTuple):
@@ -30,19 +28,19 @@ class Times(NamedTuple):
     until: int | None = None
 
     def leaves_out(self, one: Range) -> bool:
-        """Return whether no record of a range can be one that was asked for."""
-        low, high = sorted((one.arrival_first, one.arrival_last))
-        if low < 0:
+        """Return whether no record of a range is one that was asked for; one of unknown arrival never is."""
+        if self.since is None and self.until is None:
             return False
-        return (self.since is not None and high < self.since - MARGIN_MS) or (
-            self.until is not None and low >= self.until + MARGIN_MS
-        )
+        oldest, newest, _ = one.arrivals
+        return (self.since is not None and newest < self.since) or (self.until is not None and oldest >= self.until)
 
     def takes_all(self, one: Range) -> bool:
         """Return whether all records of a range are such as were asked for."""
-        low, high = sorted((one.arrival_first, one.arrival_last))
-        return (self.since is None or low >= self.since + MARGIN_MS) and (
-            self.until is None or 0 <= high < self.until - MARGIN_MS
+        if self.since is None and self.until is None:
+            return True
+        oldest, newest, unknown = one.arrivals
+        return (
+            not unknown and (self.since is None or oldest >= self.since) and (self.until is None or newest < self.until)
         )
 
     def select(self, table: pa.Table) -> pa.Table:

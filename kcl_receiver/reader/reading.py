@@ -237,7 +237,7 @@ class Reading:
                 continue
             one = self._sources.range(step.ref)
             span = self._until(shard, step.span)
-            if self._times.since is not None and one.arrival_last >= self._times.since:
+            if self._times.since is not None and one.arrivals.newest >= self._times.since:
                 self._in_time.add(shard)
             skipped = self._times.leaves_out(one) or one.last < span.low.position or span.low >= span.high
             full = rows + one.count > self._query.batch_rows or size + one.size > self._query.batch_bytes
@@ -275,7 +275,7 @@ class Reading:
             # Nothing that was asked for can be in it, if all of it, or all after it, arrived before.
             if hole.time is not None and hole.time < since:
                 return
-            if following is not None and 0 <= following.arrival_last < since:
+            if following is not None and following.arrivals.all_before(since):
                 return
         before = None if following is None or hole.kind == chains.LATE else following.first
         found = HoleInShard(shard, hole.kind, hole.after, hole.through, before, hole.why)

@@ -348,8 +348,7 @@ class _Run:
         shard.count(one, sum(any(part.holds(position) for part in parts) for position in positions))
 
     def _gone(self, entry: BlockStored, where: tuple[str, str]) -> None:
-        arrivals = [at for one in entry.ranges for at in (one.arrival_first, one.arrival_last)]
-        if arrivals and min(arrivals) >= 0 and max(arrivals) < self._limit:
+        if entry.ranges and all(one.arrivals.all_before(self._limit) for one in entry.ranges):
             self._expired_by_rule.add(entry.block)
             self._report.expired_blocks += 1
             for one in entry.ranges:

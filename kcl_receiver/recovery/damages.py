@@ -47,9 +47,10 @@ class Totals:
         self.ranges += 1
         self.records += one.count
         self.bytes += one.size
-        if one.arrival_first >= 0 and (self.arrival_first < 0 or one.arrival_first < self.arrival_first):
-            self.arrival_first = one.arrival_first
-        self.arrival_last = max(self.arrival_last, one.arrival_last)
+        oldest, newest, _ = one.arrivals
+        if oldest >= 0 and (self.arrival_first < 0 or oldest < self.arrival_first):
+            self.arrival_first = oldest
+        self.arrival_last = max(self.arrival_last, newest)
 
 
 class Found:

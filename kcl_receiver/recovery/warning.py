@@ -1,7 +1,7 @@
 """Warns of lost ranges that the stream is about to trim: the last moment at which they can be brought back.
 
-A range can be read again until its first record is older than the stream's retention. An arrival time that is not known
-is taken for one that is over soon: a warning too many costs a look, one too few costs records.
+A range can be read again until its oldest record is older than the stream's retention. An arrival time that is not
+known is taken for one that is over soon: a warning too many costs a look, one too few costs records.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kcl_receiver.store.salvage import salvage
 
 
 class Expiring(NamedTuple):
-    """A lost range, and when the stream trims its first record.
+    """A lost range, and when the stream trims its oldest record.
 
     `trimmed_at` is in milliseconds since the epoch; None if the arrival time is not known; 0 if the stream is gone, or
     is another one.
@@ -66,4 +66,5 @@ def expiring(
 def _trimmed_at(one: Range, retention_hours: int | None) -> int | None:
     if retention_hours is None:
         return 0
-    return None if one.arrival_first < 0 else one.arrival_first + retention_hours * HOUR_MS
+    arrivals = one.arrivals
+    return None if arrivals.unknown else arrivals.oldest + retention_hours * HOUR_MS

@@ -14,7 +14,7 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS
+from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS, Arrivals
 from kcl_receiver.wire.columns import (
     MAX_COLUMN_BYTES,
     UNKNOWN_ARRIVAL,
@@ -30,6 +30,9 @@ ARRIVAL = pa.timestamp("ms", tz="UTC")
 
 SMALL_BATCH = 1000
 """Records. In larger ones a kernel over the offsets is cheaper than the offsets that they would have if alike."""
+
+_FEW = 200
+"""Records of which Python finds the least and the greatest sooner than Arrow begins to."""
 
 _UNKNOWN = int64s((UNKNOWN_ARRIVAL,))
 _ZERO = pc.MatchSubstringOptions("0")  # made once: for a small batch it costs more than its use
@@ -111,6 +114,17 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
     if (made := checksum(measured)) != expected:
         raise ValueError(f"their checksum is {made}, not {expected:.40}")
     return WrappedColumns(arrays, measured, digits)
+
+
+def arrivals_of(columns: Columns) -> Arrivals:
+    """Return when records arrived: all of them, since arrival times need not rise."""
+    if columns.count <= _FEW:
+        times = memoryview(columns.arrival).cast("B").cast("q").tolist()
+        known = [at for at in times if at != UNKNOWN_ARRIVAL] if UNKNOWN_ARRIVAL in times else times
+        return Arrivals(min(known, default=-1), max(known, default=-1), len(times) - len(known))
+    array = _arrival_array(columns.count, columns.arrival)
+    oldest, newest = pc.min_max(array.view(pa.int64())).as_py().values()
+    return Arrivals(-1 if oldest is None else oldest, -1 if newest is None else newest, array.null_count)
 
 
 def _length_of_each(column: VarColumn, count: int) -> int:

@@ -20,7 +20,7 @@ import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
-from kcl_receiver.store.arrays import ARRIVAL, fixed_values, variable_values, wrap
+from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
@@ -149,7 +149,7 @@ def encode_block(
     row = 0
     for one in ordered:
         batches.append(_checked_batch(one, shard_names, numbers[one.range.shard]))
-        placed.append(replace(one.range, first_row=row))
+        placed.append(replace(one.range.with_arrivals(arrivals_of(one.columns)), first_row=row))
         row += one.columns.count
     table = pa.Table.from_batches(batches)
     sink = pa.BufferOutputStream()

@@ -10,10 +10,18 @@ import re
 
 import msgspec
 
-from kcl_receiver.ranges import STARTING_POINTS, After, Position, Range, parse_position
+from kcl_receiver.ranges import STARTING_POINTS, After, Arrivals, Position, Range, parse_position
 
 _POSITION = re.compile(r"(0|[1-9][0-9]{0,128}):(0|[1-9][0-9]{0,17})\Z")
 """What `ranges.parse_position` takes, but for texts that are nearly never there and are left to it."""
+
+
+class ArrivalsLine(msgspec.Struct, gc=False):
+    """When the records of a range arrived; see `Arrivals`."""
+
+    oldest: int
+    newest: int
+    unknown: int
 
 
 class RangeLine(msgspec.Struct, gc=False):
@@ -32,6 +40,7 @@ class RangeLine(msgspec.Struct, gc=False):
     checksum: str
     first_row: int
     possibly_trimmed: bool = False
+    arrivals: ArrivalsLine | None = None
 
 
 class StreamLine(msgspec.Struct, gc=False):
@@ -73,7 +82,7 @@ def range_of(raw: RangeLine) -> Range:
         ValueError: A position is none.
     """
     last = _position(raw.last)
-    whole = raw.whole
+    whole, arrivals = raw.whole, raw.arrivals
     after: After = raw.after
     return Range(
         raw.shard,
@@ -89,6 +98,7 @@ def range_of(raw: RangeLine) -> Range:
         raw.checksum,
         raw.first_row,
         raw.possibly_trimmed,
+        None if arrivals is None else Arrivals(arrivals.oldest, arrivals.newest, arrivals.unknown),
     )
 
 

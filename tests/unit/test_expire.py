@@ -79,6 +79,33 @@ def test_a_block_of_which_an_arrival_is_unknown_stays() -> None:
     assert len(present(store)) == 1
 
 
+@pytest.mark.parametrize("count", [3, 300], ids=["few", "many"])
+@pytest.mark.parametrize("between", [NOW, -1], ids=["younger", "unknown"])
+def test_a_block_whose_ends_alone_are_old_stays(between: int, count: int) -> None:
+    old = NOW - 100 * 24 * HOUR
+    rows = [(n, 0, b"k", between if n == 2 else old + n, b"d") for n in range(1, count + 1)]
+    columns = columns_of(rows)
+    store = fake_store()
+    (entry,) = fill(store, [[BlockRange(range_of(columns), columns)]])
+    before = NOW - 90 * 24 * HOUR
+    assert expire(store, before) == 0
+    run(store)
+    assert present(store) == {entry.block}
+    if between == NOW:
+        assert expire(store, NOW + 1) == 1
+
+
+def test_a_compacted_block_keeps_when_all_its_records_arrived() -> None:
+    store = fake_store()
+    rows = [[(n, 0, b"k", NOW if n == 2 else NOW - 100 * 24 * HOUR, b"d") for n in range(f, f + 3)] for f in (1, 4)]
+    ranges = [BlockRange(range_of(columns_of(each)), columns_of(each)) for each in rows]
+    fill(store, [[one] for one in ranges])
+    run(store)
+    assert len(present(store)) == 1
+    assert expire(store, NOW) == 0
+    assert expire(store, NOW + 1) == 1
+
+
 def test_with_a_compacted_block_go_those_that_it_replaced() -> None:
     store = fake_store()
     entries = fill(store, usual(3))

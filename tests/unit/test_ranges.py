@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kcl_receiver.ranges import (
     STARTING_POINTS,
+    Arrivals,
     Position,
     Range,
     StreamIdentity,
@@ -36,6 +37,7 @@ ranges = st.builds(
     checksum=st.text("0123456789abcdef", min_size=32, max_size=32),
     first_row=st.integers(-1, 10**9),
     possibly_trimmed=st.booleans(),
+    out_of_order=st.none() | st.builds(Arrivals, st.integers(-1, 2**60), st.integers(-1, 2**60), st.integers(0, 99)),
 )
 
 

@@ -231,6 +231,17 @@ def test_arrival_times_that_do_not_rise_are_judged_by_the_record(lake: Lake) -> 
     assert numbers(read(lake.store, start=NOW + 100, end=NOW + 100)) == []
 
 
+def test_a_range_whose_ends_are_out_of_time_gives_what_lies_between_them(lake: Lake) -> None:
+    hour = 3_600_000
+    times = (NOW, NOW + 9 * hour, -1, NOW + 1)
+    columns = columns_of([(at, 0, b"k", millis, b"d") for at, millis in enumerate(times, 1)])
+    lake.block(BlockRange(range_of(columns), columns))
+    assert numbers(read(lake.store, start=NOW + hour)) == [2]
+    assert numbers(read(lake.store, end=NOW + hour)) == [1, 4]
+    assert numbers(read(lake.store, end=NOW + 10 * hour)) == [1, 2, 4]
+    assert numbers(read(lake.store, start=NOW - hour, end=NOW)) == []
+
+
 def test_what_lies_past_an_end_is_not_passed_by_the_token(lake: Lake) -> None:
     for first in (1, 11, 21):
         lake.block(

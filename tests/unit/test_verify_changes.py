@@ -8,17 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_support import NOW, OTHER_WRITER, SHARD, WRITER, begin, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, SHARD, WRITER, begin, block_range, columns_of, put, range_of, session_at
 
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.errors import BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Position
+from kcl_receiver.read import read
 from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
 from kcl_receiver.store.names import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.parquet import BlockRange
 
 
 class Landed:
@@ -153,6 +155,19 @@ def test_a_missing_block_older_than_the_declared_lifecycle_is_expired_and_a_newe
     assert (new.missing, new.shards[0].state) == ([landed.blocks[0].block], LOST)
     declare_lifecycle(landed.store, None, NOW + 1)
     assert verify_store(landed.store, now_ms=NOW + 30 * DAY_MS).missing == [landed.blocks[0].block]
+
+
+def test_a_missing_block_with_a_younger_record_between_its_ends_is_missing(landed: Landed) -> None:
+    rows = [(n, 0, b"k", NOW - 9 * DAY_MS if n != 12 else NOW, b"d") for n in (11, 12, 13)]
+    columns = columns_of(rows)
+    entry = put(landed.store, 6, BlockRange(range_of(columns, after=Position(10)), columns))
+    landed.ledger.append([entry])
+    landed.path(entry).unlink()
+    declare_lifecycle(landed.store, 7, NOW)
+    assert verify_store(landed.store, now_ms=NOW + 7 * DAY_MS).missing == [entry.block]
+    with pytest.raises(BlockMissing):
+        list(read(landed.store, now=lambda: NOW + 7 * DAY_MS))
+    assert verify_store(landed.store, now_ms=NOW + 7 * DAY_MS + 1).missing == []
 
 
 def test_a_damaged_maintenance_ledger_is_no_proof(landed: Landed) -> None:
