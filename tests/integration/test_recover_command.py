@@ -54,7 +54,7 @@ class Lake:
         self.store.claim("landing")
         now = time.time_ns() // 1_000_000
         writer = writer_id(now)
-        ledger = begin(self.store, writer)
+        ledger = begin(self.store, writer, time=now)
         stream = self.source.identity
         self.entries: list[BlockStored] = []
         shards = {shard: self.source.delivered(shard) for shard in self.source.shards()}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from generator_process import STREAM
-from store_support import NOW, SHARD, WRITER, Record, begin, columns_of, put, range_of, session_at
+from store_support import SHARD, Record, begin, columns_of, put, range_of, session_at
 from test_recovery import HOUR, Source, reshard
 
 from kcl_receiver import aws
@@ -33,9 +33,9 @@ from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.question import End, Kind, Known, Question
 from kcl_receiver.recovery.walk import FIRST_PAGE_RECORDS
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import ShardEnded
+from kcl_receiver.store.entries import BlockStored, ShardEnded
 from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import block_path
+from kcl_receiver.store.names import block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)
@@ -49,17 +49,36 @@ class Landed:
         self.source = source
         self.store = LocalStore(root)
         self.store.claim(STREAM)
-        self.ledger = begin(self.store, WRITER)
+        self.writer = writer_id(self.now, "7f3a9c01")
+        self.ledger = begin(self.store, self.writer, time=self.now)
         self.number = 0
         self.through: dict[str, Position] = {}
         self.sessions: set[str] = set()
 
+    @property
+    def now(self) -> int:
+        """The stream's own clock: nothing here is older or younger than what it holds."""
+        return self.source.emulator.kinesis.now()
+
     def session(self, shard: str, after: After = TRIM_HORIZON, *, trimmed: bool = False) -> None:
         parents = self.source.shards()[shard].parents
         self.ledger.append(
-            [session_at(after, shard=shard, stream=self.source.identity, parents=parents, trimmed=trimmed)]
+            [
+                session_at(
+                    after,
+                    shard=shard,
+                    stream=self.source.identity,
+                    parents=parents,
+                    trimmed=trimmed,
+                    time=self.now,
+                )
+            ]
         )
         self.sessions.add(shard)
+
+    def put(self, block: BlockRange) -> BlockStored:
+        self.number += 1
+        return put(self.store, self.number, block, writer=self.writer, stream=self.source.identity, time=self.now)
 
     def land(
         self, skip: int | None = None, *, skip_last_of: str = "", trimmed: bool = False
@@ -88,12 +107,10 @@ class Landed:
                 records: list[Record] = [(one[0], one[1], one[3].encode(), one[2], one[4]) for one in batch]
                 columns = columns_of(records)
                 block = range_of(columns, shard=shard, after=after, possibly_trimmed=trimmed)
-                self.number += 1
-                entry = put(self.store, self.number, BlockRange(block, columns), stream=self.source.identity)
-                self.ledger.append([entry])
+                self.ledger.append([self.put(BlockRange(block, columns))])
                 after = last
             if described.last is not None:
-                self.ledger.append([ShardEnded("s1", shard, self.source.identity, after, NOW)])
+                self.ledger.append([ShardEnded("s1", shard, self.source.identity, after, self.now)])
         return skipped
 
 

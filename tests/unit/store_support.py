@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Sequence
+
+import pytest
 
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
@@ -15,10 +18,19 @@ from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
+"""When what these tests store was stored. It has nothing to do with the day on which they run: what asks the clock is
+given this time, by its argument or by `stop_the_clock`; what meets a real clock (the emulator's) takes its own."""
 WRITER = writer_id(NOW, "7f3a9c01")
 OTHER_WRITER = writer_id(NOW + 60_000, "00000002")
 STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1_790_000_000_000)
 SHARD = "shardId-000000000000"
+
+
+def stop_the_clock(monkeypatch: pytest.MonkeyPatch, now: int) -> None:
+    """Let it be this time, in milliseconds since the epoch, for what this process asks of the wall clock."""
+    monkeypatch.setattr(time, "time_ns", lambda: now * 1_000_000)
+    monkeypatch.setattr(time, "time", lambda: now / 1000)
+
 
 Record = tuple[int, int, bytes, int, bytes]
 """Sequence number, sub-sequence number, key, arrival time, data."""
@@ -111,16 +123,17 @@ def put(
     *ranges: BlockRange,
     writer: str = WRITER,
     stream: StreamIdentity = STREAM,
+    time: int = NOW,
 ) -> BlockStored:
     """Store a block and return its ledger entry, which is written nowhere yet."""
-    return stored(store, block_id(writer, number), ranges, stream)
+    return stored(store, block_id(writer, number), ranges, stream, time)
 
 
-def begin(store: BlockStore, writer: str, *, seal: bool = False) -> LedgerWriter:
+def begin(store: BlockStore, writer: str, *, seal: bool = False, time: int = NOW) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; unless `seal`, it dies before it seals any."""
     taken = take_over(store)
     ledger = LedgerWriter(store, writer)
-    started = WriterStarted(writer, "host", 1, NOW, "0", taken.tails)
+    started = WriterStarted(writer, "host", 1, time, "0", taken.tails)
     ledger.append([started, *taken.adopted, Carried(STREAM, (), {})])
     for one in taken.to_seal if seal else ():
         store.seal_ledger(one)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from maintenance_support import OTHER_WRITER, fill, part, present, read_all, usual
-from store_support import NOW, begin, put, session_at
+from store_support import NOW, begin, put, session_at, stop_the_clock
 from test_config import write
 
 from kcl_receiver.cli import run as run_module
@@ -24,18 +24,16 @@ DAY_MILLIS = 86_400_000
 
 
 def old_store(tmp_path: Path, days: int = 30) -> LocalStore:
-    """A store whose blocks were stored long ago by the clock of this machine."""
+    """A store whose blocks were stored so many days ago."""
     store = LocalStore(tmp_path / "store")
     fill(store, usual(), writer_id(time.time_ns() // 1_000_000 - days * DAY_MILLIS, "0000000a"))
     return store
 
 
 @pytest.fixture(autouse=True)
-def _past(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the stores of these tests hold is of 2026; let this be later."""
-    real = time.time_ns
-    ahead = max(0, (NOW + 10 * DAY_MILLIS) * 1_000_000 - real())
-    monkeypatch.setattr(time, "time_ns", lambda: real() + ahead)
+def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the commands run ten days after what these stores hold arrived."""
+    stop_the_clock(monkeypatch, NOW + 10 * DAY_MILLIS)
 
 
 def test_it_compacts_and_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,7 +109,7 @@ def test_run_compacts_all_at_first_and_then_the_last_days(tmp_path: Path) -> Non
     first, later = task.command(0), task.command(1)
     assert "--since" not in first
     since = later[later.index("--since") + 1]
-    assert since == time.strftime("%Y-%m-%d", time.gmtime(time.time() - 2 * 86_400))
+    assert since == "2026-11-30"  # two days ago
     assert task.log.path.name == "compact.log"
     assert run_cli(["compact", "-p", str(config.path), "--dry-run"]) == 0
 
