@@ -14,31 +14,29 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from os import PathLike
 from typing import Any
 
-from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
-from kcl_receiver.ranges import Position, StreamIdentity, parse_position
+from kcl_receiver.errors import ConfigError, TokenRefused
+from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.read_blocks import Fallback
-from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
+from kcl_receiver.reader.read_bounds import Bound, parse_bound, shard_ids
+from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats, wall_clock
 from kcl_receiver.reader.read_sources import newest_stream
 from kcl_receiver.reader.reading import Reading
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.times import EPOCH, shown_time
 
 __all__ = ["Batch", "Fallback", "HoleInShard", "Reading", "Record", "Stats", "open_store", "read", "records"]
 
 log = logging.getLogger(__name__)
 
 RAISE, REPORT = "raise", "report"
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-Bound = datetime | int | Position | str | Mapping[str, Position | str] | None
-"""Where to begin or end: a time (a datetime with a zone, or milliseconds since the epoch), a position by shard, or one
-position where one shard is read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +59,12 @@ class Record:
 
 
 def read(
-    store: BlockStore,
+    store: BlockStore | str | PathLike[str],
     *,
-    shards: Iterable[str] | None = None,
+    shards: Iterable[str] | str | None = None,
     start: Bound = None,
     end: Bound = None,
-    columns: Iterable[str] | None = None,
+    columns: Iterable[str] | str | None = None,
     follow: bool = False,
     token: str | None = None,
     on_hole: str | Callable[[HoleInShard], None] = RAISE,
@@ -82,11 +80,12 @@ def read(
     """Return an iterator of batches, each of one shard: every record once, in order within its shard.
 
     Args:
-        store: What `open_store` returns. It is only read; a receiver may be writing to it.
-        shards: Ids of the shards to read; all of them if not given.
-        start: Begin with this position, or with what arrived at this time.
+        store: What `open_store` returns or takes. It is only read; a receiver may be writing to it.
+        shards: Ids of the shards to read, or the numbers that `status` shows, or a single one; all if not given.
+        start: Begin with this position, or with what arrived at this time; see `Bound`.
         end: End with this position, included, or with what arrived before this time.
-        columns: Names of the columns to read, in the order in which they are to come; all of them if not given.
+        columns: Names of the columns to read, in the order in which they are to come, or a single one; all if not
+            given.
         follow: Wait for what is stored later, until `stop` is set.
         token: What a batch or a reading gave as its token: go on just after it, with the same shards or some of them,
             and to the same end.
@@ -102,7 +101,7 @@ def read(
         **other: `batch_rows` and `batch_bytes` bound a batch; see `Query` for what tests need.
 
     Raises:
-        ConfigError: An argument makes no sense.
+        ConfigError: An argument makes no sense, or names a shard of which nothing is stored.
         TokenRefused: The token is for another store, stream or version.
         StoreRefused: There is no store, or it is of a format that this version does not know.
         HoleFound: While reading: records are missing, or may be, and `on_hole` is `raise`.
@@ -111,10 +110,16 @@ def read(
         LedgerDamaged: While reading: the ledger is not what was written.
         StoreUnavailable: The store cannot be read now; read again with the last token.
     """
-    asked = None if shards is None else frozenset(shards)
-    chosen = tuple(SCHEMA.names) if columns is None else tuple(columns)
-    if unknown := [name for name in chosen if name not in SCHEMA.names] or not chosen:
-        raise ConfigError(f"unknown columns {unknown}", f"columns are: {', '.join(SCHEMA.names)}")
+    now = other.get("now", wall_clock)()
+    place = open_store(store)
+    asked = None if shards is None else frozenset([shards] if isinstance(shards, str) else shards)
+    chosen = tuple(SCHEMA.names) if columns is None else tuple([columns] if isinstance(columns, str) else columns)
+    if not chosen:
+        raise ConfigError("no column was asked for", f"columns are: {', '.join(SCHEMA.names)}")
+    if unknown := [name for name in chosen if name not in SCHEMA.names]:
+        raise ConfigError(
+            f"there is no column {', '.join(map(repr, unknown))[:200]}", f"columns are: {', '.join(SCHEMA.names)}"
+        )
     if asked is not None and not asked:
         raise ConfigError("no shard was asked for", "leave `shards` out to read all")
     if limit is not None and limit < 1:
@@ -122,12 +127,23 @@ def read(
     from_token = None if token is None else Token.from_text(token)
     if from_token is not None and start is not None:
         raise ConfigError("both a start and a token were given", "a token says where to begin")
-    if store.owner() is None and not store.writers() and next(store.list_blocks(), None) is None and not follow:
-        raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
+    if hole_timeout is not None and not hole_timeout >= 0:
+        raise ConfigError(f"a hole timeout of {hole_timeout} s", "give seconds: 0 or more")
+    if not follow:
+        place.require()
+    chosen_stream = _stream(place, stream, from_token, follow=follow)
+    bounds = [parse_bound(name, one, asked, now) for name, one in (("start", start), ("end", end))]
+    # A token that names its shards knows them, and refuses others by itself.
+    named_in = None if from_token is not None and from_token.shards is not None else chosen_stream
+    ids = shard_ids(place, named_in, {*(asked or ()), *(one for each in bounds for one in _shards(each))})
+    asked = None if asked is None else frozenset(map(ids.__getitem__, asked))
+    begin, last = ({ids[shard]: at for shard, at in one.items()} if isinstance(one, dict) else one for one in bounds)
+    if isinstance(begin, int) and begin > now and not follow:
+        raise ConfigError(f"start is {shown_time(begin)}, which is still to come", "nothing has arrived since then")
     query = Query(
         shards=asked,
-        start=_bound("start", start, asked),
-        end=_bound("end", end, asked),
+        start=begin,
+        end=last,
         columns=chosen,
         follow=follow,
         report=_report(on_hole),
@@ -140,10 +156,10 @@ def read(
         watch_stream=follow and stream is None,
         **other,
     )
-    return Reading(store, _stream(store, stream, from_token, follow=follow), query, from_token)
+    return Reading(place, chosen_stream, query, from_token)
 
 
-def records(store: BlockStore, **named: Any) -> Iterator[Record]:  # noqa: ANN401 - those of `read`
+def records(store: BlockStore | str | PathLike[str], **named: Any) -> Iterator[Record]:  # noqa: ANN401 - those of `read`
     """Yield records one by one; takes what `read` takes, without `columns`.
 
     Raises:
@@ -153,7 +169,7 @@ def records(store: BlockStore, **named: Any) -> Iterator[Record]:  # noqa: ANN40
         columns = [batch.batch.column(at).to_pylist() for at in (1, 2, 3)]
         arrived = batch.batch.column(4).cast("int64").to_pylist()
         for sequence, sub, key, millis, data in zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True):
-            time = None if millis is None else _EPOCH + timedelta(milliseconds=millis)
+            time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
             yield Record(batch.shard, Position(int(sequence), sub), key, time, data)
 
 
@@ -178,28 +194,8 @@ def _stream(
     return token.stream
 
 
-def _bound(name: str, bound: Bound, shards: frozenset[str] | None) -> int | dict[str, Position] | None:
-    if bound is None or isinstance(bound, int):
-        return bound
-    if isinstance(bound, datetime):
-        if bound.tzinfo is None:
-            raise ConfigError(f"{name} is a time without a zone", "give a datetime with tzinfo")
-        return (bound - _EPOCH) // timedelta(milliseconds=1)
-    try:
-        if isinstance(bound, Mapping):
-            return {shard: _position(one) for shard, one in bound.items()}
-        if shards is None or len(shards) != 1:
-            raise ValueError("one position goes with one shard")
-        only = _position(bound)
-        return dict.fromkeys(shards, only)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{name} is not a time and not a position: {error}", "SEQUENCE:SUB, or by shard") from error
-
-
-def _position(one: object) -> Position:
-    if not isinstance(one, str | tuple):
-        raise TypeError(f"{one!r}")
-    return parse_position(one) if isinstance(one, str) else Position(*one)
+def _shards(bound: int | dict[str, Position] | None) -> Iterable[str]:
+    return bound if isinstance(bound, dict) else ()
 
 
 def _report(on_hole: str | Callable[[HoleInShard], None]) -> Callable[[HoleInShard], None] | None:

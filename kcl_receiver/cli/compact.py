@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
-from kcl_receiver.cli.times import age_millis, day_text
+from kcl_receiver.cli.times import AGE, DAY
 from kcl_receiver.config import load
 from kcl_receiver.config_values import parse_compression, parse_size
 from kcl_receiver.errors import EXIT_AMISS, EXIT_OK, ConfigError
@@ -41,15 +41,16 @@ DEFAULT_TARGET = "128MiB"
 )
 @click.option(
     "--min-age",
+    type=AGE,
     metavar="AGE",
     default="1h",
     show_default=True,
     help="Leave blocks alone that were stored less than this ago.",
 )
 @click.option("--compression", metavar="CODEC", help="As receiver.compression.  [default: that, or zstd]")
-@click.option("--day", metavar="DAY", help="Only the blocks of this UTC day, as their directory is named.")
-@click.option("--since", metavar="DAY", help="Only the blocks of this day and of later ones.")
-@click.option("--before", metavar="DAY", help="Only the blocks of days before this one.")
+@click.option("--day", type=DAY, metavar="DAY", help="Only the blocks of this UTC day, as their directory is named.")
+@click.option("--since", type=DAY, metavar="DAY", help="Only the blocks of this day and of later ones.")
+@click.option("--before", type=DAY, metavar="DAY", help="Only the blocks of days before this one.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--low-priority", is_flag=True, help="Leave the processor to all who want it, as `run` has it.")
 @output_option
@@ -57,7 +58,7 @@ def compact(
     store: str | None,
     properties: str | None,
     target_bytes: str | None,
-    min_age: str,
+    min_age: int,
     compression: str | None,
     day: str | None,
     since: str | None,
@@ -95,18 +96,18 @@ def compact(
         codec = _compression(compression)
     elif config is not None:
         codec = config.compression + (f":{config.compression_level}" if config.compression_level else "")
-    chosen = day or since
-    first = day_text(chosen) if chosen else ""
-    end = day_text(before) if before else ""
+    first = day or since or ""
+    end = before or ""
     options = Options(
         target_bytes=_size(target_bytes) if target_bytes is not None else known or _size(DEFAULT_TARGET),
-        min_age_millis=age_millis(min_age),
+        min_age_millis=min_age,
         compression=codec,
         since=first,
         before=f"{datetime.strptime(first, '%Y-%m-%d') + timedelta(days=1):%Y-%m-%d}" if day else end,  # noqa: DTZ007
         dry_run=dry_run,
     )
     place = open_store(store_of(store, properties))
+    place.require()  # before a lock makes a directory where a URL was mistyped
     if low_priority:
         os.nice(19)
     with _sigterm_interrupts():

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
-from kcl_receiver.cli.times import shown_time, time_millis
+from kcl_receiver.cli.times import TIME
 from kcl_receiver.errors import EXIT_OK
 from kcl_receiver.store.base import open_store
+from kcl_receiver.times import shown_time
 
 if TYPE_CHECKING:
     from kcl_receiver.maintenance.expire import DayExpiry
@@ -26,20 +27,22 @@ OUTPUT_VERSION = 1
 @click.command()
 @store_option
 @properties_or_other_option
-@click.option("--before", metavar="TIME", help="Remove what arrived before: ISO 8601, or an age such as 30d.")
+@click.option(
+    "--before", type=TIME, metavar="TIME", help="Remove what arrived before: ISO 8601, or an age such as 30d."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
     "--declare-lifecycle",
     metavar="DAYS",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 36_500),
     help="Say that a rule outside of this program removes blocks after so many days; 0: none does any more.",
 )
 @output_option
 def expire(
     store: str | None,
     properties: str | None,
-    before: str | None,
+    before: int | None,
     declare_lifecycle: int | None,
     output: str,
     *,
@@ -71,9 +74,10 @@ def expire(
         return _declare(place, declare_lifecycle or None, now)
     from kcl_receiver.maintenance.expire import Expiry  # noqa: PLC0415 - pyarrow: help does without it
 
-    limit = time_millis(before, now)
+    limit = before
     if limit > now:
-        raise click.BadParameter(f"{before} is still to come")
+        raise click.BadParameter(f"{shown_time(limit)} is still to come", param_hint="--before")
+    place.require()  # before a lock makes a directory where a URL was mistyped
     text = output == "text"
     if not dry_run:
         place.hold_maintenance()

@@ -10,6 +10,7 @@ import click
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import STREAM_ARN, store_url
 from kcl_receiver.errors import ConfigError
+from kcl_receiver.store.base import place_url
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -23,7 +24,11 @@ properties_or_other_option = click.option(
 )
 """`--properties FILE` where other options can say the same; arrives as `properties` or None."""
 
-store_option = click.option("--store", metavar="URL", help="The block store, if there is no properties file at hand.")
+store_option = click.option(
+    "--store",
+    metavar="URL",
+    help="The block store, or its directory, if there is no properties file at hand.",
+)
 """`--store URL`; arrives as `store` or None."""
 
 output_option = click.option(
@@ -72,7 +77,7 @@ def store_of(store: str | None, properties: str | None) -> str:
     if properties is not None:
         return load(properties).store
     try:
-        return store_url(store or "")
+        return store_url(place_url(store or ""))
     except ValueError as error:
         raise ConfigError(f"--store {store}: {error}", "write: --store file:///absolute/path") from error
 

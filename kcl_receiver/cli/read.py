@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kcl_receiver.cli.options import properties_or_other_option, store_of, store_option
-from kcl_receiver.cli.times import time_millis
+from kcl_receiver.cli.times import TIME
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from kcl_receiver.ranges import Position, parse_position
@@ -30,9 +30,17 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\r": "\r", r"\\": "\\"}
 @click.command()
 @store_option
 @properties_or_other_option
-@click.option("--shard", "shards", multiple=True, metavar="ID", help="Read this shard; can be given again.")
-@click.option("--since", metavar="TIME", help="Begin with what arrived then: 2026-11-22T13:15:00Z, or an age as 12h.")
-@click.option("--until", metavar="TIME", help="End with what arrived before then.")
+@click.option(
+    "--shard",
+    "shards",
+    multiple=True,
+    metavar="ID",
+    help="Read this shard, by its id or as `status` shows it; can be given again.",
+)
+@click.option(
+    "--since", type=TIME, metavar="TIME", help="Begin with what arrived then: 2026-11-22T13:15:00Z, or an age as 12h."
+)
+@click.option("--until", type=TIME, metavar="TIME", help="End with what arrived before then.")
 @click.option("--after", multiple=True, metavar="SHARD=POSITION", help="Begin a shard after SEQUENCE:SUB.")
 @click.option("--follow", is_flag=True, help="Wait for what is stored later, until SIGINT or SIGTERM.")
 @click.option("--token-file", metavar="FILE", help="Go on where the last call with this file ended.")
@@ -44,7 +52,9 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\r": "\r", r"\\": "\\"}
     show_default=True,
     help="Where records are missing: end with exit code 1, or say so on stderr and go on.",
 )
-@click.option("--hole-timeout", type=float, metavar="SECONDS", help="With --follow: wait no longer at a hole.")
+@click.option(
+    "--hole-timeout", type=click.FloatRange(0), metavar="SECONDS", help="With --follow: wait no longer at a hole."
+)
 @click.option("--fallback", type=click.Choice(["kinesis"]), help="Read what a lost block held from the stream instead.")
 @click.option("--region", metavar="NAME", help="For --fallback: the AWS region, if it is not that of the ARN.")
 @click.option("--endpoint-url", metavar="URL", help="For --fallback: use this instead of the region's endpoints.")
@@ -63,8 +73,8 @@ def read(
     store: str | None,
     properties: str | None,
     shards: tuple[str, ...],
-    since: str | None,
-    until: str | None,
+    since: int | None,
+    until: int | None,
     after: tuple[str, ...],
     follow: bool,
     token_file: str | None,
@@ -105,11 +115,10 @@ def read(
         if columns is not None:
             raise click.UsageError("--format raw is the data alone: leave out --columns")
         chosen = ["data"] if no_check else None
-    now = int(time.time() * 1000)
     token = _load(token_file)
     start = None
     if token is None:
-        start = time_millis(since, now) if since is not None else dict(map(_position_after, after)) or None
+        start = since if since is not None else dict(map(_position_after, after)) or None
     stop = threading.Event()
     out = whole_writes(sys.stdout.buffer)
     saver = _Saver(token_file)
@@ -122,7 +131,7 @@ def read(
         api.open_store(store_of(store, properties)),
         shards=shards or None,
         start=start,
-        end=None if until is None else time_millis(until, now),
+        end=until,
         columns=chosen,
         follow=follow,
         token=token,
@@ -231,7 +240,9 @@ def _load(path: str | None) -> str | None:
 
 
 def _position_after(text: str) -> tuple[str, Position]:
-    shard, _, position = text.partition("=")
+    shard, equals, position = text.rpartition("=")
+    if not equals or not shard:
+        raise click.BadParameter(f"--after {text}: write SHARD=SEQUENCE:SUB")
     try:
         found = parse_position(position)
     except ValueError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
-from kcl_receiver.cli.times import age_millis
+from kcl_receiver.cli.times import AGE
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import parse_compression
 from kcl_receiver.errors import (
@@ -24,7 +24,6 @@ from kcl_receiver.errors import (
     EXIT_STREAM,
     ConfigError,
     ReceiverError,
-    StoreRefused,
     StoreUnavailable,
 )
 from kcl_receiver.store.base import open_store
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Show what is missing and damaged, and change nothing.")
 @click.option(
     "--expiring-within",
+    type=AGE,
     metavar="AGE",
     help="List only what is lost and what the stream trims within this time, such as 24h; change nothing.",
 )
@@ -74,7 +74,7 @@ if TYPE_CHECKING:
 def recover(
     store: str | None,
     properties: str | None,
-    expiring_within: str | None,
+    expiring_within: int | None,
     shards: tuple[str, ...],
     blocks: tuple[str, ...],
     workers: int,
@@ -133,14 +133,14 @@ def recover(
         )
         reads_only = dry_run or expiring_within is not None
         if not reads_only:
-            _refuse_nothing(place)
+            place.require()  # before a lock makes a directory where a URL was mistyped
             place.hold_maintenance()
         view.looking()
         for one in choose(damage(place, deep=not quick), shards, blocks):
             found.add(one)
         unknown = find_unknown(place)
         if expiring_within is not None:
-            return _warn(view, place, found, unknown, sources, age_millis(expiring_within))
+            return _warn(view, place, found, unknown, sources, expiring_within)
         view.found(found, unknown)
         if dry_run:
             view.dry_run(found)
@@ -201,12 +201,6 @@ def _warn(view: View, place: BlockStore, found: Found, unknown: Unknown, sources
         view.expiring(one, now)
     view.expired(count, unknown)
     return EXIT_AMISS if count or unknown else EXIT_OK
-
-
-def _refuse_nothing(place: BlockStore) -> None:
-    """See that there is a store, before a lock makes a directory where somebody mistyped a URL."""
-    if place.owner() is None and not place.writers() and next(iter(place.list_blocks()), None) is None:
-        raise StoreRefused(f"there is no store at {place.url}", "is the URL right? `run` makes a store when it starts")
 
 
 def _now() -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import click
 
-from kcl_receiver.cli.times import shown_time
 from kcl_receiver.cli.view import counted, human_bytes, human_lag
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.recovery.damages import Found, Unknown
@@ -21,6 +20,7 @@ from kcl_receiver.recovery.fetch import Progress
 from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Events, NotRestored, Summary
 from kcl_receiver.recovery.warning import Expiring
+from kcl_receiver.times import shown_time
 
 OUTPUT_VERSION = 1
 """Version of the JSON that comes out. Members may be added; none changes its meaning."""

@@ -1,62 +1,41 @@
-"""Times and ages as people write them on a command line."""
+"""Times, ages and days as types of click options, so that an error names the option."""
 
 from __future__ import annotations
 
-import re
-from datetime import datetime, timezone
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-_AGE = re.compile(r"([0-9]{1,9})(s|m|h|d)", re.ASCII)
-_MILLIS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+from kcl_receiver.times import age_millis, day_text, time_millis
+
+if TYPE_CHECKING:
+    _Base = click.ParamType[Any]  # only newer versions of click can be asked so at run time
+else:
+    _Base = click.ParamType
 
 
-def age_millis(text: str) -> int:
-    """Return an age such as 90s, 15m, 12h or 30d in milliseconds.
+class _Parsed(_Base):
+    """A type whose values come from one function, which raises ValueError with the reason."""
 
-    Raises:
-        click.BadParameter: It is none.
-    """
-    found = _AGE.fullmatch(text)
-    if found is None:
-        raise click.BadParameter(f"{text!r} is not an age: write 90s, 15m, 12h or 30d")
-    return int(found[1]) * _MILLIS[found[2]]
+    def __init__(self, name: str, parse: Callable[[str], int | str]) -> None:
+        self.name = name
+        self._parse = parse
 
-
-def time_millis(text: str, now_ms: int) -> int:
-    """Return a time in milliseconds since the epoch: ISO 8601, UTC unless it says otherwise, or an age.
-
-    Raises:
-        click.BadParameter: It is neither.
-    """
-    if _AGE.fullmatch(text):
-        return now_ms - age_millis(text)
-    try:
-        # Python 3.10 does not know the Z.
-        found = datetime.fromisoformat(re.sub(r"[zZ]\Z", "+00:00", text))
-        return int((found if found.tzinfo else found.replace(tzinfo=timezone.utc)).timestamp() * 1000)
-    except (ValueError, OverflowError, OSError) as error:
-        raise click.BadParameter(
-            f"{text!r} is neither a time, such as 2026-11-22 or 2026-11-22T13:15:00Z, nor an age, such as 30d"
-        ) from error
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """See click."""
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-def day_text(text: str) -> str:
-    """Return a day as directories are named, `YYYY-MM-DD`.
+AGE = _Parsed("age", age_millis)
+"""`90s`, `15m`, `12h`, `30d`; arrives in milliseconds."""
 
-    Raises:
-        click.BadParameter: It is none.
-    """
-    try:
-        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text, re.ASCII):
-            return f"{datetime.strptime(text, '%Y-%m-%d'):%Y-%m-%d}"  # noqa: DTZ007 - a day, no time
-    except ValueError:
-        pass
-    raise click.BadParameter(f"{text!r} is not a day: write 2026-11-22")
+TIME = _Parsed("time", lambda text: time_millis(text, time.time_ns() // 1_000_000))
+"""ISO 8601 or an age; arrives in milliseconds since the epoch."""
 
-
-def shown_time(milliseconds: int) -> str:
-    """Return a time for people; `-` if it is not known."""
-    if not 0 <= milliseconds < 253_402_300_800_000:
-        return "-"
-    return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
+DAY = _Parsed("day", day_text)
+"""`2026-11-22`; arrives as that text."""

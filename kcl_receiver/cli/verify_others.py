@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from kcl_receiver.cli.options import StreamTarget, stream_of, stream_options
+from kcl_receiver.cli.times import TIME
 from kcl_receiver.cli.view import human_bytes, human_lag
 from kcl_receiver.config_values import STREAM_ARN
 from kcl_receiver.errors import (
@@ -60,7 +60,10 @@ def others_options(function: _F) -> _F:
     for option in (
         click.option("--plot", metavar="FILE.svg", help="Draw what is stored over time, one row for each shard."),
         click.option(
-            "--since", metavar="TIME", help="Ask from then on: 2026-11-22T13:15:01Z, or so long ago: 90m, 6h, 2d."
+            "--since",
+            type=TIME,
+            metavar="TIME",
+            help="Ask from then on: 2026-11-22T13:15:01Z, or so long ago: 90m, 6h, 2d.",
         ),
         click.option("--against-stream", is_flag=True, help="Ask the stream itself whether anything lies between."),
         click.option(
@@ -130,7 +133,7 @@ class Others:
         *,
         leases: bool,
         against_stream: bool,
-        since: str | None,
+        since: int | None,
         plot: str | None,
         **stream: str | None,
     ) -> Others:
@@ -144,14 +147,10 @@ class Others:
             raise click.UsageError("--since says from when on the stream is asked: give --against-stream, too")
         if any(stream.values()) and not (leases or against_stream):
             raise click.UsageError("the store alone needs no stream: give --leases or --against-stream, too")
-        try:
-            begin = None if since is None else parse_time(since, round(time.time() * 1000))
-        except ValueError as error:
-            raise ConfigError(
-                f"--since {since} is not a time", "write 2026-11-22T13:15:01Z, or 90m, 6h or 2d"
-            ) from error
+        if plot is not None and not plot.lower().endswith(".svg"):
+            raise click.BadParameter(f"{plot}: the picture is SVG: name a file that ends in .svg", param_hint="--plot")
         target = stream_of(properties, **stream) if leases or against_stream else None
-        return cls(store, target, begin, asks_leases=leases, asks_stream=against_stream, plot=plot)
+        return cls(store, target, since, asks_leases=leases, asks_stream=against_stream, plot=plot)
 
     def ask(self, report: Report) -> None:
         """Draw and ask what was asked for, after the store was verified.
@@ -363,18 +362,3 @@ def _newest_stream(store: BlockStore) -> StreamIdentity | None:
         except ReceiverError:
             continue  # verify says what is wrong with it
     return None
-
-
-def parse_time(text: str, now_ms: int) -> int:
-    """Return a time in milliseconds since the epoch: 2026-11-22T13:15:01Z, or so long ago, such as 90m, 6h or 2d.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    units = {"m": 60_000, "h": HOUR_MS, "d": 24 * HOUR_MS}
-    if text[:-1].isdecimal() and text[-1] in units:
-        return now_ms - int(text[:-1]) * units[text[-1]]
-    moment = datetime.fromisoformat(text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else ""))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=timezone.utc)
-    return round(moment.timestamp() * 1000)

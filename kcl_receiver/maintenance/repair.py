@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.maintenance.days import Days
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
@@ -100,8 +100,7 @@ def repair(store: BlockStore, now_ms: int, *, apply: bool) -> Report:
         StoreUnavailable: The store cannot be read or written now, or other maintenance is at work. What was done is
             done, and a next run goes on.
     """
-    if store.owner() is None and not store.writers() and next(iter(store.list_blocks()), None) is None:
-        raise StoreRefused(f"there is no store at {store.url}", "is the URL right? `run` makes a store when it starts")
+    store.require()
     if apply:
         store.hold_maintenance()
     with store.without_generator() as alone:

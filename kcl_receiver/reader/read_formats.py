@@ -80,7 +80,12 @@ class Csv:
 
     def _rows(self, rows: list[Any]) -> None:
         text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        plain = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in rows:
+            # csv quotes what has its own line end in it; to others a bare carriage return is one, too.
+            has_return = any(isinstance(cell, str) and "\r" in cell for cell in row)
+            (quoted if has_return else plain).writerow(row)
         self._out.write(text.getvalue().encode())
 
 

@@ -85,6 +85,11 @@ class Batch:
         return self._token.to_text()
 
 
+def wall_clock() -> int:
+    """Return the time in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What is to be read, and how; see `kcl_receiver.read.read`."""
@@ -106,4 +111,4 @@ class Query:
     watch_stream: bool = False
     wait: Callable[[float], bool] | None = None
     clock: Callable[[], float] = time.monotonic
-    now: Callable[[], int] = lambda: int(time.time() * 1000)
+    now: Callable[[], int] = wall_clock

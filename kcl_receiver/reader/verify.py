@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreRefused
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import After, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.verify_blocks import Listing, check_block, positions_of
@@ -261,8 +261,7 @@ class _Run:
             self._adopt(self._listing)
             report.blocks = self._listing.count
         if report.application is None and not report.blocks and not ledgers.writers:
-            hint = "is the URL right? `run` makes a store when it starts"
-            raise StoreRefused(f"there is no store at {self._store.url}", hint)
+            self._store.require()
         report.missing = sorted(self._missing)
         for blocks in (report.replaced_present, report.expired_present):
             blocks.sort()

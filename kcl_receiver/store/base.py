@@ -10,11 +10,13 @@ Whatever raises `StoreUnavailable` may have happened or not; the same call can b
 from __future__ import annotations
 
 import json
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from os import PathLike, fspath
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from kcl_receiver.errors import ConfigError, StoreRefused
 from kcl_receiver.wire.columns import Buffer
@@ -64,6 +66,18 @@ class BlockStore(ABC):
         """
         found = self.get_document(STORE_DOCUMENT)
         return None if found is None else read_owner(self.url, found)
+
+    def require(self) -> None:
+        """See that there is a store, before anything is said of what is in it.
+
+        Raises:
+            StoreRefused: There is none here, or it is of a format that this version does not know.
+            StoreUnavailable: It cannot be read now.
+        """
+        if self.owner() is None and not self.writers() and next(iter(self.list_blocks()), None) is None:
+            raise StoreRefused(
+                f"there is no store at {self.url}", "is the URL right? `run` makes a store when it starts"
+            )
 
     @abstractmethod
     def hold(self) -> None:
@@ -386,23 +400,50 @@ def read_owner(url: str, document: bytes) -> str:
     return application
 
 
-def open_store(url: str) -> BlockStore:
-    """Return the store at a URL. Nothing is created, read or written yet.
+def place_url(place: str | PathLike[str]) -> str:
+    """Return the URL of a store that is named by its URL or by the path of its directory.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    text = fspath(place)
+    if not isinstance(text, str):
+        raise ConfigError(f"{place!r} is not the place of a store", "give a URL, a path or a store")
+    if "://" in text or text.startswith("file:"):
+        return text
+    try:
+        if not text or "\0" in text:
+            raise ValueError(text)
+        return "file://" + quote(os.path.abspath(text))  # noqa: PTH100 - keeps links
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} is not the place of a store", "write file:///absolute/path, or a directory's path"
+        ) from error
+
+
+def open_store(place: BlockStore | str | PathLike[str]) -> BlockStore:
+    """Return the store at a place. Nothing is created, read or written yet.
 
     Args:
-        url: `file:///absolute/path`.
+        place: `file:///absolute/path`, the path of a directory, or a store, which is returned as it is.
 
     Raises:
         ConfigError: The URL is of a kind that this version does not know, or its path is not absolute.
     """
     from kcl_receiver.store.local import LocalStore  # noqa: PLC0415 - it builds on this module
 
-    parts = urlsplit(url)
+    if isinstance(place, BlockStore):
+        return place
+    url = place_url(place)
+    try:
+        parts = urlsplit(url)
+        path = unquote(parts.path, errors="strict")
+    except ValueError as error:  # a bracket without its other half, or a path that is not UTF-8
+        raise ConfigError(f"store {url!r} is not a URL: {error}", "write file:///absolute/path") from error
     if parts.scheme == "s3":
         raise ConfigError(
             f"store {url!r}: s3:// is not in this version", "use a directory: receiver.store = file:///absolute/path"
         )
-    path = unquote(parts.path)
     if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
         raise ConfigError(f"store {url!r} is not a URL of a store", "write file:///absolute/path")
     if not path.startswith("/") or "\0" in path or path.strip("/") == "":

@@ -13,7 +13,6 @@ from test_config import write
 
 from kcl_receiver.cli import run as run_module
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.cli.times import age_millis, day_text, time_millis
 from kcl_receiver.config import load
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.local import LocalStore
@@ -112,25 +111,6 @@ def test_run_compacts_all_at_first_and_then_the_last_days(tmp_path: Path) -> Non
     assert since == "2026-11-30"  # two days ago
     assert task.log.path.name == "compact.log"
     assert run_cli(["compact", "-p", str(config.path), "--dry-run"]) == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "millis"),
-    [
-        ("2026-11-22", 1_795_305_600_000),
-        ("2026-11-22T13:15:01Z", NOW),
-        ("2026-11-22T14:15:01+01:00", NOW),
-        ("30d", NOW - 30 * DAY_MILLIS),
-        ("90s", NOW - 90_000),
-    ],
-)
-def test_times_are_iso_8601_or_ages(text: str, millis: int) -> None:
-    assert time_millis(text, NOW) == millis
-
-
-def test_ages_and_days() -> None:
-    assert (age_millis("0h"), age_millis("15m")) == (0, 900_000)
-    assert day_text("2026-11-22") == "2026-11-22"
 
 
 # expire

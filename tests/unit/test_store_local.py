@@ -45,7 +45,7 @@ def test_a_store_is_opened_by_its_url_and_nothing_is_made_by_that(tmp_path: Path
 
 @pytest.mark.parametrize(
     "url",
-    ["", "/data/store", "file://data/store", "file:///", "file:data", "http://x/y", "file:///x?y", "file:///x%00y"],
+    ["", "file://data/store", "file:///", "file:data", "http://x/y", "file:///x?y", "file:///x%00y"],
 )
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(ConfigError):

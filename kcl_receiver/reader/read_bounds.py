@@ -1,0 +1,160 @@
+"""What people type as the bounds of a reading and as the names of shards, and what it means.
+
+The rule: what could mean two things is refused, and what names nothing that there is, too. A reading that begins at the
+wrong place, or reads a shard that does not exist, looks like one that found nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from numbers import Integral, Real
+
+from kcl_receiver.errors import ConfigError, LedgerDamaged
+from kcl_receiver.ranges import Position, StreamIdentity, parse_position
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded, iter_entries
+from kcl_receiver.times import millis_of, time_millis
+
+Bound = datetime | timedelta | int | Position | str | Mapping[str, Position | str] | None
+"""Where to begin or end: a time, a position by shard, or one position where one shard is read. A time is a datetime
+with a zone, a timedelta or an age such as `12h`, both counted back from now, ISO 8601, or milliseconds since the epoch.
+"""
+
+_SURE_FROM, _SURE_TO = 10**11, 10**14
+"""Milliseconds since the epoch of 1973 and of 5138. Seconds of our time are below, microseconds are beyond."""
+
+SHARDS_NAMED = 20
+"""How many shards an error lists."""
+
+
+def parse_bound(
+    name: str, bound: Bound, shards: frozenset[str] | None, now_ms: int
+) -> int | dict[str, Position] | None:
+    """Return a time in milliseconds since the epoch, or a position by shard; None is no bound.
+
+    Args:
+        name: What it is called in errors.
+        bound: What was given.
+        shards: Ids of the shards that are read; None is all of them.
+        now_ms: Milliseconds since the epoch.
+
+    Raises:
+        ConfigError: It is neither, or it could mean two things.
+    """
+    try:
+        if bound is None:
+            return None
+        if isinstance(bound, datetime):
+            return millis_of(bound)
+        if isinstance(bound, timedelta):
+            return _ago(bound, now_ms)
+        if isinstance(bound, Real):
+            return _millis(bound)
+        if isinstance(bound, Mapping):
+            return {shard: _position(one) for shard, one in bound.items()}
+        if isinstance(bound, str) and not bound.partition(":")[0].isdecimal():
+            return time_millis(bound, now_ms)
+        only = _position(bound)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ConfigError(
+            f"{name} is not a time and not a position: {error}",
+            "a time: a datetime with a zone, 2026-11-22T13:15:00Z, or an age such as 12h; "
+            "a position: SEQUENCE:SUB, or a dictionary of them by shard",
+        ) from error
+    if shards is None or len(shards) != 1:
+        raise ConfigError(
+            f"{name} is a position, and positions are counted in each shard anew",
+            f"name one shard, or give a dictionary: {name}={{'shardId-000000000000': 'SEQUENCE:SUB'}}",
+        )
+    return dict.fromkeys(shards, only)
+
+
+def shard_ids(store: BlockStore, stream: StreamIdentity | None, asked: Iterable[str]) -> dict[str, str]:
+    """Return the id of each shard that was asked for: `3` and `shard 3` are shardId-000000000003, as in `status`.
+
+    The ledgers are read from the newest back until all of them were seen.
+
+    Raises:
+        ConfigError: The stream has no such shard in the store.
+        StoreUnavailable: The store cannot be read now.
+    """
+    ids = {one: _full(one) for one in asked}
+    unseen, known = set(ids.values()), set[str]()
+    if stream is None or not ids:
+        return ids  # nothing is stored yet, or nothing was named
+    for entry in _entries(store):
+        if entry is None:
+            return ids  # what a damaged ledger named is not known
+        if unseen:
+            names = _shards_of(entry, stream)
+            known |= names
+            unseen -= names
+        if not unseen:
+            return ids
+    if not known:
+        return ids  # there is no ledger: the footers will tell
+    listed = sorted(known)
+    more = f" and {len(listed) - SHARDS_NAMED:,} more" if len(listed) > SHARDS_NAMED else ""
+    raise ConfigError(
+        f"nothing is stored of {', '.join(sorted(unseen))[:200]}",
+        f"the shards of {stream.arn.rpartition('/')[2]} in the store are: {', '.join(listed[:SHARDS_NAMED])}{more}",
+    )
+
+
+def _entries(store: BlockStore) -> Iterable[Entry | None]:
+    """Yield the entries of all ledgers, the newest ledger first; None in the place of what is damaged."""
+    for writer in reversed(store.writers()):
+        try:
+            yield from iter_entries(writer, store.ledger(writer) or b"")
+        except LedgerDamaged:
+            yield None
+    for day in reversed(store.maintenance_days()):  # `repair` takes in blocks that no other ledger names
+        for writer, content in store.maintenance_ledgers(day):
+            try:
+                yield from iter_entries(writer, content)
+            except LedgerDamaged:
+                yield None
+
+
+def _shards_of(entry: Entry, stream: StreamIdentity) -> set[str]:
+    if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried) and entry.stream == stream:
+        if isinstance(entry, BlockStored):
+            return {one.shard for one in entry.ranges}
+        if isinstance(entry, Carried):
+            return {one.shard for one, _ in entry.ranges}
+        return {entry.shard}
+    return set()
+
+
+def _full(shard: str) -> str:
+    number = shard.removeprefix("shard ")
+    return f"shardId-{int(number):012d}" if number.isascii() and number.isdecimal() and len(number) <= 12 else shard
+
+
+def _ago(age: timedelta, now_ms: int) -> int:
+    if age < timedelta(0):
+        raise ValueError(f"{age} is still to come: a timedelta is counted back from now")
+    millis = now_ms - age // timedelta(milliseconds=1)
+    if millis < 0:
+        raise ValueError(f"{age} ago lies before 1970")
+    return millis
+
+
+def _millis(number: Real) -> int:
+    if isinstance(number, bool) or not isinstance(number, Integral):
+        raise ValueError(f"{number!r} has no unit: write datetime.fromtimestamp({number!r}, timezone.utc)")
+    if not _SURE_FROM <= int(number) < _SURE_TO:
+        raise ValueError(
+            f"{int(number)} would be milliseconds since the epoch, in a year without streams; if it is seconds, "
+            f"write datetime.fromtimestamp({int(number)}, timezone.utc)"
+        )
+    return int(number)
+
+
+def _position(one: object) -> Position:
+    if isinstance(one, Position):
+        return one
+    if not isinstance(one, str):
+        raise TypeError(f"{one!r}")
+    return parse_position(one)
