@@ -15,6 +15,7 @@
     │   ├── StreamUnavailable     AWS does not answer, or throttles; the same call can be tried again
     │   ├── StreamGone            the stream was deleted
     │   ├── StreamReplaced        a stream of this name exists, and it is another one
+    │   ├── LeaseRefused          one shard's lease asks for what cannot be read; the other shards are read
     │   ├── RangeTrimmed          records that no block holds any more, and the stream does not either
     │   └── RangeDiffers          the stream gives something else than what was stored
     ├── WireError
@@ -143,6 +144,10 @@ class StreamGone(StreamError):
 
 class StreamReplaced(StreamError):
     """A stream of this name exists, and it is not the one that was read before."""
+
+
+class LeaseRefused(StreamError):
+    """One shard's lease asks for what cannot be read; the other shards are read."""
 
 
 class RangeTrimmed(StreamError):

@@ -74,6 +74,9 @@ def _show(config: ReceiverConfig, output: str) -> int:
             click.echo(f"{generator['application']}: {view.summary(generator)}")
             if generator["failing"]:
                 click.secho(generator["failing"], fg="red")
+            for one in generator["shards"]:
+                if one["problem"]:
+                    click.secho(f"{one['shard']} is not read: {one['problem']}", fg="red")
         rows = view.shard_rows(generator, leases)
         if rows:
             click.echo("\n".join(view.table(rows)))

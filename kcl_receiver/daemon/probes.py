@@ -146,7 +146,7 @@ def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -
         reason = ""
         if shard is None:
             if lease.checkpoint != "SHARD_END":
-                reason = f"{lease.shard} is not finished, and the stream has no such shard"
+                reason = f"{lease.shard} is not finished, and the stream has no such shard: what it held was trimmed"
         elif lease.checkpoint == "SHARD_END":
             if shard.last is None:
                 reason = f"{lease.shard} is finished by its lease, and open in the stream: it would never be read"

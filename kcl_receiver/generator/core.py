@@ -25,7 +25,7 @@ import random
 from collections import deque
 from typing import Any
 
-from kcl_receiver.errors import ProtocolError, ReceiverError, StreamGone, StreamReplaced
+from kcl_receiver.errors import LeaseRefused, ProtocolError, ReceiverError, StoreError, StreamGone, StreamReplaced
 from kcl_receiver.generator.builder import AdmittedPart
 from kcl_receiver.generator.effects import (
     BlockRecord,
@@ -43,13 +43,13 @@ from kcl_receiver.generator.effects import (
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.retries import Retries
-from kcl_receiver.generator.roster import Roster
+from kcl_receiver.generator.roster import Roster, clipped
 from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
 from kcl_receiver.ranges import Position, parse_position
 from kcl_receiver.wire.frames import ReceivedBatch
-from kcl_receiver.wire.messages import Admitted, Draining, Hello, Message, ShardEndConfirmed, Stored
+from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, ShardEndConfirmed, Stored
 
 
 class GeneratorCore:
@@ -104,6 +104,8 @@ class GeneratorCore:
             self._close_session(older)
         if session.state is State.OPEN:
             effects += self._welcome(session)
+        if session.state is State.ON_HOLD:
+            session.state = State.WAITING  # it came back: what was wrong may have been put right meanwhile
         return [*effects, *self._settle(now)]
 
     def leave(self, connection: int, now: float) -> list[Effect]:
@@ -194,6 +196,7 @@ class GeneratorCore:
         session = self._roster.sessions.get(session_id)
         if session is not None and session.state is State.LOOKING:
             self._retries.mended(_looking_up(session))
+            session.problem = None
             session.facts = facts
             session.held = Held((held.first, held.last) for held in facts.held)
             session.state = State.RECORDING
@@ -202,7 +205,10 @@ class GeneratorCore:
         return self._settle(now)
 
     def look_up_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
-        """Asking failed; what does not mend is told to the processor."""
+        """Asking failed; what does not mend is told to the processor.
+
+        What is wrong with one lease, or with what the ledger says of it, holds that shard alone: the others are read.
+        """
         session = self._roster.sessions.get(session_id)
         if session is None or session.state is not State.LOOKING:
             return self._settle(now)
@@ -210,6 +216,14 @@ class GeneratorCore:
         if self._retries.failed(work, error, lambda: [LookUp(session.id, session.shard, session.after)], now):
             return self._settle(now)
         self._retries.mended(work)
+        if isinstance(error, LeaseRefused | StoreError) and not error.mends:
+            session.state = State.ON_HOLD
+            session.problem = error
+            hold = Hold(type(error).__name__, clipped(error.message), clipped(error.hint))
+            effects = self._send(session, hold)
+            if self._drain_since is not None:
+                effects += self._send(session, Draining())
+            return [*effects, *self._settle(now)]
         # It stays known, so that an older one is still refused; and it may come back.
         session.state = State.WAITING
         return [*self._turn_away(session, error, now), *self._settle(now)]
@@ -306,7 +320,7 @@ class GeneratorCore:
         effects: list[Effect] = []
         for session in self._roster.sessions.values():
             session.pending = None
-            if session.state is State.OPEN:
+            if session.state in (State.OPEN, State.ON_HOLD):
                 effects += self._send(session, Draining())
         return [*effects, *self._settle(now)]
 

@@ -48,14 +48,15 @@ class ShardFacts:
     Attributes:
         held: First and last range positions past `after` whose blocks are present now.
         parents: Shard ids of the parents (two after a merge).
-        hash_range: Lowest and highest hash key, as decimal strings.
+        hash_range: Lowest and highest hash key, as decimal strings; None if the stream no longer lists the shard.
         retention_hours: The stream's retention period.
-        possibly_trimmed: The last stored record before `after` is older than the retention.
+        possibly_trimmed: The last stored record before `after` is older than the retention, or the stream no longer
+            lists the shard.
     """
 
     held: tuple[Range, ...]
     parents: tuple[str, ...]
-    hash_range: tuple[str, str]
+    hash_range: tuple[str, str] | None
     retention_hours: int
     possibly_trimmed: bool
 

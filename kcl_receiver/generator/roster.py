@@ -94,7 +94,7 @@ class Roster:
         link = self._connections.get(connection)
         if link is None or link.closing:
             return []
-        refused = Refused(type(error).__name__, _clipped(error.message), _clipped(error.hint))
+        refused = Refused(type(error).__name__, clipped(error.message), clipped(error.hint))
         return [Send(connection, refused), *self.hang_up(connection)]
 
     def hang_up(self, connection: int) -> list[Effect]:
@@ -228,6 +228,6 @@ class Roster:
         )
 
 
-def _clipped(text: str) -> str:
+def clipped(text: str) -> str:
     """Return text that a frame can carry: an error may quote what a peer sent, or a path that is not UTF-8."""
     return text[:MAX_TEXT].encode("utf-8", "replace").decode()

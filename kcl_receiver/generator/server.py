@@ -308,7 +308,10 @@ class GeneratorServer:
         try:
             facts = await self._in_thread(self._asking, lambda: self._workers.look_up(effect))
         except ReceiverError as error:
-            log.warning("session %s of %s can't begin yet: %s", effect.session, effect.shard, error)
+            if error.mends:
+                log.warning("session %s of %s can't begin yet: %s", effect.session, effect.shard, error)
+            else:
+                log.error("session %s of %s can't begin: %s", effect.session, effect.shard, error)
             self._apply(self._core.look_up_failed(effect.session, error, boot_clock()))
             return
         log.info("session %s of %s begins after %s", effect.session, effect.shard, effect.after)

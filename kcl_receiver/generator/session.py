@@ -2,13 +2,15 @@
 
 WAITING ──► LOOKING ──► RECORDING ──► OPEN ──► CLOSED
    │           │            │          │          ▲
-   └───────────┴────────────┴──────────┴──────────┘   fenced by a younger session, or the lease was lost
+   │           └─► ON HOLD  │          │          │
+   └───────────┴─────┴──────┴──────────┴──────────┘   fenced by a younger session, or the lease was lost
 
 WAITING    blocks with batches of an older session of the shard are being stored: only then is known what is held; or
            its processor is away
 LOOKING    stream and ledger are being asked about the shard
 RECORDING  the session's start is being written to the ledger
 OPEN       batches are taken
+ON HOLD    its lease asks for what cannot be read: its processor keeps still, and nothing is taken
 CLOSED     nothing is taken any more; kept until its last block is stored
 """
 
@@ -17,7 +19,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from kcl_receiver.errors import ProtocolError
+from kcl_receiver.errors import ProtocolError, ReceiverError
 from kcl_receiver.generator.effects import BlockPart, ShardFacts
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.tracker import Tracker
@@ -34,6 +36,7 @@ class State(enum.Enum):
     LOOKING = "looking"
     RECORDING = "recording"
     OPEN = "open"
+    ON_HOLD = "on hold"
     CLOSED = "closed"
 
 
@@ -50,6 +53,7 @@ class Session:
         pending: A batch that waits for its place in the window; never more than one.
         in_flight: Number of its parts in blocks that were cut and are not stored.
         reported: Number of the batch through which it was last told to be stored.
+        problem: Why it is held, None if it is not.
     """
 
     hello: Hello
@@ -68,6 +72,7 @@ class Session:
     behind: int = -1
     checkpoint: Position | None = None
     records: int = 0
+    problem: ReceiverError | None = None
 
     @property
     def id(self) -> str:

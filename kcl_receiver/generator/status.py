@@ -47,6 +47,7 @@ def _shard_status(session: Session) -> dict[str, Any]:
         "shard": session.shard,
         "session": session.id,
         "state": session.state.value,
+        "problem": None if session.problem is None else str(session.problem),
         "pid": session.hello.pid,
         "connected": session.connection is not None,
         "records": session.records,

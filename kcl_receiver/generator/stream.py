@@ -1,7 +1,9 @@
 """What the generator asks the stream: is it still the same one, what is a shard, and is it closed.
 
 A stream deleted and made again under its old name has sequence numbers of its own, and the lease table does not know.
-So every session's start, and every shard's end, is held against the stream itself.
+So every session's start, and every shard's end, is held against the stream itself. Two rules: only
+DescribeStreamSummary says that the stream is gone or another one, which ends all reading; and whatever else is wrong
+with one lease is a verdict on that lease alone. A shard that the stream no longer lists was closed and then trimmed.
 """
 
 from __future__ import annotations
@@ -12,13 +14,17 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from kcl_receiver import aws
-from kcl_receiver.errors import StreamGone, StreamReplaced, StreamUnavailable
+from kcl_receiver.errors import LeaseRefused, StreamGone, StreamReplaced, StreamUnavailable
 from kcl_receiver.generator.effects import ShardFacts
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 
 LEASES_HINT = (
     "the lease table {table} was made for a stream that was deleted: stop, delete that table (or give the application "
     "a new name), and start again; the blocks of the old stream stay as they are"
+)
+LEASE_HINT = (
+    "if the stream was made again: stop, delete the lease table {table} (or give the application a new name), and "
+    "start again. If only this lease was edited: stop, set it to a position of the stream or delete its row, and start"
 )
 
 
@@ -36,7 +42,7 @@ class StreamView:
         self._kinesis = kinesis
         self._name = name
         self._arn = arn
-        self._hint = LEASES_HINT.format(table=table)
+        self._table = table
         self._lock = threading.Lock()
         self._shards: dict[str, aws.Shard] = {}
         self.retention_hours = 0
@@ -58,66 +64,99 @@ class StreamView:
         if expected is not None and summary.identity != expected:
             raise StreamReplaced(
                 f"stream {self._name} was deleted and made again: it is {summary.identity}, and was {expected}",
-                self._hint,
+                LEASES_HINT.format(table=self._table),
             )
         self.retention_hours = summary.retention_hours
         return summary.identity
 
-    def shard(self, shard: str) -> aws.Shard:
-        """Return what ListShards says of a shard; what it said once is kept, since only a shard's end changes.
+    def shard(self, shard: str) -> aws.Shard | None:
+        """Return what the stream says of a shard, None if it has none: it was closed, and all of it trimmed.
+
+        What was listed once is kept, since only a shard's end changes.
 
         Raises:
-            StreamGone: The stream is gone.
-            StreamReplaced: The stream has no such shard.
             StreamUnavailable: AWS does not tell.
         """
         with self._lock:
             if shard not in self._shards:
                 self._refresh()
-            if shard not in self._shards:
-                raise StreamReplaced(
-                    f"stream {self._name} has no shard {shard}, and KCL holds a lease of it", self._hint
-                )
-            return self._shards[shard]
+            found = self._shards.get(shard)
+        if found is None:
+            self._check_not_there(shard)
+        return found
 
     def is_closed(self, shard: str) -> bool:
-        """Return whether a shard takes no more records; one that is not listed any more is closed and trimmed.
+        """Return whether a shard takes no more records.
 
         Raises:
-            StreamGone: The stream is gone.
             StreamUnavailable: AWS does not tell.
         """
         with self._lock:
             self._refresh()
             found = self._shards.get(shard)
-            return found is None or found.last is not None
+        if found is None:
+            self._check_not_there(shard)
+        return found is None or found.last is not None
 
     def _refresh(self) -> None:
-        self._shards = {one.id: one for one in aws.list_shards(self._kinesis, self._name, self._arn)}
+        try:
+            self._shards = {one.id: one for one in aws.list_shards(self._kinesis, self._name, self._arn)}
+        except StreamGone as error:
+            raise self._contradiction("ListShards", f"there is no stream {self._name}") from error
+
+    def _check_not_there(self, shard: str) -> None:
+        """Return if the service knows no such shard. A new one may be read before ListShards shows it everywhere.
+
+        Raises:
+            StreamUnavailable: The service knows it, or AWS does not tell.
+        """
+        if self._iterator(shard, ShardIteratorType="TRIM_HORIZON"):
+            raise self._contradiction("ListShards", f"there is no {shard}")
+
+    def _contradiction(self, call: str, said: str) -> StreamUnavailable:
+        return StreamUnavailable(f"{call} says that {said}, and the service says otherwise elsewhere", "asked again")
 
     def check_position(self, shard: str, position: Position) -> None:
         """Check that a position can be one of this stream's: the service refuses a number that it never gave.
 
         Raises:
-            StreamReplaced: It refused it.
+            LeaseRefused: It refused it.
             StreamUnavailable: AWS does not tell.
         """
         try:
-            self._kinesis.get_shard_iterator(
-                **({"StreamName": self._name} if self._arn is None else {"StreamARN": self._arn}),
-                ShardId=shard,
+            there = self._iterator(
+                shard,
                 ShardIteratorType="AT_SEQUENCE_NUMBER",
                 StartingSequenceNumber=str(position.sequence_number),
             )
         except ClientError as error:
-            if error.response.get("Error", {}).get("Code") == "InvalidArgumentException":
-                raise StreamReplaced(
-                    f"{shard}: the lease's checkpoint {position} is not a sequence number of stream {self._name}",
-                    self._hint,
-                ) from error
+            raise LeaseRefused(
+                f"{shard}: the lease's checkpoint {position} is not a sequence number of stream {self._name}",
+                LEASE_HINT.format(table=self._table),
+            ) from error
+        if not there:
+            with self._lock:
+                self._shards.pop(shard, None)  # it was listed, and has expired since
+            raise self._contradiction("GetShardIterator", f"there is no {shard}")
+
+    def _iterator(self, shard: str, **start: str) -> bool:
+        """Ask for an iterator; return whether the service knows the shard.
+
+        Raises:
+            ClientError: InvalidArgumentException: it refuses the start.
+            StreamUnavailable: AWS does not tell.
+        """
+        named = {"StreamName": self._name} if self._arn is None else {"StreamARN": self._arn}
+        try:
+            self._kinesis.get_shard_iterator(**named, ShardId=shard, **start)
+        except (ClientError, BotoCoreError) as error:
+            code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
+            if code == "ResourceNotFoundException":
+                return False
+            if code == "InvalidArgumentException":
+                raise
             raise aws.stream_error(error, f"{shard} of stream {self._name}", "kinesis:GetShardIterator") from error
-        except BotoCoreError as error:
-            raise aws.stream_error(error, f"{shard} of stream {self._name}", "kinesis:GetShardIterator") from error
+        return True
 
 
 def shard_facts(
@@ -142,11 +181,14 @@ def shard_facts(
 
     Raises:
         StreamGone: The stream is gone.
-        StreamReplaced: It is another one, or the checkpoint is of another one.
+        StreamReplaced: It is another one.
+        LeaseRefused: The checkpoint is none of this stream's.
         StreamUnavailable: AWS does not tell.
     """
     view.describe(stream)
     described = view.shard(shard)
+    if described is None:
+        return ShardFacts(held, (), None, view.retention_hours, possibly_trimmed=True)
     if isinstance(after, Position) and arrival is None:
         view.check_position(shard, after)
     retention_ms = view.retention_hours * 3_600_000

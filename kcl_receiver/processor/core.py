@@ -19,7 +19,8 @@ status, so every action is a state that `_settle` looks at after every event:
     shardEnded         flush; when all is stored ask for confirmation; when that is here checkpoint; then done
     leaseLost          tell the generator; done
 
-The link to the generator is AWAY, GREETING (Hello is sent), OPEN or DRAINING (nothing more is admitted).
+The link to the generator is AWAY, GREETING (Hello is sent), OPEN, DRAINING (nothing more is admitted) or ON_HOLD
+(this shard's lease can't be read, see `holding`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ import enum
 import random
 
 from kcl_receiver import errors
-from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ProtocolError, ReceiverError, StoreUnavailable
+from kcl_receiver.errors import (
+    DaemonError,
+    GeneratorUnavailable,
+    LeaseRefused,
+    ProtocolError,
+    ReceiverError,
+    StoreUnavailable,
+)
 from kcl_receiver.processor.backoff import Backoff
 from kcl_receiver.processor.checkpoints import LEASE_GONE, RETRIED_LATER, Checkpoints
 from kcl_receiver.processor.codec import (
@@ -40,6 +48,7 @@ from kcl_receiver.processor.codec import (
     ShutdownRequested,
 )
 from kcl_receiver.processor.effects import Connect, Done, Effect, Exit, Transmit
+from kcl_receiver.processor.holding import Holding
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.processor.patience import Patience
 from kcl_receiver.ranges import TRIM_HORIZON, After
@@ -49,6 +58,7 @@ from kcl_receiver.wire.messages import (
     Draining,
     Flush,
     Hello,
+    Hold,
     Leave,
     Message,
     Progress,
@@ -70,6 +80,7 @@ class Link(enum.Enum):
     GREETING = "greeting"
     OPEN = "open"
     DRAINING = "draining"
+    ON_HOLD = "on hold"
 
 
 class ProcessorCore:
@@ -102,6 +113,7 @@ class ProcessorCore:
         self._end_confirmed = False
         self._last_try = False
         self._lease_gone = False
+        self._holding = Holding()
         self._told: tuple[int, str | None] | None = None
         self._behind = -1
         self._exited = False
@@ -147,7 +159,7 @@ class ProcessorCore:
             self._behind = action.behind
             # A generator that drains does not take what the delivery before left on its way either.
             before = self._kept.bytes - self._kept.left_behind
-            if action.columns is not None and not self._lease_gone:
+            if action.columns is not None and not self._lease_gone and not self._holding.on:
                 self._kept.take(action.columns, self._batch_bytes, action.behind)
             self._delivery_bytes = self._kept.bytes - before
             return self._tell_progress()
@@ -172,7 +184,7 @@ class ProcessorCore:
         self._lease_gone = True
         self._kept.drop()
         self._connect_at = None
-        return [Transmit(Leave())] if self._open else []
+        return [Transmit(Leave())] if self._open or self._link is Link.ON_HOLD else []
 
     def checkpoint_result(self, error: str | None, now: float) -> list[Effect]:
         """The daemon answered a checkpoint; `error` is the simple name of a Java exception."""
@@ -239,7 +251,7 @@ class ProcessorCore:
 
     def disconnected(self, now: float) -> list[Effect]:
         """There is no connection: it could not be made, or it broke."""
-        self._patience.disconnected(now, answered=self._open)
+        self._patience.disconnected(now, answered=self._open or self._link is Link.ON_HOLD)
         self._link = Link.AWAY
         if not self._lease_gone and not self._exited:
             self._connect_at = now + self._reconnect.next()
@@ -257,7 +269,7 @@ class ProcessorCore:
 
     def _hear_without_lease(self, message: Message) -> list[Effect]:
         """Whatever was on its way when the lease was lost is void; a session that opens only now is left."""
-        if isinstance(message, Welcome) and self._link is Link.GREETING:
+        if isinstance(message, Welcome | Hold) and self._link is Link.GREETING:
             self._link = Link.OPEN
             return [Transmit(Leave())]
         return []
@@ -267,6 +279,12 @@ class ProcessorCore:
             raise _refusal(message)
         if isinstance(message, Welcome):
             self._welcomed(message)
+            return
+        if isinstance(message, Hold):
+            self._put_on_hold()
+            return
+        if isinstance(message, Draining) and self._link is Link.ON_HOLD:
+            self._holding.hurry()
             return
         if not self._open:
             raise ProtocolError(f"the generator sent {type(message).__name__} before Welcome")
@@ -283,9 +301,21 @@ class ProcessorCore:
         else:
             raise ProtocolError(f"the generator sent {type(message).__name__}, which is not for a processor")
 
+    def _put_on_hold(self) -> None:
+        if self._link is not Link.GREETING:
+            raise ProtocolError("the generator sent Hold, and no Hello was before it")
+        self._link = Link.ON_HOLD
+        self._reconnect.reset()
+        self._holding.begin()
+
     def _welcomed(self, welcome: Welcome) -> None:
         if self._link is not Link.GREETING:
             raise ProtocolError("the generator sent Welcome, and no Hello was before it")
+        if self._holding.on:
+            raise LeaseRefused(
+                f"{self._shard}: its lease could not be read, and now it can",
+                "the process leaves, so that KCL reads again from the last checkpoint; nothing is lost",
+            )
         self._kept.resume(welcome.next_number)
         self._link = Link.OPEN
         self._reconnect.reset()
@@ -310,9 +340,12 @@ class ProcessorCore:
         """When `tick` is next needed, None if nothing is due at any time."""
         times = [self._connect_at]
         if self._action is not None and self._checkpoints.asked is None:
-            times += [self._checkpoints.retry_at, self._give_up_at()]
-            if isinstance(self._action, ProcessRecords) and self._checkpoint_wanted():
-                times.append(self._checkpoints.due_at)
+            if self._holding.on:
+                times.append(self._on_hold_until())
+            else:
+                times += [self._checkpoints.retry_at, self._give_up_at()]
+                if isinstance(self._action, ProcessRecords) and self._checkpoint_wanted():
+                    times.append(self._checkpoints.due_at)
         return min((time for time in times if time is not None), default=None)
 
     def _give_up_at(self) -> float:
@@ -333,6 +366,9 @@ class ProcessorCore:
             return effects
         if isinstance(self._action, Initialize | LeaseLost):
             return [*effects, *self._finish()]
+        if self._holding.on and not self._lease_gone:
+            until = self._on_hold_until()
+            return [*effects, *(self._finish() if until is not None and now >= until else [])]
         if isinstance(self._action, ProcessRecords):
             return [*effects, *self._settle_records(now)]
         if isinstance(self._action, ShardEnded):
@@ -343,6 +379,12 @@ class ProcessorCore:
         """Send the next batch; one at a time, since the generator answers each when it has its place."""
         kept = self._kept.send() if self._link is Link.OPEN else None
         return [] if kept is None else [Transmit(kept.message, kept.columns)]
+
+    def _on_hold_until(self) -> float | None:
+        """When the action is answered if the shard's lease can't be read; None: never."""
+        if isinstance(self._action, ShardEnded):
+            return None
+        return self._holding.until(self._action_since) if isinstance(self._action, ProcessRecords) else 0.0
 
     def _settle_records(self, now: float) -> list[Effect]:
         if self._checkpoint_wanted() and now >= self._checkpoints.due_at:

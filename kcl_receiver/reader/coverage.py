@@ -280,8 +280,13 @@ class Cover:
             else:
                 gaps.append(replace(hole, begin_ms=begin_ms, end_ms=end_ms))
         for late_start in sorted({one for _, one in self.late if isinstance(one, Position)}):
-            if found.holds(late_start) and (self._last_first is None or self._last_first <= late_start):
-                trimmed.append(Gap(late_start, None, None, _RESUMED_LATE, found.ends[-1]))
+            nothing_follows = self._last_first is None or self._last_first <= late_start
+            # Ended where it began: what was stored past its beginning was all that the stream ever gave.
+            if found.holds(late_start) and (nothing_follows or ended == late_start):
+                last = late_start if nothing_follows else segments[-1].high.position
+                trimmed.append(Gap(last, None, None, _RESUMED_LATE, found.ends[-1]))
+        if not segments and ended is not None and self.late:
+            trimmed.append(Gap(None, None, None, _RESUMED_LATE))
         if segments:
             begin = segments[0].low.position
             openers = self._openers if self._first == begin else set()

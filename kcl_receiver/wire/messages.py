@@ -7,7 +7,8 @@
     Flush        cut the block now             Stored             everything up to this batch is stored
     Progress     lag and checkpoint            Draining           nothing more is admitted; keep what is unsent
     ShardEnd     may SHARD_END be written?     ShardEndConfirmed  it may
-    Leave        the lease is lost             Refused            an error, after which the generator hangs up
+    Leave        the lease is lost             Hold               this shard's lease can't be read: keep still
+                                               Refused            an error, after which the generator hangs up
     StatusRequest                              Status             the generator's live state, JSON in the payload
 
 Positions travel as text (`sequence:sub`), because MessagePack has no integers of 129 digits. A message carries no
@@ -156,6 +157,18 @@ class ShardEndConfirmed(Message, frozen=True):
     """The shard is closed in the stream that this session read, and the ledger says so."""
 
 
+class Hold(Message, frozen=True):
+    """This shard's lease asks for what cannot be read; the generator stays connected, and the other shards are read.
+
+    The processor takes nothing in, checkpoints nothing and stays: were it to exit, it would take all shards of its
+    daemon with it, again and again. `error` is the name of a class in `kcl_receiver.errors`.
+    """
+
+    error: str
+    message: str
+    hint: str
+
+
 class Refused(Message, frozen=True):
     """The generator hangs up, for this reason. `error` is the name of a class in `kcl_receiver.errors`."""
 
@@ -185,4 +198,5 @@ CODES: dict[type[Message], int] = {
     ShardEndConfirmed: 69,
     Refused: 70,
     Status: 71,
+    Hold: 72,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import pytest
 from landing import APPLICATION, PATIENCE, STREAM, Landing, is_gone
 
 from kcl_receiver.emulator.kcl import prepare_leases
-from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_STREAM
+from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_STREAM
 
 pytestmark = pytest.mark.daemon
 
@@ -201,6 +202,40 @@ def test_a_stream_made_again_under_its_old_name_is_not_read_from_the_old_ones_le
     prepare_leases(landing.dynamodb, landing.kinesis, APPLICATION, STREAM)
     landing.run()
     landing.wait("the new stream's record is stored", lambda: landing.judge().stored == 101)
+
+
+def test_a_parent_that_expired_while_everything_was_down_is_ended_and_the_other_shards_are_read(
+    make_landing: Make,
+) -> None:
+    landing = make_landing(shards=2)
+    parent = "shardId-000000000000"
+    landing.producer.put(200)
+    run = landing.run()
+    landing.wait_landed()
+    assert landing.stop(run) == EXIT_OK
+    landing.kinesis.split_shard(StreamName=STREAM, ShardToSplit=parent, NewStartingHashKey=str(2**126))
+    # KCL finds children whose parents it has not ended after some five minutes; these rows are what it then makes.
+    for child in ("shardId-000000000002", "shardId-000000000003"):
+        row = {"leaseKey": {"S": child}, "checkpoint": {"S": "TRIM_HORIZON"}, "parentShardId": {"SS": [parent]}}
+        numbers = {name: {"N": "0"} for name in ("leaseCounter", "ownerSwitchesSinceCheckpoint")}
+        sub = {"checkpointSubSequenceNumber": {"N": "0"}}
+        landing.dynamodb.put_item(TableName=APPLICATION, Item={**row, **numbers, **sub})
+    landing.producer.put(100)
+    landing.emulator.kinesis.advance(49 * 3600)  # of 24 hours of retention: the parent is listed no more
+    assert parent not in {one["ShardId"] for one in landing.kinesis.list_shards(StreamName=STREAM)["Shards"]}
+    landing.producer.put(300)
+    run = landing.run()
+    landing.wait("what is still there is stored", lambda: landing.judge().stored == 500)
+    assert landing.stop(run) == EXIT_OK
+    assert "StreamReplaced" not in landing.log()
+    assert "next start in" not in (landing.base / "run.log").read_text()
+    # Ended, so that its children are read; KCL deletes the lease of a shard that the service does not know.
+    lease = landing.leases().get(parent)
+    assert lease is None or lease.checkpoint == "SHARD_END"
+    result = landing.cli("verify", "--store", landing.store.as_uri(), "--output", "json")
+    assert result.returncode == EXIT_AMISS, result.stdout + result.stderr
+    found = {one["shard"]: one for one in json.loads(result.stdout)["shards"]}
+    assert (found[parent]["state"], found[parent]["ended"]) == ("possibly trimmed", True)
 
 
 def test_what_a_child_prints_does_not_reach_the_protocol(make_landing: Make) -> None:

@@ -23,6 +23,7 @@ from kcl_receiver.wire.messages import (
     Batch,
     Draining,
     Flush,
+    Hold,
     Message,
     Refused,
     ShardEndConfirmed,
@@ -120,4 +121,4 @@ def _message(stage: ProcessorStage, source: Source, sent: int) -> Message:
         ]
     if kind == 7:
         return Refused(source.pick(("FrameError", "Fenced", "Exception", "annotations", "")), "message", "hint")
-    return source.pick((Status(), Flush()))
+    return source.pick((Status(), Flush(), Hold("LeaseRefused", "message", "hint")))

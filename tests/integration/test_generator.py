@@ -16,7 +16,7 @@ import pytest
 from generator_process import SHARD, STREAM, GeneratorProcess, Peer, batch, hello, mounted
 
 from kcl_receiver.emulator.server import Emulator
-from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_STORE, EXIT_USAGE
+from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_STORE, EXIT_USAGE
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.frames import HEADER, MAGIC, MAX_PAYLOAD
@@ -27,6 +27,7 @@ from kcl_receiver.wire.messages import (
     Draining,
     Flush,
     Hello,
+    Hold,
     Leave,
     Progress,
     Refused,
@@ -382,9 +383,38 @@ def test_a_lease_table_older_than_its_stream_is_refused(make_generator: Make, em
     generator = make_generator().up()
     peer = Peer(generator.socket)
     peer.send(hello(after=Position(sequence)))
-    refused = peer.expect(Refused)
-    assert refused.error == "StreamReplaced"
-    assert "lease table landing" in refused.hint
+    hold = peer.expect(Hold)
+    assert hold.error == "LeaseRefused"
+    assert "lease table landing" in hold.hint
+    other = Peer(generator.socket)
+    other.greet("s2", shard="shardId-000000000001")
+    other.hand_over([1])
+    other.expect(Stored)
+    assert [one["state"] for one in generator.status()["shards"]] == ["on hold", "open"]
+    assert "LeaseRefused" in generator.log()
+
+
+def test_a_shard_that_expired_while_everything_was_down_opens_possibly_trimmed_and_its_end_is_confirmed(
+    make_generator: Make, emulator: Emulator
+) -> None:
+    kinesis = emulator.client("kinesis")
+    kinesis.split_shard(StreamName=STREAM, ShardToSplit=SHARD, NewStartingHashKey=str(2**126))
+    emulator.kinesis.advance(49 * 3600)
+    kinesis.put_record(StreamName=STREAM, PartitionKey="a", Data=b"x")
+    generator = make_generator().up()
+    peer = Peer(generator.socket)
+    peer.greet()
+    peer.send(ShardEnd("TRIM_HORIZON"))
+    peer.expect(ShardEndConfirmed)
+    other = Peer(generator.socket)
+    other.greet("s2", shard="shardId-000000000001")
+    result = subprocess.run(
+        [sys.executable, "-m", "kcl_receiver.cli.main", "verify", "--store", generator.store.as_uri()],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, f"{SHARD}: possibly trimmed" in result.stdout) == (EXIT_AMISS, True), result
 
 
 def test_what_an_older_stream_of_the_same_name_had_stored_is_not_skipped(

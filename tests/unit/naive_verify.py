@@ -59,8 +59,12 @@ def cover(ranges: Sequence[Range], sessions: Sequence[SessionStarted] = (), ende
         else:
             gaps.append(hole)
     for late_start in sorted({one for _, one in late if isinstance(one, Position)}):
-        if covered.holds(late_start) and (not firsts or firsts[-1] <= late_start):
-            trimmed.append(Gap(late_start, None, None, "reading resumed later than the stream's retention"))
+        nothing_follows = not firsts or firsts[-1] <= late_start
+        if covered.holds(late_start) and (nothing_follows or ended == late_start):
+            last = late_start if nothing_follows else segments[-1].high.position
+            trimmed.append(Gap(last, None, None, "reading resumed later than the stream's retention"))
+    if not segments and ended is not None and late:
+        trimmed.append(Gap(None, None, None, "reading resumed later than the stream's retention"))
     _judge_first_start(segments, ranges, sessions, gaps, trimmed)
     return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
 

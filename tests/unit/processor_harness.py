@@ -32,6 +32,7 @@ from kcl_receiver.wire.messages import (
     Batch,
     Draining,
     Hello,
+    Hold,
     Leave,
     Message,
     Refused,
@@ -112,7 +113,7 @@ class Processor:
         self.now = START
         self.connecting = self.connected = False
         self.welcomed = False
-        self.draining = False
+        self.draining = self.on_hold = False
         self.pending: Action | None = None
         self.checkpointing: Checkpoint | None = None
         self.exit: Exit | None = None
@@ -224,6 +225,11 @@ class Processor:
         self.awaiting = None
         return self.hear(Draining())
 
+    def hold(self) -> list[Effect]:
+        """The generator says that the lease can't be read: no checkpoint may follow, whatever is answered."""
+        self.on_hold = True
+        return self.hear(Hold("LeaseRefused", "why", "what next"))
+
     def confirm_end(self) -> list[Effect]:
         return self.hear(ShardEndConfirmed())
 
@@ -276,6 +282,7 @@ class Processor:
         assert self.pending is not None, "the daemon does not read now"
         assert self.checkpointing is None, "a second checkpoint before the answer to the first"
         assert not self.lease_gone, "a checkpoint without the lease"
+        assert not self.on_hold, "a checkpoint of a shard that is on hold"
         if asked.position is None:
             assert isinstance(self.pending, ShardEnded), "the bare checkpoint outside of the shard's end"
         else:
@@ -289,7 +296,7 @@ class Processor:
         assert self.checkpointing is None, "done before the answer to a checkpoint"
         if isinstance(done.action, ShardEnded):
             assert self.shard_end_taken or self.lease_gone, "the end of the shard without SHARD_END"
-        if isinstance(done.action, ProcessRecords) and not (self.draining or self.lease_gone):
+        if isinstance(done.action, ProcessRecords) and not (self.draining or self.lease_gone or self.on_hold):
             # One batch is on its way at a time, so if the last one is, or was, the others are admitted.
             assert self.latest is None or self._reached() >= self.latest, "records are done that are not on their way"
         self.pending = None
@@ -302,7 +309,8 @@ class Processor:
 
     def _check_message(self, sent: Transmit) -> None:
         assert self.connected, f"{sent.message} without a connection"
-        assert self.welcomed or isinstance(sent.message, Hello), f"{sent.message} before Welcome"
+        known = (Hello, Leave) if self.on_hold else Hello
+        assert self.welcomed or isinstance(sent.message, known), f"{sent.message} before Welcome"
         assert not self.left, f"{sent.message} after Leave"
         self.left = isinstance(sent.message, Leave)
         if not isinstance(sent.message, Batch):

@@ -168,6 +168,19 @@ def test_a_late_session_that_has_delivered_nothing_yet_is_possibly_trimmed_at_it
     assert past_what_is_stored.possibly_trimmed == ()
 
 
+def test_a_shard_that_ended_where_a_late_session_began_is_possibly_trimmed_past_all_that_is_stored() -> None:
+    sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
+    stored = [plain_range(1, 10), plain_range(12, 13, 10)]
+    assert holes(cover(stored, sessions, Position(10)).possibly_trimmed) == [(13, None, None)]
+    assert cover(stored, sessions, Position(13)).possibly_trimmed == ()
+
+
+def test_a_shard_that_ended_unread_is_possibly_trimmed_if_it_was_read_late() -> None:
+    assert holes(cover([], [session_at(trimmed=True)], TRIM_HORIZON).possibly_trimmed) == [(None, None, None)]
+    assert cover([], [session_at(trimmed=True)]).possibly_trimmed == ()
+    assert cover([], [session_at()], TRIM_HORIZON).possibly_trimmed == ()
+
+
 def test_a_late_link_that_another_range_covers_is_proven() -> None:
     late = plain_range(50, 60, 10, session="s2", trimmed=True)
     assert_proven(cover([plain_range(1, 10), late, plain_range(11, 55, 10)]))

@@ -87,7 +87,7 @@ def test_the_bounds_of_the_page_are_those_of_the_code() -> None:
     assert f"| a message | {MAX_MESSAGE:,} bytes |" in PROTOCOL
     assert f"| the payload of `Batch` and of `Status` | {MAX_PAYLOAD:,} bytes |" in PROTOCOL
     assert f"{BATCH_BYTES:,}, or the window or a block" in PROTOCOL
-    assert PROTOCOL.count(f"at most {MAX_TEXT:,} characters") == 2
+    assert PROTOCOL.count(f"at most {MAX_TEXT:,} characters") == 4
     assert f"says nothing for {HELLO_SECONDS:.0f} s is closed" in PROTOCOL
     assert f"{RECONNECT_SECONDS[0] * 1000:.0f} ms at first, then up to {RECONNECT_SECONDS[1]:.0f} s" in PROTOCOL
 

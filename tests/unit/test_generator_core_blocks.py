@@ -532,6 +532,7 @@ def test_the_status_shows_where_everything_is() -> None:
             "shard": "shard-0",
             "session": p.session,
             "state": "open",
+            "problem": None,
             "pid": 1,
             "connected": True,
             "records": 1,
