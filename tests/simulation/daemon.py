@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kcl_receiver.ranges import Position
 from simulation.leases import SHARD_END, Checkpoint, order
 from simulation.processor import SimProcessor
-from simulation.stream import Fetcher
+from simulation.stream import Fetcher, Page
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ class Consumer:
         self.largest: Checkpoint = ""
         self.at_shard_end: Checkpoint | None = None
         self.fetcher: Fetcher | None = None
-        self.prefetched: list[Any] = []
+        self.prefetched: list[Page] = []
+        self.last_page: Page | None = None
         self.expire = self.again = False
         self._planned: list[Any] | None = None
         self.plan(0.05)
@@ -97,7 +98,7 @@ class Consumer:
             self.finish()
             return
         self.last = self.largest = checkpoint
-        self.fetcher = Fetcher(self.shard, checkpoint)
+        self.fetcher = Fetcher(self.fleet.stream, self.shard, checkpoint)
         self.child = SimProcessor(self.daemon.host, self)
         self.fleet.watch.session_began(self.child, self.shard, checkpoint)
         words: dict[str, Any] = {"shardId": self.shard.id}
@@ -112,32 +113,41 @@ class Consumer:
         """ProcessTask."""
         fetcher = self.fetcher
         assert fetcher is not None
-        if self.expire:
-            self.expire = False
-            fetcher.expire()
-        if self.again:
-            self.again = False
-            fetcher.read_again()
-        rng = self.fleet.rng
-        page = [] if rng.random() < 0.1 else fetcher.page(rng.randint(1, PAGE))
-        ended = fetcher.at_end
-        if ended and not page:
+        page = self._next_page(fetcher)
+        self.last_page = page
+        if page.at_end and not page.records:
             self.at_end = True
             self.plan(0.01)
             return
         last = order(self.last)
-        records = [one for record in page for one in record if one[0] > last]
+        records = [one for record in page.records for one in record if one[0] > last]
         if records and order(self.largest) < records[-1][0]:
             self.largest = records[-1][0]
         assert self.child is not None
         self.fleet.watch.delivered(self.child, [position for position, _ in records])
         self._send(
             "processRecords",
-            b'{"action":"processRecords","millisBehindLatest":0,"records":['
+            b'{"action":"processRecords","millisBehindLatest":%d,"records":[' % page.behind
             + ",".join([text for _, text in records]).encode()
             + b"]}",
         )
-        self.at_end = ended
+        self.at_end = page.at_end
+
+    def _next_page(self, fetcher: Fetcher) -> Page:
+        """PrefetchRecordsPublisher: some pages are fetched ahead, and the one that comes next may be old."""
+        if self.expire:
+            self.expire = False
+            fetcher.expire()
+        if self.again:
+            self.again = False
+            if self.last_page is not None:
+                self.prefetched.clear()
+                fetcher.read_again(self.last_page)
+        rng = self.fleet.rng
+        ahead = rng.choice((1, 1, 1, 2, 3))
+        while len(self.prefetched) < ahead and not (self.prefetched and self.prefetched[-1].at_end):
+            self.prefetched.append(fetcher.empty() if rng.random() < 0.1 else fetcher.page(rng.randint(1, PAGE)))
+        return self.prefetched.pop(0)
 
     def _shard_end(self) -> None:
         """ShutdownTask with the reason SHARD_END."""
@@ -145,12 +155,13 @@ class Consumer:
         if table.rows[self.shard.id].checkpoint == SHARD_END:
             self.finish()
             return
-        if len(self.shard.children) == 1:
-            (child,) = self.shard.children
+        children = () if self.fleet.stream.expired(self.shard) else self.shard.children
+        if len(children) == 1:
+            (child,) = children
             if any(parent not in table.rows for parent in self.fleet.stream.shards[child].parents):
                 self.plan(1.0)
                 return
-        for child in self.shard.children:
+        for child in children:
             table.create(child)
         self.at_shard_end = self.largest
         self.largest = SHARD_END
@@ -232,7 +243,8 @@ class Consumer:
             return rng.choice(("KinesisClientLibDependencyException",) * 4 + ("InvalidStateException",))
         if not self.held or self.daemon.consumers.get(self.shard.id) is not self:
             return "ShutdownException"
-        if not self.fleet.leases.write(self.daemon.worker, self.shard.id, self.counter, record):
+        session = "" if self.child is None else self.child.session
+        if not self.fleet.leases.write(self.daemon.worker, self.shard.id, self.counter, record, session):
             self.lost()
             return "ShutdownException"
         if now < host.answers_lost_until and rng.random() < 0.5:
@@ -296,7 +308,7 @@ class Daemon(Process):
     def _begin(self) -> None:
         self.takes_leases = True
         if not self.host.fleet.leases.rows:
-            for shard in self.host.fleet.stream.shards.values():
+            for shard in self.host.fleet.stream.listed():
                 self.host.fleet.leases.create(shard.id)
         self._renew()
 
@@ -310,7 +322,7 @@ class Daemon(Process):
             ours = self.worker in (row.owner, row.was_owner)
             if ours and row.counter == consumer.counter + 1:  # its own write, whose answer was lost
                 consumer.counter += 1
-            if table.write(self.worker, shard, consumer.counter, None):
+            if table.write(self.worker, shard, consumer.counter):
                 consumer.counter += 1
                 if row.was_owner == self.worker:
                     consumer.handing_over = True

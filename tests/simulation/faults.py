@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from simulation import world
 
 if TYPE_CHECKING:
     from simulation.fleet import Fleet, Host
@@ -335,9 +338,10 @@ KINDS: dict[str, Strike] = {
     "stream unavailable": _stream_unavailable,
     "split": _split,
     "merge": _merge,
+    **world.KINDS,
 }
 RESHARDS = ("split", "merge")
-_OTHERS = [kind for kind in KINDS if kind not in RESHARDS]
+_OTHERS = [kind for kind in KINDS if kind not in RESHARDS and kind not in world.KINDS]
 
 
 @dataclass
@@ -356,17 +360,27 @@ class Fault:
 
 
 def plan(fleet: Fleet) -> list[Fault]:
-    """Return the faults of a run: about three, every third a reshard; most of them strike in a state of a batch."""
-    rng = fleet.rng
+    """Return the faults of a run: about three, every third a reshard; most of them strike in a state of a batch.
+
+    Those of its theme come on top.
+    """
+    rng, more = fleet.rng, fleet.more
     faults = []
     for _ in range(rng.choice((1, 2, 3, 3, 4, 5, 7))):
         kind = rng.choice(RESHARDS) if rng.random() < 0.3 else rng.choice(_OTHERS)
-        lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.9 else 70.0
-        fault = Fault(kind, rng.choice(fleet.hosts), lasts=lasts)
-        if rng.random() < 0.65:
-            fault.level = rng.randint(1, 6)
-            fault.nth = rng.randint(1, 60)
-        else:
-            fault.at = rng.uniform(3.0, 30.0)
-        faults.append(fault)
+        faults.append(_fault(fleet, kind, rng))
+    if fleet.theme:
+        for _ in range(more.choice((1, 1, 2, 2, 3))):
+            faults.append(_fault(fleet, more.choice(world.THEMES[fleet.theme]), more))
     return faults
+
+
+def _fault(fleet: Fleet, kind: str, rng: random.Random) -> Fault:
+    lasts = rng.choice((0.5, 2.0, 5.0, 5.0, 12.0)) if rng.random() < 0.9 else 70.0
+    fault = Fault(kind, rng.choice(fleet.hosts), lasts=lasts)
+    if rng.random() < 0.65:
+        fault.level = rng.randint(1, 6)
+        fault.nth = rng.randint(1, 60)
+    else:
+        fault.at = rng.uniform(3.0, 30.0)
+    return fault

@@ -16,8 +16,9 @@ from unittest.mock import patch
 from kcl_receiver.generator import server, workers
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.reader import verify_blocks
 from kcl_receiver.store import ledger
-from simulation import blocks
+from simulation import blocks, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
@@ -25,7 +26,7 @@ from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
 from simulation.stream import Stream
-from simulation.timeline import CURRENT, EPOCH_MS, Process, Timeline
+from simulation.timeline import CURRENT, Process, Timeline
 from simulation.watch import Broken, Watch
 
 SETTLE_SECONDS = 400.0
@@ -68,7 +69,7 @@ class Host:
         return self.fleet.timeline.now - self.boot_base
 
     def wall_millis(self) -> int:
-        return EPOCH_MS + int(self.fleet.timeline.now * 1000) + self.wall_offset
+        return self.fleet.stream.millis() + self.wall_offset
 
     def new_pid(self) -> int:
         self.fleet.pids += 1
@@ -127,6 +128,9 @@ class Host:
 
     def _start_daemon(self, boots: int) -> None:
         if boots == self.boots and self.daemon is None:
+            if self.fleet.asleep:
+                self._after(self.fleet.asleep_until - self.fleet.timeline.now + 0.1, self._start_daemon)
+                return
             self.daemon = Daemon(self)
 
     def _start_maintenance(self, boots: int) -> None:
@@ -217,10 +221,11 @@ class Host:
             self.boot_base = self.fleet.timeline.now - self.fleet.rng.uniform(5, 50)
             self.start()
 
-    def kill_all(self) -> None:
-        """kill -9 of every process; the machine stays."""
+    def kill_all(self, down: float | None = None) -> None:
+        """kill -9 of every process; the machine stays, and all is started again after a while."""
         self._kill_all()
-        self._after(self.fleet.rng.uniform(0.2, 3.0), lambda boots: self.start() if boots == self.boots else None)
+        down = self.fleet.rng.uniform(0.2, 3.0) if down is None else down
+        self._after(down, lambda boots: self.start() if boots == self.boots else None)
 
     def heal(self) -> None:
         """No fault from here on."""
@@ -247,6 +252,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     matrix: Counter[tuple[str, int]] = field(default_factory=Counter)
     exits: Counter[str] = field(default_factory=Counter)
+    awaited: Counter[str] = field(default_factory=Counter)
     checkpoints: int = 0
     seconds: float = 0.0
 
@@ -254,15 +260,29 @@ class Result:
 class Fleet:
     """One run of one seed. Use it within `installed()`."""
 
-    def __init__(self, seed: int, tracer: Callable[[str], None] | None = None, limit: int = MAX_STEPS) -> None:
+    def __init__(
+        self,
+        seed: int,
+        tracer: Callable[[str], None] | None = None,
+        limit: int = MAX_STEPS,
+        *,
+        awaited: bool = False,
+    ) -> None:
         self.seed = seed
+        self._plays_awaited = awaited
         self.rng = rng = random.Random(seed)
+        self.more = random.Random(f"{seed} world")
+        self.theme = world.theme(seed, self.more)
+        self.asleep_until = self.lapsed = 0.0
         self.timeline = Timeline(limit, Broken("waits end", f"more than {limit} steps: something spins"))
         self.tracing = tracer is not None
         self._tracer = tracer
         self.pids = 100
         self.written: dict[tuple[int, int], WriteBlock] = {}
-        self.stream = Stream(rng, self.timeline, rng.choice((1, 2, 3, 4, 4, 4, 5, 6)))
+        self.stream = Stream(rng, self.timeline, rng.choice((1, 2, 3, 4, 4, 4, 5, 6)), world.epoch(self.more))
+        self.stream.shards_expire = self.plays(world.PARENTS_EXPIRE)
+        if self.theme == "lapses":
+            self.stream.retention_hours = self.more.choice((24, 24, 25, 48))
         self.leases = LeaseTable(self)
         self.hosts: list[Host] = []
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
@@ -302,12 +322,27 @@ class Fleet:
         if self._tracer is not None:
             self._tracer(f"{self.timeline.now:10.4f}  {text}")
 
+    def plays(self, name: str) -> bool:
+        """Whether something takes part that the receiver does not stand yet, if it is of that kind."""
+        return self._plays_awaited or name not in world.AWAITED
+
     # ------------------------------------------------------------------ the run
+
+    @property
+    def asleep(self) -> bool:
+        """Whether hours pass in which nobody reads."""
+        return self.timeline.now < self.asleep_until
+
+    @property
+    def awake(self) -> float:
+        """Seconds in which somebody could read."""
+        return self.timeline.now - self.lapsed + max(0.0, self.asleep_until - self.timeline.now)
 
     def run(self) -> Result:
         """Run to the end; a broken invariant is in the result."""
         try:
-            self.timeline.run(120.0, self._over)
+            while not self.timeline.run(120.0 + self.lapsed, self._over) and self.awake < 120.0:
+                pass
             if self.tracing:
                 self.trace("---- no faults from here on")
             for host in self.hosts:
@@ -326,17 +361,17 @@ class Fleet:
         result.records = self.stream.put_count
         result.shards = len(self.stream.shards)
         result.exits = self.watch.exits
+        result.awaited = self.watch.awaited
         result.checkpoints = self.watch.checkpoints
-        result.seconds = self.timeline.now
+        result.seconds = self.awake
         return result
 
     def _over(self) -> bool:
         """Whether all records are put and all faults have struck and passed."""
-        now = self.timeline.now
-        if not self.end_of_production or now < self.last_strike + 3:
+        if not self.end_of_production or self.timeline.now < self.last_strike + 3:
             return False
         # A fault that waits for something that does not come any more is struck off.
-        return not self.pending_strikes or now > self.end_of_production + 15
+        return not self.pending_strikes or self.awake > self.end_of_production + 15
 
     def _done(self) -> bool:
         if self.timeline.now < self._next_look:
@@ -353,6 +388,9 @@ class Fleet:
         )
 
     def _assign(self) -> None:
+        if self.asleep:
+            self.timeline.at(self.asleep_until + 0.05, self._assign)
+            return
         self.leases.assign()
         for host in self.hosts:
             if host.daemon is not None:
@@ -361,6 +399,9 @@ class Fleet:
         self.timeline.at(self.timeline.now + ASSIGN_EVERY, self._assign)
 
     def _produce(self) -> None:
+        if self.asleep:
+            self.timeline.at(self.asleep_until, self._produce)
+            return
         rng = self.rng
         shards = self.stream.open_shards()
         for _ in range(rng.randint(1, 12)):
@@ -368,7 +409,7 @@ class Fleet:
         if self.stream.put_count < self.target:
             self.timeline.at(self.timeline.now + rng.random() * 30 * 50 / self.target, self._produce)
         else:
-            self.end_of_production = self.timeline.now
+            self.end_of_production = self.awake
 
     # ------------------------------------------------------------------ faults
 
@@ -382,7 +423,7 @@ class Fleet:
 
     def strike(self, fault: Fault) -> None:
         self.pending_strikes -= 1
-        if self.timeline.now > self.end_of_production + 15 and self.end_of_production:
+        if self.awake > self.end_of_production + 15 and self.end_of_production:
             return
         states = [level for level in range(1, 7) if self.watch.levels[level] > 0]
         if self.tracing:
@@ -392,7 +433,7 @@ class Fleet:
             fault.nth = 1
             self.pending_strikes += 1
         if struck:
-            self.last_strike = self.timeline.now + fault.lasts
+            self.last_strike = max(self.timeline.now + fault.lasts, self.asleep_until)
             self.result.faults[fault.kind] += 1
             for level in states:
                 self.result.matrix[fault.kind, level] += 1
@@ -410,6 +451,8 @@ def installed() -> Iterator[None]:
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (ledger, "read_footer", blocks.read_footer),
+            (verify_blocks, "footer_equals", blocks.footer_equals),
+            (verify_blocks, "read_positions", blocks.read_positions),
         ):
             stack.enter_context(patch.object(where, name, value))
         log = logging.getLogger("kcl_receiver")

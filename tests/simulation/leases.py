@@ -57,8 +57,10 @@ class LeaseTable:
         if shard not in self.rows:
             self.rows[shard] = Lease(shard)
 
-    def write(self, worker: str, shard: str, counter: int, checkpoint: Checkpoint | None) -> bool:
-        """A conditional write; with a checkpoint, or a mere renewal. The counter rises."""
+    def write(
+        self, worker: str, shard: str, counter: int, checkpoint: Checkpoint | None = None, session: str = ""
+    ) -> bool:
+        """A conditional write; with the checkpoint of a session, or a mere renewal. The counter rises."""
         row = self.rows[shard]
         if row.counter != counter or worker not in (row.owner, row.was_owner):
             return False
@@ -68,7 +70,7 @@ class LeaseTable:
             before, row.checkpoint = row.checkpoint, checkpoint
             if self.fleet.tracing:
                 self.fleet.trace(f"lease table: {shard} {before} → {checkpoint} by {worker}")
-            self.fleet.watch.checkpointed(shard, checkpoint)
+            self.fleet.watch.checkpointed(shard, checkpoint, session)
         return True
 
     def give(self, row: Lease, owner: str | None) -> None:
@@ -90,6 +92,7 @@ class LeaseTable:
     # The leader
 
     def assign(self) -> None:
+        self._sync()
         now = self.fleet.timeline.now
         workers = [host.daemon for host in self.fleet.hosts if host.daemon is not None and host.daemon.takes_leases]
         for row in self.rows.values():
@@ -101,6 +104,17 @@ class LeaseTable:
             elif row.owner is None or now - row.changed_at > FAILOVER:
                 self.give(row, min(workers, key=self._load).worker)
         self._balance(workers)
+
+    def _sync(self) -> None:
+        """PeriodicShardSyncManager: a shard whose parents have expired gets its lease without them."""
+        stream = self.fleet.stream
+        for shard in stream.shards.values() if self.rows else ():
+            if shard.id not in self.rows and not stream.expired(shard):
+                parents = [stream.shards[parent] for parent in shard.parents]
+                if all(stream.expired(one) or one.id in self.rows for one in parents) and any(
+                    map(stream.expired, parents)
+                ):
+                    self.create(shard.id)
 
     def _load(self, daemon: Daemon) -> int:
         return sum(row.owner == daemon.worker for row in self.rows.values() if row.checkpoint != SHARD_END)

@@ -40,7 +40,8 @@ class SimMaintenance(Process):
 
     def _pause(self, call: Any, *args: Any) -> None:  # noqa: ANN401 - what comes next
         pauses = (0.5, 3.0, 8.0) if call == self._begin else (0.01, 0.2, 2.0)
-        self.later(self.rng.choice(pauses), self._do, call, *args)
+        asleep = max(0.0, self.host.fleet.asleep_until - self.host.fleet.timeline.now)
+        self.later(asleep + self.rng.choice(pauses), self._do, call, *args)
 
     def _do(self, call: Any, *args: Any) -> None:  # noqa: ANN401
         """Do the next step; the same again if the store does not do it now."""

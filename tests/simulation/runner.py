@@ -9,11 +9,13 @@ import os
 import sys
 import time
 from collections import Counter
+from functools import partial
 from statistics import median
 
 from simulation.faults import KINDS
 from simulation.fleet import Fleet, Result, installed
 from simulation.watch import STATES
+from simulation.world import AWAITED
 
 LONG_FORM = 10_000
 """From so many seeds on, every kind of fault has to meet every state of a batch."""
@@ -26,22 +28,22 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run_seed(seed: int) -> Result:
+def run_seed(seed: int, *, awaited: bool = False) -> Result:
     """Run one seed; for use in another process too."""
     gc.disable()
     try:
         with installed():
-            return Fleet(seed).run()
+            return Fleet(seed, awaited=awaited).run()
     finally:
         gc.enable()
         if seed % 20 == 0:
             gc.collect()
 
 
-def trace_seed(seed: int) -> Result:
+def trace_seed(seed: int, *, awaited: bool = False) -> Result:
     """Run one seed and print every step."""
     with installed():
-        fleet = Fleet(seed, lambda line: _say(line))
+        fleet = Fleet(seed, lambda line: _say(line), awaited=awaited)
         result = fleet.run()
     _say(_told(result))
     return result
@@ -82,6 +84,10 @@ def summary(results: list[Result], seconds: float) -> str:
     times, where = least_met(matrix)
     lines += [f"  least met: {where}, {times} times", ""]
     lines += [f"  {count:8}  {name}" for name, count in sorted(exits.items())]
+    if AWAITED:
+        lines += ["", "  awaited: played and judged with --awaited alone, because the receiver does not stand it yet"]
+        seen = sum((result.awaited for result in results), Counter[str]())
+        lines += [f"  {name:32}{seen[name] or '':8}   {why}" for name, why in AWAITED.items()]
     return "\n".join(lines)
 
 
@@ -104,11 +110,14 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="run this one alone")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every step")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--awaited", action="store_true", help="play and judge also what the receiver is known not to stand yet"
+    )
     options = parser.parse_args()
     if options.seed is not None:
         if options.trace:
-            return 1 if trace_seed(options.seed).broken else 0
-        result = run_seed(options.seed)
+            return 1 if trace_seed(options.seed, awaited=options.awaited).broken else 0
+        result = run_seed(options.seed, awaited=options.awaited)
         _say(_told(result))
         return 1 if result.broken else 0
     began = time.monotonic()
@@ -116,7 +125,7 @@ def main() -> int:
     seeds = range(options.first, options.first + options.seeds)
     # What is imported is never garbage: a collection need not look at it.
     with multiprocessing.Pool(options.jobs, initializer=gc.freeze) as pool:
-        for result in pool.imap_unordered(run_seed, seeds, chunksize=5):
+        for result in pool.imap_unordered(partial(run_seed, awaited=options.awaited), seeds, chunksize=5):
             results.append(result)
             if result.broken is not None:
                 _say(_told(result))

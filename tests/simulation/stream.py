@@ -1,6 +1,7 @@
-"""The stream: shards, records with their sub-sequence numbers, sparse sequence numbers, split and merge.
+"""The stream: shards, records with their sub-sequence numbers, sparse sequence numbers, split and merge, retention.
 
-What KCL would print of a record is made once, when it is put.
+The service has a clock of its own, which is the timeline's: a record's arrival is taken from it, and by it records are
+trimmed and closed shards expire. What KCL would print of a record is made once, when it is put.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import random
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from email.utils import formatdate
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -22,11 +24,19 @@ ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/simulated"
 CREATED = EPOCH_MS - 86_400_000
 IDENTITY = StreamIdentity(ARN, CREATED)
 RETENTION_HOURS = 24 * 7
+HOUR_MS = 3_600_000
 
 
 @dataclass
 class Shard:
-    """One shard; `records` are Kinesis records as lists of user records, each as the daemon prints it."""
+    """One shard; `records` are Kinesis records as lists of user records, each as the daemon prints it.
+
+    Attributes:
+        arrivals: When each Kinesis record arrived, by the service's clock.
+        begins: For each Kinesis record, the number of user records before it.
+        trimmed: So many Kinesis records are trimmed.
+        closed_at: When it was closed, by the service's clock.
+    """
 
     id: str
     parents: tuple[str, ...] = ()
@@ -37,14 +47,21 @@ class Shard:
     children: tuple[str, ...] = ()
     closed: bool = False
     start: int = 0
+    arrivals: list[int] = field(default_factory=list)
+    begins: list[int] = field(default_factory=list)
+    trimmed: int = 0
+    closed_at: int = 0
 
 
 class Stream:
     """See the module."""
 
-    def __init__(self, rng: random.Random, timeline: Timeline, shards: int) -> None:
+    def __init__(self, rng: random.Random, timeline: Timeline, shards: int, epoch: int = EPOCH_MS) -> None:
         self._rng = rng
         self._timeline = timeline
+        self._epoch = epoch
+        self.retention_hours = RETENTION_HOURS
+        self.shards_expire = True
         # Just below a power of ten, so that numbers grow by a digit on the way: text would order them wrongly.
         self._sequence = 10 ** rng.randint(4, 56) - rng.randint(1, 3000)
         self.shards: dict[str, Shard] = {}
@@ -66,10 +83,37 @@ class Stream:
     def open_shards(self) -> list[Shard]:
         return [shard for shard in self.shards.values() if not shard.closed]
 
+    # Time
+
+    def millis(self) -> int:
+        """The service's clock."""
+        return self._epoch + int(self._timeline.now * 1000)
+
+    def trim(self, shard: Shard) -> int:
+        """Return how many Kinesis records of a shard are trimmed; what is trimmed never comes back."""
+        horizon = self.millis() - self.retention_hours * HOUR_MS
+        if shard.trimmed < len(shard.arrivals) and shard.arrivals[shard.trimmed] < horizon:
+            shard.trimmed = bisect_left(shard.arrivals, horizon, lo=shard.trimmed)
+        return shard.trimmed
+
+    def retained_from(self, shard: Shard) -> int:
+        """Return the index of the first user record that the stream still has."""
+        trimmed = self.trim(shard)
+        return shard.begins[trimmed] if trimmed < len(shard.begins) else len(shard.positions)
+
+    def expired(self, shard: Shard) -> bool:
+        """Whether a closed shard is so old that the service does not list it any more."""
+        old = shard.closed and shard.closed_at + self.retention_hours * HOUR_MS < self.millis()
+        return old and self.shards_expire
+
+    def listed(self) -> list[Shard]:
+        """What ListShards gives."""
+        return [shard for shard in self.shards.values() if not self.expired(shard)]
+
     def put(self, shard: Shard, count: int) -> None:
         """Put one Kinesis record; with more than one user record it is an aggregate."""
         sequence = self._next_sequence()
-        arrival = EPOCH_MS + int(self._timeline.now * 1000)
+        arrival = self.millis()
         out = []
         for sub in range(count):
             self.put_count += 1
@@ -85,18 +129,24 @@ class Stream:
             shard.positions.append(position)
             self.content[shard.id, position] = (key.encode(), data)
         shard.sequences.append(sequence)
+        shard.arrivals.append(arrival)
+        shard.begins.append(len(shard.positions) - count)
         shard.records.append(out)
         shard.last_sub[sequence] = count - 1
 
     def split(self, shard: Shard) -> None:
-        shard.closed = True
-        self._next_sequence()
+        self._close(shard)
         shard.children = (self._open((shard.id,)).id, self._open((shard.id,)).id)
 
     def merge(self, one: Shard, other: Shard) -> None:
-        one.closed = other.closed = True
-        self._next_sequence()
+        self._close(one, other)
         one.children = other.children = (self._open((one.id, other.id)).id,)
+
+    def _close(self, *shards: Shard) -> None:
+        for shard in shards:
+            shard.closed = True
+            shard.closed_at = self.millis()
+        self._next_sequence()
 
     # What the receiver asks, in the words of boto3.
 
@@ -116,14 +166,18 @@ class Stream:
             "StreamCreationTimestamp": datetime.fromtimestamp(CREATED / 1000, timezone.utc),
             "StreamStatus": "ACTIVE",
             "OpenShardCount": len(self.open_shards()),
-            "RetentionPeriodHours": RETENTION_HOURS,
+            "RetentionPeriodHours": self.retention_hours,
         }
-        return {"StreamDescriptionSummary": summary}
+        return {"StreamDescriptionSummary": summary, **self._metadata()}
+
+    def _metadata(self) -> dict[str, Any]:
+        """What boto3 adds of the answer's headers: the service's clock, in whole seconds."""
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": formatdate(self.millis() // 1000, usegmt=True)}}}
 
     def _list(self, **_: Any) -> dict[str, Any]:  # noqa: ANN401
         self._answer("ListShards")
         out = []
-        for shard in self.shards.values():
+        for shard in self.listed():
             numbers = {"StartingSequenceNumber": str(shard.start)}
             if shard.closed:
                 numbers["EndingSequenceNumber"] = str(self._sequence)
@@ -137,11 +191,31 @@ class Stream:
             if len(shard.parents) > 1:
                 raw["AdjacentParentShardId"] = shard.parents[1]
             out.append(raw)
-        return {"Shards": out}
+        return {"Shards": out, **self._metadata()}
 
-    def _iterator(self, **_: Any) -> dict[str, Any]:  # noqa: ANN401
+    def _iterator(self, **asked: Any) -> dict[str, Any]:  # noqa: ANN401
         self._answer("GetShardIterator")
-        return {"ShardIterator": "some"}
+        shard = self.shards[asked["ShardId"]]
+        if self.expired(shard):
+            error = {"Code": "ResourceNotFoundException", "Message": f"Shard {shard.id} does not exist"}
+            raise ClientError({"Error": error}, "GetShardIterator")
+        return {"ShardIterator": "some", **self._metadata()}
+
+
+class Page(NamedTuple):
+    """What one GetRecords gave.
+
+    Attributes:
+        before: Where the fetcher stood before it, to go back there.
+        records: Kinesis records.
+        behind: millisBehindLatest.
+        at_end: The shard is closed, and this was its last page.
+    """
+
+    before: tuple[int, int | None]
+    records: list[list[tuple[Position, str]]]
+    behind: int
+    at_end: bool
 
 
 class Fetcher:
@@ -149,33 +223,40 @@ class Fetcher:
 
     It starts AT the checkpoint's sequence number (what is not past the checkpoint is filtered later), and after an
     iterator has expired it resumes AFTER the last sequence number that it knows, at first the checkpoint's: the rest
-    of an aggregate would then never be delivered.
+    of an aggregate would then never be delivered. What is trimmed is passed without a word. A shard that has expired
+    is at its end.
     """
 
-    def __init__(self, shard: Shard, checkpoint: Position | str) -> None:
+    def __init__(self, stream: Stream, shard: Shard, checkpoint: Position | str) -> None:
+        self._stream = stream
         self._shard = shard
         self._known: int | None = None
-        self.index = 0
+        self._first = 0
         if isinstance(checkpoint, Position):
             self._known = checkpoint.sequence_number
-            self.index = bisect_left(shard.sequences, self._known)
-        self.before = self.index
+            self._first = bisect_left(shard.sequences, self._known)
+        self._index = self._first
 
-    def page(self, limit: int) -> list[list[tuple[Position, str]]]:
-        self.before = self.index
-        page = self._shard.records[self.index : self.index + limit]
-        self.index += len(page)
-        if page:
-            self._known = page[-1][0][0].sequence_number
-        return page
+    def page(self, limit: int) -> Page:
+        before = self._index, self._known
+        self._index = max(self._index, self._stream.trim(self._shard))
+        records = self._shard.records[self._index : self._index + limit]
+        self._index += len(records)
+        if records:
+            self._known = records[-1][0][0].sequence_number
+        # Whose page ends behind the newest record is as far behind as the next one is old.
+        waits = self._index < len(self._shard.arrivals)
+        behind = self._stream.millis() - self._shard.arrivals[self._index] if waits else 0
+        return Page(before, records, behind, self._shard.closed and not waits)
+
+    def empty(self) -> Page:
+        """A page on which nothing is, although there may be more."""
+        page = self.page(0)
+        return page._replace(at_end=False)
 
     def expire(self) -> None:
-        self.index = 0 if self._known is None else bisect_right(self._shard.sequences, self._known)
+        self._index = self._first if self._known is None else bisect_right(self._shard.sequences, self._known)
 
-    def read_again(self) -> None:
-        """The publisher was restarted: the last page comes once more."""
-        self.index = self.before
-
-    @property
-    def at_end(self) -> bool:
-        return self._shard.closed and self.index >= len(self._shard.records)
+    def read_again(self, page: Page) -> None:
+        """The publisher was restarted: a page comes once more."""
+        self._index, self._known = page.before

@@ -1,0 +1,99 @@
+"""The verdict at the end: what the real `verify` says of all stores together, held against what truly happened.
+
+The judge knows everything: which records are stored, which were trimmed before anybody stored them, and when each
+shard was read. The hosts' local stores are laid over one another, as if all of them had written to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from fake_files import FakeFiles, Node
+
+from kcl_receiver.errors import ReceiverError
+from kcl_receiver.reader.coverage import Span
+from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
+from kcl_receiver.store.local import LocalStore
+from simulation.generator import ROOT
+from simulation.stream import IDENTITY, Shard
+
+if TYPE_CHECKING:
+    from simulation.watch import Watch
+
+HORIZON = "read within the horizon"
+AGAIN = "reading began again at a starting point, and did not meet what is stored"
+
+
+def together(trees: Iterable[Node]) -> FakeFiles:
+    """Return a file system that holds what several hosts have, in one."""
+    files = FakeFiles()
+    files.root = _merged(list(trees))
+    return files
+
+
+def _merged(nodes: list[Node]) -> Node:
+    directories = [node for node in nodes if node.names is not None]
+    if not directories:
+        return nodes[0]
+    found: dict[str, list[Node]] = {}
+    for node in directories:
+        for name, below in (node.names or {}).items():
+            found.setdefault(name, []).append(below)
+    return Node(names={name: _merged(below) for name, below in found.items()})
+
+
+def judge(watch: Watch) -> None:
+    """Hold what `verify` says against what is true; called when all is stored."""
+    fleet = watch.fleet
+    store = LocalStore(ROOT, together(host.files.root for host in fleet.hosts))
+    try:
+        report = verify_store(store, now_ms=fleet.stream.millis())
+    except ReceiverError as error:
+        watch.broken("the ledger is whole", f"verify: {error}")
+    _judge_store(watch, report)
+    found = {one.shard: one for one in report.shards if one.stream == IDENTITY}
+    for shard in fleet.stream.shards.values():
+        _judge_shard(watch, shard, found.get(shard.id))
+
+
+def _judge_store(watch: Watch, report: Report) -> None:
+    for what, bad in (
+        ("missing", report.missing),
+        ("damaged", report.damaged),
+        ("faults of ledgers", report.ledger_faults),
+    ):
+        if bad:
+            watch.broken("the ledger is whole", f"verify names {what}: {bad}")
+
+
+def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
+    lost = watch.lost(shard)
+    if found is None:
+        if len(lost) < len(shard.positions):
+            watch.broken("provable coverage", f"{shard.id}: verify does not know it")
+        return
+    unread = watch.longest_unread(shard)
+    for gap in found.gaps:
+        # Where no checkpoint was made yet, reading begins again at what is retained.
+        if gap.why != AGAIN or unread < _doubtful(watch):
+            watch.broken("provable coverage", f"{shard.id}: {gap}")
+    if found.lost:
+        watch.broken("provable coverage", f"{shard.id}: {found.lost}")
+    stored = len(shard.positions) - len(lost)
+    if found.records != stored:
+        watch.broken("once per record", f"{shard.id}: verify counts {found.records} records, {stored} are stored")
+    for position in lost:
+        if any(Span.holds(span, position) for span in found.spans):
+            watch.expect(HORIZON, f"{shard.id}: {position} was trimmed unread, and is in a stretch called proven")
+            return
+    if lost and found.state == PROVEN and watch.was_begun(shard, lost[-1]):
+        watch.expect(HORIZON, f"{shard.id} is called proven, and {lost[-1]} was trimmed unread")
+    if found.state == POSSIBLY_TRIMMED and not lost and unread < _doubtful(watch):
+        hours = unread / 3_600_000
+        watch.expect(HORIZON, f"{shard.id} is called possibly trimmed, and was left unread for {hours:.1f} h: {found}")
+
+
+def _doubtful(watch: Watch) -> float:
+    """From so many milliseconds without reading on, a shard may be called possibly trimmed."""
+    return 0.9 * watch.fleet.stream.retention_hours * 3_600_000
