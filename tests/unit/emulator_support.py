@@ -27,7 +27,8 @@ class Client:
         status, body = self.kinesis.call(operation, json.dumps(fields).encode())
         answer: dict[str, Any] = json.loads(body or b"{}")
         if status != 200:
-            raise ServiceError(answer["__type"], answer["message"], status)
+            word = "Message" if answer["__type"] == "SerializationException" else "message"
+            raise ServiceError(answer["__type"], answer[word], status)
         return answer
 
     def refused(self, name: str, operation: str, **fields: object) -> str:

@@ -52,7 +52,7 @@ ROOMS = {
         "emulator.verdict",
     ),
     "boto3": ("aws", "emulator"),
-    "botocore": ("aws", "generator.stream", "recovery.calls"),
+    "botocore": ("aws", "emulator", "generator.stream", "recovery.calls"),
     "javaproperties": ("config", "daemon.effective"),
     "amazon_kclpy": (),
     "moto": ("emulator",),

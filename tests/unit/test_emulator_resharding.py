@@ -216,7 +216,7 @@ def test_filters_choose_the_shards_that_kcl_builds_its_leases_from(client: Clien
     assert client.shards(Type="FROM_TIMESTAMP", Timestamp=START + HOUR + 1) == ids[1:]
     for wrong in ({"Type": "AT_TIMESTAMP"}, {"Type": "AT_TIMESTAMP", "Timestamp": START + 99 * HOUR}):
         client.refused("InvalidArgumentException", "ListShards", StreamName="s", ShardFilter=wrong)
-    client.refused("ValidationException", "ListShards", StreamName="s", ShardFilter={"Type": "AFTER_SHARD_ID"})
+    client.refused("InvalidArgumentException", "ListShards", StreamName="s", ShardFilter={"Type": "AFTER_SHARD_ID"})
     client.refused("ValidationException", "ListShards", StreamName="s", ShardFilter={"Type": "SOME"})
 
 

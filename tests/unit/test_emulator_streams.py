@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 from emulator_support import HOUR, START, Client, shard_id
 
@@ -63,7 +61,7 @@ def test_a_stream_is_found_by_its_arn_and_by_no_other(client: Client) -> None:
     other = arn.replace("000000000001", "000000000002")
     client.refused("ResourceNotFoundException", "DescribeStreamSummary", StreamARN=other)
     client.refused("InvalidArgumentException", "DescribeStreamSummary", StreamARN=arn, StreamName="t")
-    client.refused("InvalidArgumentException", "DescribeStreamSummary", StreamARN="s")
+    client.refused("ValidationException", "DescribeStreamSummary", StreamARN="s")
     client.refused("InvalidArgumentException", "DescribeStreamSummary")
 
 
@@ -174,13 +172,43 @@ def test_tags_are_added_listed_and_removed(client: Client) -> None:
     assert found == {"Tags": [{"Key": "c", "Value": "3"}], "HasMoreTags": False}
 
 
-def test_an_on_demand_stream_needs_no_shard_count(client: Client) -> None:
-    client.call("CreateStream", StreamName="s", StreamModeDetails={"StreamMode": "ON_DEMAND"})
-    assert len(client.shards()) == 4
-    client.refused("ValidationException", "CreateStream", StreamName="t")
-    client.call("UpdateStreamMode", StreamName="s", StreamModeDetails={"StreamMode": "PROVISIONED"})
+def test_tags_that_the_service_does_not_take_are_refused(client: Client) -> None:
+    client.stream()
+    client.call("AddTagsToStream", StreamName="s", Tags={f"é {row}_./=+-%@": "" for row in range(50)})
+    for tags in ({"a": "b!"}, {"a;": "b"}, {"one": "too many"}):
+        client.refused("InvalidArgumentException", "AddTagsToStream", StreamName="s", Tags=tags)
+    client.refused("InvalidArgumentException", "CreateStream", StreamName="t", ShardCount=1, Tags={"a": "*"})
+    client.refused("InvalidArgumentException", "RemoveTagsFromStream", StreamName="s", TagKeys=["a", "b:"])
+    assert client.call("ListTagsForStream", StreamName="s", Limit=1)["Tags"][0]["Key"] == "é 0_./=+-%@"
+    assert client.call("ListStreams")["StreamNames"] == ["s"]
+
+
+def test_an_on_demand_stream_has_four_shards_and_takes_no_shard_count(client: Client) -> None:
+    on_demand, provisioned = {"StreamMode": "ON_DEMAND"}, {"StreamMode": "PROVISIONED"}
+    client.call("CreateStream", StreamName="s", StreamModeDetails=on_demand)
+    client.call("CreateStream", StreamName="t")
+    assert client.call("DescribeLimits")["OnDemandStreamCount"] == 2
+    assert len(client.shards()) == len(client.shards("t")) == 4
+    client.refused("ValidationException", "CreateStream", StreamName="u", StreamModeDetails=provisioned)
+    client.refused(
+        "InvalidArgumentException", "CreateStream", StreamName="u", ShardCount=4, StreamModeDetails=on_demand
+    )
+    arn = client.call("DescribeStreamSummary", StreamName="s")["StreamDescriptionSummary"]["StreamARN"]
+    client.call("UpdateStreamMode", StreamARN=arn, StreamModeDetails=provisioned)
     limits = client.call("DescribeLimits")
-    assert (limits["OpenShardCount"], limits["OnDemandStreamCount"]) == (4, 0)
+    assert (limits["OpenShardCount"], limits["OnDemandStreamCount"]) == (8, 1)
+
+
+def test_there_are_no_more_shards_than_the_account_may_have(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kcl_receiver.emulator.kinesis.model.SHARD_LIMIT", 5)
+    client.stream(shards=4)
+    message = client.refused("LimitExceededException", "CreateStream", StreamName="t", ShardCount=2)
+    assert "Current shard count for the account: 4. Limit: 5." in message
+    fields = {"StreamName": "s", "TargetShardCount": 6, "ScalingType": "UNIFORM_SCALING"}
+    client.refused("LimitExceededException", "UpdateShardCount", **fields)
+    client.split(0, 2**64)
+    split = {"StreamName": "s", "ShardToSplit": shard_id(1), "NewStartingHashKey": str(2**126 + 2**64)}
+    assert "shard limit" in client.refused("LimitExceededException", "SplitShard", **split)
 
 
 def test_a_long_description_comes_in_pages(client: Client) -> None:
@@ -191,46 +219,6 @@ def test_a_long_description_comes_in_pages(client: Client) -> None:
     rest = client.call("DescribeStream", StreamName="s", ExclusiveStartShardId=last)["StreamDescription"]
     assert [one["ShardId"] for one in first["Shards"] + rest["Shards"]] == [shard_id(row) for row in range(3)]
     assert not rest["HasMoreShards"]
-
-
-@pytest.mark.parametrize(
-    ("operation", "fields", "words"),
-    [
-        ("CreateStream", {"ShardCount": 1}, "'streamName'"),
-        ("CreateStream", {"StreamName": "a b", "ShardCount": 1}, "regular expression pattern: [a-zA-Z0-9_.-]{1,128}"),
-        ("CreateStream", {"StreamName": "s", "ShardCount": 0}, "greater than or equal to 1"),
-        ("GetRecords", {}, "'shardIterator'"),
-        ("GetRecords", {"ShardIterator": "x", "Limit": 10_001}, "less than or equal to 10000"),
-        ("GetRecords", {"ShardIterator": "x", "Limit": 0}, "greater than or equal to 1"),
-        ("PutRecords", {"StreamName": "s", "Records": []}, "greater than or equal to 1"),
-        ("PutRecords", {"StreamName": "s", "Records": [{}] * 501}, "less than or equal to 500"),
-        ("PutRecords", {"StreamName": "s", "Records": [{"Data": ""}]}, "'records.1.member.partitionKey'"),
-        ("PutRecord", {"StreamName": "s", "Data": "", "PartitionKey": ""}, "greater than or equal to 1"),
-        ("PutRecord", {"StreamName": "s", "Data": "", "PartitionKey": "k" * 257}, "less than or equal to 256"),
-        ("PutRecord", {"StreamName": "s", "PartitionKey": "k"}, "'data'"),
-        (
-            "GetShardIterator",
-            {"StreamName": "s", "ShardId": "x", "ShardIteratorType": "SOON"},
-            "AT_SEQUENCE_NUMBER, AFTER_SEQUENCE_NUMBER, TRIM_HORIZON, LATEST, AT_TIMESTAMP",
-        ),
-    ],
-)
-def test_what_breaks_a_constraint_is_named_as_the_service_names_it(
-    client: Client, operation: str, fields: dict[str, object], words: str
-) -> None:
-    message = client.refused("ValidationException", operation, **fields)
-    assert message.startswith("1 validation error detected: Value '")
-    assert "failed to satisfy constraint: Member must" in message
-    assert words in message
-
-
-@pytest.mark.parametrize(
-    "body", [b"{", b"[]", b'{"StreamName": 5}', b'{"StreamName": "s", "ShardCount": true}', b"\xff"]
-)
-def test_a_body_of_the_wrong_form_is_a_serialization_error(client: Client, body: bytes) -> None:
-    status, answer = client.kinesis.call("CreateStream", body)
-    assert status == 400
-    assert json.loads(answer)["__type"] == "SerializationException"
 
 
 def test_enhanced_fan_out_is_refused_with_what_to_do_instead(client: Client) -> None:

@@ -1,7 +1,7 @@
-"""The JSON 1.1 API of Kinesis in front of the model: one function an operation, and the table that names them.
+"""The API of Kinesis in front of the model: one function an operation, and the table that names them.
 
-Only this module and `request.py` know the API's field names. What the model does not have is refused by name, with what
-to do instead: consumers with enhanced fan-out (KCL must poll), and CBOR.
+Only this module and `listing.py` know the API's field names; `shapes.py` has held every request against the service's
+own description before it comes here. What the model does not have is refused by name, with what to do instead.
 """
 
 from __future__ import annotations
@@ -10,37 +10,45 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from kcl_receiver.emulator.kinesis import listing, records, resharding
-from kcl_receiver.emulator.kinesis.errors import ServiceError, constraint
-from kcl_receiver.emulator.kinesis.model import Model
-from kcl_receiver.emulator.kinesis.request import HASH_KEY, SEQUENCE_NUMBER, SHARD_ID, STREAM_NAME, Request
+from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
+from kcl_receiver.emulator.kinesis.model import SHARD_LIMIT, Model
 from kcl_receiver.emulator.kinesis.settings import DEFAULT_RECORD_LIMIT
+from kcl_receiver.emulator.kinesis.shapes import Shapes, serialization
 from kcl_receiver.emulator.kinesis.stream import Stream
 
 Body = dict[str, Any] | bytes | None
+Request = dict[str, Any]
+"""The fields of a request, as `Shapes.read` gives them."""
 Operation = Callable[[Model, int, Request], Body]
 
 TARGET = "Kinesis_20131202."
 """What X-Amz-Target of every Kinesis call begins with."""
 
-MODES = ("PROVISIONED", "ON_DEMAND")
-ITERATOR_TYPES = ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER", "TRIM_HORIZON", "LATEST", "AT_TIMESTAMP")
-MAX_SHARDS = 10_000
 MAX_PAGE_RECORDS = 10_000
+
+FIELDS = frozenset(
+    {
+        *("AdjacentShardToMerge", "Data", "EnforceConsumerDeletion", "ExclusiveStartShardId"),
+        *("ExclusiveStartStreamName", "ExclusiveStartTagKey", "ExplicitHashKey", "Limit", "MaxRecordSizeInKiB"),
+        *("MaxResults", "NewStartingHashKey", "NextToken", "PartitionKey", "Records", "RetentionPeriodHours"),
+        *("ScalingType", "SequenceNumberForOrdering", "ShardCount", "ShardFilter", "ShardId", "ShardIterator"),
+        *("ShardIteratorType", "ShardToMerge", "ShardToSplit", "StartingSequenceNumber", "StreamARN"),
+        *("StreamCreationTimestamp", "StreamMode", "StreamModeDetails", "StreamName", "TagKeys", "Tags"),
+        *("TargetShardCount", "Timestamp", "Type"),
+    }
+)
+"""Every member of a request that is heeded here. (There are no consumers whose deletion could be enforced.)"""
+
+SHAPES = Shapes(FIELDS)
 
 
 def answer(model: Model, now: int, operation: str, body: bytes) -> tuple[int, bytes]:
     """Return HTTP status and body for one call."""
     try:
-        if operation in _NO_FAN_OUT:
-            raise ServiceError(
-                "InvalidArgumentException",
-                f"{operation}: this emulator has no enhanced fan-out. Set retrievalMode = POLLING in the properties.",
-            )
-        function = OPERATIONS.get(operation)
-        if function is None:
-            raise ServiceError("UnknownOperationException", f"This emulator does not know the operation {operation}.")
-        result = function(model, now, Request.decode(body))
+        result = _call(model, now, operation, body)
     except ServiceError as error:
         return error.status, error_body(error)
     if result is None:
@@ -48,9 +56,28 @@ def answer(model: Model, now: int, operation: str, body: bytes) -> tuple[int, by
     return 200, result if isinstance(result, bytes) else _json(result)
 
 
+def _call(model: Model, now: int, operation: str, body: bytes) -> Body:
+    if operation not in SHAPES.operations:
+        raise ServiceError("UnknownOperationException", f"Kinesis has no operation {operation}.")
+    function = OPERATIONS.get(operation)
+    if function is None:
+        instead = " Set retrievalMode = POLLING in the properties." if operation in _FAN_OUT else ""
+        raise invalid(f"This emulator does not have {operation}.{instead}")
+    return function(model, now, SHAPES.read(operation, _decode(body)))
+
+
+def _decode(body: bytes) -> object:
+    try:
+        return msgspec.json.decode(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise serialization(f"the body is not JSON: {error}") from None
+
+
 def error_body(error: ServiceError) -> bytes:
     """Return an error in the form of the JSON protocol."""
-    return _json({"__type": error.name, "message": error.message})
+    # The service's deserializer writes the word in another way than all that comes after it.
+    word = "Message" if error.name == "SerializationException" else "message"
+    return _json({"__type": error.name, word: error.message})
 
 
 def cbor_error_body(error: ServiceError) -> bytes:
@@ -75,16 +102,16 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 def _stream(model: Model, now: int, request: Request) -> Stream:
-    return model.find(now, request.optional_text("StreamName", STREAM_NAME), request.optional_text("StreamARN"))
+    return model.find(now, request.get("StreamName"), request.get("StreamARN"))
 
 
 def _create_stream(model: Model, now: int, request: Request) -> Body:
-    name = request.text("StreamName", STREAM_NAME)
-    count = request.integer("ShardCount", 1, MAX_SHARDS) if request.has("ShardCount") else None
-    details = request.nested("StreamModeDetails")
-    mode = "PROVISIONED" if details is None else details.choice("StreamMode", MODES)
-    limit = request.optional_integer("MaxRecordSizeInKiB", 1024, 10240, DEFAULT_RECORD_LIMIT // 1024) * 1024
-    model.create_stream(now, name, count, mode, limit, _tags(request))
+    count = request.get("ShardCount")
+    # Without either the service makes an on-demand stream.
+    default = {"StreamMode": "ON_DEMAND" if count is None else "PROVISIONED"}
+    mode = request.get("StreamModeDetails", default)["StreamMode"]
+    limit = request.get("MaxRecordSizeInKiB", DEFAULT_RECORD_LIMIT // 1024) * 1024
+    model.create_stream(now, request["StreamName"], count, mode, limit, request.get("Tags"))
     return None
 
 
@@ -95,8 +122,8 @@ def _delete_stream(model: Model, now: int, request: Request) -> Body:
 
 def _describe_stream(model: Model, now: int, request: Request) -> Body:
     stream = _stream(model, now, request)
-    limit = request.optional_integer("Limit", 1, 10_000, 100)
-    after = request.optional_text("ExclusiveStartShardId", SHARD_ID)
+    limit = request.get("Limit", 100)
+    after = request.get("ExclusiveStartShardId")
     shards = [shard for shard in stream.shards.values() if after is None or shard.id > after]
     description = stream.describe(now)
     del description["MaxRecordSizeInKiB"]
@@ -117,7 +144,7 @@ def _describe_limits(model: Model, now: int, request: Request) -> Body:  # noqa:
     used = sum(len(stream.open_shards()) for stream in model.live(now))
     on_demand = sum(stream.mode == "ON_DEMAND" for stream in model.live(now))
     return {
-        "ShardLimit": MAX_SHARDS,
+        "ShardLimit": SHARD_LIMIT,
         "OpenShardCount": used,
         "OnDemandStreamCount": on_demand,
         "OnDemandStreamCountLimit": 50,
@@ -125,16 +152,18 @@ def _describe_limits(model: Model, now: int, request: Request) -> Body:  # noqa:
 
 
 def _put_record(model: Model, now: int, request: Request) -> Body:
-    entry = _entry(request)
-    (result,) = records.put(model, now, _stream(model, now, request), [entry])
+    after = request.get("SequenceNumberForOrdering")
+    stream = _stream(model, now, request)
+    if after is not None:
+        records.check_ordering(model, now, stream, int(after))
+    (result,) = records.put(model, now, stream, [_entry(request)])
     if result.error is not None:
         raise result.error
     return {"ShardId": result.shard, "SequenceNumber": str(result.sequence)}
 
 
 def _put_records(model: Model, now: int, request: Request) -> Body:
-    raws = request.items("Records", 1, records.MAX_PUT_RECORDS)
-    entries = [_entry(Request(raw, f"records.{row}.member.")) for row, raw in enumerate(raws, 1)]
+    entries = [_entry(one) for one in request["Records"]]
     size = sum(entry.size for entry in entries)
     if size > records.MAX_PUT_BYTES:
         raise ServiceError(
@@ -153,44 +182,37 @@ def _put_records(model: Model, now: int, request: Request) -> Body:
 
 
 def _entry(request: Request) -> records.Entry:
-    key = request.sized_text("PartitionKey", 1, 256)
-    place = request.optional_text("ExplicitHashKey", HASH_KEY)
-    return records.Entry(key, request.data("Data"), None if place is None else int(place))
+    place = request.get("ExplicitHashKey")
+    return records.Entry(request["PartitionKey"], request["Data"], None if place is None else int(place))
 
 
 def _get_shard_iterator(model: Model, now: int, request: Request) -> Body:
-    kind = request.choice("ShardIteratorType", ITERATOR_TYPES)
-    shard_id = request.text("ShardId", SHARD_ID)
-    text = request.optional_text("StartingSequenceNumber", SEQUENCE_NUMBER)
-    sequence = None if text is None else int(text)
-    moment = request.moment("Timestamp")
+    text = request.get("StartingSequenceNumber")
     stream = _stream(model, now, request)
-    token = records.iterator(model, now, stream, model.shard(stream, shard_id), kind, sequence, moment)
-    return {"ShardIterator": token}
+    shard = model.shard(stream, request["ShardId"])
+    start = records.Start(request["ShardIteratorType"], None if text is None else int(text), request.get("Timestamp"))
+    return {"ShardIterator": records.iterator(model, now, stream, shard, start)}
 
 
 def _get_records(model: Model, now: int, request: Request) -> Body:
-    limit = request.optional_integer("Limit", 1, MAX_PAGE_RECORDS, MAX_PAGE_RECORDS)
-    return records.read(model, now, request.text("ShardIterator"), limit, request.optional_text("StreamARN"))
+    limit = request.get("Limit", MAX_PAGE_RECORDS)
+    return records.read(model, now, request["ShardIterator"], limit, request.get("StreamARN"))
 
 
 def _split_shard(model: Model, now: int, request: Request) -> Body:
-    shard_id = request.text("ShardToSplit", SHARD_ID)
-    start = int(request.text("NewStartingHashKey", HASH_KEY))
-    resharding.split(model, now, _stream(model, now, request), shard_id, start)
+    start = int(request["NewStartingHashKey"])
+    resharding.split(model, now, _stream(model, now, request), request["ShardToSplit"], start)
     return None
 
 
 def _merge_shards(model: Model, now: int, request: Request) -> Body:
-    shard_id = request.text("ShardToMerge", SHARD_ID)
-    adjacent_id = request.text("AdjacentShardToMerge", SHARD_ID)
-    resharding.merge(model, now, _stream(model, now, request), shard_id, adjacent_id)
+    stream = _stream(model, now, request)
+    resharding.merge(model, now, stream, request["ShardToMerge"], request["AdjacentShardToMerge"])
     return None
 
 
 def _update_shard_count(model: Model, now: int, request: Request) -> Body:
-    request.choice("ScalingType", ("UNIFORM_SCALING",))
-    target = request.integer("TargetShardCount", 1, MAX_SHARDS)
+    target = request["TargetShardCount"]
     stream = _stream(model, now, request)
     before = resharding.scale(model, now, stream, target)
     return {
@@ -202,46 +224,36 @@ def _update_shard_count(model: Model, now: int, request: Request) -> Body:
 
 
 def _increase_retention(model: Model, now: int, request: Request) -> Body:
-    hours = request.integer("RetentionPeriodHours", 1, 10**9)
+    hours = request["RetentionPeriodHours"]
     model.set_retention(now, _stream(model, now, request), hours, longer=True)
     return None
 
 
 def _decrease_retention(model: Model, now: int, request: Request) -> Body:
-    hours = request.integer("RetentionPeriodHours", 1, 10**9)
+    hours = request["RetentionPeriodHours"]
     model.set_retention(now, _stream(model, now, request), hours, longer=False)
     return None
 
 
 def _update_stream_mode(model: Model, now: int, request: Request) -> Body:
-    details = request.nested("StreamModeDetails")
-    if details is None:
-        raise constraint("null", "streamModeDetails", "Member must not be null")
-    model.set_mode(now, _stream(model, now, request), details.choice("StreamMode", MODES))
+    model.set_mode(now, _stream(model, now, request), request["StreamModeDetails"]["StreamMode"])
     return None
 
 
-def _tags(request: Request) -> dict[str, str]:
-    return {str(key): str(value) for key, value in (request.mapping("Tags") or {}).items()}
-
-
 def _add_tags(model: Model, now: int, request: Request) -> Body:
-    stream = _stream(model, now, request)
-    model.set_tags(stream, {**stream.tags, **_tags(request)})
+    model.add_tags(_stream(model, now, request), request["Tags"])
     return None
 
 
 def _remove_tags(model: Model, now: int, request: Request) -> Body:
-    stream = _stream(model, now, request)
-    gone = request.items("TagKeys", 1, 50)
-    model.set_tags(stream, {key: value for key, value in stream.tags.items() if key not in gone})
+    model.remove_tags(_stream(model, now, request), request["TagKeys"])
     return None
 
 
 def _list_tags(model: Model, now: int, request: Request) -> Body:
     stream = _stream(model, now, request)
-    limit = request.optional_integer("Limit", 1, 50, 50)
-    after = request.optional_text("ExclusiveStartTagKey")
+    limit = request.get("Limit", 50)
+    after = request.get("ExclusiveStartTagKey")
     tags = [{"Key": key, "Value": value} for key, value in sorted(stream.tags.items()) if after is None or key > after]
     return {"Tags": tags[:limit], "HasMoreTags": len(tags) > limit}
 
@@ -254,7 +266,7 @@ def _list_streams(model: Model, now: int, request: Request) -> Body:
     return listing.list_streams(model, now, request)
 
 
-_NO_FAN_OUT = frozenset(
+_FAN_OUT = frozenset(
     {
         "RegisterStreamConsumer",
         "DeregisterStreamConsumer",

@@ -38,11 +38,3 @@ def shard_not_found(shard: str, name: str, account: str) -> ServiceError:
 def invalid(message: str) -> ServiceError:
     """Return an InvalidArgumentException: well formed, and it cannot be."""
     return ServiceError("InvalidArgumentException", message)
-
-
-def constraint(value: object, field: str, rule: str) -> ServiceError:
-    """Return a ValidationException in the words of the service's own checker."""
-    return ServiceError(
-        "ValidationException",
-        f"1 validation error detected: Value '{value}' at '{field}' failed to satisfy constraint: {rule}",
-    )

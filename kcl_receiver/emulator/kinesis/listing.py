@@ -9,38 +9,40 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from typing import Any
+from typing import Any, TypeVar
 
-from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
+import msgspec
+
+from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid, stream_not_found
 from kcl_receiver.emulator.kinesis.model import Model
-from kcl_receiver.emulator.kinesis.request import SHARD_ID, STREAM_NAME, Request
 from kcl_receiver.emulator.kinesis.shard import Shard
 from kcl_receiver.emulator.kinesis.stream import Stream
 
-FILTERS = (
-    "AFTER_SHARD_ID",
-    "AT_TRIM_HORIZON",
-    "FROM_TRIM_HORIZON",
-    "AT_LATEST",
-    "AT_TIMESTAMP",
-    "FROM_TIMESTAMP",
-)
+T = TypeVar("T")
+
 TOKEN_LIFETIME = 300_000
 """Milliseconds after which a NextToken expires."""
 
 
-def list_shards(model: Model, now: int, request: Request) -> dict[str, Any]:
+def list_shards(model: Model, now: int, request: dict[str, Any]) -> dict[str, Any]:
     """Return one page of the shards that the filter lets through.
 
     Raises:
         ServiceError: As the service words it; ExpiredNextTokenException among them.
     """
-    limit = request.optional_integer("MaxResults", 1, 10_000, 1000)
-    token = request.optional_text("NextToken")
+    limit = request.get("MaxResults", 1000)
+    token = request.get("NextToken")
     if token is not None:
-        if request.has("StreamName") or request.has("StreamARN") or request.has("ShardFilter"):
-            raise invalid("NextToken and StreamName cannot be provided together.")
-        name, created, issued, ids = _open_token(token)
+        beside = request.keys() & {
+            "StreamName",
+            "StreamARN",
+            "StreamCreationTimestamp",
+            "ShardFilter",
+            "ExclusiveStartShardId",
+        }
+        if beside:
+            raise invalid(f"NextToken and {min(beside)} cannot be provided together.")
+        name, created, issued, ids = _open_token(token, tuple[str, int, int, list[str]])
         if now - issued > TOKEN_LIFETIME:
             raise ServiceError("ExpiredNextTokenException", "The NextToken has expired: it is good for 300 seconds.")
         stream = model.find(now, name)
@@ -48,7 +50,10 @@ def list_shards(model: Model, now: int, request: Request) -> dict[str, Any]:
             raise invalid("The NextToken is of a stream that was deleted.")
         shards = [stream.shards[shard_id] for shard_id in ids if shard_id in stream.shards]
     else:
-        stream = model.find(now, request.optional_text("StreamName", STREAM_NAME), request.optional_text("StreamARN"))
+        stream = model.find(now, request.get("StreamName"), request.get("StreamARN"))
+        moment = request.get("StreamCreationTimestamp")
+        if moment is not None and moment // 1000 != stream.created // 1000:
+            raise stream_not_found(stream.name, model.account)
         if stream.status_at(now) in ("CREATING", "DELETING"):
             model.require_active(stream, now)
         shards = _filtered(stream, now, request)
@@ -59,25 +64,27 @@ def list_shards(model: Model, now: int, request: Request) -> dict[str, Any]:
     return out
 
 
-def _filtered(stream: Stream, now: int, request: Request) -> list[Shard]:
+def _filtered(stream: Stream, now: int, request: dict[str, Any]) -> list[Shard]:
     shards = list(stream.shards.values())
-    exclusive = request.optional_text("ExclusiveStartShardId", SHARD_ID)
+    exclusive = request.get("ExclusiveStartShardId")
     if exclusive is not None:
-        if request.has("ShardFilter"):
+        if "ShardFilter" in request:
             raise invalid("ExclusiveStartShardId and ShardFilter cannot be provided together.")
         return [shard for shard in shards if shard.id > exclusive]
-    wanted = request.nested("ShardFilter")
+    wanted = request.get("ShardFilter")
     if wanted is None:
         return shards
-    kind = wanted.choice("Type", FILTERS)
+    kind = wanted["Type"]
     if kind == "AFTER_SHARD_ID":
-        after = wanted.text("ShardId", SHARD_ID)
+        after = wanted.get("ShardId")
+        if after is None:
+            raise invalid("ShardId must be specified for a ShardFilter of type AFTER_SHARD_ID.")
         return [shard for shard in shards if shard.id > after]
     if kind == "AT_LATEST":
         return [shard for shard in shards if shard.is_open]
     moment = stream.horizon(now)
     if kind.endswith("TIMESTAMP"):
-        given = wanted.moment("Timestamp")
+        given = wanted.get("Timestamp")
         if given is None:
             raise invalid(f"Timestamp must be specified for a ShardFilter of type {kind}.")
         if given > now:
@@ -88,13 +95,13 @@ def _filtered(stream: Stream, now: int, request: Request) -> list[Shard]:
     return [shard for shard in shards if shard.created <= moment and (shard.closed is None or shard.closed > moment)]
 
 
-def list_streams(model: Model, now: int, request: Request) -> dict[str, Any]:
+def list_streams(model: Model, now: int, request: dict[str, Any]) -> dict[str, Any]:
     """Return one page of the streams, by name."""
-    limit = request.optional_integer("Limit", 1, 10_000, 100)
-    after = request.optional_text("ExclusiveStartStreamName", STREAM_NAME)
-    token = request.optional_text("NextToken")
+    limit = request.get("Limit", 100)
+    after = request.get("ExclusiveStartStreamName")
+    token = request.get("NextToken")
     if token is not None:
-        after = str(_open_token(token, 1)[0])
+        (after,) = _open_token(token, tuple[str])
     streams = [stream for stream in model.live(now) if after is None or stream.name > after]
     page = streams[:limit]
     out: dict[str, Any] = {
@@ -120,11 +127,8 @@ def _token(fields: list[Any]) -> str:
     return base64.b64encode(json.dumps(fields).encode("utf-8")).decode("ascii")
 
 
-def _open_token(token: str, length: int = 4) -> list[Any]:
+def _open_token(token: str, fields: type[T]) -> T:
     try:
-        fields = json.loads(base64.b64decode(token, validate=True))
-    except (binascii.Error, ValueError):
-        fields = None
-    if not isinstance(fields, list) or len(fields) != length:
-        raise invalid("Invalid NextToken.")
-    return fields
+        return msgspec.json.decode(base64.b64decode(token, validate=True), type=fields)
+    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
+        raise invalid("Invalid NextToken.") from None

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -33,6 +34,10 @@ Event = dict[str, Any]
 MIN_RETENTION = 24
 MAX_RETENTION = 8760
 ON_DEMAND_SHARDS = 4
+SHARD_LIMIT = 10_000
+"""Open shards of all streams together."""
+TAG_LIMIT = 50
+_TAG = re.compile(r"[\w\s./=+%@-]*")
 
 
 class Model:
@@ -125,6 +130,21 @@ class Model:
                 f"Stream {stream.name} under account {self.account} not ACTIVE, instead in state {status}",
             )
 
+    def require_room(self, now: int, more: int) -> None:
+        """Refuse more shards than an account may have.
+
+        Raises:
+            ServiceError: LimitExceededException.
+        """
+        used = sum(len(stream.open_shards()) for stream in self.live(now))
+        if used + more > SHARD_LIMIT:
+            raise ServiceError(
+                "LimitExceededException",
+                f"This request would exceed the shard limit for the account {self.account} in {self.region}. Current "
+                f"shard count for the account: {used}. Limit: {SHARD_LIMIT}. Number of additional shards that would "
+                f"have resulted from this request: {more}.",
+            )
+
     def next_epoch(self, now: int) -> int:
         """Return the second that the sequence numbers of a new shard carry: never one that was used before."""
         return max(now // 1000, self._last_epoch + 1)
@@ -141,14 +161,19 @@ class Model:
         """Make a stream whose shards divide the hash keys evenly.
 
         Raises:
-            ServiceError: ResourceInUseException, InvalidArgumentException or ValidationException.
+            ServiceError: ResourceInUseException, LimitExceededException, InvalidArgumentException or
+                ValidationException.
         """
         existing = self.streams.get(name)
         if existing is not None and not existing.is_gone(now):
             raise ServiceError("ResourceInUseException", f"Stream {name} under account {self.account} already exists.")
         if mode == "PROVISIONED" and shard_count is None:
             raise ServiceError("ValidationException", "ShardCount must not be null or empty for a provisioned stream.")
+        if mode == "ON_DEMAND" and shard_count is not None:
+            raise invalid("ShardCount is not expected when StreamMode=ON_DEMAND.")
         count = ON_DEMAND_SHARDS if shard_count is None else shard_count
+        self.require_room(now, count)
+        _check_tags(name, self.account, tags or {})
         created = max(now, self._last_created.get(name, 0) + 1)
         epoch = self.next_epoch(now)
         bounds = [HASH_KEYS * row // count for row in range(count + 1)]
@@ -196,9 +221,25 @@ class Model:
             raise invalid(f"Retention period must be between {MIN_RETENTION} and {MAX_RETENTION} hours, not {hours}.")
         self.commit({"event": "retention", "stream": stream.name, "hours": hours})
 
-    def set_tags(self, stream: Stream, tags: dict[str, str]) -> None:
-        """Replace all tags of a stream."""
+    def add_tags(self, stream: Stream, tags: dict[str, str]) -> None:
+        """Add tags to a stream, or change them.
+
+        Raises:
+            ServiceError: InvalidArgumentException: characters that a tag cannot have, or too many tags.
+        """
+        tags = {**stream.tags, **tags}
+        _check_tags(stream.name, self.account, tags)
         self.commit({"event": "tags", "stream": stream.name, "tags": tags})
+
+    def remove_tags(self, stream: Stream, keys: list[str]) -> None:
+        """Remove tags from a stream; it need not have them.
+
+        Raises:
+            ServiceError: InvalidArgumentException: characters that a tag cannot have.
+        """
+        _check_tags(stream.name, self.account, dict.fromkeys(keys, ""))
+        left = {key: value for key, value in stream.tags.items() if key not in keys}
+        self.commit({"event": "tags", "stream": stream.name, "tags": left})
 
     def set_mode(self, now: int, stream: Stream, mode: str) -> None:
         """Make a stream PROVISIONED or ON_DEMAND.
@@ -293,6 +334,19 @@ def store(shard: Shard, number: int, arrival: int, key: str, data: str) -> None:
     padding = data.count("=", -2) if data else 0
     size = len(data) // 4 * 3 - padding + len(key.encode("utf-8"))
     shard.append(number, place_in(number), arrival, wire, size)
+
+
+def _check_tags(stream: str, account: str, tags: dict[str, str]) -> None:
+    if not all(_TAG.fullmatch(text) for text in (*tags, *tags.values())):
+        raise invalid(
+            "Some tags contain invalid characters. Valid characters: "
+            "Unicode letters, digits, white space, _ . / = + - % @."
+        )
+    if len(tags) > TAG_LIMIT:
+        raise invalid(
+            f"Failed to add tags to stream {stream} under account {account} because a given stream cannot have more "
+            f"than {TAG_LIMIT} tags associated with it."
+        )
 
 
 def _name_in(arn: str) -> str:

@@ -16,8 +16,6 @@ from kcl_receiver.emulator.kinesis.stream import Stream
 MAX_PUT_BYTES = 10 * 2**20
 """Keys and data of one PutRecords request."""
 
-MAX_PUT_RECORDS = 500
-
 MAX_STEP = 12
 """Sequence numbers are sparse: a place is up to this much above the one before it."""
 
@@ -117,29 +115,45 @@ def exceeded(model: Model, stream: Stream, shard: Shard) -> ServiceError:
     )
 
 
-def iterator(
-    model: Model,
-    now: int,
-    stream: Stream,
-    shard: Shard,
-    kind: str,
-    sequence: int | None = None,
-    moment: int | None = None,
-) -> str:
+class Start(NamedTuple):
+    """Where an iterator shall begin: its type, and a sequence number or a time (ms) if the request has one."""
+
+    kind: str
+    sequence: int | None = None
+    moment: int | None = None
+
+
+def check_ordering(model: Model, now: int, stream: Stream, after: int) -> None:
+    """Refuse a SequenceNumberForOrdering that no record has had yet. All others are lower than the next one anyway.
+
+    Raises:
+        ServiceError: InvalidArgumentException.
+    """
+    parts = decompose(after)
+    if parts is None or parts.second * 1000 > now:
+        raise invalid(
+            f"ExclusiveMinimumSequenceNumber {after} used in PutRecord on stream {stream.name} under account "
+            f"{model.account} is invalid."
+        )
+
+
+def iterator(model: Model, now: int, stream: Stream, shard: Shard, start: Start) -> str:
     """Return the token of a new shard iterator.
 
     Raises:
-        ServiceError: InvalidArgumentException: a sequence number that is missing, or not of this shard; a time that is
-            missing or lies ahead.
+        ServiceError: InvalidArgumentException: a sequence number that is missing, not of this shard, or beside a type
+            that has none; a time that is missing or lies ahead.
     """
-    if kind == "TRIM_HORIZON":
-        position = 0
-    elif kind == "LATEST":
-        position = shard.last_sequence + 1
-    elif kind == "AT_TIMESTAMP":
+    position = _position(model, now, stream, shard, start)
+    return model.seal.seal(Iterator(stream.name, stream.created, shard.id, position, now))
+
+
+def _position(model: Model, now: int, stream: Stream, shard: Shard, start: Start) -> int:
+    kind, sequence, moment = start
+    if kind == "AT_TIMESTAMP":
         if moment is None:
             raise invalid(
-                "Must specify timestamp parameter for iterator of type AT_TIMESTAMP. "
+                "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "
                 "Current request has no timestamp parameter."
             )
         if moment > now:
@@ -147,22 +161,24 @@ def iterator(
                 "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "
                 f"timestampInMillis: {moment}, currentTimestampInMillis: {now}"
             )
-        position = shard.at_time(moment)
-    else:
-        if sequence is None:
-            raise invalid(
-                f"Must either specify (1) StartingSequenceNumber parameter for iterator of type {kind}. "
-                "Current request has no StartingSequenceNumber parameter."
-            )
-        parts = decompose(sequence)
-        of_shard = parts is not None and parts.epoch == shard.epoch and parts.shard == shard.number
-        if not of_shard or parts is None or (parts.place == LAST_PLACE and sequence != shard.ending):
-            raise invalid(
-                f"StartingSequenceNumber {sequence} used in GetShardIterator on shard {shard.id} in stream "
-                f"{stream.name} under account {model.account} is invalid because it did not come from this stream."
-            )
-        position = sequence + 1 if kind == "AFTER_SEQUENCE_NUMBER" else sequence
-    return model.seal.seal(Iterator(stream.name, stream.created, shard.id, position, now))
+        return shard.at_time(moment)
+    by_number = kind in ("AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER")
+    if by_number != (sequence is not None):
+        raise invalid(
+            "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and StartingSequenceNumber or "
+            "(2) TRIM_HORIZON or LATEST and no StartingSequenceNumber. "
+            f"Request specified {kind} and {'no' if by_number else 'also a'} StartingSequenceNumber."
+        )
+    if sequence is None:
+        return 0 if kind == "TRIM_HORIZON" else shard.last_sequence + 1
+    parts = decompose(sequence)
+    of_shard = parts is not None and parts.epoch == shard.epoch and parts.shard == shard.number
+    if not of_shard or parts is None or (parts.place == LAST_PLACE and sequence != shard.ending):
+        raise invalid(
+            f"StartingSequenceNumber {sequence} used in GetShardIterator on shard {shard.id} in stream "
+            f"{stream.name} under account {model.account} is invalid because it did not come from this stream."
+        )
+    return sequence + 1 if kind == "AFTER_SEQUENCE_NUMBER" else sequence
 
 
 def read(model: Model, now: int, token: str, limit: int, arn: str | None = None) -> bytes:

@@ -29,6 +29,7 @@ def split(model: Model, now: int, stream: Stream, shard_id: str, new_start: int)
             f"account {model.account} is not both greater than one plus the shard's StartingHashKey {shard.start} "
             f"and less than the shard's EndingHashKey {shard.end}."
         )
+    model.require_room(now, 1)
     _reshard(model, now, stream, [shard], [(shard.start, new_start - 1), (new_start, shard.end)])
 
 
@@ -71,6 +72,7 @@ def scale(model: Model, now: int, stream: Stream, target: int) -> int:
             f"UpdateShardCount cannot scale down below half your current open shard count. Current open shard count: "
             f"{current} Target shard count: {target}",
         )
+    model.require_room(now, target - current)
     bounds = [HASH_KEYS * row // target for row in range(1, target)]
     for bound in bounds:
         shard = stream.shard_for(bound)
