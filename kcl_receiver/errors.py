@@ -51,6 +51,8 @@ EXIT_LOST = 7
 """Records are lost: no block holds them, and the stream does not any more."""
 EXIT_DIFFERS = 8
 """The stream gives other records than those that were stored; nothing of them was stored."""
+EXIT_NOTHING = 9
+"""`verify`: nothing is stored yet, so there is nothing to prove; it is neither proven nor amiss."""
 EXIT_INTERRUPTED = 130
 """Stopped by a second SIGINT or SIGTERM before all was stored. Nothing is lost: it will be read again."""
 

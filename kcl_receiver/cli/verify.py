@@ -63,13 +63,14 @@ def verify(
 
     \b
       proven            all that KCL delivered is stored, without a break
+      nothing stored    reading began, and no record is stored yet
       possibly trimmed  reading resumed so late that records may have expired unread
       gap               there may be records that no block holds
       lost              the ledger names records that no readable block holds
       expired           all was stored without a break, and removed on purpose
 
     The store is only read, and the receiver may be running. Exit code 0 only if all is proven, 1 if anything is amiss,
-    5 if AWS was asked and does not answer.
+    5 if AWS was asked and does not answer, 9 if nothing is stored yet, so that there is nothing to prove.
 
     Others can be asked, too: with --leases KCL's lease table, of which no checkpoint may be past what is stored; with
     --against-stream the stream itself, which shows what KCL skipped. Without a properties file, the stream and the
@@ -106,6 +107,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "store": report.url,
         "application": report.application,
         "proven": report.proven,
+        "nothing_stored": report.nothing_stored,
         "deep": report.deep,
         "ledger_only": report.ledger_only,
         "shards": [_shard_to_json(one) for one in report.shards],
@@ -322,6 +324,11 @@ def _verdict(report: Report) -> str:
     records = sum(one.records for one in report.shards)
     shards, blocks = len(report.shards), report.blocks
     held = f"{records:,} records of {counted(shards, 'shard')} in {counted(blocks, 'block')}"
+    if report.nothing_stored:
+        begun = f", {counted(shards, 'shard')} begun" if shards else ""
+        return (
+            f"Nothing is stored yet{begun}: there is nothing to prove. `kcl-receiver status` shows what is being read."
+        )
     if report.proven and report.ledger_only:
         return f"Proven by the ledger alone, no block was looked at: all that KCL delivered was stored: {held}."
     if report.proven:

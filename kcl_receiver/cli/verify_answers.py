@@ -9,7 +9,7 @@ from typing import Any
 from kcl_receiver.cli.verify_others import Others, StreamAnswers
 from kcl_receiver.cli.view import counted, human_lag, short_position
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.leases import BEHIND, BEYOND, LeaseReport
+from kcl_receiver.reader.leases import BEHIND, BEYOND, CLEANED_UP, ENDED, LeaseReport
 from kcl_receiver.reader.verify_report import Report
 from kcl_receiver.recovery.question import LISTED, Answer, End, Found, Hole, Kind, LeftOut, Settled
 
@@ -133,6 +133,10 @@ def _leases_to_text(table: str, leases: list[LeaseReport]) -> str:
     amiss = [one for one in leases if one.amiss]
     if amiss:
         lines += ["", "What is amiss:", *_first([f"  {_lease(one)}" for one in amiss])]
+    free = [one for one in leases if one.owner is None and not one.amiss and one.state not in (ENDED, CLEANED_UP)]
+    if free:
+        names = ", ".join(one.shard for one in free[:SHOWN]) + (", ..." if len(free) > SHOWN else "")
+        lines += ["", f"No worker has the lease of {counted(len(free), 'shard')}, so nothing is read of: {names}"]
     beyond = sum(one.state == BEYOND for one in leases)
     if beyond:
         things = "checkpoint is" if beyond == 1 else "checkpoints are"
@@ -141,6 +145,8 @@ def _leases_to_text(table: str, leases: list[LeaseReport]) -> str:
         )
     elif amiss:
         verdict = f"Leases NOT proven: {counted(len(amiss), 'lease')} of {len(leases):,} amiss."
+    elif not leases:
+        verdict = "Leases NOT proven: the table holds no lease, so no shard is read."
     else:
         verdict = f"Leases proven: of {counted(len(leases), 'checkpoint')}, none is past what is stored."
     return "\n".join([*lines, "", verdict])

@@ -26,6 +26,7 @@ from kcl_receiver.config_values import STREAM_ARN
 from kcl_receiver.errors import (
     EXIT_AMISS,
     EXIT_INTERRUPTED,
+    EXIT_NOTHING,
     EXIT_OK,
     ConfigError,
     EnvironmentProblem,
@@ -36,7 +37,7 @@ from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.leases import LeaseReport, checkpoint_of, judge, look_back
 from kcl_receiver.reader.plot import draw
 from kcl_receiver.reader.recorded import RecordedRanges, record, sessions
-from kcl_receiver.reader.verify_report import EXPIRED, GAP, POSSIBLY_TRIMMED, PROVEN, Report, ShardReport
+from kcl_receiver.reader.verify_report import EXPIRED, GAP, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, ShardReport
 from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import WHOLE, HashRange
 from kcl_receiver.recovery.question import Answer, End, Hole, Question
@@ -216,14 +217,17 @@ class Others:
             raise self.error
         if self.stream is not None and self.stream.stopped:
             return EXIT_INTERRUPTED
-        amiss = any(one.amiss for one in self.leases or ()) or (self.stream is not None and self.stream.amiss)
+        leases = self.leases is not None and (not self.leases or any(one.amiss for one in self.leases))
+        amiss = leases or (self.stream is not None and self.stream.amiss)
+        if report.nothing_stored and not amiss:
+            return EXIT_NOTHING
         return EXIT_OK if (report.proven or self.settled(report)) and not amiss else EXIT_AMISS
 
     def settled(self, report: Report) -> bool:
         """Tell whether the stream proves all that the store alone does not."""
         if self.stream is None or report.missing or report.damaged or report.ledger_faults or report.ledger_lost:
             return False
-        return all(one.state in (PROVEN, EXPIRED) or self._settles(one) for one in report.shards)
+        return all(one.state in (PROVEN, NOTHING, EXPIRED) or self._settles(one) for one in report.shards)
 
     def _settles(self, shard: ShardReport) -> bool:
         if self.stream is None or shard.stream != self.stream.stream or shard.state not in (GAP, POSSIBLY_TRIMMED):

@@ -9,6 +9,7 @@ is needed to tell how far a checkpoint is behind.
     no position stored      the lease has a position, and this store knows nothing of the shard
     gap before it           the checkpoint is stored, and something before it is not
     no lease                the shard was not read to its end, and nobody is going to read it
+    read by nobody          no worker has the lease, and none ever stored or checkpointed anything of the shard
     behind, at what is stored, shard end, not begun, ended    all is well
 """
 
@@ -39,10 +40,11 @@ BEHIND = "behind"
 AT = "at what is stored"
 ENDED = "shard end"
 NOT_BEGUN = "not begun"
+UNREAD = "read by nobody"
 CLEANED_UP = "ended, and its lease is gone"
 
-WORDS = (BEYOND, ELSEWHERE, UNKNOWN, GAP_BEFORE, NO_LEASE, BEHIND, AT, ENDED, NOT_BEGUN, CLEANED_UP)
-AMISS = frozenset({BEYOND, ELSEWHERE, UNKNOWN, GAP_BEFORE, NO_LEASE})
+WORDS = (BEYOND, ELSEWHERE, UNKNOWN, GAP_BEFORE, NO_LEASE, UNREAD, BEHIND, AT, ENDED, NOT_BEGUN, CLEANED_UP)
+AMISS = frozenset({BEYOND, ELSEWHERE, UNKNOWN, GAP_BEFORE, NO_LEASE, UNREAD})
 """The words that take something from the proof."""
 
 
@@ -155,7 +157,7 @@ def _compare(lease: Lease, shard: ShardReport, seen: LookBack) -> LeaseReport:
         return _report(lease, GAP_BEFORE if shard.gaps else ENDED, last)
     if position is None:
         if last is None:
-            return _report(lease, NOT_BEGUN, None)
+            return _not_begun(lease)
         return _report(lease, BEHIND, last, "nothing is checkpointed yet", Behind(shard.records, -1))
     through = max((one.high.position for one in shard.spans if one.high.position <= position), default=None)
     if not any(one.holds(position) for one in shard.spans):
@@ -180,11 +182,17 @@ def _excuse(lease: Lease, seen: LookBack) -> str:
 
 def _unknown(lease: Lease, seen: LookBack) -> LeaseReport:
     if lease.checkpoint in STARTING_POINTS:
-        return _report(lease, NOT_BEGUN, None)
+        return _not_begun(lease)
     checkpoint_of(lease)
     if _past(lease, seen) == ELSEWHERE:
         return _report(lease, ELSEWHERE, None, "this store knows nothing of the shard, and does not prove it")
     return _report(lease, UNKNOWN, None, "this store knows nothing of the shard")
+
+
+def _not_begun(lease: Lease) -> LeaseReport:
+    if lease.owner is not None:
+        return _report(lease, NOT_BEGUN, None)
+    return _report(lease, UNREAD, None, "nothing of the shard was ever checkpointed; is a receiver running?")
 
 
 def _without(shard: ShardReport) -> LeaseReport:

@@ -1,6 +1,7 @@
 """What verify finds, in the words that the program, the command and the picture share.
 
 proven              one chain of links leads from where reading began to the last record
+nothing stored      reading began, and no record is stored yet: there is nothing to prove
 expired             the same, and all records of the shard were removed on purpose
 possibly trimmed    the chain holds, but one link is older than the stream's retention was when reading resumed
 gap                 the chain is broken: records may exist that no block holds
@@ -17,6 +18,7 @@ from kcl_receiver.reader.coverage import Gap, Span
 from kcl_receiver.store.entries import Acknowledged, BlockStored
 
 PROVEN = "proven"
+NOTHING = "nothing stored"
 EXPIRED: Literal["expired"] = "expired"
 POSSIBLY_TRIMMED: Literal["possibly trimmed"] = "possibly trimmed"
 GAP: Literal["gap"] = "gap"
@@ -118,7 +120,7 @@ class ShardReport:
     Attributes:
         stream: Its stream.
         shard: Its id.
-        state: One of the five words.
+        state: One of these words.
         records: Number of records that are stored, each counted once.
         duplicates: Records that blocks hold beyond that.
         blocks: Number of blocks that hold records of it.
@@ -208,8 +210,17 @@ class Report:
     @property
     def proven(self) -> bool:
         """Whether everything is: each shard, each block, the ledger. Orphans, leftovers and torn ends take nothing."""
+        return self._whole and any(one.state != NOTHING for one in self.shards)
+
+    @property
+    def nothing_stored(self) -> bool:
+        """Whether there is nothing to prove: no record was ever stored, and nothing is wrong with the ledger."""
+        return self._whole and all(one.state == NOTHING for one in self.shards)
+
+    @property
+    def _whole(self) -> bool:
         return (
-            all(one.state in (PROVEN, EXPIRED) for one in self.shards)
+            all(one.state in (PROVEN, NOTHING, EXPIRED) for one in self.shards)
             and not self.missing
             and not self.damaged
             and not self.ledger_faults

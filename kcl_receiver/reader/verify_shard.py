@@ -17,6 +17,7 @@ from kcl_receiver.reader.verify_report import (
     EXPIRED,
     GAP,
     LOST,
+    NOTHING,
     OVERLAP,
     POSSIBLY_TRIMMED,
     PROVEN,
@@ -236,7 +237,10 @@ class Shard:
         if self.ended is None and child is not None:
             gaps = (*gaps, _end_not_recorded(coverage, child, -1 if self._last is None else self._last[1]))
         lost, expired = self.lost(), self.expired()
-        state: str = EXPIRED if expired and not self.stored else PROVEN
+        state: str = PROVEN
+        if not self.stored:
+            # A shard that was read to its end, and had no record, is proven.
+            state = EXPIRED if expired else PROVEN if self.ended is not None else NOTHING
         for found, word in ((coverage.possibly_trimmed, POSSIBLY_TRIMMED), (gaps, GAP), (lost, LOST)):  # the worst last
             state = word if found else state
         return ShardReport(

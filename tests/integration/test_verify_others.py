@@ -22,7 +22,7 @@ from kcl_receiver.cli import verify_others
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
-from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, EXIT_STREAM, EXIT_USAGE
+from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_STREAM, EXIT_USAGE
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import Report
@@ -494,7 +494,7 @@ class Leases:
             BillingMode="PAY_PER_REQUEST",
         )
 
-    def set(self, shard: str, checkpoint: Position | str, owner: str = "host-0123456789ab") -> None:
+    def set(self, shard: str, checkpoint: Position | str, owner: str | None = "host-0123456789ab") -> None:
         position = isinstance(checkpoint, Position)
         self.dynamodb.put_item(
             TableName=STREAM,
@@ -531,6 +531,31 @@ def test_checkpoints_at_and_behind_what_is_stored_are_proven(leases: Leases, lan
     assert (code, one["state"], two["state"]) == (EXIT_OK, "behind", "at what is stored")
     assert one["behind_records"] > 0
     assert f"{one['behind_records']:,} records" in run("--leases")[1]
+
+
+def test_shards_that_nobody_reads_are_named(leases: Leases, landed: Landed, run: Run) -> None:
+    leases.set(SHARD, landed.through[SHARD], owner=None)
+    code, text = run("--leases")
+    assert code == EXIT_OK  # a receiver that was stopped proves what it stored
+    assert f"No worker has the lease of 1 shard, so nothing is read of: {SHARD}" in text
+    leases.set("shardId-000000000009", TRIM_HORIZON, owner=None)
+    code, text = run("--leases")
+    assert code == EXIT_AMISS
+    assert "shardId-000000000009: read by nobody, checkpoint TRIM_HORIZON" in text
+    assert "Leases NOT proven: 1 lease of 3 amiss." in text
+
+
+def test_an_empty_store_is_not_proven_whatever_the_leases_say(
+    source: Source, landed: Landed, run: Run, emulator: Emulator
+) -> None:
+    leases = Leases(emulator)
+    code, text = run("--leases")
+    assert (code, "Leases NOT proven: the table holds no lease" in text) == (EXIT_AMISS, True)
+    leases.set(SHARD, TRIM_HORIZON)
+    code, text = run("--leases")
+    assert (code, "Nothing is stored yet" in text) == (EXIT_NOTHING, True)
+    leases.set(SHARD, TRIM_HORIZON, owner=None)
+    assert run("--leases")[0] == EXIT_AMISS
 
 
 def test_a_checkpoint_beyond_what_is_stored_is_said_loudly(leases: Leases, landed: Landed, run: Run) -> None:

@@ -216,7 +216,8 @@ def naive_verify(store: BlockStore) -> Naive:
                         lost.add(part)
             once = len(rows.get(key, ()))
             expired = [one for one, block in everything if block in index.expired]
-            state = "expired" if expired and not good else "proven"
+            nothing = "proven" if end is not None else "nothing stored"
+            state = "proven" if good else "expired" if expired else nothing
             for something, word in (
                 (found.possibly_trimmed, "possibly trimmed"),
                 (gaps, "gap"),

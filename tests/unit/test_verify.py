@@ -15,9 +15,9 @@ from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block
 
 from kcl_receiver.cli import verify as command
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.errors import StoreRefused, StoreUnavailable
-from kcl_receiver.ranges import LATEST, Position, StreamIdentity
-from kcl_receiver.reader.verify import GAP, LOST, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
+from kcl_receiver.errors import EXIT_AMISS, EXIT_NOTHING, StoreRefused, StoreUnavailable
+from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, StreamIdentity
+from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
@@ -253,7 +253,7 @@ def test_a_child_that_was_read_before_its_parent_s_end_was_recorded_shows_a_gap(
     assert verify_store(landing.store).proven
     landing.add(session_at(shard="child", parents=(SHARD, "never-seen")))
     report = verify_store(landing.store)
-    assert states(report) == {SHARD: GAP, OTHER_SHARD: PROVEN, "child": PROVEN, "child-of-ended": PROVEN}
+    assert states(report) == {SHARD: GAP, OTHER_SHARD: PROVEN, "child": NOTHING, "child-of-ended": NOTHING}
     assert [gap.after for one in report.shards for gap in one.gaps] == [Position(9)]
     landing.add(ShardEnded("s1", SHARD, STREAM, Position(9), NOW))
     assert verify_store(landing.store).proven
@@ -342,7 +342,38 @@ def test_where_there_is_no_store_nothing_is_proven(tmp_path: Path) -> None:
         verify_store(LocalStore(tmp_path / "nowhere"))
     empty = LocalStore(tmp_path / "empty")
     empty.claim("landing")
-    assert verify_store(empty).proven
+    assert not verify_store(empty).proven
+    assert verify_store(empty).nothing_stored
+
+
+def test_a_store_in_which_nothing_is_stored_yet_is_neither_proven_nor_amiss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = LocalStore(tmp_path / "empty")
+    store.claim("landing")
+    assert run_cli(["verify", "--store", store.url]) == EXIT_NOTHING
+    assert "Nothing is stored yet: there is nothing to prove." in capsys.readouterr().out
+    ledger = begin(store, WRITER)
+    ledger.append([session_at(), session_at(shard=OTHER_SHARD, session="s2")])
+    assert run_cli(["verify", "--store", store.url]) == EXIT_NOTHING
+    out = capsys.readouterr().out
+    assert "Nothing is stored yet, 2 shards begun: there is nothing to prove." in out
+    assert "proven" not in out.lower()
+    ledger.append([ShardEnded("s2", OTHER_SHARD, STREAM, TRIM_HORIZON, NOW)])
+    report = verify_store(store)  # a shard that ended without a record was read to its end: that is a proof
+    assert (report.proven, report.nothing_stored, states(report)) == (
+        True,
+        False,
+        {SHARD: NOTHING, OTHER_SHARD: PROVEN},
+    )
+
+
+def test_what_is_wrong_with_a_store_that_holds_nothing_is_amiss(landing: Landing) -> None:
+    for number in (1, 2, 3):
+        landing.path(number).unlink()
+    report = verify_store(landing.store)
+    assert not report.nothing_stored
+    assert run_cli(["verify", "--store", landing.store.url]) == EXIT_AMISS
 
 
 def test_a_disk_that_cannot_be_read_is_no_damaged_block() -> None:
