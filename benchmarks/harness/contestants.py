@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.harness.landing import CREDENTIALS, write_properties
 from benchmarks.harness.machine import ROOT
 from benchmarks.harness.player import Peer
@@ -198,7 +200,7 @@ class Receiver(Contestant):
     def status(self) -> dict[str, Any]:
         """Return the generator's live state, {} while it does not answer."""
         try:
-            return ask_status(self.side.socket)
+            return dict(msgspec.to_builtins(ask_status(self.side.socket)))
         except ReceiverError:
             return {}
 

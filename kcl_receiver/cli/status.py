@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
-from typing import Any
 
 import click
+import msgspec
 
 from kcl_receiver.cli.options import output_option, properties_option
-from kcl_receiver.config import ReceiverConfig, load
-from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_STREAM, ReceiverError
+from kcl_receiver.config import load
+from kcl_receiver.errors import EXIT_OK
+from kcl_receiver.live import Live
 
 
 @click.command()
@@ -21,10 +21,12 @@ from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_OK, EXIT_STREAM, Receiver
 def status(properties: str, output: str, watch: bool) -> None:
     """Show what is read, stored and checkpointed now.
 
-    The state of each shard comes from the generator, over its socket; the checkpoints come from KCL's lease table. A
-    checkpoint is at or behind what is stored, never beyond it.
+    The state of each shard comes from the generator, over its socket; owners and checkpoints come from KCL's lease
+    table. A checkpoint is at or behind what is stored, never beyond it. A shard whose processor KCL does not call any
+    more is silent; an idle stream is not.
 
-    Exits with 3 if no generator answers, with 5 if the lease table can't be read; what can be shown is shown.
+    Exits with 1 if nothing is being read, or a shard is silent; with 3 if no generator answers; with 4 if the store
+    fails; with 5 if the stream or the lease table can't be read. What can be shown is shown.
 
     \b
     Examples:
@@ -32,56 +34,34 @@ def status(properties: str, output: str, watch: bool) -> None:
       kcl-receiver status --properties landing.properties --watch
       kcl-receiver status --properties landing.properties --output json
     """
-    config = load(properties)
+    from kcl_receiver.daemon.watch import Watch  # noqa: PLC0415 - boto3: help stays quick
+
+    looking = Watch(load(properties))
     if not watch:
-        sys.exit(_show(config, output))
+        sys.exit(_show(looking.look(), output))
     try:
         while True:
             if output == "text" and sys.stdout.isatty():
                 click.clear()
-            _show(config, output)
+            _show(looking.look(), output)
             sys.stdout.flush()
             time.sleep(2)
     except KeyboardInterrupt:
         sys.exit(EXIT_OK)
 
 
-def _show(config: ReceiverConfig, output: str) -> int:
-    from kcl_receiver import aws  # noqa: PLC0415 - boto3: help stays quick
-    from kcl_receiver.cli import view  # noqa: PLC0415
-    from kcl_receiver.generator.client import ask_status  # noqa: PLC0415
+def _show(live: Live, output: str) -> int:
+    from kcl_receiver.cli import view  # noqa: PLC0415 - boto3: help stays quick
 
-    code = EXIT_OK
-    generator: dict[str, Any] | None = None
-    leases: list[aws.Lease] = []
-    troubles: list[ReceiverError] = []
-    try:
-        generator = ask_status(config.socket)
-    except ReceiverError as error:
-        troubles.append(error)
-        code = EXIT_ENVIRONMENT
-    try:
-        dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint)
-        leases = aws.read_leases(dynamodb, config.table_name) or []
-    except ReceiverError as error:
-        troubles.append(error)
-        code = code or EXIT_STREAM
     if output == "json":
-        answer = {"generator": generator, "leases": [lease._asdict() for lease in leases]}
-        click.echo(json.dumps(answer))
-    else:
-        if generator is not None:
-            click.echo(f"{generator['application']}: {view.summary(generator)}")
-            if generator["failing"]:
-                click.secho(generator["failing"], fg="red")
-            for one in generator["shards"]:
-                if one["problem"]:
-                    click.secho(f"{one['shard']} is not read: {one['problem']}", fg="red")
-        rows = view.shard_rows(generator, leases)
-        if rows:
-            click.echo("\n".join(view.table(rows)))
-        else:
-            click.echo("no shard is read yet, and the lease table holds no lease")
-    for trouble in troubles:
-        click.echo(str(trouble), err=True)
-    return code
+        click.echo(msgspec.json.encode(live))
+        return live.exit_code
+    if live.generator is not None:
+        click.echo(f"{live.generator.application}: {view.summary(live.generator)}")
+        if not live.reading:
+            click.echo(f"phase: {live.phase}")
+    rows = view.shard_rows(live)
+    click.echo("\n".join(view.table(rows)) if rows else "no shard is read yet, and the lease table holds no lease")
+    for line in view.problem_lines(live):
+        click.echo(line, err=live.generator is None)
+    return live.exit_code

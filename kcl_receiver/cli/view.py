@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import click
 
 from kcl_receiver.aws import Lease
+from kcl_receiver.live import (
+    NOTED_SECONDS,
+    Condition,
+    GeneratorState,
+    LeaseState,
+    Live,
+    ShardLive,
+    ShardState,
+    for_people,
+)
 
-COLUMNS = ("shard", "owner", "records", "stored through", "checkpoint", "lag", "window")
+COLUMNS = ("shard", "state", "owner", "records", "stored through", "checkpoint", "lag", "window")
 _RIGHT = frozenset({"records", "lag", "window"})
 _TAIL_DIGITS = 12
 
@@ -57,29 +66,47 @@ def human_lag(millis: int) -> str:
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"
 
 
-def shard_rows(generator: dict[str, Any] | None, leases: Iterable[Lease]) -> list[dict[str, str]]:
+def shard_rows(live: Live) -> list[dict[str, str]]:
     """Return one row a shard, as text."""
-    live = {one["shard"]: one for one in (generator or {}).get("shards", [])}
-    held = {one.shard: one for one in leases}
-    window = (generator or {}).get("window_bytes", 0)
+    generator = live.generator
+    states = {} if generator is None else {one.shard: one for one in generator.shards}
+    leases = {one.shard: one for one in live.leases or ()}
     rows = []
-    for shard in sorted(live.keys() | held.keys()):
-        state, lease = live.get(shard), held.get(shard)
-        rows.append(
-            {
-                "shard": short_shard(shard),
-                "owner": "-" if lease is None or lease.owner is None else lease.owner[:24],
-                "records": "-" if state is None else f"{state['records']:,}",
-                "stored through": "-" if state is None else short_position(state["stored_through"]),
-                "checkpoint": "-" if lease is None else short_position(checkpoint_text(lease)),
-                "lag": "-" if state is None else human_lag(state["behind_millis"]),
-                "window": "-" if state is None or not window else f"{100 * state['window_used'] / window:.0f} %",
+    for one in live.shards:
+        state, lease = states.get(one.shard), leases.get(one.shard)
+        row = {
+            "shard": short_shard(one.shard),
+            "state": _condition(one, state),
+            "owner": "-" if one.owner is None else one.owner[:24],
+            "checkpoint": "-" if lease is None else short_position(checkpoint_text(lease)),
+        }
+        if generator is not None and state is not None:
+            row |= {
+                "records": f"{state.records:,}",
+                "stored through": short_position(state.stored_through),
+                "lag": _lag(state),
+                "window": f"{100 * state.window_used / (generator.window_bytes or 1):.0f} %",
             }
-        )
+        rows.append(dict.fromkeys(COLUMNS, "-") | row)
     return rows
 
 
-def checkpoint_text(lease: Lease) -> str:
+def _condition(one: ShardLive, state: ShardState | None) -> str:
+    if one.seconds is not None:
+        return f"{one.condition.value} for {for_people(one.seconds)}"
+    if one.condition is Condition.READING and state is not None and state.spoke_seconds >= NOTED_SECONDS:
+        return f"silent for {for_people(state.spoke_seconds)}"
+    return one.condition.value
+
+
+def _lag(state: ShardState) -> str:
+    said = human_lag(state.behind_millis)
+    if state.behind_seconds is None or state.behind_seconds < NOTED_SECONDS:
+        return said
+    return f"{said}, {for_people(state.behind_seconds)} ago"
+
+
+def checkpoint_text(lease: Lease | LeaseState) -> str:
     """Return a lease's checkpoint as a position's text, or KCL's word."""
     if lease.checkpoint.isdigit():
         return f"{lease.checkpoint}:{lease.sub_sequence_number}"
@@ -99,16 +126,29 @@ def table(rows: Sequence[dict[str, str]], columns: Sequence[str] = COLUMNS) -> l
     return [click.style(line({name: name for name in columns}), bold=True), *map(line, rows)]
 
 
-def summary(generator: dict[str, Any]) -> str:
+def summary(generator: GeneratorState) -> str:
     """Return one line on the generator as a whole."""
-    blocks = generator["blocks_stored"]
     parts = [
-        f"{generator['records_stored']:,} records in {blocks:,} block{'' if blocks == 1 else 's'} stored "
-        f"({human_bytes(generator['bytes_stored'])})",
-        f"{generator['blocks_in_flight']} being written",
+        f"{generator.records_stored:,} records in {counted(generator.blocks_stored, 'block')} stored "
+        f"({human_bytes(generator.bytes_stored)})",
+        f"{generator.blocks_in_flight} being written",
     ]
-    if generator["records_skipped"]:
-        parts.append(f"{generator['records_skipped']:,} skipped, as they were stored before")
-    if generator["draining"]:
+    if generator.records_skipped:
+        parts.append(f"{generator.records_skipped:,} skipped, as they were stored before")
+    if generator.draining:
         parts.append("draining")
     return ", ".join(parts)
+
+
+def problem_lines(live: Live) -> list[str]:
+    """Return what is wrong, each with what to do about it; then what may have been lost before."""
+    lines = []
+    for problem in live.problems:
+        lines.append(click.style(problem.text, fg="red"))
+        if problem.hint:
+            lines.append(f"Hint: {problem.hint}")
+    trimmed = [] if live.generator is None else [one for one in live.generator.shards if one.possibly_trimmed]
+    for one in trimmed:
+        said = f"{one.shard}: records may have been trimmed before they were read: see `kcl-receiver verify`"
+        lines.append(click.style(said, fg="yellow"))
+    return lines

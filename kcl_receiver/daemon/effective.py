@@ -42,6 +42,15 @@ def worker_id(config: ReceiverConfig, host: str | None = None) -> str:
     return f"{host or 'host'}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 
 
+def own_workers(config: ReceiverConfig) -> tuple[str, ...]:
+    """Return what the workerId of this host's daemon may begin with, under `run` or a plain java launch."""
+    if config.worker_id is not None:
+        return (config.worker_id,)
+    host = platform.node()
+    # KCL's own makes one up: the host's name, a colon and something random.
+    return (worker_id(config), *((f"{host}:", f"{host}.") if host else ()))
+
+
 def pin_start(store: BlockStore, now_millis: int) -> int:
     """Return the time from which LATEST reads, in milliseconds since the epoch: that of the first start, for ever.
 

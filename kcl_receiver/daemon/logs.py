@@ -8,7 +8,9 @@ and the cut is lost, as with logrotate's copytruncate. These are logs, not recor
 from __future__ import annotations
 
 import os
+import re
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,6 +19,18 @@ from kcl_receiver.errors import EnvironmentProblem
 MAX_BYTES = 16 * 1024 * 1024
 KEPT = 4
 TAIL_BYTES = 4096
+ERROR_TAIL_BYTES = 1024 * 1024
+"""A Java stack has some 4 KiB, and the first processor's word may stand before many of them."""
+SHOWN = 300
+"""Characters of a log's line that a message quotes."""
+
+_ENTRY = re.compile(r"\d{4}-\d\d-\d\dT[\d:.,]+\S* +([A-Z]+) +(\S+) \[[^\]]*\] ?(.*)")
+"""A line as `logback.xml` writes it: level, logger, message."""
+
+_PROCESSOR = re.compile(r"\[kcl-receiver-processor: (.*)\] for shard (\S+)")
+_SHARD = re.compile(r"Failed to get status message for \w+ action for shard (\S+)")
+_NOISE = ("Encountered an error during shutdown",)
+"""Said at every stop that takes the whole grace time; never the reason."""
 
 
 class LogFile:
@@ -61,16 +75,96 @@ class LogFile:
         os.truncate(self.path, 0)
         return True
 
+    def size(self) -> int:
+        """Return its size in bytes, 0 if it is not there."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def written(self) -> float | None:
+        """Return when it was last written to, in seconds since the epoch; None if it is not there."""
+        return self.path.stat().st_mtime if self.path.exists() else None
+
     def last_line(self) -> str:
         """Return the last line that says something, for a message; empty if there is none."""
-        if not self.path.exists():
-            return ""
-        with self.path.open("rb") as file:
-            file.seek(max(0, self.path.stat().st_size - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
         # Without hints, and without the frames of a traceback or of a Java stack, which are indented.
+        lines = self._tail(TAIL_BYTES, 0)
         said = [line for line in lines if line.strip() and not line.startswith(("Hint: ", " ", "\t"))]
-        return said[-1][:300] if said else ""
+        return said[-1][:SHOWN] if said else ""
+
+    def last_error(self, since: int = 0) -> str:
+        """Return what a daemon's log says of why it does not work, on one line; empty if it says nothing of it.
+
+        Args:
+            since: Where the present daemon's lines begin: what an earlier one said is no reason.
+        """
+        return java_error(self._tail(ERROR_TAIL_BYTES, since))[:SHOWN]
+
+    def _tail(self, most: int, since: int) -> list[str]:
+        if not self.path.exists():
+            return []
+        with self.path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            # A log that was put away meanwhile is shorter than it was.
+            file.seek(max(0, size - most, since if since <= size else 0))
+            return file.read().decode("utf-8", "replace").splitlines()
 
     def _older(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")
+
+
+def java_error(lines: Sequence[str]) -> str:
+    """Return the error among a daemon's lines that tells most of why it does not work.
+
+    First what ended the JVM itself, then what a processor said before it left, then the first processor that was lost,
+    with its shard, and else the newest error. Of a stack of exceptions it is the innermost one that says something.
+    """
+    found: list[tuple[int, str]] = []
+    for level, logger, message, rest in _entries(lines):
+        if level is None:
+            found += [(-1, line) for line in rest]
+        elif level == "ERROR" and not message.startswith(_NOISE):
+            processor = _PROCESSOR.search(message)
+            shard = _SHARD.search(message)
+            cause = _cause(rest)
+            if processor is not None:
+                found.append((3, f"{processor[1]} (the processor of {processor[2]})"))
+            elif shard is not None:
+                found.append((2, f"the processor of {shard[1]} was lost: {cause or message}"))
+            else:
+                said = message.strip().rstrip(".:")
+                if cause and said == "Caught exception":
+                    said = ""
+                found.append((0, f"{logger}: " + ": ".join(filter(None, (said, cause)))))
+        found += [(4, line) for line in rest if line.startswith("Terminating due to ")]
+    if not found:
+        return ""
+    most = max(rank for rank, _ in found)
+    those = [text for rank, text in found if rank == most]
+    # Of the processors that were lost, the first one is the reason; others follow it.
+    return those[0] if most in (2, 3) else those[-1]
+
+
+def _entries(lines: Sequence[str]) -> Iterator[tuple[str | None, str, str, list[str]]]:
+    """Yield level, logger, message and following lines; without a level what stands before any entry, or alone."""
+    level: str | None = None
+    logger = message = ""
+    rest: list[str] = []
+    for line in lines:
+        entry = _ENTRY.fullmatch(line)
+        if entry is None:
+            if line.strip() and not line.startswith((" ", "\t")):
+                rest.append(line)
+            continue
+        yield level, logger, message, rest
+        level, logger, message = entry.groups()
+        rest = []
+    yield level, logger, message, rest
+
+
+def _cause(rest: Sequence[str]) -> str:
+    """Return the innermost exception that has a message, without the packages of its class."""
+    found = [line.removeprefix("Caused by: ") for line in rest]
+    said = [line for line in found if not line.endswith((": null", "Exception", "Error"))] or found
+    if not said:
+        return ""
+    # Without the packages of the class, and without what AWS's SDK adds to every message.
+    return re.sub(r"^(?:[a-z_]\w*\.)+(?=[A-Z])| \(Service: .*| \(SDK Attempt .*", "", said[-1])

@@ -26,6 +26,11 @@ def later_start_seconds(config: ReceiverConfig) -> tuple[int, int]:
     return START_SECONDS // 2, assignment // 1000 + START_SECONDS
 
 
+def longest_start_seconds(config: ReceiverConfig) -> float:
+    """Return the longest that any start takes, unless KCL's leader was killed just before."""
+    return float(max(first_start_seconds(config)[1], later_start_seconds(config)[1]))
+
+
 def patience(config: ReceiverConfig, first: bool) -> str:
     """Return a sentence that says how long the start takes, and why."""
     if not first:

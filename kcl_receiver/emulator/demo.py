@@ -13,20 +13,19 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from kcl_receiver import aws
 from kcl_receiver.cli import view
 from kcl_receiver.config import load
 from kcl_receiver.daemon.java import find_java
+from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.emulator.kcl import QUICK_SETTINGS
 from kcl_receiver.emulator.producer import Producer
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.emulator.verdict import Verdict, judge
-from kcl_receiver.errors import EXIT_AMISS, EXIT_OK, ConfigError, EnvironmentProblem, ReceiverError
-from kcl_receiver.generator.client import ask_status
+from kcl_receiver.errors import EXIT_AMISS, EXIT_OK, ConfigError, EnvironmentProblem
+from kcl_receiver.live import Live
 
 STREAM = "demo"
 APPLICATION = "demo"
@@ -85,7 +84,7 @@ def run_demo(records: int, shards: int, seconds: float, directory: Path | None) 
             producer = Producer(emulator.client("kinesis"), STREAM, seed=1)
             putting = _Putting(producer, records, seconds)
             try:
-                _watch(run, properties, emulator, putting)
+                _watch(run, properties, putting)
             finally:
                 putting.stop()
             _stop(run)
@@ -205,14 +204,13 @@ def _running(properties: Path, emulator: Emulator, log: Path) -> Iterator[subpro
                 run.wait()
 
 
-def _watch(run: subprocess.Popen[bytes], properties: Path, emulator: Emulator, putting: _Putting) -> None:
+def _watch(run: subprocess.Popen[bytes], properties: Path, putting: _Putting) -> None:
     """Show the live view until everything that was put has been delivered to the processors.
 
     Raises:
         ReceiverError: `run` ended, nothing moves any more, or the puts fail.
     """
-    config = load(properties)
-    dynamodb = emulator.client("dynamodb")
+    watch = Watch(load(properties))
     screen = _Screen()
     started = progress = time.monotonic()
     seen = -1
@@ -222,10 +220,9 @@ def _watch(run: subprocess.Popen[bytes], properties: Path, emulator: Emulator, p
         if putting.error is not None:
             raise EnvironmentProblem(f"the puts failed: {putting.error}") from putting.error
         now = time.monotonic()
-        status = _status(config.socket)
-        leases = aws.read_leases(dynamodb, config.table_name) or []
-        stored = status["records_stored"] if status is not None else 0
-        if _is_reading(status):
+        live = watch.look()
+        stored = live.generator.records_stored if live.generator is not None else 0
+        if live.reading:
             putting.reading.set()
         if stored != seen:
             seen, progress = stored, now
@@ -233,28 +230,17 @@ def _watch(run: subprocess.Popen[bytes], properties: Path, emulator: Emulator, p
             raise EnvironmentProblem(
                 f"nothing was stored for {LIMIT_SECONDS:.0f} s", f"see the logs in {properties.parent}"
             )
-        delivered = status is not None and _all_delivered(status, putting)
-        screen.show(_lines(status, leases, putting, now - started), final=delivered)
+        delivered = _all_delivered(live, putting)
+        screen.show(_lines(live, putting, now - started), final=delivered)
         if delivered:
             return
         time.sleep(REFRESH_SECONDS)
 
 
-def _status(socket: Path) -> dict[str, Any] | None:
-    try:
-        return ask_status(socket)
-    except ReceiverError:
-        return None  # not there yet: that is what the progress bar shows
-
-
-def _is_reading(status: dict[str, Any] | None) -> bool:
-    return status is not None and any(one["state"] == "open" for one in status["shards"])
-
-
-def _all_delivered(status: dict[str, Any], putting: _Putting) -> bool:
-    if not putting.done.is_set():
+def _all_delivered(live: Live, putting: _Putting) -> bool:
+    if live.generator is None or not putting.done.is_set():
         return False
-    delivered = {one["shard"]: one["delivered"] for one in status["shards"]}
+    delivered = {one.shard: one.delivered for one in live.generator.shards}
     for shard, last in putting.last_positions().items():
         text = delivered.get(shard)
         if text is None or tuple(map(int, text.split(":"))) < last:
@@ -262,23 +248,13 @@ def _all_delivered(status: dict[str, Any], putting: _Putting) -> bool:
     return True
 
 
-def _lines(status: dict[str, Any] | None, leases: list[aws.Lease], putting: _Putting, elapsed: float) -> list[str]:
+def _lines(live: Live, putting: _Putting, elapsed: float) -> list[str]:
     head = f"{elapsed:5.1f} s  put {putting.put:,}"
-    if status is None or not _is_reading(status):
+    if live.generator is None or not live.reading:
         filled = min(1.0, elapsed / EXPECTED_START_SECONDS)
         bar = "█" * round(30 * filled) + "·" * (30 - round(30 * filled))
-        return [f"{head}  [{bar}] {_waiting_for(status, leases)}"]
-    return [f"{head}, {view.summary(status)}", *view.table(view.shard_rows(status, leases))]
-
-
-def _waiting_for(status: dict[str, Any] | None, leases: list[aws.Lease]) -> str:
-    if status is None:
-        return "starting generator and java"
-    if not leases:
-        return "KCL waits a random 1 to 30 s for another worker to fill the empty lease table"
-    if not any(lease.owner for lease in leases):
-        return "KCL elects a leader, which assigns the leases"
-    return "KCL starts one processor per shard"
+        return [f"{head}  [{bar}] {live.phase}"]
+    return [f"{head}, {view.summary(live.generator)}", *view.table(view.shard_rows(live))]
 
 
 class _Screen:

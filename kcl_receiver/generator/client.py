@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import socket
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
+from kcl_receiver.live import GeneratorState
 from kcl_receiver.wire.frames import Frame, FrameReader, encode
 from kcl_receiver.wire.messages import Refused, Status, StatusRequest
 
 TIMEOUT_SECONDS = 5.0
 
 
-def ask_status(path: Path, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+def ask_status(path: Path, timeout: float = TIMEOUT_SECONDS) -> GeneratorState:
     """Return what `GeneratorServer.status` says.
 
     Args:
@@ -41,12 +42,12 @@ def ask_status(path: Path, timeout: float = TIMEOUT_SECONDS) -> dict[str, Any]:
     if not isinstance(frame.message, Status):
         raise ProtocolError(f"the generator answered {type(frame.message).__name__} instead of Status")
     try:
-        answer = json.loads(bytes(frame.payload).decode())
-    except (ValueError, RecursionError) as error:
-        raise ProtocolError(f"the generator's status is not JSON: {error}") from error
-    if not isinstance(answer, dict):
-        raise ProtocolError(f"the generator's status is no JSON object, but {type(answer).__name__}")
-    return answer
+        return msgspec.json.decode(bytes(frame.payload), type=GeneratorState)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(
+            f"the generator's status is not what this version understands: {error}",
+            "is the generator of another version? stop it and start it again",
+        ) from error
 
 
 def _receive(link: socket.socket) -> Frame:

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import Any
 
 from kcl_receiver.errors import LeaseRefused, ProtocolError, ReceiverError, StoreError, StreamGone, StreamReplaced
 from kcl_receiver.generator.builder import AdmittedPart
@@ -47,6 +46,7 @@ from kcl_receiver.generator.roster import Roster, clipped
 from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
+from kcl_receiver.live import CoreState
 from kcl_receiver.ranges import Position, parse_position
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, ShardEndConfirmed, Stored
@@ -99,6 +99,7 @@ class GeneratorCore:
             session = self._roster.admit(connection, hello, now)
         except ReceiverError as error:
             return self.failed(connection, error, now)
+        session.heard(now)
         effects, older = self._roster.join(connection, session)
         if older is not None:
             self._close_session(older)
@@ -147,7 +148,7 @@ class GeneratorCore:
             session.check_next(batch)
         except ReceiverError as error:
             return self.failed(connection, error, now)
-        session.behind = batch.message.behind
+        session.lags(batch.message.behind, now)
         if self._drain_since is not None:
             return [*self._send(session, Draining()), *self._settle(now)]
         session.pending = batch
@@ -160,11 +161,12 @@ class GeneratorCore:
             session = self._roster.open_session_on(connection)
         except ReceiverError as error:
             return self.failed(connection, error, now)
+        session.heard(now)
         self._pipeline.flush(session)
         return self._settle(now)
 
-    def progress(self, connection: int, behind: int, checkpoint: str | None) -> list[Effect]:
-        """How far the processor is: for `status`, and for what need not be kept in memory."""
+    def progress(self, connection: int, behind: int, checkpoint: str | None, now: float) -> list[Effect]:
+        """How far the processor is, and that it is called at all: for `status`, and for what need not be kept."""
         session = self._roster.session_on(connection)
         if session is None:
             return []
@@ -172,13 +174,14 @@ class GeneratorCore:
             session.checkpoint = None if checkpoint is None else parse_position(checkpoint)
         except ValueError as error:
             return self._roster.refuse(connection, ProtocolError(f"{session.shard}: {error}"))
-        session.behind = behind
+        session.lags(behind, now)
         return []
 
     def shard_end(self, connection: int, last: str, now: float) -> list[Effect]:
         """All of the shard is stored, says its processor: ask the stream, then write it down."""
         try:
             session = self._roster.open_session_on(connection)
+            session.heard(now)
             end = session.check_end(last)
         except ReceiverError as error:
             return self.failed(connection, error, now)
@@ -433,13 +436,13 @@ class GeneratorCore:
             if session.checkpoint is not None
         }
 
-    def status(self, now: float) -> dict[str, Any]:
-        """Return the live state as plain values; positions as text, times in seconds, sizes in bytes."""
+    def status(self, now: float) -> CoreState:
+        """Return the live state."""
         return status(
             self._settings,
             self._roster,
             self._pipeline,
-            failing=self._retries.error(),
+            failing=self._retries.trouble(now),
             skipped=self._skipped,
             draining=self._drain_since is not None,
             now=now,

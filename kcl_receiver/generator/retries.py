@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.effects import Effect
+from kcl_receiver.live import Trouble
 
 FIRST_CEILING = 0.1
 """Seconds; doubles with every failure."""
@@ -75,7 +76,7 @@ class Retries:
         """When something is to be tried again, None if nothing is."""
         return min((retry.at for retry in self._retries), default=None)
 
-    def error(self) -> ReceiverError | None:
-        """Return the newest error of what fails now, None if nothing does."""
+    def trouble(self, now: float) -> Trouble | None:
+        """Return the newest error of what fails now, and for how long it has; None if nothing does."""
         newest = max(self._failing.values(), key=lambda one: one.since, default=None)
-        return None if newest is None else newest.error
+        return None if newest is None else Trouble.of(newest.error, now - newest.since)

@@ -17,6 +17,7 @@ from kcl_receiver.generator.server import GeneratorServer, boot_clock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers, wall_millis
+from kcl_receiver.live import silent_after
 from kcl_receiver.memory import keep_freed
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.buffers import share_the_pool
@@ -30,6 +31,9 @@ DRAIN_MARGIN_SECONDS = 2.0
 KEPT_BYTES = 64 * 2**20
 """Of freed memory: about a block."""
 
+KCL_IDLE_MILLIS = 1500
+"""KCL's default of idleTimeBetweenReadsInMillis."""
+
 ONE_SIGTERM_SECONDS = 1.0
 """SIGTERMs this close together are one: systemd signals every process of a service, the supervisor among them, which
 then passes it on."""
@@ -41,6 +45,13 @@ def drain_seconds(config: ReceiverConfig) -> float:
     if config.shutdown_grace_millis:
         granted = min(granted, config.shutdown_grace_millis)
     return max(granted / 1000 - DRAIN_MARGIN_SECONDS, granted / 2000)
+
+
+def idle_millis(config: ReceiverConfig) -> int:
+    """Return how long KCL waits between two reads of a shard."""
+    text = config.raw.get("idleTimeBetweenReadsInMillis", "").strip()
+    # KCL takes 0 for unset.
+    return int(text) if text.isdecimal() and int(text) > 0 else KCL_IDLE_MILLIS
 
 
 def settings_of(config: ReceiverConfig, writer: str, *, leave_when_idle: bool) -> GeneratorSettings:
@@ -56,6 +67,7 @@ def settings_of(config: ReceiverConfig, writer: str, *, leave_when_idle: bool) -
         store_timeout=config.store_timeout_millis / 1000,
         drain=drain_seconds(config),
         idle_exit=config.idle_exit_millis / 1000 if leave_when_idle else None,
+        silent_after=silent_after(idle_millis(config)),
     )
 
 
@@ -105,7 +117,7 @@ async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
         workers,
         config.socket,
         config.store_timeout_millis / 1000,
-        {"store": config.store, "socket": str(config.socket)},
+        config.store,
     )
     interrupted = _handle_signals(server)
     log.info("generator %s listens at %s", writer, config.socket)

@@ -6,7 +6,6 @@ Everything of the state machine happens in the event loop's thread; the threads 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import resource
@@ -18,12 +17,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from kcl_receiver import __version__
 from kcl_receiver.errors import EnvironmentProblem, ProtocolError, ReceiverError, StoreError, StreamError, WireError
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.live import GeneratorState, StreamState, Trouble
 from kcl_receiver.store.arrays import check_columns
 from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (
@@ -73,17 +75,16 @@ class GeneratorServer:
         workers: What takes time.
         path: Where to listen.
         store_timeout: Seconds for which a store that fails at the start is tried again.
-        facts: Added to the status: store, pid, and the like.
+        store: URL of the store, for the status.
     """
 
-    def __init__(
-        self, core: GeneratorCore, workers: Workers, path: Path, store_timeout: float, facts: dict[str, Any]
-    ) -> None:
+    def __init__(self, core: GeneratorCore, workers: Workers, path: Path, store_timeout: float, store: str) -> None:
         self._core = core
         self._workers = workers
         self._path = path
         self._store_timeout = store_timeout
-        self._facts = facts
+        self._store = store
+        self._unprepared: ReceiverError | None = None
         self._started = boot_clock()
         self._connections: dict[int, Connection] = {}
         self._next_connection = 1
@@ -202,31 +203,35 @@ class GeneratorServer:
         if isinstance(message, Flush):
             return core.flush(number, now)
         if isinstance(message, Progress):
-            return core.progress(number, message.behind, message.checkpoint)
+            return core.progress(number, message.behind, message.checkpoint, now)
         if isinstance(message, ShardEnd):
             return core.shard_end(number, message.last, now)
         if isinstance(message, Leave):
             return core.leave(number, now)
         if isinstance(message, StatusRequest):
             core.watched(number)
-            connection.send(Status(), (json.dumps(self.status()).encode(),))
+            connection.send(Status(), (msgspec.json.encode(self.status()),))
             return []
         raise ProtocolError(f"{type(message).__name__} is not for a generator")
 
-    def status(self) -> dict[str, Any]:
+    def status(self) -> GeneratorState:
         """Return the live state."""
         now = boot_clock()
         stream = self._workers.stream
-        return {
-            **self._facts,
-            "version": __version__,
-            "pid": os.getpid(),
-            "uptime_seconds": round(now - self._started, 3),
-            "prepared": self._prepared.is_set(),
-            "ranges_in_memory": self._workers.ranges_in_memory,
-            "stream": None if stream is None else {"arn": stream.arn, "created": stream.created},
-            **self._core.status(now),
-        }
+        core = self._core.status(now)
+        if core.failing is None and self._unprepared is not None:
+            core = msgspec.structs.replace(core, failing=Trouble.of(self._unprepared, now - self._started))
+        return GeneratorState(
+            **msgspec.structs.asdict(core),
+            store=self._store,
+            socket=str(self._path),
+            version=__version__,
+            pid=os.getpid(),
+            uptime_seconds=round(now - self._started, 3),
+            prepared=self._prepared.is_set(),
+            ranges_in_memory=self._workers.ranges_in_memory,
+            stream=None if stream is None else StreamState(arn=stream.arn, created=stream.created),
+        )
 
     # ------------------------------------------------------------------ effects
 
@@ -295,11 +300,13 @@ class GeneratorServer:
                 if not (error.mends and patient):
                     self.stop(error)
                     return
+                self._unprepared = error
                 log.warning("not ready, trying again: %s", error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, longest)
             else:
-                log.info("ready: stream %s, store %s", stream, self._facts.get("store"))
+                self._unprepared = None
+                log.info("ready: stream %s, store %s", stream, self._store)
                 self._prepared.set()
                 return
 

@@ -54,6 +54,8 @@ class Session:
         in_flight: Number of its parts in blocks that were cut and are not stored.
         reported: Number of the batch through which it was last told to be stored.
         problem: Why it is held, None if it is not.
+        spoke: When its processor last said anything.
+        behind: millisBehindLatest, -1 if not known, and when that was said.
     """
 
     hello: Hello
@@ -69,7 +71,9 @@ class Session:
     reported: int = 0
     shard_end: After | None = None
     shard_end_recorded: bool = False
+    spoke: float = 0.0
     behind: int = -1
+    behind_at: float | None = None
     checkpoint: Position | None = None
     records: int = 0
     problem: ReceiverError | None = None
@@ -93,6 +97,16 @@ class Session:
         """Its connection is gone, and with it a batch that waited: it will be sent again."""
         self.connection = None
         self.pending = None
+
+    def heard(self, now: float) -> None:
+        """Its processor said something."""
+        self.spoke = now
+
+    def lags(self, behind: int, now: float) -> None:
+        """Note millisBehindLatest and when it was said: it says nothing about later."""
+        self.spoke = now
+        self.behind = behind
+        self.behind_at = None if behind < 0 else now
 
     def check_next(self, batch: ReceivedBatch) -> None:
         """Check that a batch follows what this session delivered before.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kcl_receiver.live import SILENT_SECONDS
 from kcl_receiver.wire.frames import BATCH_BYTES
 from kcl_receiver.wire.messages import Welcome
 
@@ -24,6 +25,7 @@ class GeneratorSettings:
         drain: How long shutdown_requested may take, and how long a draining generator waits for processors.
         idle_exit: Leave after so long without a processor; None if a supervisor decides that.
         max_in_flight: Blocks being written at a time.
+        silent_after: A processor that has said nothing for so long is called silent.
     """
 
     application: str
@@ -37,6 +39,7 @@ class GeneratorSettings:
     drain: float = 20.0
     idle_exit: float | None = None
     max_in_flight: int = 4
+    silent_after: float = SILENT_SECONDS
 
     def welcome(self, next_number: int) -> Welcome:
         """Return what a processor is told of the settings when its session opens or resumes."""

@@ -69,6 +69,9 @@ from kcl_receiver.wire.messages import (
     Welcome,
 )
 
+HEARTBEAT_SECONDS = 5.0
+"""A processor that is called tells the generator so at least this often; see `live.SILENT_SECONDS`."""
+
 RECONNECT_SECONDS = (0.05, 2.0)
 """First and longest pause between two attempts to reach the generator."""
 
@@ -115,6 +118,7 @@ class ProcessorCore:
         self._lease_gone = False
         self._holding = Holding()
         self._told: tuple[int, str | None] | None = None
+        self._told_at = 0.0
         self._behind = -1
         self._exited = False
         # Until the generator's Welcome says what the properties file does.
@@ -142,12 +146,12 @@ class ProcessorCore:
         self._patience.begin(now)
         self._checkpoints.begin()
         try:
-            effects = self._begin(action, rank)
+            effects = self._begin(action, rank, now)
         except ReceiverError as error:
             return self._exit(error)
         return [*effects, *self._settle(now)]
 
-    def _begin(self, action: Action, rank: int) -> list[Effect]:
+    def _begin(self, action: Action, rank: int, now: float) -> list[Effect]:
         if isinstance(action, Initialize):
             self._shard = action.shard
             self._start = action.after
@@ -162,7 +166,7 @@ class ProcessorCore:
             if action.columns is not None and not self._lease_gone and not self._holding.on:
                 self._kept.take(action.columns, self._batch_bytes, action.behind)
             self._delivery_bytes = self._kept.bytes - before
-            return self._tell_progress()
+            return self._tell_progress(now)
         if isinstance(action, LeaseLost):
             return self._give_up_lease()
         if isinstance(action, ShardEnded) and self._lease_gone:
@@ -170,12 +174,13 @@ class ProcessorCore:
         self._flushed = self._last_try = False
         return []
 
-    def _tell_progress(self) -> list[Effect]:
+    def _tell_progress(self, now: float) -> list[Effect]:
+        """Say what is new; and now and then that we are called at all: silence must mean that we are not."""
         taken = self._checkpoints.taken
         news = (self._behind, None if taken is None else str(taken))
-        if not self._open or self._lease_gone or self._told == news:
+        if not self._open or self._lease_gone or (self._told == news and now < self._told_at + HEARTBEAT_SECONDS):
             return []
-        self._told = news
+        self._told, self._told_at = news, now
         return [Transmit(Progress(*news))]
 
     def _give_up_lease(self) -> list[Effect]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import psutil
 
 from kcl_receiver import aws
@@ -224,7 +225,7 @@ class Landing:
     def status(self) -> dict[str, Any]:
         """Return the generator's live state, {} if there is none."""
         try:
-            return ask_status(self.socket)
+            return dict(msgspec.to_builtins(ask_status(self.socket)))
         except ReceiverError:
             return {}
 

@@ -234,7 +234,12 @@ MUTANTS = (
     _bug(
         "status",
         "an answer that is not JSON raises what json raises",
-        (client, "ask_status", "except (ValueError, RecursionError) as error", "except KeyError as error"),
+        (
+            client,
+            "ask_status",
+            "except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error",
+            "except KeyError as error",
+        ),
     ),
 )
 

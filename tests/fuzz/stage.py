@@ -13,6 +13,7 @@ import struct
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -236,7 +237,9 @@ class StageServer(GeneratorServer):
         self._workers = workers
         self._connections = {}
         self._next_connection = 1
-        self._facts = {}
+        self._store = "file:///store"
+        self._path = Path("generator.sock")
+        self._unprepared = None
         self._started = START
         self._timer = None
         self._prepared = _Prepared()  # type: ignore[assignment]

@@ -286,7 +286,7 @@ def _finish(stage: Stage, honest: Honest, wires: list[Wire], tally: Tally) -> No
     check(len(stage.wires) == 1, "a connection that is gone is still known")
     check(len(stage.server._connections) == 1, "the server still knows a connection that is gone")
     stage.ledger.check()
-    tally.reached["records skipped, being held"] += stage.server.status()["records_skipped"]
+    tally.reached["records skipped, being held"] += stage.server.status().records_skipped
 
 
 def _look(stage: Stage) -> None:

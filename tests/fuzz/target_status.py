@@ -17,9 +17,14 @@ from fuzz.source import Source
 from fuzz.verdict import Tally, check
 from kcl_receiver.errors import GeneratorUnavailable, ReceiverError, WireError
 from kcl_receiver.generator import client
+from kcl_receiver.live import GeneratorState
 from kcl_receiver.wire.messages import Message, Refused, Status, Stored
 
 ANSWERS = (
+    b'{"application":"a","writer":"w","draining":false,"failing":null,"silent_after":30,"blocks_stored":0,"records_stored":0,'
+    b'"bytes_stored":0,"records_skipped":0,"blocks_in_flight":0,"building_bytes":0,"building_seconds":0.5,"window_bytes":1,'
+    b'"shards":[],"store":"file:///s","socket":"/s","version":"1","pid":1,"uptime_seconds":1,"prepared":true,'
+    b'"ranges_in_memory":0,"stream":{"arn":"a","created":1}}',
     b"{}",
     b'{"shards": []}',
     b"",
@@ -101,4 +106,4 @@ def run(data: bytes, tally: Tally) -> None:
         tally.named(error, WireError, GeneratorUnavailable)
     else:
         tally.reached["told"] += 1
-        check(isinstance(answer, dict), f"the status is {type(answer).__name__}")
+        check(isinstance(answer, GeneratorState), f"the status is {type(answer).__name__}")

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pyarrow.parquet as pq
 from generator_harness import batch_message, columns_of
 
@@ -77,7 +78,7 @@ class GeneratorProcess:
     def status(self) -> dict[str, Any]:
         """Return its live state, {} while it does not answer."""
         try:
-            return ask_status(self.socket)
+            return dict(msgspec.to_builtins(ask_status(self.socket)))
         except ReceiverError:
             return {}
 

@@ -124,7 +124,7 @@ def test_a_second_generator_on_the_same_socket_is_refused_and_told_who_holds_it(
     )
     assert second.returncode == EXIT_ENVIRONMENT
     assert f"pid {first.process.pid}" in second.stderr
-    assert ask_status(first.socket)["pid"] == first.process.pid
+    assert ask_status(first.socket).pid == first.process.pid
 
 
 def test_a_stale_socket_file_is_replaced(make_generator: Make) -> None:
@@ -303,7 +303,7 @@ def test_a_full_disk_is_waited_for_and_loses_nothing(make_generator: Make, tmp_p
         fill(filler)
         peer.hand_over([1, 2, 3])
         generator.wait("the store fails", lambda: generator.status().get("failing"))
-        assert "No space left" in generator.status()["failing"]
+        assert "No space left" in generator.status()["failing"]["message"]
         assert generator.rows() == []
         filler.unlink()
         assert peer.expect(Stored).number == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamError
@@ -97,7 +98,9 @@ class SimServer(GeneratorServer):
         self._workers = workers
         self._connections = {}
         self._next_connection = 1
-        self._facts = {}
+        self._store = "file:///store"
+        self._path = Path("generator.sock")
+        self._unprepared = None
         self._started = process.host.boot_clock()
         self._timer = None
         self._prepared = _Prepared()  # type: ignore[assignment]

@@ -11,15 +11,13 @@ from array import array
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
 import pytest
-from generator_harness import Harness
 from memory_formula import BASE_BYTES, MIB, RECORD_BYTES, generator_bytes
 
-from kcl_receiver import aws, errors, kcl_keys
+from kcl_receiver import errors, kcl_keys
 from kcl_receiver.cli.main import COMMANDS, cli
 from kcl_receiver.config import RECEIVER_KEYS
 from kcl_receiver.daemon.checks import SUGGESTED_GRACE_MILLIS
@@ -27,6 +25,17 @@ from kcl_receiver.daemon.supervision import HOPELESS, KILL_MARGIN_SECONDS
 from kcl_receiver.generator.roster import HELLO_SECONDS, MAX_TEXT
 from kcl_receiver.generator.server import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.live import (
+    Condition,
+    GeneratorState,
+    LeaseState,
+    Live,
+    Problem,
+    ShardLive,
+    ShardState,
+    StreamState,
+    Trouble,
+)
 from kcl_receiver.processor.core import RECONNECT_SECONDS
 from kcl_receiver.store.direct import LEAST_BYTES, PIECE_BYTES
 from kcl_receiver.store.parquet import ROW_GROUP_BYTES
@@ -176,31 +185,24 @@ def test_a_service_manager_waits_longer_than_a_stop_may_take() -> None:
     assert {int(code) for code in restarts[1].split()} == HOPELESS
 
 
-def status_of_one_shard() -> dict[str, Any]:
-    generator = Harness()
-    generator.open()
-    return generator.core.status(generator.now)
-
-
 def test_every_member_of_the_status_is_on_the_page() -> None:
-    state = status_of_one_shard()
-    server = ast.parse((ROOT / "kcl_receiver/generator/server.py").read_text(encoding="utf-8"))
-    (method,) = (node for node in ast.walk(server) if isinstance(node, ast.FunctionDef) and node.name == "status")
-    own = {
-        key.value
-        for node in ast.walk(method)
-        if isinstance(node, ast.Dict)
-        for key in node.keys
-        if isinstance(key, ast.Constant)
-    }
     text = section(OPERATIONS, "Status")
-    general, _, of_a_shard = text.partition("| member of a shard | meaning |")
-    for member in {*state, *own, "store", "socket"}:
-        assert f"`{member}`" in general, member
-    for member in state["shards"][0]:
-        assert f"`{member}`" in of_a_shard, member
-    for member in aws.Lease._fields:
-        assert f"`{member}`" in of_a_shard, member
+    whole, _, rest = text.partition("| member of `generator` | meaning |")
+    general, _, of_a_shard = rest.partition("| member of a shard | meaning |")
+    for struct, page in (
+        (Live, whole),
+        (Problem, whole),
+        (ShardLive, whole),
+        (GeneratorState, general),
+        (Trouble, general),
+        (StreamState, general),
+        (ShardState, of_a_shard),
+        (LeaseState, of_a_shard),
+    ):
+        for member in struct.__struct_fields__:
+            assert f"`{member}`" in page, member
+    for condition in Condition:
+        assert f"`{condition.value}`" in whole, condition
 
 
 def test_the_lines_of_the_log_are_those_of_the_code() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from generator_harness import START, Harness, Processor, position, received
 
@@ -432,7 +433,7 @@ def test_a_full_builder_that_may_not_be_cut_makes_batches_wait() -> None:
     p.batch(7)
     q.batch(7)
     assert (p.admitted, q.admitted) == ([1, 2], [1])
-    assert h.core.status(h.now)["building_bytes"] == 2 * BATCH
+    assert h.core.status(h.now).building_bytes == 2 * BATCH
     h.write()
     h.append()
     assert writing(h) == [2]
@@ -509,8 +510,9 @@ def test_the_status_shows_where_everything_is() -> None:
     p.flush()
     p.batch(7, 8)
     h.now += 0.25
-    h.do(h.core.progress(p.connection, 1234, "5:0"))
-    status = h.core.status(h.now)
+    h.do(h.core.progress(p.connection, 1234, "5:0", h.now))
+    h.now += 2
+    status = msgspec.to_builtins(h.core.status(h.now))
     shard = status.pop("shards")
     building = p.sent[3].columns.memory
     assert status == {
@@ -518,16 +520,17 @@ def test_the_status_shows_where_everything_is() -> None:
         "writer": "writer-1",
         "draining": False,
         "failing": None,
+        "silent_after": 30.0,
         "blocks_stored": 1,
         "records_stored": 1,
         "bytes_stored": 1,
         "records_skipped": 0,
         "blocks_in_flight": 1,
         "building_bytes": building,
-        "building_seconds": 0.25,
+        "building_seconds": 2.25,
         "window_bytes": 32 * 1024 * 1024,
     }
-    assert shard == [
+    assert list(shard) == [
         {
             "shard": "shard-0",
             "session": p.session,
@@ -535,14 +538,17 @@ def test_the_status_shows_where_everything_is() -> None:
             "problem": None,
             "pid": 1,
             "connected": True,
+            "spoke_seconds": 2.0,
             "records": 1,
             "delivered": "8:0",
             "stored_through": "5:0",
             "checkpoint": "5:0",
             "behind_millis": 1234,
+            "behind_seconds": 2.0,
             "window_used": BATCH + building,
             "waiting": False,
             "shard_end": False,
+            "possibly_trimmed": False,
         }
     ]
 
@@ -552,21 +558,20 @@ def test_the_status_shows_who_waits_and_who_is_away() -> None:
     p = h.open()
     p.batch(5)
     p.batch(6)
-    assert h.core.status(h.now)["shards"][0]["waiting"]
+    assert h.core.status(h.now).shards[0].waiting
     p.vanish()
-    (shard,) = h.core.status(h.now)["shards"]
-    assert not shard["waiting"]
-    assert not shard["connected"]
-    assert shard["behind_millis"] == 7
+    (shard,) = h.core.status(h.now).shards
+    assert not shard.waiting
+    assert not shard.connected
+    assert shard.behind_millis == 7
 
 
 def test_the_status_of_a_session_that_has_got_nothing_yet_guesses_nothing() -> None:
     h = Harness()
     h.open()
-    (shard,) = h.core.status(h.now)["shards"]
-    unknown = ("delivered", "stored_through", "checkpoint")
-    assert [shard[name] for name in unknown] == [None] * 3
-    assert (shard["behind_millis"], shard["records"], shard["window_used"]) == (-1, 0, 0)
+    (shard,) = h.core.status(h.now).shards
+    assert [shard.delivered, shard.stored_through, shard.checkpoint, shard.behind_seconds] == [None] * 4
+    assert (shard.behind_millis, shard.records, shard.window_used) == (-1, 0, 0)
 
 
 def test_the_status_shows_what_a_session_waits_for() -> None:
@@ -576,7 +581,7 @@ def test_the_status_shows_what_a_session_waits_for() -> None:
     h.cut()
 
     def state() -> str:
-        return str(h.core.status(h.now)["shards"][0]["state"])
+        return h.core.status(h.now).shards[0].state
 
     assert state() == "open"
     young = h.processor(rank=2)
@@ -592,7 +597,28 @@ def test_the_status_shows_what_a_session_waits_for() -> None:
     assert state() == "closed"
 
 
+def test_everything_that_a_processor_says_shows_that_it_is_called() -> None:
+    h = Harness()
+    p = h.open()
+
+    def silent() -> float:
+        h.now += 1
+        return h.core.status(h.now).shards[0].spoke_seconds
+
+    assert silent() == 1
+    h.do(h.core.progress(p.connection, 0, None, h.now))
+    assert silent() == 1
+    p.batch(5)
+    assert silent() == 1
+    p.flush()
+    assert silent() == 1
+    h.store()
+    assert silent() == 2  # what we say does not count
+    p.vanish()
+    assert silent() == 3
+
+
 def test_progress_from_nobody_is_ignored() -> None:
     h = Harness()
-    assert h.core.progress(99, 1, None) == []
-    assert h.core.progress(h.connect(), 1, None) == []
+    assert h.core.progress(99, 1, None, h.now) == []
+    assert h.core.progress(h.connect(), 1, None, h.now) == []

@@ -13,6 +13,11 @@ AWAY = StoreUnavailable("disk full", "make room")
 DAMAGED = BlockDamaged("checksum")
 
 
+def failing(h: Harness) -> str | None:
+    trouble = h.core.status(h.now).failing
+    return None if trouble is None else f"{trouble.error}: {trouble.message}\nHint: {trouble.hint}"
+
+
 def test_a_block_that_was_not_written_is_written_again_with_the_same_number_and_parts() -> None:
     h = Harness()
     p = h.open()
@@ -98,7 +103,7 @@ def test_what_succeeds_elsewhere_does_not_cancel_what_is_to_be_tried_again() -> 
     h.write(1, error=AWAY)
     h.write(2)
     h.append()
-    assert h.core.status(h.now)["failing"] == str(AWAY)
+    assert failing(h) == str(AWAY)
     h.to_deadline()
     assert [block.number for block in h.waiting(WriteBlock)] == [1]
     h.store()
@@ -221,15 +226,22 @@ def test_the_status_says_what_fails_until_it_mends() -> None:
     p.batch(5)
     h.cut()
     h.write(error=AWAY)
-    assert h.core.status(h.now)["failing"] == "StoreUnavailable: disk full\nHint: make room"
+    assert failing(h) == "StoreUnavailable: disk full\nHint: make room"
     h.to_deadline()
     h.write()
-    assert h.core.status(h.now)["failing"] is None
+    assert failing(h) is None
     h.append(error=AWAY)
-    assert h.core.status(h.now)["failing"] == str(AWAY)
+    assert failing(h) == str(AWAY)
+    began = h.now
+    while h.now < began + 1:
+        h.to_deadline()
+        h.append(error=AWAY)
+    trouble = h.core.status(h.now).failing
+    assert trouble is not None
+    assert trouble.seconds == pytest.approx(h.now - began, abs=0.001)
     h.to_deadline()
     h.append()
-    assert h.core.status(h.now)["failing"] is None
+    assert failing(h) is None
 
 
 def test_blocks_of_a_session_that_left_are_tried_again_like_any_other() -> None:

@@ -244,7 +244,7 @@ def test_blocks_in_flight_of_a_fenced_session_are_stored_and_counted() -> None:
     h.store()
     assert h.block_rows() == [[Position(5)]]
     assert h.block_entries() == [1]
-    assert h.core.status(h.now)["records_stored"] == 1
+    assert h.core.status(h.now).records_stored == 1
 
 
 def test_a_new_session_is_looked_up_only_when_blocks_of_the_older_are_stored_with_their_entries() -> None:

@@ -48,7 +48,7 @@ def test_a_batch_that_is_held_wholly_is_skipped_and_reported_at_once() -> None:
     p.batch(5, 7, 9)
     assert (p.admitted, p.stored) == ([1], 1)
     assert cut(h) == []
-    assert h.core.status(h.now)["records_skipped"] == 3
+    assert h.core.status(h.now).records_skipped == 3
 
 
 def test_a_batch_that_is_held_wholly_is_reported_only_in_its_order() -> None:
@@ -89,7 +89,7 @@ def test_a_batch_held_in_its_middle_is_stored_in_two_ranges_of_one_block_and_rep
         check_true(part)
     h.store()
     assert p.stored == 1
-    assert h.core.status(h.now)["records_skipped"] == 2
+    assert h.core.status(h.now).records_skipped == 2
 
 
 def test_a_hole_between_two_held_ranges_is_stored() -> None:
@@ -117,10 +117,10 @@ def test_the_window_counts_the_whole_of_a_batch_that_is_held_in_part() -> None:
     # Its buffers stay in memory whatever is taken of them.
     h, p = opened((5, 8))
     sent = p.batch(5, 6, 7, 8, 9)
-    assert h.core.status(h.now)["shards"][0]["window_used"] == sent.columns.memory
+    assert h.core.status(h.now).shards[0].window_used == sent.columns.memory
     cut(h)
     h.store()
-    assert h.core.status(h.now)["shards"][0]["window_used"] == 0
+    assert h.core.status(h.now).shards[0].window_used == 0
 
 
 def test_a_higher_held_number_does_not_hold_what_lies_before_it() -> None:

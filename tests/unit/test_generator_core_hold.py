@@ -36,9 +36,9 @@ def test_the_status_tells_which_shard_is_on_hold_and_why() -> None:
     h = Harness()
     h.open("shard-1")
     on_hold(h)
-    held, other = h.core.status(h.now)["shards"]
-    assert (held["shard"], held["state"], held["problem"]) == ("shard-0", "on hold", str(REFUSED))
-    assert (other["state"], other["problem"]) == ("open", None)
+    held, other = h.core.status(h.now).shards
+    assert (held.shard, held.state, held.problem) == ("shard-0", "on hold", str(REFUSED))
+    assert (other.state, other.problem) == ("open", None)
 
 
 def test_nothing_is_taken_from_a_processor_that_does_not_keep_still() -> None:
@@ -75,7 +75,7 @@ def test_a_lease_that_is_lost_ends_the_hold() -> None:
     h = Harness()
     p = on_hold(h)
     p.leave()
-    assert h.core.status(h.now)["shards"][0]["state"] == "closed"
+    assert h.core.status(h.now).shards[0].state == "closed"
 
 
 def test_a_session_on_hold_that_comes_back_is_looked_up_again() -> None:
@@ -87,7 +87,7 @@ def test_a_session_on_hold_that_comes_back_is_looked_up_again() -> None:
     h.look_up()
     h.store()
     assert p.welcome is not None
-    assert h.core.status(h.now)["shards"][0]["problem"] is None
+    assert h.core.status(h.now).shards[0].problem is None
 
 
 def test_a_younger_session_of_a_shard_on_hold_is_looked_up_on_its_own() -> None:

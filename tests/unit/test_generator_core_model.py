@@ -335,7 +335,7 @@ class Generator(RuleBasedStateMachine):
         flying = [part for parts in self.flying().values() for part in parts]
         size = sum(part.part.columns.memory for part in building)
         assert len(self.flying()) <= IN_FLIGHT
-        assert self.h.core.status(self.h.now)["building_bytes"] == size
+        assert self.h.core.status(self.h.now).building_bytes == size
         assert size <= BLOCK or len({batch_of(part) for part in building}) == 1
         for shard in SHARDS:
             parts = [part for part in [*building, *flying] if part.part.range.shard == shard]

@@ -107,7 +107,7 @@ def test_a_hello_that_cannot_be_true_is_refused_and_leaves_nothing_behind(
     assert says in p.refused.message
     assert h.closed == [p.connection]
     assert h.asked == []
-    assert h.core.status(h.now)["shards"] == []
+    assert h.core.status(h.now).shards == ()
 
 
 def test_a_rank_of_this_very_moment_is_taken() -> None:
@@ -192,12 +192,14 @@ def test_a_look_up_that_fails_is_tried_again_until_it_answers() -> None:
     p.hello()
     h.look_up(StreamUnavailable("throttled"))
     assert h.asked == []
-    assert h.core.status(h.now)["failing"] == "StreamUnavailable: throttled"
+    failing = h.core.status(h.now).failing
+    assert failing is not None
+    assert (failing.error, failing.message) == ("StreamUnavailable", "throttled")
     h.to_deadline()
     h.look_up()
     h.store()
     assert p.welcome is not None
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
 
 
 @pytest.mark.parametrize("mends", [True, False])
@@ -217,7 +219,7 @@ def test_a_look_up_that_cannot_succeed_turns_its_processor_away_with_the_reason(
     assert p.refused is not None
     assert p.refused.error == ("StreamUnavailable" if mends else "StreamGone")
     assert h.closed == [p.connection]
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
     if mends:
         assert h.stop is None
         other.batch(5)
@@ -282,7 +284,7 @@ def test_a_look_up_of_a_fenced_session_is_not_tried_again_and_not_shown_as_faili
     old.hello()
     h.look_up(StreamUnavailable("throttled"))
     h.open(rank=2)
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
     h.advance(60)
     assert h.waiting(LookUp) == []
 
@@ -292,7 +294,7 @@ def test_a_late_failure_of_a_fenced_sessions_look_up_changes_nothing() -> None:
     h.processor(rank=1).hello()
     h.processor(rank=2).hello()
     h.look_up(StreamUnavailable("throttled"))
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
     h.look_up()
     assert h.core.deadline() is None
 

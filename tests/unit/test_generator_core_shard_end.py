@@ -30,7 +30,7 @@ def test_the_end_is_confirmed_only_after_the_ledger_says_it() -> None:
     h.append()
     assert p.of(ShardEndConfirmed) == [ShardEndConfirmed()]
     assert h.shard_end_entries() == [ShardEndRecord(p.session, "shard-0", Position(6))]
-    assert h.core.status(h.now)["shards"][0]["shard_end"]
+    assert h.core.status(h.now).shards[0].shard_end
 
 
 @pytest.mark.parametrize("progress", ["in the builder", "in flight", "written"])
@@ -150,7 +150,7 @@ def test_a_stream_that_says_otherwise_is_no_end(error: StreamGone | StreamReplac
     assert h.waiting(Append) == []
     assert h.shard_end_entries() == []
     assert h.stop == (None if error.mends else Stop(error))
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
 
 
 def test_a_stream_that_does_not_answer_is_asked_again_until_it_does() -> None:
@@ -160,7 +160,7 @@ def test_a_stream_that_does_not_answer_is_asked_again_until_it_does() -> None:
     assert h.waiting(ConfirmShardEnd) == []
     h.to_deadline()
     h.confirm()
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
     h.append()
     assert p.of(ShardEndConfirmed) == [ShardEndConfirmed()]
 
@@ -196,7 +196,7 @@ def test_a_session_that_is_fenced_while_its_answer_is_awaited_again_is_asked_for
     h.open(rank=2)
     h.advance(60)
     assert h.waiting(ConfirmShardEnd) == []
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
 
 
 @pytest.mark.parametrize("error", [StreamGone("deleted"), StreamUnavailable("throttled")])
@@ -206,7 +206,7 @@ def test_a_late_answer_about_a_session_that_left_changes_nothing(error: StreamGo
     p.leave()
     h.confirm(error)
     assert h.core.deadline() is None
-    assert h.core.status(h.now)["failing"] is None
+    assert h.core.status(h.now).failing is None
     older = h.processor(rank=0)
     older.hello()
     assert older.refused is not None

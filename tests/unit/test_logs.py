@@ -62,3 +62,98 @@ def test_the_last_line_is_the_one_that_says_what_happened(tmp_path: Path, conten
 
 def test_an_absent_log_has_no_last_line(tmp_path: Path) -> None:
     assert LogFile(tmp_path / "x.log").last_line() == ""
+
+
+def java_log(*lines: str) -> str:
+    return "\n".join(lines) + "\n"
+
+
+AT = "2026-11-28T14:13:20.630Z"
+INFO = f"{AT} INFO  Scheduler [] Initial state: all is well"
+REFUSED = (
+    f"{AT} ERROR InitializeTask [] Caught exception: ",
+    "software.amazon.awssdk.services.kinesis.model.InvalidArgumentException: The timestampInMillis parameter cannot be "
+    "greater than the currentTimestampInMillis. (Service: Kinesis, Status Code: 400, Request ID: 1)",
+    "\tat software.amazon.awssdk.services.kinesis.model.InvalidArgumentException$BuilderImpl.build(I.java:151)",
+)
+NO_CREDENTIALS = (
+    f"{AT} ERROR Scheduler [] Caught exception when initializing LeaseCoordinator",
+    "java.lang.RuntimeException: software.amazon.awssdk.core.exception.SdkClientException: Unable to load credentials",
+    "\tat software.amazon.kinesis.coordinator.Scheduler.initialize(Scheduler.java:1)",
+    "Caused by: software.amazon.awssdk.core.exception.SdkClientException: Unable to load credentials from the chain",
+    "\t... 11 common frames omitted",
+    INFO,
+)
+LOST = (
+    f"{AT} ERROR MultiLangProtocol [] Failed to get status message for processRecords action for shard shardId-7",
+    "java.util.concurrent.ExecutionException: java.lang.RuntimeException: Reached end of STDIN of child process",
+    "\tat java.base/java.util.concurrent.FutureTask.report(FutureTask.java:122)",
+    "Caused by: java.lang.RuntimeException: Reached end of STDIN of child process for shard shardId-7",
+    f"{AT} ERROR MultiLangShardRecordProcessor [] Encountered an error while trying to process records",
+    "java.lang.RuntimeException: Child process failed to process records",
+)
+SAID = (
+    f"{AT} ERROR DrainChildSTDERRTask [] Received error line from subprocess "
+    "[kcl-receiver-processor: StoreUnavailable: shardId-7: nothing was stored for 300 s] for shard shardId-7"
+)
+SHUTDOWN = (
+    f"{AT} ERROR MultiLangDaemon [] Encountered an error during shutdown.",
+    "java.util.concurrent.TimeoutException: null",
+    "\tat java.base/java.util.concurrent.CompletableFuture.timedGet(CompletableFuture.java:1960)",
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ((), ""),
+        ((INFO,), ""),
+        (SHUTDOWN, ""),
+        (
+            (INFO, *REFUSED, INFO),
+            "InitializeTask: InvalidArgumentException: The timestampInMillis parameter cannot be greater than the "
+            "currentTimestampInMillis.",
+        ),
+        (
+            NO_CREDENTIALS,
+            "Scheduler: Caught exception when initializing LeaseCoordinator: SdkClientException: Unable to load "
+            "credentials from the chain",
+        ),
+        (
+            (*REFUSED, *LOST, *SHUTDOWN),
+            "the processor of shardId-7 was lost: RuntimeException: Reached end of STDIN of child process for shard "
+            "shardId-7",
+        ),
+        (
+            (SAID, *LOST, SAID.replace("shardId-7", "shardId-8"), *SHUTDOWN),
+            "StoreUnavailable: shardId-7: nothing was stored for 300 s (the processor of shardId-7)",
+        ),
+        (
+            (SAID, "Terminating due to java.lang.OutOfMemoryError: Java heap space"),
+            "Terminating due to java.lang.OutOfMemoryError: Java heap space",
+        ),
+        (("Unable to find property file: /tmp/x",), "Unable to find property file: /tmp/x"),
+        ((f"{AT} ERROR Worker [shardId-1] no exception here.",), "Worker: no exception here"),
+    ],
+)
+def test_the_daemons_last_error_is_the_one_that_says_why(tmp_path: Path, lines: tuple[str, ...], expected: str) -> None:
+    log = LogFile(tmp_path / "daemon.log")
+    log.path.write_text(java_log(*lines))
+    assert log.last_error() == expected
+
+
+def test_what_an_earlier_daemon_said_is_no_reason(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "daemon.log")
+    log.path.write_text(java_log(*REFUSED))
+    since = log.size()
+    assert log.last_error(since) == ""
+    with log.open() as file:
+        file.write(java_log(INFO, *LOST).encode())
+    assert log.last_error(since).startswith("the processor of shardId-7 was lost")
+    log.path.write_text(java_log(*REFUSED))  # put away meanwhile: what is there is new
+    assert log.last_error(10**9).startswith("InitializeTask: InvalidArgumentException")
+
+
+def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "daemon.log")
+    assert (log.last_error(), log.size(), log.written()) == ("", 0, None)

@@ -23,6 +23,7 @@ from processor_harness import (
 
 from kcl_receiver.errors import DaemonError
 from kcl_receiver.processor.codec import ProcessRecords
+from kcl_receiver.processor.core import HEARTBEAT_SECONDS
 from kcl_receiver.processor.effects import Exit
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.wire.columns import checksum
@@ -157,6 +158,16 @@ def test_lag_and_checkpoint_are_told_when_they_change() -> None:
     assert told(processor.deliver(behind=500), Progress) == []
     taken(processor, 1)
     assert told(processor.deliver(behind=0), Progress) == [Progress(0, "1:0")]
+
+
+def test_a_processor_that_is_called_says_so_now_and_then_though_nothing_changes() -> None:
+    processor = started()
+    processor.deliver(behind=0)
+    processor.now += HEARTBEAT_SECONDS - 0.1
+    assert told(processor.deliver(behind=0), Progress) == []
+    processor.now += 0.1
+    assert told(processor.deliver(behind=0), Progress) == [Progress(0, None)]
+    assert told(processor.deliver(behind=0), Progress) == []
 
 
 def test_the_checkpoint_that_reading_began_at_is_told() -> None:

@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import live_support
+import msgspec
 import pytest
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError, WireError
@@ -47,13 +49,21 @@ def status(payload: bytes) -> bytes:
     return b"".join(bytes(memoryview(part)) for part in encode(Status(), (payload,)))
 
 
-def test_an_object_is_returned(answer: Answer) -> None:
-    assert ask_status(answer(status(b'{"pid": 5}'))) == {"pid": 5}
+STATE = live_support.generator(live_support.shard("shardId-000000000000"), pid=5)
+
+
+def test_what_the_generator_reports_is_returned(answer: Answer) -> None:
+    assert ask_status(answer(status(msgspec.json.encode(STATE)))) == STATE
+
+
+def test_members_of_a_later_version_are_ignored(answer: Answer) -> None:
+    later = msgspec.to_builtins(STATE) | {"moon": "full"}
+    assert ask_status(answer(status(msgspec.json.encode(later)))) == STATE
 
 
 @pytest.mark.parametrize(
     "payload",
-    [b"", b"{", b"[]", b"null", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a":' * 50_000],
+    [b"", b"{", b"[]", b"{}", b"null", b"\xff", b"[" * 100_000, b"9" * 5000, b'{"a":' * 50_000],
     ids=lambda payload: repr(payload[:8]),
 )
 def test_anything_else_is_an_error_that_says_so(answer: Answer, payload: bytes) -> None:

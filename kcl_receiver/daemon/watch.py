@@ -1,0 +1,96 @@
+"""Takes one look at all that is known of the live state: the generator, the lease table, and the daemon's log."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from kcl_receiver import aws
+from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon.effective import own_workers
+from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.patience import longest_start_seconds
+from kcl_receiver.errors import ReceiverError
+from kcl_receiver.generator.client import ask_status
+from kcl_receiver.live import GeneratorState, LeaseState, Live, look
+
+ATTEMPTS = 2
+"""Tries of a call to AWS: somebody waits for the answer."""
+
+
+class Watch:
+    """Looks again and again; keeps its client of DynamoDB, which takes long to make.
+
+    Args:
+        config: The settings.
+    """
+
+    def __init__(self, config: ReceiverConfig) -> None:
+        self._config = config
+        self._dynamodb: Any = None
+
+    def look(self, log_from: int = 0) -> Live:
+        """Return the live state; what cannot be asked is told as a problem.
+
+        Args:
+            log_from: Where in daemon.log the present daemon's lines begin.
+        """
+        generator = ask_generator(self._config)
+        leases = self._leases()
+
+        def judged(said: str) -> Live:
+            return look(
+                generator,
+                leases,
+                workers=own_workers(self._config),
+                start_seconds=longest_start_seconds(self._config),
+                said=said,
+            )
+
+        live = judged("")
+        # The log is read only where it can say why.
+        return judged(daemon_error(self._config, generator, log_from)) if live.unread else live
+
+    def _leases(self) -> list[LeaseState] | ReceiverError | None:
+        config = self._config
+        try:
+            if self._dynamodb is None:
+                self._dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint, ATTEMPTS)
+            found = aws.read_leases(self._dynamodb, config.table_name)
+        except ReceiverError as error:
+            return error
+        return None if found is None else [_lease(one) for one in found]
+
+
+def _lease(found: aws.Lease) -> LeaseState:
+    return LeaseState(
+        shard=found.shard,
+        checkpoint=found.checkpoint,
+        sub_sequence_number=found.sub_sequence_number,
+        owner=found.owner,
+        counter=found.counter,
+    )
+
+
+def ask_generator(config: ReceiverConfig) -> GeneratorState | ReceiverError:
+    """Return what the generator reports of itself, or why it does not."""
+    try:
+        return ask_status(config.socket)
+    except ReceiverError as error:
+        return error
+
+
+def daemon_error(config: ReceiverConfig, generator: GeneratorState | ReceiverError, log_from: int = 0) -> str:
+    """Return the last error in the daemon's log; empty if there is none, or if the log is of an earlier time."""
+    log = daemon_log(config)
+    if isinstance(generator, GeneratorState):
+        written = log.written()
+        # Under a plain java launch the log is another one, and this is left over.
+        if written is None or time.time() - written > generator.uptime_seconds:
+            return ""
+    return log.last_error(log_from)
+
+
+def daemon_log(config: ReceiverConfig) -> LogFile:
+    """Return the log into which `run` lets the daemon write."""
+    return LogFile(config.log_directory / "daemon.log")

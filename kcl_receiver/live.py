@@ -1,0 +1,478 @@
+"""The live state of a receiver on one host: what each shard and the host are doing, and whether anything is being read.
+
+One struct, `Live`. The generator reports its part as JSON (`GeneratorState`), the lease table gives the other
+(`LeaseState`), and `look` puts them together and judges them. `status`, `run` and `demo` render what it found as text,
+as JSON and as an exit code; nothing else decides whether a shard is silent, or whether anything is being read.
+
+Pure: no I/O and no clock. Every time is an age in seconds, told by whoever took it.
+
+An idle stream is not a silent one: KCL calls a processor with empty batches as well, and the processor passes that on
+every five seconds (`processor.core`). What waits for our own store is not silent either.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_OK, EXIT_STREAM, ReceiverError
+
+SILENT_SECONDS = 30.0
+"""A processor that was not called for so long is silent. KCL calls one every `idleTimeBetweenReadsInMillis` (1.5 s), or
+with every event of enhanced fan-out (about 5 s), and retries a failed read within seconds."""
+
+NOTED_SECONDS = 10.0
+"""An error that is being retried for less than this is not worth a word: most are gone by then."""
+
+
+def silent_after(idle_millis: int) -> float:
+    """Return the seconds after which a processor is silent, given `idleTimeBetweenReadsInMillis`."""
+    return SILENT_SECONDS + 2 * idle_millis / 1000
+
+
+# ---------------------------------------------------------------------- what is reported
+
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """An error that is being retried.
+
+    Attributes:
+        error: Name of its class in `kcl_receiver.errors`.
+        message: What happened, and to which thing.
+        hint: What to do next.
+        exit_code: That of the error.
+        seconds: For how long it has been failing.
+    """
+
+    error: str
+    message: str
+    hint: str
+    exit_code: int
+    seconds: float
+
+    @classmethod
+    def of(cls, error: ReceiverError, seconds: float) -> Trouble:
+        """Return an error as what is reported of it."""
+        return cls(
+            error=type(error).__name__,
+            message=error.message,
+            hint=error.hint,
+            exit_code=error.exit_code,
+            seconds=round(max(0.0, seconds), 3),
+        )
+
+
+class ShardState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a generator knows of a shard: its youngest session.
+
+    Attributes:
+        shard: Shard id.
+        session: The session's id.
+        state: `waiting`, `looking`, `recording`, `open`, `on hold` or `closed`; see `generator.session`.
+        problem: Why it is on hold, None if it is not.
+        pid: Its processor's process id.
+        connected: Whether that processor is connected now.
+        spoke_seconds: Since when it has said nothing.
+        records: Records stored in this session.
+        delivered: Last position received, None before the first batch.
+        stored_through: Position through which everything is stored.
+        checkpoint: Last one that KCL took, as the processor says.
+        behind_millis: KCL's millisBehindLatest, -1 if not known.
+        behind_seconds: The age of `behind_millis`, None if that is not known.
+        window_used: Bytes admitted and not stored.
+        waiting: A batch waits for the window.
+        shard_end: The shard's end is confirmed and recorded.
+        possibly_trimmed: Records may have been trimmed before this session read on.
+    """
+
+    shard: str
+    session: str
+    state: str
+    problem: str | None
+    pid: int
+    connected: bool
+    spoke_seconds: float
+    records: int
+    delivered: str | None
+    stored_through: str | None
+    checkpoint: str | None
+    behind_millis: int
+    behind_seconds: float | None
+    window_used: int
+    waiting: bool
+    shard_end: bool
+    possibly_trimmed: bool
+
+
+class CoreState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the generator's state machine knows; sizes are bytes, times seconds.
+
+    Attributes:
+        application: The application's name.
+        writer: The generator's writer id.
+        draining: It is about to stop.
+        failing: What is being retried now.
+        silent_after: Seconds after which a processor that says nothing is called silent.
+        blocks_stored: Blocks since this generator's start.
+        records_stored: Records in them.
+        bytes_stored: Their size on disk.
+        records_skipped: Delivered again and not stored again.
+        blocks_in_flight: Cut and not stored yet.
+        building_bytes: In the block that is being filled.
+        building_seconds: For how long it has been filled.
+        window_bytes: receiver.windowBytes.
+        shards: The youngest session of each shard that this generator has seen.
+    """
+
+    application: str
+    writer: str
+    draining: bool
+    failing: Trouble | None
+    silent_after: float
+    blocks_stored: int
+    records_stored: int
+    bytes_stored: int
+    records_skipped: int
+    blocks_in_flight: int
+    building_bytes: int
+    building_seconds: float
+    window_bytes: int
+    shards: tuple[ShardState, ...]
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """Which stream is read: its ARN, and when it was made, in milliseconds since the epoch."""
+
+    arn: str
+    created: int
+
+
+class GeneratorState(CoreState, frozen=True, kw_only=True):
+    """What a generator reports of itself: the state machine's part, and the process.
+
+    Attributes:
+        store: URL of the block store.
+        socket: Where it listens.
+        version: Of this package.
+        pid: Its process id.
+        uptime_seconds: Since its start.
+        prepared: Store, ledger and stream are ready; no session opens before.
+        ranges_in_memory: Ranges kept for the start of sessions.
+        stream: None until it was found.
+    """
+
+    store: str
+    socket: str
+    version: str
+    pid: int
+    uptime_seconds: float
+    prepared: bool
+    ranges_in_memory: int
+    stream: StreamState | None
+
+
+class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of KCL's lease table; `checkpoint` is a sequence number or one of KCL's words."""
+
+    shard: str
+    checkpoint: str
+    sub_sequence_number: int
+    owner: str | None
+    counter: int
+
+    @property
+    def ended(self) -> bool:
+        """Whether the shard was read to its end."""
+        return self.checkpoint == "SHARD_END"
+
+
+# ---------------------------------------------------------------------- what is made of it
+
+
+class Condition(enum.Enum):
+    """What is the matter with a shard on this host."""
+
+    READING = "reading"
+    STORING = "waits for the store"
+    OPENING = "opening"
+    SILENT = "silent"
+    AWAY = "not connected"
+    STARTING = "no processor yet"
+    UNOWNED = "no owner"
+    ELSEWHERE = "other worker"
+    HOLD = "on hold"
+    LEFT = "lease lost"
+    ENDED = "ended"
+
+
+ALIVE = frozenset({Condition.READING, Condition.STORING, Condition.OPENING})
+"""Records of the shard are read here, or would be if our own store took them."""
+
+LOST = frozenset({Condition.SILENT, Condition.AWAY})
+"""There was a processor, and nothing is heard of it."""
+
+SETTLED = frozenset({Condition.ELSEWHERE, Condition.ENDED, Condition.HOLD})
+"""Nothing is to be read here; what is on hold is told for itself."""
+
+
+class ShardLive(msgspec.Struct, frozen=True, kw_only=True):
+    """One shard, from all that is known of it.
+
+    Attributes:
+        shard: Shard id.
+        owner: The worker that holds its lease; None if none does, or if that is not known.
+        condition: See `Condition`.
+        seconds: Since when nothing was heard of its processor, where that is silent or not connected.
+    """
+
+    shard: str
+    owner: str | None
+    condition: Condition
+    seconds: float | None
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an operator should know.
+
+    Attributes:
+        key: Stays the same for as long as it is the same problem.
+        text: What is wrong, and since when.
+        hint: What to do; may be empty.
+        exit_code: That of `status`.
+        seconds: For how long, None if that is not known.
+    """
+
+    key: str
+    text: str
+    hint: str
+    exit_code: int
+    seconds: float | None = None
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it.
+
+    Attributes:
+        generator: None if none answers.
+        leases: None if there is no lease table, or if it was not read.
+        shards: Every shard that generator or lease table know.
+        phase: What KCL is doing until records come, in words.
+        reading: Whether this host reads anything.
+        problems: The gravest first.
+    """
+
+    generator: GeneratorState | None
+    leases: tuple[LeaseState, ...] | None
+    shards: tuple[ShardLive, ...]
+    phase: str
+    reading: bool
+    problems: tuple[Problem, ...]
+
+    @property
+    def unread(self) -> bool:
+        """Whether something that should be read here is not."""
+        return any(one.key.startswith(UNREAD) for one in self.problems)
+
+    @property
+    def exit_code(self) -> int:
+        """That of the gravest problem."""
+        return self.problems[0].exit_code if self.problems else EXIT_OK
+
+
+def look(
+    generator: GeneratorState | ReceiverError,
+    leases: Sequence[LeaseState] | ReceiverError | None,
+    *,
+    workers: tuple[str, ...],
+    start_seconds: float,
+    said: str = "",
+) -> Live:
+    """Put together what is known, and judge it.
+
+    Args:
+        generator: What the generator reports, or why it does not.
+        leases: KCL's leases; None if there is no table; or why it cannot be read.
+        workers: What the workerId of this host's daemon may begin with.
+        start_seconds: How long KCL may take to its first record.
+        said: The last error in the daemon's log.
+    """
+    state = None if isinstance(generator, ReceiverError) else generator
+    rows = None if leases is None or isinstance(leases, ReceiverError) else tuple(leases)
+    shards = _shards(state, rows, workers)
+    live = Live(
+        generator=state,
+        leases=rows,
+        shards=shards,
+        phase=_phase(state, leases, shards),
+        reading=any(one.condition in ALIVE for one in shards),
+        problems=(),
+    )
+    found = [
+        *([_no_generator(generator)] if isinstance(generator, ReceiverError) else []),
+        *_failing(state),
+        *([_no_leases(leases)] if isinstance(leases, ReceiverError) else []),
+        *_silence(live, start_seconds, said),
+        *_on_hold(state),
+    ]
+    return msgspec.structs.replace(live, problems=tuple(found))
+
+
+def condition(
+    state: ShardState | None, lease: LeaseState | None, workers: tuple[str, ...], generator: CoreState | None
+) -> Condition:
+    """Return what is the matter with one shard."""
+    if (lease is not None and lease.ended) or (state is not None and state.shard_end):
+        return Condition.ENDED
+    owner = None if lease is None else lease.owner
+    if owner is not None and not owner.startswith(workers):
+        return Condition.ELSEWHERE
+    if generator is not None and state is not None and state.state != "closed":
+        if not state.connected:
+            return Condition.AWAY
+        if state.state != "open":
+            return Condition.HOLD if state.problem is not None else Condition.OPENING
+        if state.waiting:
+            return Condition.STORING
+        if state.spoke_seconds < generator.silent_after:
+            return Condition.READING
+        return Condition.STORING if _held_up(state, generator) else Condition.SILENT
+    if owner is not None:
+        return Condition.STARTING
+    return Condition.UNOWNED if lease is not None else Condition.LEFT
+
+
+def _held_up(state: ShardState, generator: CoreState) -> bool:
+    """Whether a processor may be quiet because our own store does not take what it has sent."""
+    slow = 2 * state.window_used >= generator.window_bytes
+    return state.window_used > 0 and (slow or generator.failing is not None)
+
+
+def _shards(
+    generator: GeneratorState | None, leases: tuple[LeaseState, ...] | None, workers: tuple[str, ...]
+) -> tuple[ShardLive, ...]:
+    states = {} if generator is None else {one.shard: one for one in generator.shards}
+    held = {one.shard: one for one in leases or ()}
+    found = []
+    for shard in sorted(states.keys() | held.keys()):
+        state, lease = states.get(shard), held.get(shard)
+        what = condition(state, lease, workers, generator)
+        seconds = state.spoke_seconds if state is not None and what in LOST else None
+        owner = None if lease is None else lease.owner
+        found.append(ShardLive(shard=shard, owner=owner, condition=what, seconds=seconds))
+    return tuple(found)
+
+
+def _phase(
+    generator: GeneratorState | None,
+    leases: Sequence[LeaseState] | ReceiverError | None,
+    shards: Sequence[ShardLive],
+) -> str:
+    conditions = {one.condition for one in shards}
+    if generator is None:
+        return "no generator answers"
+    if generator.draining:
+        return "draining"
+    if not generator.prepared:
+        return "the generator waits for store and stream"
+    if conditions & ALIVE:
+        return "reading" if generator.records_stored else "reading; no record is stored yet"
+    if conditions & LOST:
+        return "processors are there, and KCL does not call them"
+    if isinstance(leases, ReceiverError):
+        return "the lease table can't be read"
+    if Condition.HOLD in conditions:
+        return "on hold"
+    if not leases:
+        return "KCL waits 1 to 30 s for another worker to make the leases, then makes them"
+    if Condition.STARTING in conditions:
+        return "KCL has leases for this host and starts one processor per shard"
+    if Condition.UNOWNED in conditions:
+        return "KCL has made the leases and assigns them to workers"
+    return "every shard has ended, or is with another worker"
+
+
+def _no_generator(error: ReceiverError) -> Problem:
+    return Problem(key="generator", text=str(error).partition("\n")[0], hint=error.hint, exit_code=EXIT_ENVIRONMENT)
+
+
+def _no_leases(error: ReceiverError) -> Problem:
+    return Problem(key="leases", text=str(error).partition("\n")[0], hint=error.hint, exit_code=EXIT_STREAM)
+
+
+def _failing(generator: GeneratorState | None) -> list[Problem]:
+    if generator is None or generator.failing is None:
+        return []
+    trouble = generator.failing
+    text = f"{trouble.error}: {trouble.message} (failing for {for_people(trouble.seconds)})"
+    code = trouble.exit_code or EXIT_AMISS
+    return [Problem(key="failing", text=text, hint=trouble.hint, exit_code=code, seconds=trouble.seconds)]
+
+
+def _on_hold(generator: GeneratorState | None) -> list[Problem]:
+    found = []
+    for one in () if generator is None else generator.shards:
+        if one.problem is not None:
+            said, _, hint = one.problem.partition("\nHint: ")
+            text = f"{one.shard} is not read: {said}"
+            found.append(Problem(key=f"on hold: {one.shard}", text=text, hint=hint, exit_code=EXIT_AMISS))
+    return found
+
+
+def _silence(live: Live, start_seconds: float, said: str) -> list[Problem]:
+    """Return what is not being read, unless that is as it should be."""
+    generator = live.generator
+    if generator is None or generator.draining or not generator.prepared:
+        return []
+    limit = generator.silent_after
+    lost = [one for one in live.shards if one.condition in LOST and (one.seconds or 0.0) >= limit]
+    waited = generator.uptime_seconds
+    seconds: float
+    if live.reading:
+        if not lost:
+            return []
+        seconds = max(one.seconds or 0.0 for one in lost)
+        key = f"{UNREAD}: " + " ".join(one.shard for one in lost)
+        text = f"not being read: {_named(lost)}"
+    elif lost:
+        seconds = min(one.seconds or 0.0 for one in lost)
+        key = UNREAD
+        text = f"nothing is being read: {_named(lost)}"
+    elif waited < start_seconds or (live.shards and all(one.condition in SETTLED for one in live.shards)):
+        return []
+    elif any(one.condition is Condition.AWAY for one in live.shards):
+        return []  # for less than the limit: they may come back
+    else:
+        seconds = waited
+        key = UNREAD
+        text = f"nothing is being read: no processor has come in {for_people(waited)} ({live.phase})"
+    if said:
+        text += f"; the daemon's last error: {said}"
+    hint = "see docs/operations.md#nothing-is-being-read"
+    return [Problem(key=key, text=text, hint=hint, exit_code=EXIT_AMISS, seconds=seconds)]
+
+
+UNREAD = "unread"
+"""How the keys of problems begin that say that something is not being read."""
+
+SHOWN = 4
+"""Shards that a sentence names."""
+
+
+def _named(shards: Sequence[ShardLive]) -> str:
+    said = []
+    for one in shards[:SHOWN]:
+        word = "silent for" if one.condition is Condition.SILENT else "not connected for"
+        said.append(f"{one.shard} ({word} {for_people(one.seconds or 0.0)})")
+    more = len(shards) - SHOWN
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+
+
+def for_people(seconds: float) -> str:
+    """Return a time for people: `25 s`, `3 min`, `2 h 05 min`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min"
