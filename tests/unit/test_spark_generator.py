@@ -116,7 +116,9 @@ def test_an_error_of_the_store_is_told_and_nothing_is_reported_stored(form: Form
         else:
             h.append(error=AWAY)
         if h.stop is None:
-            assert h.core.status(h.now)["failing"] == str(AWAY)
+            failing = h.core.status(h.now).failing
+            assert failing is not None
+            assert failing.message == AWAY.message
             h.to_deadline()
     assert h.stop.error is AWAY
     assert p.stored == 0
