@@ -13,6 +13,7 @@ from typing import Any
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range, StreamIdentity
+from kcl_receiver.store.arrays import arrivals_of
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, Footer
 from kcl_receiver.wire import columns as wire_columns
@@ -34,7 +35,7 @@ def encode_block(
     for one in sorted(ranges, key=lambda one: (one.range.shard, one.range.first, one.range.last)):
         if wire_columns.checksum(one.columns) != one.range.checksum or one.columns.count != one.range.count:
             raise BlockDamaged(f"block {block_id}: a range does not fit its checksum")
-        placed.append(replace(one.range, first_row=row))
+        placed.append(replace(one.range.with_arrivals(arrivals_of(one.columns)), first_row=row))
         row += one.columns.count
         parts = [bytes(memoryview(part).cast("B")) for part in one.columns.buffers()]
         lengths.append([len(part) for part in parts])

@@ -16,12 +16,13 @@ from unittest.mock import patch
 from kcl_receiver.generator import server, workers
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.reader import verify_blocks
+from kcl_receiver.reader import read_blocks, verify_blocks
 from kcl_receiver.store import ledger
 from simulation import blocks, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
+from simulation.follower import SimBlock, SimFollower
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
@@ -306,6 +307,9 @@ class Fleet:
         for number in range(rng.choice((1, 2, 2, 2, 3))):
             self.hosts.append(Host(self, f"host{number}", settings))
         self.watch = Watch(self)
+        self.followers = (
+            [SimFollower(host) for host in self.hosts] if self.theme == "clocks" or self.more.random() < 0.3 else []
+        )
         self.result = Result(seed, hosts=len(self.hosts))
         self.faults: list[Fault] = plan(self)
         self._waiting = [fault for fault in self.faults if fault.level]
@@ -356,6 +360,9 @@ class Fleet:
             self.watch.final()
         except Broken as broken:
             self.result.broken = broken
+        finally:
+            for follower in self.followers:
+                follower.close()
         result = self.result
         result.steps = self.timeline.steps
         result.records = self.stream.put_count
@@ -451,6 +458,7 @@ def installed() -> Iterator[None]:
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (ledger, "read_footer", blocks.read_footer),
+            (read_blocks, "_File", SimBlock),
             (verify_blocks, "footer_equals", blocks.footer_equals),
             (verify_blocks, "read_positions", blocks.read_positions),
         ):

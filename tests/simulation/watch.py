@@ -26,6 +26,7 @@ from kcl_receiver.store.names import writer_of
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
 from simulation import blocks
+from simulation.follower import Record, read_whole
 from simulation.generator import ROOT, SimGenerator
 from simulation.judge import judge
 from simulation.leases import SHARD_END, Checkpoint, order
@@ -554,6 +555,22 @@ class Watch:
         for shard in self.fleet.stream.shards.values():
             self._once(shard, together[shard.id], rows)
         judge(self)
+        self._judge_readers(rows)
+
+    def _judge_readers(self, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
+        stored: dict[str, dict[str, set[Position]]] = defaultdict(lambda: defaultdict(set))
+        for (place, shard, _), positions in rows.items():
+            stored[place.partition("/")[0]][shard].update(positions)
+        for follower in self.fleet.followers:
+            name = follower.host.name
+            try:
+                follower.look()
+                follower.record.judge(stored[name])
+                whole = Record(self.expect, f"who reads all of {name}'s store")
+                read_whole(follower.store, whole)
+                whole.judge(stored[name])
+            except ReceiverError as error:
+                self.expect("a reader misses nothing", f"{name}: {error}")
 
     def _read_blocks(
         self, host: Host, index: LedgerIndex, rows: dict[tuple[str, str, Position], list[Position]]

@@ -36,7 +36,8 @@ def epoch(rng: random.Random) -> int:
 
 PARENTS_EXPIRE = "parents expire"
 AWAITED: dict[str, str] = {
-    PARENTS_EXPIRE: "a shard that is not listed any more is taken for another stream's",
+    "a reader gets each record once": "ledgers are read in the order of their ids, which a clock or chance decides",
+    "a reader misses nothing": "the same",
     "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
 """What is not played yet, or not judged, because the receiver is known not to stand it; why."""

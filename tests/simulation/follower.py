@@ -1,0 +1,225 @@
+"""A reader beside the receiver: the real `read`, which follows a host's store and goes on with its token.
+
+In one form every look is a reading of its own that begins with the token of the last one; in the other one reading
+lives on, in a thread that runs only while the timeline stands still. What was handed out is kept with the token, as who
+writes a table keeps both in one transaction.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ranges import Position
+from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.reader.read_query import Batch
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.parquet import SCHEMA
+from simulation import blocks
+from simulation.generator import ROOT
+from simulation.stream import IDENTITY
+from simulation.timeline import Process
+
+if TYPE_CHECKING:
+    from simulation.fleet import Host
+
+COLUMNS = ("sequence_number", "sub_sequence_number")
+TRANSIENT = (StoreUnavailable, LedgerDamaged, BlockMissing, BlockDamaged)
+"""What a killed generator left is not settled yet, or is not there any more: it is asked for again."""
+
+
+class SimBlock:
+    """An open block of the stand-in's form, where a reader expects one of Parquet."""
+
+    def __init__(self, store: BlockStore, block: str) -> None:
+        self._rows = [row for _, columns in blocks.read_ranges(store.read_block(block)) for row in blocks.rows(columns)]
+        self.compared = False
+
+    def rows(self, first: int, count: int, columns: tuple[str, ...]) -> pa.Table:
+        """Return some rows."""
+        if first < 0 or first + count > len(self._rows):
+            raise BlockDamaged("it has fewer rows")
+        chosen = self._rows[first : first + count]
+        values = {
+            "sequence_number": [str(row[0].sequence_number) for row in chosen],
+            "sub_sequence_number": [row[0].sub_sequence_number for row in chosen],
+        }
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        return pa.Table.from_arrays(
+            [pa.array(values[name], schema.field(name).type) for name in columns], schema=schema
+        )
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class Record:
+    """What a reader was given, by shard; it must rise.
+
+    Attributes:
+        read: Positions in the order in which they were handed out.
+        holes: What was reported instead.
+    """
+
+    def __init__(self, broken: Callable[[str, str], None], name: str) -> None:
+        self._broken = broken
+        self._name = name
+        self.read: dict[str, list[Position]] = defaultdict(list)
+        self.holes: list[HoleInShard] = []
+
+    def take(self, batch: Batch) -> None:
+        """Take in a batch."""
+        seen = self.read[batch.shard]
+        for number, sub in zip(*(batch.batch.column(at).to_pylist() for at in (0, 1)), strict=True):
+            position = Position(int(number), sub)
+            if seen and position <= seen[-1]:
+                self._broken(
+                    "a reader gets each record once", f"{self._name}: {batch.shard} {position} after {seen[-1]}"
+                )
+            seen.append(position)
+
+    def judge(self, stored: dict[str, set[Position]]) -> None:
+        """Hold it against all that the store holds."""
+        for shard, positions in stored.items():
+            missing = positions.difference(self.read.get(shard, ()))
+            missing = {one for one in missing if not self._late(shard, one)}
+            if missing:
+                self._broken("a reader misses nothing", f"{self._name}: {shard} {min(missing)} was never handed out")
+
+    def _late(self, shard: str, position: Position) -> bool:
+        return any(
+            hole.shard == shard
+            and hole.kind == "late"
+            and (hole.after is None or hole.after < position)
+            and (hole.through is None or position <= hole.through)
+            for hole in self.holes
+        )
+
+
+class _Thread:
+    """A reading that waits in a thread of its own; one of the two sides runs at a time."""
+
+    def __init__(self, begin: Callable[[Callable[[float], bool]], Reading], take: Callable[[Batch], None]) -> None:
+        self._turn, self._idle = threading.Semaphore(0), threading.Semaphore(0)
+        self._stopped = False
+        self.error: BaseException | None = None
+        self.ended = False
+        self._thread = threading.Thread(target=self._run, args=(begin, take), daemon=True)
+        self._thread.start()
+
+    def _run(self, begin: Callable[[Callable[[float], bool]], Reading], take: Callable[[Batch], None]) -> None:
+        self._turn.acquire()
+        try:
+            for batch in begin(self._wait) if not self._stopped else ():
+                take(batch)
+        except BaseException as error:  # noqa: BLE001 - it is raised again on the other side
+            self.error = error
+        self.ended = True
+        self._idle.release()
+
+    def _wait(self, _: float) -> bool:
+        self._idle.release()
+        self._turn.acquire()
+        return self._stopped
+
+    def look(self) -> None:
+        """Let it read all that is there now."""
+        self._turn.release()
+        self._idle.acquire()
+        if self.error is not None:
+            raise self.error
+
+    def stop(self) -> None:
+        """End it."""
+        if not self.ended:
+            self._stopped = True
+            self._turn.release()
+            self._thread.join()
+
+
+class SimFollower(Process):
+    """See the module. It lives on when its host dies: it may be anywhere."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, "follower")
+        self.rng = random.Random(f"{host.fleet.seed} {host.name} follower")
+        self.store = LocalStore(ROOT, host.files)
+        self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
+        self._token: str | None = None
+        self._thread: _Thread | None = None
+        self._lives_on = self.rng.random() < 0.4
+        self._pauses = self.rng.choice(((0.3, 2.0), (2.0, 9.0)))
+        self._plan()
+
+    def _plan(self) -> None:
+        asleep = max(0.0, self.host.fleet.asleep_until - self.host.fleet.timeline.now)
+        self.later(asleep + self.rng.uniform(*self._pauses), self._do)
+
+    def _do(self) -> None:
+        if self.host.fleet.quiet:
+            return
+        try:
+            self.look()
+        except TRANSIENT as error:
+            if self.tracing:
+                self.say(f"reads again later: {error}")
+        self._plan()
+
+    def look(self) -> None:
+        """Read what is new.
+
+        Raises:
+            ReceiverError: It cannot be read now.
+        """
+        try:
+            if self._lives_on:
+                if self._thread is None:
+                    self._thread = _Thread(self._begin, self._take)
+                self._thread.look()
+            else:
+                reading = self._begin(lambda _: True)
+                for batch in reading:
+                    self._take(batch)
+                self._token = reading.token
+        except BaseException:
+            self._thread = None
+            raise
+
+    def _begin(self, wait: Callable[[float], bool]) -> Reading:
+        return read(
+            self.store,
+            columns=COLUMNS,
+            follow=True,
+            token=self._token,
+            on_hole=self.record.holes.append,
+            wait=wait,
+            stream=None if self._token else IDENTITY,
+        )
+
+    def _take(self, batch: Batch) -> None:
+        if self.tracing:
+            self.say(f"reads {batch.batch.num_rows} records of {batch.shard}")
+        self.record.take(batch)
+        self._token = batch.token
+
+    def close(self) -> None:
+        """End the thread, if there is one."""
+        if self._thread is not None:
+            self._thread.stop()
+
+
+def read_whole(store: BlockStore, record: Record) -> None:
+    """Read a store from the first record to the last, without a token.
+
+    Raises:
+        ReceiverError: It cannot be read.
+    """
+    for batch in read(store, columns=COLUMNS, on_hole=record.holes.append, stream=IDENTITY):
+        record.take(batch)
