@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 import javaproperties
 
-from kcl_receiver import kcl_keys, paths
+from kcl_receiver import credentials, kcl_keys, paths
 from kcl_receiver.config_values import (
     MIB,
     STREAM_ARN,
@@ -25,6 +25,7 @@ from kcl_receiver.config_values import (
     parse_launch,
     parse_options,
     parse_size,
+    parse_switch,
     store_url,
 )
 from kcl_receiver.errors import ConfigError
@@ -163,7 +164,8 @@ def load(path: str | os.PathLike[str]) -> ReceiverConfig:
         first = problems[0]
         said = f"{first.key} is missing" if first.value is None else f"{first.key} = {first.value}"
         more = f" ({len(problems) - 1} more: see `kcl-receiver check`)" if len(problems) > 1 else ""
-        raise ConfigError(f"{file}: {said}: {first.reason}{more}", f"write: {first.instead}" if first.instead else "")
+        hint = f"write: {first.instead}" if " = " in first.instead else first.instead
+        raise ConfigError(f"{file}: {said}: {first.reason}{more}", hint)
     return config
 
 
@@ -211,7 +213,10 @@ class _Reader:
         self.fatal = False
 
     def note(self, key: str, reason: str, instead: str = "") -> None:
-        self.problems.append(Problem(key, self.raw.get(key), reason, instead))
+        value = self.raw.get(key)
+        if value is not None and credentials.canonical(key).startswith("awsCredentialsProvider"):
+            value = credentials.shown(value)
+        self.problems.append(Problem(key, value, reason, instead))
 
     def text(self, key: str) -> str | None:
         return self.raw.get(key, "").strip() or None
@@ -238,16 +243,13 @@ class _Reader:
     def whole(self, key: str, default: int, least: int) -> int:
         return self.parsed(key, default, lambda value: _whole(value, least), f"{key} = {default}")
 
-    def whole_or_none(self, key: str, least: int, example: int) -> int | None:
-        return self.parsed(key, None, lambda value: _whole(value, least), f"{key} = {example}")
-
     def switch(self, key: str, default: bool) -> bool:
-        def parse(value: str) -> bool:
-            if not kcl_keys.acceptable(kcl_keys.Kind.SWITCH, value):
-                raise ValueError("is neither true nor false")
-            return kcl_keys.switch(value)
+        return self.parsed(key, default, parse_switch, f"{key} = {str(default).lower()}")
 
-        return self.parsed(key, default, parse, f"{key} = {str(default).lower()}")
+    def kcl(self, key: str, default: _T) -> _T:
+        """Return the value of a key of KCL as KCL reads it; whatever is wrong with it, `_kcl_values` has noted."""
+        value: _T | None = kcl_keys.value(self.raw, key)
+        return default if value is None else value
 
     def absolute(self, key: str) -> Path | None:
         value = self.text(key)
@@ -256,6 +258,7 @@ class _Reader:
 
     def config(self) -> ReceiverConfig:
         self._misspelt()
+        self._kcl_values()
         arn = self.text("streamArn")
         name = self._stream(arn)
         application = self.needed(
@@ -281,15 +284,13 @@ class _Reader:
             ),
             worker_id=self.text("workerId") or self.text("workerIdentifier"),
             initial_position=self._initial_position(),
-            shutdown_grace_millis=self.whole_or_none("shutdownGraceMillis", least=0, example=30_000),
-            graceful_lease_handoff_timeout_millis=self.whole(
-                "gracefulLeaseHandoffTimeoutMillis", KCL_HANDOFF_MILLIS, least=0
-            ),
-            failover_time_millis=self.whole("failoverTimeMillis", KCL_FAILOVER_MILLIS, least=1),
-            timeout_in_seconds=self.whole_or_none("timeoutInSeconds", least=1, example=600),
-            max_active_threads=self.whole("maxActiveThreads", 0, least=-(2**31)),
-            retrieval_mode=self._retrieval_mode(),
-            empty_calls=self.switch("callProcessRecordsEvenForEmptyRecordList", False),
+            shutdown_grace_millis=self.kcl("shutdownGraceMillis", None),
+            graceful_lease_handoff_timeout_millis=self.kcl("gracefulLeaseHandoffTimeoutMillis", KCL_HANDOFF_MILLIS),
+            failover_time_millis=self.kcl("failoverTimeMillis", KCL_FAILOVER_MILLIS),
+            timeout_in_seconds=self.kcl("timeoutInSeconds", None),
+            max_active_threads=self.kcl("maxActiveThreads", 0),
+            retrieval_mode=self.kcl("retrievalMode", None),
+            empty_calls=self.kcl("callProcessRecordsEvenForEmptyRecordList", False),
             store=store,
             socket=self.absolute("receiver.socket") or Path(paths.default_socket(application)),
             block_interval_millis=self.whole("receiver.blockIntervalMillis", 1000, least=1),
@@ -318,6 +319,12 @@ class _Reader:
                 near = kcl_keys.nearest(key, RECEIVER_KEYS)
                 self.note(key, "there is no such key", f"{near} = {self.raw[key]}" if near else "")
 
+    def _kcl_values(self) -> None:
+        for key, text in self.raw.items():
+            found = kcl_keys.wrong(key, text)
+            if found is not None and not (key in _NEEDED and not text.strip()):
+                self.note(key, *found)
+
     def _stream(self, arn: str | None) -> str:
         if arn is None:
             return self.needed("streamName", "nothing says which stream to read", "streamName = my-stream")
@@ -341,9 +348,9 @@ class _Reader:
         )
 
     def _initial_position(self) -> InitialPosition:
-        word = self.text("initialPositionInStream")
-        seconds = self.whole_or_none("initialPositionInStreamExtended", least=0, example=1767225600)
-        if word is not None and "initialPositionInStreamExtended" in self.raw:
+        word: str | None = self.kcl("initialPositionInStream", None)
+        seconds: int | None = self.kcl("initialPositionInStreamExtended", None)
+        if {"initialPositionInStream", "initialPositionInStreamExtended"} <= self.raw.keys():
             self.note(
                 "initialPositionInStream",
                 "initialPositionInStreamExtended is set as well, and KCL applies them in no fixed order",
@@ -351,23 +358,7 @@ class _Reader:
             )
         if seconds is not None:
             return InitialPosition("AT_TIMESTAMP", seconds * 1000)
-        if word is None:
-            return InitialPosition("MISSING")
-        if word.upper() == "AT_TIMESTAMP":
-            self.note(
-                "initialPositionInStream",
-                "KCL takes AT_TIMESTAMP by another key, in seconds since the epoch",
-                "initialPositionInStreamExtended = 1767225600",
-            )
-        elif word.upper() not in ("TRIM_HORIZON", "LATEST"):
-            self.note("initialPositionInStream", "is no starting position", "initialPositionInStream = TRIM_HORIZON")
-        return InitialPosition(word.upper())
-
-    def _retrieval_mode(self) -> str | None:
-        value = self.text("retrievalMode")
-        if value is not None and not kcl_keys.acceptable(kcl_keys.Kind.RETRIEVAL, value):
-            self.note("retrievalMode", "is not a mode of KCL", "retrievalMode = POLLING")
-        return value and value.upper()
+        return InitialPosition(word or "MISSING")
 
     def _store(self) -> str:
         example = f"receiver.store = file://{self.file.parent}/store"
@@ -383,6 +374,9 @@ class _Reader:
     def _size(self, key: str, default: int, shown: str) -> int:
         return self.parsed(key, default, parse_size, f"{key} = {shown}")
 
+
+_NEEDED = frozenset({"applicationName", "streamName", "executableName"})
+"""Keys that are told to be missing where they are empty."""
 
 RECEIVER_KEYS = frozenset(
     "receiver." + name

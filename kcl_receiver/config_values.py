@@ -10,6 +10,8 @@ import re
 import shlex
 from urllib.parse import urlsplit
 
+from kcl_receiver import kcl_values
+
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 CODECS = {"none": None, "snappy": None, "lz4": None, "zstd": range(1, 23)}
@@ -36,6 +38,18 @@ def parse_size(text: str) -> int:
     if size == 0:
         raise ValueError("must be more than 0")
     return size
+
+
+def parse_switch(text: str) -> bool:
+    """Return true or false, by the words that KCL has for its own switches.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    try:
+        return bool(kcl_values.read(kcl_values.Kind.SWITCH, text))
+    except ValueError:
+        raise ValueError("is neither true nor false") from None
 
 
 def store_url(text: str) -> str:

@@ -16,7 +16,7 @@ import click
 from kcl_receiver import config as properties_file
 from kcl_receiver.cli.options import output_option, properties_option
 from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.daemon.checks import check_settings, problem_findings
+from kcl_receiver.daemon.checks import problem_findings, settings_findings
 from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
 
 _INDENT = " " * 11
@@ -59,11 +59,9 @@ def examine(properties: str, java: str | None, *, offline: bool) -> tuple[Receiv
 
     path = Path(os.path.abspath(properties))  # noqa: PTH100 - keeps links, as the daemon does
     config, problems = properties_file.inspect(path, properties_file.read(path))
-    findings = problem_findings(problems)
     if config is None:
-        return None, findings
-    known = {finding.subject for finding in findings}
-    findings += [finding for finding in check_settings(config) if finding.subject not in known]
+        return None, problem_findings(problems)
+    findings = settings_findings(config, problems)
     findings += probes.probe_machine(config, java)
     findings += probes.probe_store(config)
     if not offline:

@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
-from kcl_receiver import kcl_keys, paths
+from kcl_receiver import credentials, kcl_keys, paths
 from kcl_receiver.config import Problem, ReceiverConfig
 from kcl_receiver.config_values import STREAM_ARN
+from kcl_receiver.credentials import Way, canonical
 from kcl_receiver.daemon.command import instead_of_latest, uses_emulator
 from kcl_receiver.daemon.executable import executable_name
 from kcl_receiver.daemon.findings import ERROR, SETTINGS, WARNING, Finding
@@ -26,29 +27,20 @@ ANSWER_MARGIN_MILLIS = 10_000
 
 SUGGESTED_GRACE_MILLIS = 30_000
 
-PROVIDERS = frozenset(
-    f"{name}CredentialsProvider"
-    for name in (
-        "Default",
-        "EnvironmentVariable",
-        "SystemProperty",
-        "Profile",
-        "InstanceProfile",
-        "Container",
-        "WebIdentityTokenFile",
-        "Process",
-        "Anonymous",
-        "Static",
-        "StsAssumeRole",
-        "KclStsAssumeRole",
-    )
-)
-"""Short names that KCL 3.1 finds; others must be class names in full."""
+LEAST_PAUSE_MILLIS = 200
+"""PollingConfig.MIN_IDLE_MILLIS_BETWEEN_READS in KCL 3.1.3."""
 
 
 def longest_wait_millis(config: ReceiverConfig) -> int:
     """Return how long a processor may be silent and yet be well."""
     return config.generator_timeout_millis + config.store_timeout_millis + ANSWER_MARGIN_MILLIS
+
+
+def settings_findings(config: ReceiverConfig, problems: list[Problem], now_millis: int | None = None) -> list[Finding]:
+    """Return what reading the file has found, and all findings about keys that could be read."""
+    found = problem_findings(problems)
+    known = {finding.subject for finding in found}
+    return [*found, *(one for one in check_settings(config, now_millis) if one.subject not in known)]
 
 
 def check_settings(config: ReceiverConfig, now_millis: int | None = None) -> list[Finding]:
@@ -68,50 +60,62 @@ def problem_findings(problems: list[Problem]) -> list[Finding]:
 def unknown_keys(config: ReceiverConfig) -> Iterator[Finding]:
     """The daemon drops keys that it does not know without a word."""
     for key in config.raw:
-        if key.startswith("receiver.") or kcl_keys.kind_of(key) is not None or kcl_keys.looks_secret(key):
+        if key.startswith(kcl_keys.NESTED) and key not in kcl_keys.DAEMON_KEYS:
+            yield _warning(key, "reaches into KCL's own objects, and is not checked: what is wrong ends the daemon", "")
+        if key.startswith("receiver.") or kcl_keys.find(key) is not None:
+            continue
+        brackets = set(key) & set("[]()")
+        if kcl_keys.looks_secret(key) and not brackets:
             continue
         near = kcl_keys.nearest_daemon_key(key)
         if near is not None:
-            yield _error(key, "KCL has no such key and drops it", f"{near} = {config.raw[key]}")
+            line = f"{near} = {config.raw[key]}"
+            if kcl_keys.wrong(near, config.raw[key]) is not None:
+                line = kcl_keys.instead(near, config.raw[key])
+            if near in config.raw:
+                line = "leave it out"
+            if key.startswith(kcl_keys.BEANS):
+                yield _error(key, f"is a second name for {near}, and two names for one thing can differ", line)
+            else:
+                yield _error(key, "KCL has no such key and drops it", line)
+        elif brackets or key.partition(".")[0] in kcl_keys.DAEMON_KEYS:
+            yield _error(key, "KCL takes it for a part of something else, and may not start", "leave it out")
         else:
             yield _warning(key, "neither KCL nor the receiver has such a key; it does nothing", "")
 
 
-def values(config: ReceiverConfig) -> Iterator[Finding]:
-    """The daemon reads a number that is none as 0, and keeps blanks at the end of a name."""
-    for key, value in config.raw.items():
-        kind = kcl_keys.kind_of(key)
-        if kind is None:
-            continue
-        if kind is kcl_keys.Kind.UNUSABLE:
-            yield _error(key, f"is {kind.value}", "leave it out")
-        elif value.strip() != value and kind in _UNTRIMMED and key != "executableName":
+SAME = {
+    "workerIdentifier": "workerId",
+    "kinesisClient.endpointOverride": "kinesisEndpoint",
+    "dynamoDbClient.endpointOverride": "dynamoDBEndpoint",
+}
+"""Keys that set the same in KCL as another one does."""
+
+
+def same_key_twice(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon applies keys in an order of its own, and ends where credentials are set a second time."""
+    seen: dict[str, str] = {}
+    for key in sorted(config.raw):
+        name = SAME.get(key, canonical(key))
+        if key.endswith("Client.region") and "regionName" in config.raw:
+            name = "regionName"
+        if name in seen and seen[name] != key:
             yield _error(
-                key, "has blanks at its end, and Java makes them part of the value", f"{key} = {value.strip()}"
+                key, f"{seen[name]} is set as well, and both say the same thing to KCL", "leave one of them out"
             )
-        elif value.strip() and not kcl_keys.acceptable(kind, value):
-            yield _error(key, f"{value!r} is not {kind.value}, and KCL would not say so", "")
-
-
-_UNTRIMMED = (
-    kcl_keys.Kind.TEXT,
-    kcl_keys.Kind.URL,
-    kcl_keys.Kind.POSITION,
-    kcl_keys.Kind.RETRIEVAL,
-    kcl_keys.Kind.METRICS,
-    kcl_keys.Kind.BILLING,
-    kcl_keys.Kind.VERSION,
-)
+        seen.setdefault(name, key)
 
 
 def secrets(config: ReceiverConfig) -> Iterator[Finding]:
     """The file is read by many, and KCL logs each line of it."""
-    for key in config.raw:
-        if kcl_keys.looks_secret(key):
+    for key, text in config.raw.items():
+        options = key == "receiver.javaOptions" and "-Daws.secretAccessKey=" in text
+        names = canonical(key) != key or key.startswith("awsCredentialsProvider")
+        if options or (kcl_keys.looks_secret(key) and not names) or (names and credentials.shown(text) != text):
             yield _warning(
                 key,
-                "looks like a secret: files get copied, and KCL logs each of their lines",
-                "AwsCredentialsProvider = DefaultCredentialsProvider, and a role, a profile or the environment",
+                "holds what looks like a secret: files get copied, and KCL logs each of their lines",
+                "give the daemon a role, a profile or its environment instead: DefaultCredentialsProvider finds them",
             )
 
 
@@ -144,8 +148,7 @@ def handoff(config: ReceiverConfig) -> Iterator[Finding]:
             "before its last block is checkpointed, and its next owner would store those records again",
             "gracefulLeaseHandoffTimeoutMillis = 30000",
         )
-    enabled = config.raw.get("isGracefulLeaseHandoffEnabled")
-    if enabled is not None and not kcl_keys.switch(enabled):
+    if kcl_keys.value(config.raw, "isGracefulLeaseHandoffEnabled") is False:
         yield _warning(
             "isGracefulLeaseHandoffEnabled",
             "leases move without a drain: nothing is lost, but the next owner reads again what is not checkpointed",
@@ -173,7 +176,7 @@ def timeout(config: ReceiverConfig) -> Iterator[Finding]:
             f"{config.timeout_in_seconds} s is below the longest wait of a processor (receiver.generatorTimeoutMillis "
             f"{config.generator_timeout_millis} + receiver.storeTimeoutMillis {config.store_timeout_millis} + "
             f"{ANSWER_MARGIN_MILLIS} ms): the daemon would halt its JVM, without a drain, while the store is slow",
-            f"timeoutInSeconds = {-(-least // 1000)}, or leave it out",
+            f"timeoutInSeconds = {-(-least // 1000)}, or: leave it out",
         )
 
 
@@ -190,7 +193,7 @@ def threads(config: ReceiverConfig) -> Iterator[Finding]:
 def shard_sync(config: ReceiverConfig) -> Iterator[Finding]:
     """A lease without a hash range lets foreign user records pass."""
     key = "skipShardSyncAtWorkerInitializationIfLeasesExist"
-    if kcl_keys.switch(config.raw.get(key, "")):
+    if kcl_keys.value(config.raw, key):
         yield _error(
             key,
             "leases would stay without hash ranges, and KCL then does not filter aggregated records that belong to "
@@ -224,23 +227,37 @@ def initial_position(config: ReceiverConfig, now_millis: int) -> Iterator[Findin
         )
 
 
-def credentials(config: ReceiverConfig) -> Iterator[Finding]:
-    """The daemon refuses to start without a provider, and builds an empty chain of unknown ones."""
-    named = {kcl_keys.canonical(key): value for key, value in config.raw.items()}
-    if not any(key.startswith(("awsCredentialsProvider", "kinesisCredentialsProvider.")) for key in named):
+def identity(config: ReceiverConfig) -> Iterator[Finding]:
+    """The daemon does not start without a provider; and what Python cannot take over, it must not hide."""
+    named = {canonical(key): key for key in config.raw}
+    if "awsCredentialsProvider" not in named and not any(
+        key.startswith("kinesisCredentialsProvider.") for key in named
+    ):
         yield _error(
             "AwsCredentialsProvider",
             "is missing, and the daemon does not start without",
             "AwsCredentialsProvider = DefaultCredentialsProvider",
         )
-    for key, value in named.items():
-        if not key.startswith("awsCredentialsProvider"):
-            continue
-        for provider in value.split(","):
-            name = provider.split("|")[0].strip()
-            if "." not in name and name not in PROVIDERS:
-                near = kcl_keys.nearest(name, PROVIDERS) or "DefaultCredentialsProvider"
-                yield _error(key, f"KCL knows no provider {name!r}, and would go on without", f"{key} = {near}")
+    for key in config.raw:
+        if key.startswith(NESTED_CREDENTIALS):
+            yield _foreign(key, f"what {key} makes")
+    for name, key in named.items():
+        if name.startswith("awsCredentialsProvider") and name != "awsCredentialsProviderCloudWatch":
+            for provider in credentials.chain(config.raw[key]):
+                if provider.way is Way.FOREIGN:
+                    yield _foreign(key, provider.text)
+
+
+def _foreign(key: str, java: str) -> Finding:
+    return _warning(
+        key,
+        f"two identities: java signs as {java} says; check, generator, status, verify and recover cannot, and sign "
+        "with what boto3 finds (environment, profile, container, instance): both need the permissions",
+        "",
+    )
+
+
+NESTED_CREDENTIALS = tuple(prefix for prefixes in credentials.NESTED.values() for prefix in prefixes)
 
 
 def region(config: ReceiverConfig) -> Iterator[Finding]:
@@ -296,27 +313,27 @@ def socket_path(config: ReceiverConfig) -> Iterator[Finding]:
         )
 
 
-def ignored_false(config: ReceiverConfig) -> Iterator[Finding]:
-    """KCL takes `false` for unset where its own default is true (ConfigurationSettableUtils)."""
-    key = "cleanupLeasesUponShardCompletion"
-    if key in config.raw and not kcl_keys.switch(config.raw[key]):
-        yield _warning(key, "false has no effect: KCL takes it for unset, and its default is true", "leave it out")
+def ignored_values(config: ReceiverConfig) -> Iterator[Finding]:
+    """KCL takes 0 for unset where its own default is another number, and false where it is true."""
+    for key, text in config.raw.items():
+        taken = kcl_keys.ignored(key, text)
+        if taken:
+            yield _warning(key, f"{text} has no effect: KCL takes it for unset, and works with {taken}", "leave it out")
 
 
 def read_pause(config: ReceiverConfig) -> Iterator[Finding]:
     """KCL's polling waits 200 ms between two reads at least."""
     key = "idleTimeBetweenReadsInMillis"
-    text = config.raw.get(key, "").strip()
-    if text.isdecimal() and int(text) < 200:
-        what = "0 means unset to KCL, which then waits 1500 ms" if int(text) == 0 else "KCL waits 200 ms at least"
-        yield _warning(key, what, f"{key} = 200")
+    pause = kcl_keys.value(config.raw, key)
+    if pause is not None and pause < LEAST_PAUSE_MILLIS:
+        yield _warning(key, f"KCL waits {LEAST_PAUSE_MILLIS} ms at least", f"{key} = {LEAST_PAUSE_MILLIS}")
 
 
 CHECKS: tuple[Callable[[ReceiverConfig], Iterator[Finding]], ...] = (
     unknown_keys,
-    values,
+    same_key_twice,
     secrets,
-    credentials,
+    identity,
     region,
     endpoints,
     executable_name,
@@ -329,7 +346,7 @@ CHECKS: tuple[Callable[[ReceiverConfig], Iterator[Finding]], ...] = (
     threads,
     shard_sync,
     socket_path,
-    ignored_false,
+    ignored_values,
     read_pause,
 )
 

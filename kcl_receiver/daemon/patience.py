@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kcl_receiver import kcl_keys
 from kcl_receiver.config import ReceiverConfig
 
 START_SECONDS = 10
@@ -44,6 +45,5 @@ def patience(config: ReceiverConfig, first: bool) -> str:
 
 
 def _millis(config: ReceiverConfig, key: str, default: int) -> int:
-    text = config.raw.get(key, "").strip()
-    # KCL takes 0 for unset.
-    return int(text) if text.isdecimal() and int(text) > 0 else default
+    millis: int | None = kcl_keys.value(config.raw, key)
+    return default if millis is None else millis

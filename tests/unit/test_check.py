@@ -7,10 +7,11 @@ import pytest
 
 from kcl_receiver import config as properties_file
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.daemon.checks import check_settings, problem_findings
+from kcl_receiver.daemon.checks import check_settings, problem_findings, settings_findings
 from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, SETTINGS, STORE, STREAM, WARNING, Finding, exit_code
 
 NOW = 1767225600_000
+ROLE = "arn:aws:iam::123456789012:role/reader"
 PROPERTIES = Path(__file__).parents[2] / "properties"
 
 
@@ -37,8 +38,10 @@ def write(directory: Path, changes: dict[str, str | None] | None = None) -> Path
 
 
 def findings(directory: Path, changes: dict[str, str | None] | None = None) -> list[Finding]:
-    config = properties_file.load(write(directory, changes))
-    return check_settings(config, NOW)
+    file = write(directory, changes)
+    config, problems = properties_file.inspect(file, properties_file.read(file))
+    assert config is not None
+    return settings_findings(config, problems, NOW)
 
 
 def test_settings_that_keep_the_promises_have_no_findings(tmp_path: Path) -> None:
@@ -64,7 +67,7 @@ def test_settings_that_keep_the_promises_have_no_findings(tmp_path: Path) -> Non
         ({"AwsCredentialsProvider": None}, "AwsCredentialsProvider", "does not start", "DefaultCredentialsProvider"),
         (
             {"AwsCredentialsProvider": "DefaultAWSCredentialsProviderChain"},
-            "awsCredentialsProvider",
+            "",
             "knows no provider",
             "DefaultCredentialsProvider",
         ),
@@ -75,10 +78,26 @@ def test_settings_that_keep_the_promises_have_no_findings(tmp_path: Path) -> Non
             "regionName = us-east-1",
         ),
         ({"dynamoDBEndpoint": "http://127.0.0.1:1", "metricsLevel": "NONE"}, "kinesisEndpoint", "that of AWS", ":1"),
-        ({"shutdownGraceMilis": "1000"}, "", "drops it", "shutdownGraceMillis = 1000"),
-        ({"maxLeasesForWorker": "many"}, "", "not a whole number", ""),
-        ({"streamName": "orders "}, "", "blanks", "streamName = orders"),
-        ({"retrievalMode": "POLLING "}, "", "blanks", "retrievalMode = POLLING"),
+        ({"shutdownGraceMilis": "1000"}, "", "drops it", "leave it out"),
+        ({"maxRecord": "1000"}, "", "drops it", "maxRecords = 1000"),
+        ({"maxRecord": "1e3"}, "", "drops it", "maxRecords = 10000"),
+        ({"pollingConfig.maxRecords": "1000"}, "", "a second name for maxRecords", "maxRecords = 1000"),
+        ({"maxLeasesForWorker": "many"}, "", "not a whole number", "maxLeasesForWorker = 2147483647"),
+        ({"maxLeasesForWorker": "2147483648"}, "", "fits 32 bits", "maxLeasesForWorker = 2147483647"),
+        ({"parentShardPollIntervalMillis": "-1"}, "", "must be 0 or more", "parentShardPollIntervalMillis = 10000"),
+        ({"maxRecords": "10001"}, "", "must be 10000 or less", "maxRecords = 10000"),
+        ({"metricsLevel": ""}, "", "has no value", "metricsLevel = DETAILED"),
+        ({"callProcessRecordsEvenForEmptyRecordList": "true "}, "", "take it for false", "EmptyRecordList = true"),
+        ({"workerMetricsTags": "a="}, "", "leave out what it cannot read", "workerMetricsTags = key1=value1"),
+        (
+            {"AWSCREDENTIALSPROVIDER": "DefaultCredentialsProvider"},
+            "AwsCredentialsProvider",
+            "say the same thing to KCL",
+            "leave one of them out",
+        ),
+        ({"indexed[0]": "x"}, "", "a part of something else", "leave it out"),
+        ({"streamName": "orders "}, "", "a blank", "streamName = orders"),
+        ({"retrievalMode": "POLLING "}, "", "a blank", "retrievalMode = POLLING"),
         ({"shardPrioritization": "x"}, "", "not settable", "leave it out"),
         ({"executableName": "sample_app.py"}, "", "no other program", "kcl-receiver-processor --properties"),
         ({"executableName": "kcl-receiver-processor"}, "", "does not say --properties", "landing.properties"),
@@ -153,7 +172,7 @@ def test_the_module_form_of_the_processor_and_nested_keys_are_accepted(tmp_path:
     changes: dict[str, str | None] = {
         "executableName": f"/usr/bin/python3 -m kcl_receiver.processor.main --properties={file}",
         "fanoutConfig.consumerName": "me",
-        "AWSCREDENTIALSPROVIDERDynamoDB": "StsAssumeRoleCredentialsProvider|arn:x|y, org.example.MyProvider",
+        "AWSCREDENTIALSPROVIDERDynamoDB": f"StsAssumeRoleCredentialsProvider|{ROLE}|s1, ProfileCredentialsProvider|p",
     }
     assert findings(tmp_path, changes) == []
 

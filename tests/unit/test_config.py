@@ -158,14 +158,18 @@ def test_java_options_are_divided_at_blanks_outside_of_quotes(tmp_path: Path) ->
         ({"executableName": None}, "command of a processor", "executableName = kcl-receiver-processor"),
         ({"streamArn": "arn:aws:sqs:x"}, "not the ARN of a stream", "streamArn = arn:aws:kinesis"),
         ({"initialPositionInStream": "AT_TIMESTAMP"}, "by another key", "initialPositionInStreamExtended = "),
-        ({"initialPositionInStream": "OLDEST"}, "no starting position", "initialPositionInStream = TRIM_HORIZON"),
+        (
+            {"initialPositionInStream": "OLDEST"},
+            "is not TRIM_HORIZON or LATEST",
+            "initialPositionInStream = TRIM_HORIZON",
+        ),
         (
             {"initialPositionInStream": "TRIM_HORIZON", "initialPositionInStreamExtended": "1"},
             "no fixed order",
             "one of the two",
         ),
         ({"shutdownGraceMillis": "20s"}, "not a whole number", "shutdownGraceMillis = 30000"),
-        ({"retrievalMode": "PULL"}, "not a mode of KCL", "retrievalMode = POLLING"),
+        ({"retrievalMode": "PULL"}, "is not POLLING, FANOUT or DEFAULT", "retrievalMode = POLLING"),
     ],
 )
 def test_a_wrong_value_is_refused_with_file_key_value_and_what_to_write(

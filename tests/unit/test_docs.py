@@ -329,7 +329,7 @@ def test_every_key_on_a_page_exists(name: str) -> None:
     for line in code_lines(TEXTS[name]):
         assignment = re.match(r"([a-z]+[A-Z]\w*) ?= ?\S", line)
         if assignment is not None:
-            assert kcl_keys.kind_of(assignment[1]) is not None, line
+            assert kcl_keys.find(assignment[1]) is not None, line
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))

@@ -6,10 +6,10 @@ import zipfile
 
 import pytest
 
-from kcl_receiver import kcl_keys
-from kcl_receiver.daemon.checks import PROVIDERS
+from kcl_receiver import credentials, kcl_keys
+from kcl_receiver.credentials import UNUSABLE, Role, Way
 from kcl_receiver.daemon.jars import kclpy_jars
-from kcl_receiver.kcl_keys import Kind, acceptable
+from kcl_receiver.kcl_values import Kind, read
 
 PACKAGE = "software/amazon/kinesis/multilang/config/"
 
@@ -43,11 +43,13 @@ OF_THE_DAEMON = {"executableName", "processingLanguage", "maxActiveThreads"}
 
 
 def test_the_table_holds_every_setter_of_the_jar_and_nothing_else() -> None:
-    assert set(kcl_keys.DAEMON_KEYS) == (setters("MultiLangDaemonConfiguration") - NO_KEYS) | OF_THE_DAEMON
+    known = {key for key in kcl_keys.DAEMON_KEYS if "." not in key}
+    assert known == (setters("MultiLangDaemonConfiguration") - NO_KEYS) | OF_THE_DAEMON
 
 
 def test_the_table_holds_the_keys_of_fan_out() -> None:
-    assert set(kcl_keys.FANOUT_KEYS) == setters("FanoutConfigBean")
+    known = {key.partition(".")[2] for key in kcl_keys.DAEMON_KEYS if key.startswith("fanoutConfig.")}
+    assert known == setters("FanoutConfigBean")
 
 
 def test_every_provider_of_the_table_is_in_a_jar() -> None:
@@ -59,33 +61,104 @@ def test_every_provider_of_the_table_is_in_a_jar() -> None:
             for package in packages:
                 found |= {name[len(package) : -6] for name in archive.namelist() if name.startswith(package)}
     # KCL puts its own class in the place of the SDK's (AwsCredentialsProviderPropertyValueDecoder.getClass).
-    assert found | {"StsAssumeRoleCredentialsProvider"} >= PROVIDERS
+    named = {name.rpartition(".")[2] for name in credentials.NAMES} | UNUSABLE
+    assert found | {"StsAssumeRoleCredentialsProvider"} >= named
 
 
 @pytest.mark.parametrize(
     ("kind", "good", "bad"),
     [
-        (Kind.WHOLE, ["0", "-1", " 7 ", "+5"], ["", "1.5", "1s", "0x1", "1_000"]),
-        (Kind.NUMBER, ["0.5", ".5", "3", "-1."], ["", "half", "1,5"]),
-        (Kind.SWITCH, ["true", "YES", "off", "0"], ["", "si", "2"]),
-        (Kind.DURATION, ["PT15M", "P2D", "pt1.5s", "P1DT2H"], ["", "P", "PT", "15m", "P1M"]),
-        (Kind.TAGS, ["a=b", "a=b,c=d"], ["a", "a=b,c", "a=b=c"]),
+        (Kind.INT, ["0", "-1", " 7 ", "+5", "2147483647"], ["", "1.5", "1s", "0x1", "1_000", "2147483648"]),
+        (Kind.LONG, ["2147483648", "-9223372036854775808"], ["9223372036854775808", "1" * 5000]),
+        (Kind.SECONDS, ["0", "1767225600"], ["", "1 ", "x", "9223372036854775807"]),
+        (Kind.POOL, ["0", "-1", "8"], ["", "0 ", "2147483648"]),
+        (Kind.NUMBER, ["0.5", ".5", "3", "-1.", "1e3", "0x1p3", " 2f"], ["", "half", "1,5", "NaN", "1e999"]),
+        (Kind.SWITCH, ["true", "YES", "off", "0"], ["", "si", "2", "true ", " true"]),
+        (
+            Kind.DURATION,
+            ["PT15M", "P2D", "pt1.5s", "P1DT2H", " PT1S "],
+            ["", "P", "PT", "15m", "P1M", "-PT1S", "PT-1S"],
+        ),
+        (Kind.TAGS, ["a=b", "a=b,c=d", " a = b "], ["", "a", "a=b,c", "a=b=c", "a=", "=b", "a=b=", "a=b,"]),
+        (Kind.LIST, ["Operation", "Operation, ShardId"], ["", "a_b", "a,,b", "'a'", "{a}"]),
         (Kind.POSITION, ["latest", "TRIM_HORIZON"], ["AT_TIMESTAMP", "LATEST "]),
-        (Kind.RETRIEVAL, ["polling", "FANOUT", "default"], ["OR", "PULL"]),
-        (Kind.METRICS, ["none", "SUMMARY", "detailed"], ["ALL"]),
-        (Kind.BILLING, ["pay_per_request", "PROVISIONED"], ["FREE"]),
-        (Kind.VERSION, ["CLIENT_VERSION_CONFIG_3X", "client_version_config_compatible_with_2x"], ["3"]),
-        (Kind.URL, ["http://h:1", "https://h/"], ["h:1", "ftp://h", "http://"]),
+        (Kind.RETRIEVAL, ["polling", "FANOUT", "default"], ["OR", "PULL", ""]),
+        (Kind.METRICS, ["none", "SUMMARY", "detailed"], ["ALL", ""]),
+        (Kind.BILLING, ["pay_per_request", "PROVISIONED"], ["FREE", "UNKNOWN_TO_SDK_VERSION"]),
+        (Kind.VERSION, ["CLIENT_VERSION_CONFIG_3X", "client_version_config_compatible_with_2x"], ["3", ""]),
+        (Kind.URL, ["http://h:1", "https://h/", "http://[::1]:4567"], ["h:1", "ftp://h", "http://", "http://h:70000"]),
+        (Kind.REGION, ["eu-west-1"], ["", "eu-west-1 ", "EU West"]),
         (Kind.UNUSABLE, [], ["x"]),
-        (Kind.TEXT, ["", "x"], []),
+        (Kind.TEXT, ["", "x"], [" x", "x "]),
     ],
 )
 def test_values_are_judged_as_the_daemon_reads_them(kind: Kind, good: list[str], bad: list[str]) -> None:
-    assert [value for value in good if not acceptable(kind, value)] == []
-    assert [value for value in bad if acceptable(kind, value)] == []
+    for text in good:
+        read(kind, text)
+    for text in bad:
+        with pytest.raises(ValueError, match=r"is not|a blank"):
+            read(kind, text)
 
 
 def test_the_credentials_key_is_one_in_any_case() -> None:
-    assert kcl_keys.canonical("AWSCredentialsProviderDynamoDB") == "awsCredentialsProviderDynamoDB"
-    assert kcl_keys.kind_of("AwsCredentialsProvider") is Kind.TEXT
-    assert kcl_keys.kind_of("applicationname") is None
+    assert credentials.canonical("AWSCredentialsProviderDynamoDB") == "awsCredentialsProviderDynamoDB"
+    assert kcl_keys.find("AwsCredentialsProvider") is kcl_keys.DAEMON_KEYS["awsCredentialsProvider"]
+    assert kcl_keys.find("applicationname") is None
+
+
+def test_every_example_is_a_value_that_is_taken() -> None:
+    for key, about in kcl_keys.DAEMON_KEYS.items():
+        if about.kind is not Kind.UNUSABLE:
+            assert kcl_keys.wrong(key, about.example) is None, key
+
+
+ROLE = "arn:aws:iam::123456789012:role/reader"
+
+
+@pytest.mark.parametrize("name", ["StsAssumeRoleCredentialsProvider", "KclStsAssumeRoleCredentialsProvider"])
+@pytest.mark.parametrize("package", ["", "full"])
+def test_a_role_is_read_in_every_spelling(name: str, package: str) -> None:
+    packages = {"Sts": "software.amazon.awssdk.services.sts.auth.", "Kcl": "software.amazon.kinesis.multilang.auth."}
+    full = (packages[name[:3]] if package else "") + name
+    (plain,) = credentials.parse(f"{full}|{ROLE}|s1")
+    assert (plain.way, plain.role) == (Way.ROLE, Role(ROLE, "s1"))
+    (whole,) = credentials.parse(f" {full}|{ROLE}|s1|externalId=e|endpoint=sts.eu-west-1.amazonaws.com^eu-west-1")
+    assert whole.role == Role(ROLE, "s1", "e", "https://sts.eu-west-1.amazonaws.com", "eu-west-1")
+    (elsewhere,) = credentials.parse(f"{full}|{ROLE}|s1|endpointRegion=eu-west-3")
+    assert elsewhere.role == Role(ROLE, "s1", region="eu-west-3")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "instead"),
+    [
+        ("", "names no provider", "DefaultCredentialsProvider"),
+        ("Foo", "knows no provider 'Foo'", "DefaultCredentialsProvider"),
+        ("DefaultCredentialsProvider, Foo", "knows no provider 'Foo'", "DefaultCredentialsProvider"),
+        ("ProfileCredentialProvider|p", "knows no provider", "ProfileCredentialsProvider|p"),
+        ("ProfileCredentialsProvider|p|q", "one argument", "ProfileCredentialsProvider|p"),
+        ("EnvironmentVariableCredentialsProvider|x", "no arguments", "EnvironmentVariableCredentialsProvider"),
+        (
+            "StaticCredentialsProvider|AKID|SECRET",
+            "cannot make a StaticCredentialsProvider",
+            "DefaultCredentialsProvider",
+        ),
+        (f"StsAssumeRoleCredentialsProvider|{ROLE}", "a name for the session", f"|{ROLE}|SESSION"),
+        (f"StsAssumeRoleCredentialProvider|{ROLE}|s1|externalId=e", "knows no", f"|{ROLE}|s1|externalId=e"),
+        (f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|external=e", "KCL drops 'external=e'", f"|{ROLE}|s1"),
+        (f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|endpoint=x", "URL^REGION", f"|{ROLE}|s1"),
+        (
+            f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|externalId=e|endpoint=x",
+            "URL^REGION",
+            f"{ROLE}|s1|externalId=e",
+        ),
+        ("StsAssumeRoleCredentialsProvider|reader|s1", "not the ARN of a role", "|s1"),
+    ],
+)
+def test_what_kcl_would_leave_out_is_refused_and_the_rest_is_kept_in_the_hint(
+    text: str, reason: str, instead: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        credentials.parse(text)
+    assert credentials.instead(text).endswith(instead)
+    assert credentials.parse(credentials.instead(text))
+    assert "SECRET" not in credentials.shown(text)
