@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.maintenance.days import Days
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
@@ -111,6 +111,4 @@ class Leftovers:
                 check_block(file, entry.ranges)
         except (BlockDamaged, BlockMissing):
             return False
-        except OSError as error:
-            raise StoreUnavailable(f"block {entry.block} cannot be read: {error.strerror or error}") from error
         return True

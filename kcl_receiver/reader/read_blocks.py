@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
@@ -25,6 +26,7 @@ from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import SCHEMA, check_range, range_checksum
+from kcl_receiver.store.reads import decoding
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
@@ -60,7 +62,7 @@ class _File:
         self._block = block
         self._file = store.open_block(block)
         try:
-            with _reading(block):
+            with self._decoding():
                 self._parquet = pq.ParquetFile(self._file)
                 metadata = self._parquet.metadata
                 rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
@@ -90,30 +92,17 @@ class _File:
         if self._last is not None and self._last[:2] == (group, columns):
             return self._last[2]
         self._last = None  # one row group at a time
-        with _reading(self._block):
+        with self._decoding():
             table = self._parquet.read_row_group(group, columns=list(columns)).select(list(columns))
             self._last = group, columns, table.cast(pa.schema([SCHEMA.field(name) for name in columns]))
         return self._last[2]
 
+    def _decoding(self) -> AbstractContextManager[None]:
+        return decoding(self._file, f"block {self._block} cannot be read", _HINT)
+
     def close(self) -> None:
         self._last = None
         self._file.close()
-
-
-class _reading:  # noqa: N801 - reads as a sentence
-    """Turns what pyarrow raises into our errors."""
-
-    def __init__(self, block: str) -> None:
-        self._block = block
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise StoreUnavailable(f"block {self._block} cannot be read: {error}", "try again") from error
-        if isinstance(error, pa.ArrowException | OSError | ValueError | KeyError):
-            raise BlockDamaged(f"block {self._block} cannot be read: {error}", _HINT) from error
 
 
 class Blocks:

@@ -6,7 +6,7 @@ kept by its id alone, until it is known that no ledger names it.
 
 from __future__ import annotations
 
-from kcl_receiver.errors import BlockDamaged, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
@@ -101,11 +101,8 @@ def check_block(store: BlockStore, entry: BlockStored, line: bytes | None, size:
     if not deep:
         return
     with store.open_block(entry.block) as file:
-        try:
-            for one, rows in read_ranges(file, footer):
-                check_range(one, rows)
-        except OSError as error:
-            raise StoreUnavailable(f"block {entry.block} cannot be read: {error}", "try again") from error
+        for one, rows in read_ranges(file, footer):
+            check_range(one, rows)
 
 
 def positions_of(store: BlockStore, block: str, one: Range) -> list[Position]:
@@ -117,7 +114,4 @@ def positions_of(store: BlockStore, block: str, one: Range) -> list[Position]:
         StoreUnavailable: It cannot be read now.
     """
     with store.open_block(block) as file:
-        try:
-            return read_positions(file, one)
-        except OSError as error:
-            raise StoreUnavailable(f"block {block} cannot be read: {error}", "try again") from error
+        return read_positions(file, one)

@@ -3,6 +3,7 @@
 base.py      the contract of a store, and `open_store`
 files.py     the file operations that the local store uses, and nothing more
 direct.py    writing past the page cache
+reads.py     reading blocks; tells a store that fails from a block that is damaged
 local.py     a store in a local directory
 names.py     ids of writers and blocks
 parquet.py   ranges to a Parquet block and back

@@ -24,6 +24,8 @@ from kcl_receiver.wire.columns import Buffer
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from kcl_receiver.store.reads import BlockFile
+
 FORMAT_VERSION = 1
 """Version of the layout, the footer and the ledger, as docs/format.md describes them."""
 
@@ -139,13 +141,23 @@ class BlockStore(ABC):
             StoreUnavailable: It cannot be read now.
         """
 
-    @abstractmethod
-    def open_block(self, block_id: str) -> pa.NativeFile:
+    def open_block(self, block_id: str) -> BlockFile:
         """Open a block for reading at any place, as Parquet readers do. The caller closes it.
 
         Raises:
-            BlockMissing: It is not there.
-            StoreUnavailable: It cannot be read now.
+            BlockMissing: It is not there. Reading may raise this, too.
+            StoreUnavailable: It cannot be read now. Reading may raise this, too.
+        """
+        from kcl_receiver.store.reads import open_block_file  # noqa: PLC0415 - pyarrow: `check` does without it
+
+        what = f"block {block_id} of {self.url}"
+        return open_block_file(what, lambda: self.open_raw(block_id), lambda: self.has_block(block_id))
+
+    @abstractmethod
+    def open_raw(self, block_id: str) -> pa.NativeFile:
+        """Open the file of a block, for `open_block` alone: this and the file's reads may raise whatever they like.
+
+        `FileNotFoundError` says that it is not there.
         """
 
     @abstractmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
@@ -305,12 +305,7 @@ def read_block_footer(store: BlockStore, block: str) -> Footer:
         StoreUnavailable: It cannot be read now.
     """
     with store.open_block(block) as file:
-        try:
-            footer = read_footer(file)
-        except OSError as error:
-            raise StoreUnavailable(
-                f"block {block} in {store.url} cannot be read: {error.strerror or error}", "try again"
-            ) from error
+        footer = read_footer(file)
     if footer.block != block:
         raise BlockDamaged(f"the file of block {block} holds block {footer.block}", "was a file renamed? Put it back")
     return footer

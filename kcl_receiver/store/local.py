@@ -18,7 +18,6 @@ about it, so a new try writes everything again and never relies on fsyncing the 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import secrets
 import threading
@@ -28,10 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.errors import BlockMissing, LedgerDamaged, ReceiverError, StoreRefused, StoreUnavailable
 from kcl_receiver.store import names
 from kcl_receiver.store.base import STORE_DOCUMENT, BlockStore
 from kcl_receiver.store.files import Files, OsFiles
+from kcl_receiver.store.reads import unavailable
 from kcl_receiver.wire.columns import Buffer
 
 if TYPE_CHECKING:
@@ -43,19 +43,6 @@ LOCK = "lock"
 DAMAGED = "damaged"
 """Where damaged ledgers are kept, below `ledger`. Nothing reads them; `list_leftovers` shows the directory."""
 MAINTENANCE_LOCK = "maintenance.lock"
-
-_HINTS = {
-    errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
-    errno.EDQUOT: "raise the quota or free room; until then nothing is lost, KCL waits",
-    errno.EROFS: "the file system is mounted read-only: see the kernel's log, then mount it writable again",
-    errno.EACCES: "the user that runs kcl-receiver needs to read and write this directory and all below it",
-    errno.EPERM: "the user that runs kcl-receiver needs to own this directory, on a file system that has hard links",
-    errno.EOPNOTSUPP: "the store needs a file system that has hard links and fsync",
-    errno.EIO: "the disk reports errors: see the kernel's log",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENOTDIR: "something that is no directory is in the way",
-    errno.ENAMETOOLONG: "choose a shorter path for receiver.store",
-}
 
 
 class _Tail(NamedTuple):
@@ -133,7 +120,7 @@ class LocalStore(BlockStore):
         path = self._block(block_id)
         with self._trouble(f"block {block_id} was not stored at {path}"):
             if self._files.size(path) is not None:
-                if self._files.read(path) != memoryview(payload).cast("B"):
+                if self._read(path) != memoryview(payload).cast("B"):
                     raise StoreRefused(
                         f"block {block_id} is at {path} already, with another content",
                         "two writers have the same id? Move the file away, and keep it",
@@ -153,13 +140,11 @@ class LocalStore(BlockStore):
         """See `BlockStore.read_block`."""
         path = self._block(block_id)
         with self._trouble(f"block {block_id} cannot be read from {path}", missing=block_id):
-            return self._files.read(path)
+            return self._read(path)
 
-    def open_block(self, block_id: str) -> pa.NativeFile:
-        """See `BlockStore.open_block`."""
-        path = self._block(block_id)
-        with self._trouble(f"block {block_id} cannot be opened at {path}", missing=block_id):
-            return self._files.open_random(path)
+    def open_raw(self, block_id: str) -> pa.NativeFile:
+        """See `BlockStore.open_raw`."""
+        return self._files.open_random(self._block(block_id))
 
     def list_blocks(self) -> Iterator[tuple[str, int]]:
         """See `BlockStore.list_blocks`."""
@@ -213,7 +198,7 @@ class LocalStore(BlockStore):
             if tail is None or first_number != tail.lines + 1:
                 tail = self._find_place(path, first_number, lines)
                 if tail is None:  # the last try wrote them, and did not see them become durable
-                    self.settle_ledger(writer, self._files.read(path))
+                    self.settle_ledger(writer, self._read(path))
                     return
             self._make_dir(path.parent)
             size = self._files.size(path)
@@ -239,7 +224,7 @@ class LocalStore(BlockStore):
         Raises:
             LedgerDamaged: There are fewer lines before it, or others in its place.
         """
-        there = b"" if self._files.size(path) is None else self._files.read(path)
+        there = b"" if self._files.size(path) is None else self._read(path)
         offset = 0
         for number in range(1, first_number):
             offset = there.find(b"\n", offset) + 1
@@ -335,7 +320,7 @@ class LocalStore(BlockStore):
             self._make_dir(path.parent)
             if self._files.size(path) is None:
                 self._write_anew(path, content)
-            elif self._files.read(path) != content:
+            elif self._read(path) != content:
                 raise StoreRefused(
                     f"the ledger {path} is there already, with another content",
                     "two writers have the same id? Move the file away, and keep it",
@@ -357,13 +342,13 @@ class LocalStore(BlockStore):
                 finally:
                     self._discard(temporary)
             self._files.fsync_dir(self.root)  # also for one that another has made and not yet fsynced
-            return self._files.read(path)
+            return self._read(path)
 
     def get_document(self, name: str) -> bytes | None:
         """See `BlockStore.get_document`."""
         path = self.root / names.check_document_name(name)
         with self._trouble(f"{path} cannot be read"):
-            return None if self._files.size(path) is None else self._files.read(path)
+            return None if self._files.size(path) is None else self._read(path)
 
     # The rest
 
@@ -416,7 +401,7 @@ class LocalStore(BlockStore):
             raise StoreUnavailable(f"the ledger of {writer} is not in {self.url}", "was it put back just now?")
         path = self.root / place
         with self._trouble(f"the ledger {path} was not set aside"):
-            content = self._files.read(path)
+            content = self._read(path)
             # By its content: a ledger can be damaged more than once, and nothing of it is ever overwritten.
             kept = f"{names.LEDGER}/{DAMAGED}/{writer}.{hashlib.sha256(content).hexdigest()[:8]}{names.LEDGER_SUFFIX}"
             if content != good:
@@ -448,9 +433,25 @@ class LocalStore(BlockStore):
     def _read_if_there(self, path: Path) -> bytes | None:
         with self._trouble(f"the ledger {path} cannot be read"):
             try:
-                return self._files.read(path)
+                return self._read(path)
             except FileNotFoundError:
                 return None
+
+    def _read(self, path: Path) -> bytes:
+        """Return the whole content of a file.
+
+        Less than it has is no shorter file, and "not found" of one that is there no missing one: the read failed.
+        """
+        before = self._files.size(path)
+        try:
+            content = self._files.read(path)
+        except FileNotFoundError as error:
+            if self._files.size(path) is None:
+                raise
+            raise OSError(f"it is there, and was not found: {error}") from error
+        if before is not None and len(content) < before and len(content) < (self._files.size(path) or 0):
+            raise OSError(f"{len(content)} bytes came, and it has {before}")
+        return content
 
     def _listed(self, folder: str) -> list[tuple[str, bool, int]]:
         path = self.root / folder
@@ -554,6 +555,7 @@ class LocalStore(BlockStore):
             raise BlockMissing(
                 f"block {missing} is not in the store {self.url}", "see `kcl-receiver verify`"
             ) from error
-        except OSError as error:
-            hint = _HINTS.get(error.errno or 0, "see that this directory can be read and written")
-            raise StoreUnavailable(f"{what}: {error.strerror or error}", hint) from error
+        except ReceiverError:
+            raise
+        except Exception as error:
+            raise unavailable(error, what) from error

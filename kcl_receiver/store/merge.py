@@ -21,7 +21,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.maintenance import content_of
@@ -37,6 +37,7 @@ from kcl_receiver.store.parquet import (
     read_footer,
     read_ranges,
 )
+from kcl_receiver.store.reads import decoding
 
 SLAB_BYTES = 128 * 2**20
 """Bytes of records, as they are in memory, that are read at a time."""
@@ -176,29 +177,22 @@ def _rows_of(store: BlockStore, block: str, ranges: Sequence[Range]) -> list[pa.
     """
     begin = min(one.first_row for one in ranges)
     end = max(one.first_row + one.count for one in ranges)
-    try:
-        with store.open_block(block) as file:
-            parquet = pq.ParquetFile(file)
-            if parquet.schema_arrow.remove_metadata() != SCHEMA:
-                raise BlockDamaged("its columns are not those of a block")
-            skipped, row, groups = 0, 0, []
-            for group in range(parquet.num_row_groups):
-                rows = parquet.metadata.row_group(group).num_rows
-                if row + rows <= begin:
-                    skipped += rows
-                elif row < end:
-                    groups.append(group)
-                row += rows
-            if begin < 0 or row < end:
-                raise BlockDamaged(f"it has {row} rows, and the ledger says {end}")
-            # Without threads: they would decode more row groups at a time than memory has room for.
-            table = parquet.read_row_groups(groups, use_threads=False).replace_schema_metadata().combine_chunks()
-    except pa.ArrowException as error:
-        raise BlockDamaged(f"its rows cannot be read: {error}") from error
-    except OSError as error:
-        if error.errno is None:  # what pyarrow raises for bytes that are not Parquet
-            raise BlockDamaged(f"its rows cannot be read: {error}") from error
-        raise StoreUnavailable(f"block {block} in {store.url} cannot be read: {error.strerror}", "try again") from error
+    with store.open_block(block) as file, decoding(file, "its rows cannot be read"):
+        parquet = pq.ParquetFile(file)
+        if parquet.schema_arrow.remove_metadata() != SCHEMA:
+            raise BlockDamaged("its columns are not those of a block")
+        skipped, row, groups = 0, 0, []
+        for group in range(parquet.num_row_groups):
+            rows = parquet.metadata.row_group(group).num_rows
+            if row + rows <= begin:
+                skipped += rows
+            elif row < end:
+                groups.append(group)
+            row += rows
+        if begin < 0 or row < end:
+            raise BlockDamaged(f"it has {row} rows, and the ledger says {end}")
+        # Without threads: they would decode more row groups at a time than memory has room for.
+        table = parquet.read_row_groups(groups, use_threads=False).replace_schema_metadata().combine_chunks()
     (whole,) = table.to_batches()
     part = whole.slice(begin - skipped, end - begin)
     if 10 * part.num_rows < 9 * whole.num_rows:

@@ -22,6 +22,7 @@ from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
 from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
+from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
@@ -54,12 +55,9 @@ _SAMPLE_CODEC = "zstd"
 _ROW_BYTES = 16
 """Bytes of a row's two columns of fixed width."""
 
-_NOT_WHAT_IT_SHOULD_BE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What JSON of any form can raise where it is taken apart."""
-
 _COMPRESSIONS = ("zstd", "snappy", "lz4", "none")
 _ZSTD_LEVELS = range(1, 23)
-_DAMAGED_HINT = "see `kcl-receiver verify`; its records can be read again from Kinesis while the stream retains them"
+_ROWS = "its rows cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,14 +247,14 @@ def read_footer(file: pa.NativeFile) -> Footer:
 
     Raises:
         BlockDamaged: The file is not a whole block.
+        BlockMissing, StoreUnavailable: It cannot be read; see `reads`.
     """
-    try:
+    with decoding(file, "it is not a whole block"):
         metadata = pq.read_metadata(file)
-        return _footer_of(metadata)
-    except (pa.ArrowException, OSError, *_NOT_WHAT_IT_SHOULD_BE) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk or the network, and not what is on it
-        raise BlockDamaged(f"it is not a whole block: {error}", _DAMAGED_HINT) from error
+        try:
+            return _footer_of(metadata)
+        except (TypeError, AttributeError) as error:  # JSON of another form
+            raise ValueError(str(error)) from error
 
 
 def _footer_of(metadata: pq.FileMetaData) -> Footer:
@@ -285,20 +283,19 @@ def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa
 
     Raises:
         BlockDamaged: The rows cannot be read.
+        BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
     """
-    try:
+    with decoding(file, _ROWS):
         parquet = pq.ParquetFile(file)
-        groups = iter(range(parquet.num_row_groups))
         rest = parquet.schema_arrow.empty_table()
-        for one in footer.ranges:
+    group = 0
+    for one in footer.ranges:
+        with decoding(file, _ROWS):
             while rest.num_rows < one.count:
-                rest = pa.concat_tables([rest, parquet.read_row_group(next(groups))])
-            yield one, rest.slice(0, one.count)
-            rest = rest.slice(one.count)
-    except (pa.ArrowException, OSError, StopIteration) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise BlockDamaged(f"its rows cannot be read: {error}", _DAMAGED_HINT) from error
+                rest = pa.concat_tables([rest, parquet.read_row_group(group)])
+                group += 1
+        yield one, rest.slice(0, one.count)
+        rest = rest.slice(one.count)
 
 
 def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
@@ -306,8 +303,9 @@ def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
 
     Raises:
         BlockDamaged: The rows cannot be read.
+        BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
     """
-    try:
+    with decoding(file, _ROWS):
         parquet = pq.ParquetFile(file)
         tables, row, skipped = [], 0, 0
         for group in range(parquet.num_row_groups):
@@ -320,10 +318,6 @@ def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
         rows_of_range = pa.concat_tables(tables).slice(one.first_row - skipped, one.count)
         columns = (rows_of_range.column(name).to_pylist() for name in ("sequence_number", "sub_sequence_number"))
         return [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise BlockDamaged(f"its rows cannot be read: {error}", _DAMAGED_HINT) from error
 
 
 def check_range(expected: Range, rows: pa.Table) -> None:
@@ -334,11 +328,11 @@ def check_range(expected: Range, rows: pa.Table) -> None:
     """
     where = f"shard {expected.shard} from {expected.first} to {expected.last}"
     if rows.num_rows != expected.count:
-        raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", _DAMAGED_HINT)
+        raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", DAMAGED_HINT)
     if not pc.all(pc.equal(rows.column("shard_id"), expected.shard)).as_py():
-        raise BlockDamaged(f"{where} has rows of other shards", _DAMAGED_HINT)
+        raise BlockDamaged(f"{where} has rows of other shards", DAMAGED_HINT)
     if range_checksum(rows) != expected.checksum:
-        raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", _DAMAGED_HINT)
+        raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", DAMAGED_HINT)
 
 
 def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:

@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.arrays import variable_values
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
+from kcl_receiver.store.reads import decoding
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
-
-_BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError)
-"""What pyarrow raises for bytes that are not what they should be. A disk's own error has an errno beside."""
 
 
 def salvage(store: BlockStore, block: str, ranges: Sequence[Range]) -> Iterator[tuple[Range, pa.Table]]:
@@ -42,23 +40,21 @@ def salvage(store: BlockStore, block: str, ranges: Sequence[Range]) -> Iterator[
                 table = rows.of(one)
                 if table is not None:
                     yield one, table
-    except BlockMissing:
-        return
-    except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise StoreUnavailable(f"block {block} cannot be read: {error.strerror or error}", "try again") from error
-        return  # its footer is none: nothing in it can be found
+    except (BlockMissing, BlockDamaged):
+        return  # damaged: its footer is none, and nothing in it can be found
 
 
 class _Rows:
     """The rows of a damaged file; each row group is read once, and a broken one breaks nothing but itself."""
 
     def __init__(self, file: pa.NativeFile) -> None:
-        self._parquet = pq.ParquetFile(file)
-        metadata = self._parquet.metadata
+        self._file = file
         self._begins = [0]
-        for group in range(metadata.num_row_groups):
-            self._begins.append(self._begins[-1] + metadata.row_group(group).num_rows)
+        with decoding(file, "its footer cannot be read"):
+            self._parquet = pq.ParquetFile(file)
+            metadata = self._parquet.metadata
+            for group in range(metadata.num_row_groups):
+                self._begins.append(self._begins[-1] + metadata.row_group(group).num_rows)
         self._kept: dict[int, pa.Table | None] = {}
 
     def of(self, one: Range) -> pa.Table | None:
@@ -77,19 +73,19 @@ class _Rows:
         if not whole or len(whole) < len(tables):
             return None
         try:
-            rows = pa.concat_tables(whole).slice(one.first_row - self._begins[wanted[0]], one.count)
-            check_range(one, rows)
-        except (BlockDamaged, *_BROKEN):
+            with decoding(self._file, "its rows are none"):
+                rows = pa.concat_tables(whole).slice(one.first_row - self._begins[wanted[0]], one.count)
+                check_range(one, rows)
+        except BlockDamaged:
             return None
         return rows
 
     def _group(self, group: int) -> pa.Table | None:
         if group not in self._kept:
             try:
-                self._kept[group] = self._parquet.read_row_group(group, columns=SCHEMA.names).cast(SCHEMA)
-            except _BROKEN as error:
-                if isinstance(error, OSError) and error.errno is not None:
-                    raise
+                with decoding(self._file, "its rows cannot be read"):
+                    self._kept[group] = self._parquet.read_row_group(group, columns=SCHEMA.names).cast(SCHEMA)
+            except BlockDamaged:
                 self._kept[group] = None
         return self._kept[group]
 
@@ -103,13 +99,9 @@ def compression_of(store: BlockStore, block: str) -> str | None:
         StoreUnavailable: The file cannot be read now.
     """
     try:
-        with store.open_block(block) as file:
+        with store.open_block(block) as file, decoding(file, "its footer cannot be read"):
             codec = pq.read_metadata(file).row_group(0).column(len(SCHEMA) - 1).compression
-    except BlockMissing:
-        return None
-    except _BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise StoreUnavailable(f"block {block} cannot be read: {error.strerror or error}", "try again") from error
+    except (BlockMissing, BlockDamaged):
         return None
     return {"UNCOMPRESSED": "none", "ZSTD": "zstd", "SNAPPY": "snappy", "LZ4": "lz4", "LZ4_RAW": "lz4"}.get(str(codec))
 

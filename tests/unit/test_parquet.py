@@ -401,38 +401,6 @@ def test_rows_of_another_range_are_found() -> None:
         parquet.check_range(replace(one, checksum="1" * 32), table.slice(0, 2))
 
 
-def test_an_error_of_the_disk_is_no_damaged_block(tmp_path: object) -> None:
-    class Broken:
-        closed = False
-
-        def read(self, *_: object) -> bytes:
-            raise OSError(5, "Input/output error")
-
-        def seek(self, *_: object) -> int:
-            return 0
-
-        def tell(self) -> int:
-            return 100
-
-        def size(self) -> int:
-            return 100
-
-        def seekable(self) -> bool:
-            return True
-
-        def readable(self) -> bool:
-            return True
-
-        def writable(self) -> bool:
-            return False
-
-        def close(self) -> None:
-            self.closed = True
-
-    with pytest.raises(OSError, match="Input/output"):
-        read_footer(pa.PythonFile(Broken(), mode="r"))
-
-
 # Plain readers
 
 

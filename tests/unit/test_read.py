@@ -634,8 +634,8 @@ class Counting:
 class CountingStore(LocalStore):
     counted: list[int]
 
-    def open_block(self, block_id: str) -> pa.NativeFile:
-        return pa.PythonFile(Counting(super().open_block(block_id), self.counted), "r")
+    def open_raw(self, block_id: str) -> pa.NativeFile:
+        return pa.PythonFile(Counting(super().open_raw(block_id), self.counted), "r")
 
 
 def bytes_read(store: CountingStore, **named: object) -> int:
