@@ -26,6 +26,8 @@ AT_TIMESTAMP = "AT_TIMESTAMP"
 LATEST = "LATEST"
 STARTING_POINTS = frozenset({TRIM_HORIZON, AT_TIMESTAMP, LATEST})
 """Words that KCL keeps in a lease instead of a sequence number until its first checkpoint."""
+SHARD_END = "SHARD_END"
+"""The word that KCL keeps in a lease once its shard was read to its end."""
 
 
 class Position(NamedTuple):
@@ -214,3 +216,16 @@ class Range:
             )
         except (AttributeError, KeyError, OverflowError, TypeError) as error:
             raise ValueError(f"not a range: {error!r}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What is left out of the ranges of a shard that are kept or carried over.
+
+    Attributes:
+        through: A session that begins before this position needs what is left out.
+        newest: When the newest record of it arrived, milliseconds since the epoch; -1 if not known.
+    """
+
+    through: Position
+    newest: int

@@ -47,7 +47,7 @@ from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
 from kcl_receiver.live import CoreState
-from kcl_receiver.ranges import Position, parse_position
+from kcl_receiver.ranges import SHARD_END, Position, parse_position
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, ShardEndConfirmed, Stored
 
@@ -169,6 +169,9 @@ class GeneratorCore:
         """How far the processor is, and that it is called at all: for `status`, and for what need not be kept."""
         session = self._roster.session_on(connection)
         if session is None:
+            return []
+        if checkpoint == SHARD_END and session.shard_end_recorded:
+            session.shard_end_taken = True
             return []
         try:
             session.checkpoint = None if checkpoint is None else parse_position(checkpoint)
@@ -428,13 +431,10 @@ class GeneratorCore:
 
     # ------------------------------------------------------------------ to look at
 
-    def checkpoints(self) -> dict[str, Position]:
-        """Return the last checkpoint of each shard that KCL is known to have taken."""
-        return {
-            session.shard: session.checkpoint
-            for session in self._roster.current.values()
-            if session.checkpoint is not None
-        }
+    def checkpoints(self) -> dict[str, Position | str]:
+        """Return the last checkpoint of each shard that KCL is known to have taken: a position, or SHARD_END."""
+        known = ((session.shard, session.last_checkpoint) for session in self._roster.current.values())
+        return {shard: checkpoint for shard, checkpoint in known if checkpoint is not None}
 
     def status(self, now: float) -> CoreState:
         """Return the live state."""

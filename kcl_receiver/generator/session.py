@@ -23,7 +23,7 @@ from kcl_receiver.errors import ProtocolError, ReceiverError
 from kcl_receiver.generator.effects import BlockPart, ShardFacts
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.tracker import Tracker
-from kcl_receiver.ranges import After, Position, Range, parse_after
+from kcl_receiver.ranges import SHARD_END, After, Position, Range, parse_after
 from kcl_receiver.wire.columns import Columns, checksum
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Hello
@@ -72,6 +72,7 @@ class Session:
     shard_end: After | None = None
     shard_end_recorded: bool = False
     spoke: float = 0.0
+    shard_end_taken: bool = False
     behind: int = -1
     behind_at: float | None = None
     checkpoint: Position | None = None
@@ -87,6 +88,11 @@ class Session:
     def shard(self) -> str:
         """The shard's id."""
         return self.hello.shard
+
+    @property
+    def last_checkpoint(self) -> Position | str | None:
+        """The last checkpoint that KCL is known to have taken: a position, or SHARD_END."""
+        return SHARD_END if self.shard_end_taken else self.checkpoint
 
     @property
     def seniority(self) -> tuple[int, str]:

@@ -53,7 +53,7 @@ def _shard_state(session: Session, now: float) -> ShardState:
         records=session.records,
         delivered=None if session.delivered is None else str(session.delivered),
         stored_through=None if stored is None else str(stored),
-        checkpoint=None if session.checkpoint is None else str(session.checkpoint),
+        checkpoint=None if session.last_checkpoint is None else str(session.last_checkpoint),
         behind_millis=session.behind,
         behind_seconds=None if session.behind_at is None else _age(session.behind_at, now),
         window_used=session.tracker.unstored_bytes,

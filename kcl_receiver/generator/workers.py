@@ -30,6 +30,7 @@ from kcl_receiver.generator.effects import (
 )
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, is_due, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
@@ -50,12 +51,6 @@ from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)
 
-LEDGER_LINES = 10_000
-"""A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""
-LEDGER_BYTES = 16 * 2**20
-"""The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
-_DAY_MS = 86_400_000
-
 
 def wall_millis() -> int:
     """Return the wall clock in milliseconds since the epoch."""
@@ -75,7 +70,7 @@ class Workers:
         compression: See `encode_block`.
         store_again: Store again what the ledger says is stored.
         new_writer: Returns an id that nobody had; it is given the wall clock in milliseconds.
-        ledger_lines: A ledger of so many lines is sealed.
+        ledger_lines: See `rollover.is_due`.
     """
 
     def __init__(
@@ -102,6 +97,9 @@ class Workers:
         self._ledger = LedgerWriter(store, writer)
         self._block_ids: dict[int, str] = {}
         self._next: tuple[LedgerWriter, list[Entry]] | None = None
+        self._first = Extent()
+        self._ended: set[str] = set()
+        self._ended_known_at = 0
         self._to_seal: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
@@ -120,14 +118,18 @@ class Workers:
         self.stream = self._view.describe(self.stream)
         if taken is not None:
             self._recent = _recent_of(taken, self.stream)
+            self._ended = {shard for stream, shard in taken.ended if stream == self.stream}
+            self._ended_known_at = wall_millis()
             self._to_seal = taken.to_seal
             self._next = self._ledger, self._first_entries(self._ledger.writer, taken.tails, taken.adopted)
         self._begin_ledger()
         return self.stream
 
     def _first_entries(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> list[Entry]:
-        host, pid = socket.gethostname(), os.getpid()
-        started = WriterStarted(writer, host, pid, wall_millis(), __version__, tails)
+        host, pid, now = socket.gethostname(), os.getpid(), wall_millis()
+        started = WriterStarted(writer, host, pid, now, __version__, tails)
+        with self._lock:
+            self._recent.forget_before(oldest_in_reach(now, self._view.retention_hours))
         carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
         return [started, *adopted, carried]  # the last one tells that all of them are there
 
@@ -143,6 +145,7 @@ class Workers:
         ledger.append(first)
         with self._lock:
             self._ledger, self._next = ledger, None
+            self._first = Extent(ledger.tail.number, ledger.size)
         while self._to_seal:
             try:
                 self._store.seal_ledger(self._to_seal[-1])
@@ -165,6 +168,7 @@ class Workers:
         """
         stream = self._identity()
         with self._lock:
+            self._ended.discard(effect.shard)
             recent = self._recent
             if not recent.reaches(effect.shard, effect.after):
                 # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
@@ -204,13 +208,13 @@ class Workers:
         del self._encoded[effect.number]
         return WrittenBlock(block, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes)
 
-    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> None:
+    def append(self, effect: Append, checkpoints: Mapping[str, Position | str]) -> None:
         """Make ledger entries durable, then known to `look_up`.
 
         Args:
             effect: The entries.
-            checkpoints: The last checkpoint of each shard that KCL has taken: what ends before it is kept in memory no
-                longer.
+            checkpoints: The last checkpoint of each shard that KCL has taken, a position or SHARD_END: what ends
+                before it is kept in memory no longer.
 
         Raises:
             StoreUnavailable: They were not stored, or nobody knows; the same effect is to be repeated.
@@ -229,7 +233,10 @@ class Workers:
                 if isinstance(entry, BlockStored):
                     self._recent.add(entry.block, entry.ranges)
             for shard, checkpoint in checkpoints.items():
-                self._recent.forget(shard, checkpoint)
+                if isinstance(checkpoint, Position):
+                    self._recent.forget(shard, checkpoint)
+                else:
+                    self._recent.end(shard)
         self._appending = None
 
     def _change_ledger_if_due(self) -> None:
@@ -240,14 +247,18 @@ class Workers:
         """
         if self._next is None:
             writer, now = self._ledger.writer, wall_millis()
+            whole = Extent(self._ledger.tail.number, self._ledger.size)
             today = f"{datetime.fromtimestamp(now / 1000, timezone.utc):%Y-%m-%d}"
-            long = self._ledger.tail.number >= self._ledger_lines or self._ledger.size >= LEDGER_BYTES
-            if not long and day_of(writer) == today:
+            if not is_due(day_of(writer), today, self._first, whole, self._ledger_lines):
                 return
             with self._lock:
                 # The next writer looks for blocks without an entry among its own and those of the one before alone.
                 if any(writer_of(block) != writer for block in self._block_ids.values()):
                     return
+                if now - self._ended_known_at >= SETTLED_MS:
+                    for shard in self._ended:
+                        self._recent.end(shard)
+                    self._ended.clear()
             new = self._new_writer(now)
             self._to_seal.append(writer)
             self._next = LedgerWriter(self._store, new), self._first_entries(new, {writer: self._ledger.tail}, [])
@@ -261,7 +272,7 @@ class Workers:
             StoreUnavailable: The store cannot be read now.
         """
         # A ledger is of one day, and a record is stored after it arrived.
-        oldest = wall_millis() - self._view.retention_hours * 3_600_000 - 2 * _DAY_MS
+        oldest = oldest_in_reach(wall_millis(), self._view.retention_hours)
         since = f"{datetime.fromtimestamp(oldest / 1000, timezone.utc):%Y-%m}"
         recent = RecentRanges()
         for entry in self._entries_of(stream, since):

@@ -51,7 +51,7 @@ from kcl_receiver.processor.effects import Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.holding import Holding
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.processor.patience import Patience
-from kcl_receiver.ranges import TRIM_HORIZON, After
+from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After
 from kcl_receiver.wire.frames import BATCH_BYTES
 from kcl_receiver.wire.messages import (
     Admitted,
@@ -178,7 +178,8 @@ class ProcessorCore:
         """Say what is new; and now and then that we are called at all: silence must mean that we are not."""
         taken = self._checkpoints.taken
         news = (self._behind, None if taken is None else str(taken))
-        if not self._open or self._lease_gone or (self._told == news and now < self._told_at + HEARTBEAT_SECONDS):
+        heard = self._open or self._link is Link.ON_HOLD
+        if not heard or self._lease_gone or (self._told == news and now < self._told_at + HEARTBEAT_SECONDS):
             return []
         self._told, self._told_at = news, now
         return [Transmit(Progress(*news))]
@@ -199,7 +200,9 @@ class ProcessorCore:
         effects: list[Effect] = []
         if error is None:
             if asked.position is None:
-                return [*self._finish(), *self._settle(now)]
+                # Said before the daemon is answered: it closes stdin then, and this process ends.
+                told = [Transmit(Progress(self._behind, SHARD_END))] if self._open else []
+                return [*told, *self._finish(), *self._settle(now)]
             self._checkpoints.taken = asked.position
         elif error in RETRIED_LATER:
             if not isinstance(self._action, ProcessRecords):

@@ -21,15 +21,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.ranges import STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
+from kcl_receiver.ranges import SHARD_END, STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
 from kcl_receiver.reader.verify_report import ShardReport
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, WriterStarted, iter_entries
 
 if TYPE_CHECKING:
     from kcl_receiver.aws import Lease
-
-SHARD_END = "SHARD_END"
 
 BEYOND = "beyond what is stored"
 ELSEWHERE = "with another host"

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.ranges import After, Position, Range, StreamIdentity, parse_after, parse_position
+from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity, parse_after, parse_position
 from kcl_receiver.store.names import block_path, check_writer_id
 from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
 
@@ -243,13 +243,14 @@ class Carried:
 
     Attributes:
         stream: The stream.
-        ranges: Each shard's ranges that reach to its last checkpoint or past it, each with the id of its block.
-        forgotten: By shard, the checkpoint before which ranges are left out.
+        ranges: Each shard's ranges that reach to its last checkpoint or past it and that the stream can still hold, and
+            its last one, each with the id of its block. None of a shard that KCL knows to be read to its end.
+        forgotten: By shard, what is left out of that, while the stream can still hold some of it.
     """
 
     stream: StreamIdentity
     ranges: tuple[tuple[Range, str], ...]
-    forgotten: dict[str, Position]
+    forgotten: dict[str, Forgotten]
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
@@ -257,7 +258,9 @@ class Carried:
             "type": "carried",
             "stream": _stream_to_json(self.stream),
             "ranges": [{"block": block, **one.to_json()} for one, block in self.ranges],
-            "forgotten": {shard: str(position) for shard, position in self.forgotten.items()},
+            "forgotten": {
+                shard: {"through": str(one.through), "newest": one.newest} for shard, one in self.forgotten.items()
+            },
         }
 
     @classmethod
@@ -266,7 +269,10 @@ class Carried:
         return cls(
             _stream_from_json(raw["stream"]),
             tuple((Range.from_json(one), _block_id(one["block"])) for one in raw["ranges"]),
-            {str(shard): parse_position(position) for shard, position in raw["forgotten"].items()},
+            {
+                str(shard): Forgotten(parse_position(one["through"]), int(one["newest"]))
+                for shard, one in raw["forgotten"].items()
+            },
         )
 
 

@@ -10,8 +10,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, Tail, WriterLedger, WriterStarted, decode_ledger
+from kcl_receiver.store.entries import (
+    BlockStored,
+    Carried,
+    ShardEnded,
+    Tail,
+    WriterLedger,
+    WriterStarted,
+    decode_ledger,
+)
 from kcl_receiver.store.ledger import LedgerIndex, has_line, lost_tail, rebuild_from_footers
 from kcl_receiver.store.maintenance import acknowledged
 
@@ -24,6 +33,7 @@ class Takeover:
         tails: The last line of each writer whose end nobody has named yet.
         carried: What the open ledgers carry over from those that are sealed.
         blocks: The entries of all blocks in the open ledgers, and those that are adopted.
+        ended: Stream and shard of each end in the open ledgers. Whether KCL has recorded it is not known.
         adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger, or the
             ledger was lost. They go into the new writer's first lines.
         unreadable: Blocks like these whose footer cannot be read, with the reason.
@@ -34,6 +44,7 @@ class Takeover:
     tails: dict[str, Tail] = field(default_factory=dict)
     carried: list[Carried] = field(default_factory=list)
     blocks: list[BlockStored] = field(default_factory=list)
+    ended: set[tuple[StreamIdentity, str]] = field(default_factory=set)
     adopted: list[BlockStored] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     to_seal: list[str] = field(default_factory=list)
@@ -71,6 +82,7 @@ def take_over(store: BlockStore) -> Takeover:
     for one in opened.values():
         out.carried += [entry for entry in one.entries if isinstance(entry, Carried)]
         out.blocks += [entry for entry in one.entries if isinstance(entry, BlockStored)]
+        out.ended |= {(entry.stream, entry.shard) for entry in one.entries if isinstance(entry, ShardEnded)}
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}
     known.update(one.block for old in before.values() if old for one in old.entries if isinstance(one, BlockStored))
@@ -85,7 +97,9 @@ def _take_over_all(store: BlockStore) -> Takeover:
     """There is no open ledger: a new store, or one whose ledger was lost, in part or wholly."""
     index = LedgerIndex.load(store)
     blocks = [entry for entry in index.blocks().values() if entry not in index.adopted]
-    out = Takeover(index.unnamed_tails(), [], blocks, index.adopted, index.unreadable, [], index.lost)
+    out = Takeover(
+        index.unnamed_tails(), blocks=blocks, adopted=index.adopted, unreadable=index.unreadable, lost=index.lost
+    )
     return _settled(store, out)
 
 

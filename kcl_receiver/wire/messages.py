@@ -93,7 +93,10 @@ class Flush(Message, frozen=True):
 
 
 class Progress(Message, frozen=True):
-    """How far the processor is: for `status`, and for what the generator need not keep in memory of the ledger."""
+    """How far the processor is: for `status`, and for what the generator need not keep in memory of the ledger.
+
+    `checkpoint` is a position, or SHARD_END.
+    """
 
     behind: Long
     checkpoint: str | None

@@ -25,7 +25,7 @@ from fuzz.verdict import Tally, check
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreError, StoreRefused
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
-from kcl_receiver.ranges import TRIM_HORIZON, Position, Range, StreamIdentity
+from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store import parquet
 from kcl_receiver.store.base import BlockStore
@@ -101,7 +101,7 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
     first = 10
     for writer in WRITERS[:2]:
         held = tuple((one, block) for block, (_, entry) in blocks.items() for one in entry.ranges)
-        reached = {shard: at for shard, at in after.items() if isinstance(at, Position)}
+        reached = {shard: Forgotten(at, NOW) for shard, at in after.items() if isinstance(at, Position)}
         lines: list[Any] = [WriterStarted(writer, "host", 7, NOW, "0.1.0", dict(tails)), Carried(STREAM, held, reached)]
         for shard in SHARDS:
             lines.append(SessionStarted("s1", shard, after[shard], 5, STREAM, (), ("0", "9"), 24, NOW))

@@ -53,14 +53,15 @@ def position(place: Place) -> Position:
     return Position(place) if isinstance(place, int) else Position(*place)
 
 
-def columns_of(positions: Sequence[Position], data_bytes: int = 10) -> Columns:
-    """Return one record for each position, with key, arrival time and data made from it."""
+def columns_of(positions: Sequence[Position], data_bytes: int = 10, arrival: int | None = None) -> Columns:
+    """Return one record for each position, with key, data, and arrival time (unless it is given) made from it."""
+    arrivals = [one.sequence_number % 10**12 if arrival is None else arrival for one in positions]
     return Columns(
         count=len(positions),
         sequence=VarColumn.of([str(one.sequence_number).encode() for one in positions]),
         sub=memoryview(b"".join(one.sub_sequence_number.to_bytes(8, "little", signed=True) for one in positions)),
         key=VarColumn.of([f"key-{one}".encode() for one in positions]),
-        arrival=memoryview(b"".join((one.sequence_number % 10**12).to_bytes(8, "little") for one in positions)),
+        arrival=memoryview(b"".join(one.to_bytes(8, "little") for one in arrivals)),
         data=VarColumn.of([f"{one}".encode().ljust(data_bytes, b".")[:data_bytes] for one in positions]),
     )
 

@@ -35,6 +35,7 @@ from kcl_receiver.wire.messages import (
     Hold,
     Leave,
     Message,
+    Progress,
     Refused,
     ShardEndConfirmed,
     Stored,
@@ -309,7 +310,7 @@ class Processor:
 
     def _check_message(self, sent: Transmit) -> None:
         assert self.connected, f"{sent.message} without a connection"
-        known = (Hello, Leave) if self.on_hold else Hello
+        known = (Hello, Leave, Progress) if self.on_hold else Hello
         assert self.welcomed or isinstance(sent.message, known), f"{sent.message} before Welcome"
         assert not self.left, f"{sent.message} after Leave"
         self.left = isinstance(sent.message, Leave)

@@ -33,6 +33,26 @@ def test_the_end_is_confirmed_only_after_the_ledger_says_it() -> None:
     assert h.core.status(h.now).shards[0].shard_end
 
 
+def test_that_kcl_has_taken_the_end_is_known_when_the_processor_says_so() -> None:
+    h, p = at_its_end()
+    h.do(h.core.progress(p.connection, 0, "5:0", h.now))
+    p.shard_end()
+    h.confirm()
+    h.append()
+    assert h.core.checkpoints() == {"shard-0": Position(5)}
+    h.do(h.core.progress(p.connection, 0, "SHARD_END", h.now))
+    assert h.core.checkpoints() == {"shard-0": "SHARD_END"}
+    assert h.core.status(h.now).shards[0].checkpoint == "SHARD_END"
+
+
+def test_an_end_that_the_ledger_does_not_hold_was_never_taken() -> None:
+    h, p = at_its_end()
+    h.do(h.core.progress(p.connection, 0, "SHARD_END", h.now))
+    assert p.refused is not None
+    assert p.refused.error == "ProtocolError"
+    assert h.core.checkpoints() == {}
+
+
 @pytest.mark.parametrize("progress", ["in the builder", "in flight", "written"])
 def test_the_end_is_refused_before_everything_is_stored(progress: str) -> None:
     h, p = at_its_end()

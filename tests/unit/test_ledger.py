@@ -13,7 +13,7 @@ from fake_files import FakeFiles
 from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
-from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position, Range, StreamIdentity
+from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
@@ -53,7 +53,11 @@ ENTRIES: list[Entry] = [
     session_at(Position(10**128, 2**62), parents=("p1", "p2"), trimmed=True),
     replace(session_at(AT_TIMESTAMP), hash_range=None),
     ShardEnded("s1", SHARD, STREAM, Position(5, 1), NOW),
-    Carried(STREAM, ((block_range(3, 4).range, block_id(WRITER, 1)),), {SHARD: Position(3), "other": Position(9, 2)}),
+    Carried(
+        STREAM,
+        ((block_range(3, 4).range, block_id(WRITER, 1)),),
+        {SHARD: Forgotten(Position(3), NOW), "other": Forgotten(Position(9, 2), -1)},
+    ),
     ShardEnded("s1", SHARD, STREAM, TRIM_HORIZON, NOW),
     BlockStored(block_id(WRITER, 1), STREAM, (block_range(1, 2).range, block_range(7).range), 3, 12_345, NOW),
     BlockStored(block_id(WRITER, 2), STREAM, (block_range(1, 2).range,), 2, 123, NOW, (block_id(OTHER_WRITER, 1),)),

@@ -22,8 +22,10 @@ from processor_harness import (
 )
 
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, StoreUnavailable, StreamGone, StreamReplaced
+from kcl_receiver.processor.codec import ShardEnded
+from kcl_receiver.processor.effects import Done, Transmit
 from kcl_receiver.ranges import Position
-from kcl_receiver.wire.messages import Admitted, Flush, Leave, ShardEnd, ShardEndConfirmed, Stored
+from kcl_receiver.wire.messages import Admitted, Flush, Leave, Progress, ShardEnd, ShardEndConfirmed, Stored
 
 MENDING = ["ThrottlingException", "KinesisClientLibDependencyException"]
 
@@ -66,6 +68,16 @@ def test_shard_end_is_checkpointed_only_after_the_stream_confirmed_it() -> None:
     effects = processor.confirm_end()
     assert (asked(effects), done(effects)) == ([None], [])
     assert done(processor.checkpoint_taken()) == ["shardEnded"]
+
+
+def test_the_generator_is_told_that_kcl_has_taken_the_end_before_the_daemon_ends_the_process() -> None:
+    processor = started()
+    delivered(processor, 1)
+    processor.shard_ended()
+    processor.store(1)
+    processor.confirm_end()
+    effects = processor.checkpoint_taken()
+    assert effects == [Transmit(Progress(0, "SHARD_END")), Done(ShardEnded())]
 
 
 def test_an_empty_shard_ends_as_well() -> None:

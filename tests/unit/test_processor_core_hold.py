@@ -7,7 +7,7 @@ from processor_harness import STORE_TIMEOUT, Processor, connects, done, failure,
 
 from kcl_receiver.errors import LeaseRefused, ProtocolError
 from kcl_receiver.processor.holding import HOLD_SECONDS
-from kcl_receiver.wire.messages import Hello, Leave
+from kcl_receiver.wire.messages import Hello, Leave, Progress
 
 
 def on_hold(after: int = 5) -> Processor:
@@ -27,6 +27,11 @@ def test_records_are_answered_after_a_pause_and_neither_sent_nor_checkpointed() 
     assert p.batches == {}
     assert p.exit is None
     assert p.core.kept_bytes == 0
+
+
+def test_the_generator_learns_that_kcl_calls_although_the_shard_is_on_hold() -> None:
+    p = on_hold()
+    assert told(p.deliver(10, behind=7), Progress) == [Progress(7, "5:0")]
 
 
 def test_what_waited_when_the_word_came_is_answered_after_the_pause() -> None:

@@ -92,3 +92,44 @@ def test_forgetting_never_changes_the_answer_that_it_still_gives(
     if some.reaches(SHARD, Position(after)):
         assert some.beyond(SHARD, Position(after)) == every.beyond(SHARD, Position(after))
         assert some.arrival_of(SHARD, Position(after)) == every.arrival_of(SHARD, Position(after))
+
+
+def test_of_a_shard_that_ended_nothing_is_kept_and_the_ledger_is_asked_if_it_begins_again() -> None:
+    ranges = recent(spanning(1, 5, arrival=50), spanning(6, 9, arrival=60))
+    ranges.end(SHARD)
+    assert len(ranges) == 0
+    assert not ranges.reaches(SHARD, position(5))
+    assert ranges.reaches(SHARD, position(9))
+    ranges.forget_before(60)
+    assert not ranges.reaches(SHARD, position(5))
+    ranges.forget_before(61)
+    assert ranges.forgotten == {}
+
+
+def test_what_arrived_too_long_ago_is_forgotten_but_for_the_last_range_of_the_shard() -> None:
+    ranges = recent(spanning(1, 5, arrival=50), spanning(6, 9, arrival=60), spanning(10, 12, arrival=70))
+    ranges.forget_before(61)
+    assert ranges.beyond(SHARD, TRIM_HORIZON) == {"block-2": [spanning(10, 12, arrival=70)]}
+    ranges.forget_before(10**9)
+    assert ranges.arrival_of(SHARD, position(12)) == 70
+    assert not ranges.reaches(SHARD, position(8))
+    assert ranges.reaches(SHARD, position(9))
+    assert ranges.forgotten[SHARD].newest == 60
+
+
+def test_what_arrived_at_an_unknown_time_is_kept() -> None:
+    ranges = recent(spanning(1, 5), spanning(6, 9, arrival=60))
+    ranges.forget_before(10**9)
+    assert len(ranges) == 2
+    ranges.end(SHARD)
+    ranges.forget_before(10**9)
+    assert not ranges.reaches(SHARD, TRIM_HORIZON)
+
+
+def test_what_an_earlier_writer_forgot_stays_forgotten() -> None:
+    ranges = recent(spanning(1, 5, arrival=50), spanning(6, 9, arrival=60))
+    ranges.end(SHARD)
+    later = recent(spanning(6, 9, arrival=60))
+    later.take(ranges.ranges(), ranges.forgotten)
+    assert later.forgotten == ranges.forgotten
+    assert not later.reaches(SHARD, position(5))

@@ -11,14 +11,15 @@ from generator_harness import batch_message, columns_of, position
 
 from kcl_receiver.aws import Shard
 from kcl_receiver.errors import StoreUnavailable
-from kcl_receiver.generator import presence
-from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, WriteBlock
+from kcl_receiver.generator import presence, rollover
+from kcl_receiver.generator import workers as workers_module
+from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, ShardEndRecord, WriteBlock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.maintenance.compact import Options, compact
-from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.entries import BlockStored, Carried, decode_ledger
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.store.names import writer_id
@@ -88,17 +89,19 @@ def ledgers(tmp_path: Path) -> tuple[list[str], list[str]]:
     return sorted(one.stem for one in folder.glob("*.jsonl")), sorted(one.stem for one in folder.rglob("sealed/*/*"))
 
 
-def store(made: Workers, number: int, numbers: list[int], after: After, checkpoint: Position | None = None) -> None:
+def store(
+    made: Workers, number: int, numbers: list[int], after: After, checkpoint: Position | str | None = None
+) -> None:
     written = made.write_block(WriteBlock(number, (part(numbers, after),)))
     made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
 
 
-def part(numbers: list[int], after: After) -> BlockPart:
-    columns = columns_of([position(one) for one in numbers])
+def part(numbers: list[int], after: After, shard: str = SHARD) -> BlockPart:
+    columns = columns_of([position(one) for one in numbers], arrival=workers_module.wall_millis())
     message = batch_message(columns, 1, after)
     last = position(numbers[-1])
     one = Range(
-        shard=SHARD,
+        shard=shard,
         session="s",
         after=after,
         first=position(numbers[0]),
@@ -235,7 +238,7 @@ def test_what_maintenance_did_is_read_only_if_a_block_is_gone(tmp_path: Path, mo
 
 def test_a_long_ledger_is_followed_by_another_and_sealed(tmp_path: Path) -> None:
     wall = Wall()
-    made = workers(tmp_path, wall, ledger_lines=3)
+    made = workers(tmp_path, wall, ledger_lines=1)
     store(made, 1, [1, 2], TRIM_HORIZON)
     assert ledgers(tmp_path) == ([wall.writers[0]], [])
     store(made, 2, [3, 4], position(2))
@@ -244,7 +247,7 @@ def test_a_long_ledger_is_followed_by_another_and_sealed(tmp_path: Path) -> None
 
 
 def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(tmp_path: Path) -> None:
-    made = workers(tmp_path, ledger_lines=3)
+    made = workers(tmp_path, ledger_lines=1)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2))
     assert len(ledgers(tmp_path)[1]) > 1
@@ -255,7 +258,7 @@ def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(tmp_pat
 
 
 def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(tmp_path: Path) -> None:
-    made = workers(tmp_path, ledger_lines=3)
+    made = workers(tmp_path, ledger_lines=1)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
     end(made)
@@ -280,7 +283,7 @@ def test_a_new_day_has_a_ledger_of_its_own_so_that_its_blocks_lie_in_a_directory
 
 def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(tmp_path: Path) -> None:
     wall = Wall()
-    made = workers(tmp_path, wall, ledger_lines=3)
+    made = workers(tmp_path, wall, ledger_lines=1)
     slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
     written = made.write_block(slow)
     store(made, 1, [1, 2], TRIM_HORIZON)
@@ -291,3 +294,138 @@ def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(
     made.append(Append((BlockRecord(100, written),)), {})
     store(made, 5, [9, 10], position(8))
     assert len(wall.writers) == 3
+
+
+# What the next ledger carries over
+
+
+def ledger_bytes(tmp_path: Path) -> int:
+    return sum(one.stat().st_size for one in (tmp_path / "store" / "ledger").rglob("*.jsonl"))
+
+
+def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollover, "LEDGER_BYTES", 10_000)
+    wall = Wall()
+    made = workers(tmp_path, wall)
+    shards = [f"shardId-{number:012d}" for number in range(8)]
+    recorded = 0
+    for number in range(1, 101):
+        parts = (part([2 * number - 1, 2 * number], position(2 * number - 2), shard) for shard in shards)
+        written = made.write_block(WriteBlock(number, tuple(parts)))
+        record = BlockRecord(number, written)
+        recorded += sum(len(str(one.to_json())) for one in written.ranges)
+        made.append(Append((record,)), {})
+    assert recorded > 20 * rollover.LEDGER_BYTES
+    assert len(wall.writers) > 2
+    assert ledger_bytes(tmp_path) < 4 * recorded
+    assert held(made, position(150))[0] == (151, 152)
+
+
+@pytest.fixture
+def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+    """A clock that the test sets; the records arrive when they are stored."""
+    made = Wall()
+    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: made.millis)
+    return made
+
+
+DAY = 86_400_000
+
+
+def next_day(made: Workers, wall: Wall, days: int = 1) -> None:
+    """Let another shard store a block on another day, so that the ledger changes."""
+    wall.millis += days * DAY
+    number = 1000 * (wall.millis // DAY)
+    written = made.write_block(WriteBlock(number, (part([number], TRIM_HORIZON, "shardId-other"),)))
+    made.append(Append((BlockRecord(number, written),)), {"shardId-other": position(number)})
+
+
+def end_shard(made: Workers, last: After, *, known_to_kcl: bool) -> None:
+    made.append(Append((ShardEndRecord("s", SHARD, last),)), {SHARD: SHARD_END} if known_to_kcl else {})
+
+
+def carried_ranges(tmp_path: Path, shard: str = SHARD) -> int:
+    """Return how many ranges of a shard the open ledger's first lines carry over."""
+    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
+    carried = [entry for entry in decode_ledger(ledger.stem, ledger.read_bytes()).entries if isinstance(entry, Carried)]
+    return sum(one.shard == shard for entry in carried for one, _ in entry.ranges)
+
+
+def test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger(
+    tmp_path: Path, wall: Wall
+) -> None:
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    end_shard(made, position(4), known_to_kcl=True)
+    assert made.ranges_in_memory == 0
+    next_day(made, wall)
+    assert carried_ranges(tmp_path) == 0
+    assert held(made, position(2)) == [(3, 4)]
+    end(made)
+    again = workers(tmp_path, wall)
+    assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4)]
+
+
+def test_a_shard_that_ended_and_may_begin_again_at_its_checkpoint_is_kept_until_it_would_have(
+    tmp_path: Path, wall: Wall
+) -> None:
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    end_shard(made, position(2), known_to_kcl=False)
+    end(made)  # killed before KCL took SHARD_END, or after it: nobody knows
+    wall.millis += 60_000
+    again = workers(tmp_path, wall)
+    assert carried_ranges(tmp_path) == 1
+    next_day(again, wall)
+    assert carried_ranges(tmp_path) == 0
+
+
+def test_a_shard_that_began_again_after_its_end_is_carried_on(tmp_path: Path, wall: Wall) -> None:
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    end_shard(made, position(2), known_to_kcl=False)
+    end(made)
+    wall.millis += 60_000
+    again = workers(tmp_path, wall)
+    assert held(again, TRIM_HORIZON) == [(1, 2)]
+    next_day(again, wall)
+    assert carried_ranges(tmp_path) == 1
+
+
+def test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard(
+    tmp_path: Path, wall: Wall
+) -> None:
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2))
+    next_day(made, wall, 2)
+    assert carried_ranges(tmp_path) == 2
+    next_day(made, wall, 2)  # retention is one day, and clocks may differ by two
+    assert carried_ranges(tmp_path) == 1
+    assert held(made, position(2)) == [(3, 4)]
+    assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4)]
+
+
+def test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left(tmp_path: Path, wall: Wall) -> None:
+    made = workers(tmp_path, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    end_shard(made, position(2), known_to_kcl=True)
+    next_day(made, wall)
+    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
+    assert SHARD in ledger.read_text()
+    next_day(made, wall, 4)
+    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
+    assert SHARD not in ledger.read_text()
+
+
+def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(tmp_path: Path, wall: Wall) -> None:
+    made = workers(tmp_path, wall)
+    next_day(made, wall)
+    begun = len(wall.writers)
+    wall.millis -= DAY
+    for number in range(1, 5):
+        store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2))
+    assert len(wall.writers) == begun

@@ -1,0 +1,41 @@
+"""When a ledger gives way to the next."""
+
+from __future__ import annotations
+
+import pytest
+
+from kcl_receiver.generator.rollover import LEDGER_BYTES, LEDGER_LINES, Extent, is_due, oldest_in_reach
+
+HOUR = 3_600_000
+FEW = Extent(2, 1000)
+
+
+@pytest.mark.parametrize(
+    ("today", "due"),
+    [("2026-02-28", False), ("2026-03-01", True), ("2027-01-01", True), ("2026-02-27", False), ("1999-12-31", False)],
+)
+def test_a_day_ends_once_whatever_the_clock_is_set_to(today: str, due: bool) -> None:
+    assert is_due("2026-02-28", today, FEW, FEW) is due
+
+
+@pytest.mark.parametrize(
+    ("first", "whole", "due"),
+    [
+        (FEW, Extent(LEDGER_LINES + 1, 1000), False),
+        (FEW, Extent(LEDGER_LINES + 2, 1000), True),
+        (Extent(500, 0), Extent(LEDGER_LINES + 2, 1000), False),
+        (FEW, Extent(3, LEDGER_BYTES + 999), False),
+        (FEW, Extent(3, LEDGER_BYTES + 1000), True),
+        (Extent(2, 5 * LEDGER_BYTES), Extent(3, 5 * LEDGER_BYTES + 100), False),
+        (Extent(2, 5 * LEDGER_BYTES), Extent(3, 10 * LEDGER_BYTES - 1), False),
+        (Extent(2, 5 * LEDGER_BYTES), Extent(3, 10 * LEDGER_BYTES), True),
+    ],
+)
+def test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_they_are(
+    first: Extent, whole: Extent, due: bool
+) -> None:
+    assert is_due("2026-02-28", "2026-02-28", first, whole) is due
+
+
+def test_what_is_out_of_reach_is_older_than_the_retention_on_any_clock() -> None:
+    assert oldest_in_reach(10**12, 24) == 10**12 - 72 * HOUR
