@@ -15,6 +15,7 @@ import click
 
 from kcl_receiver import config as properties_file
 from kcl_receiver.cli.options import output_option, properties_option
+from kcl_receiver.cli.output import printable
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.checks import problem_findings, settings_findings
 from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
@@ -76,12 +77,12 @@ def show(findings: list[Finding], *, err: bool = False) -> None:
         click.secho(area, bold=True, err=err)
         for finding in group:
             mark = click.style(f"{finding.severity:<7}", fg=_COLOURS[finding.severity])
-            text = f"{finding.subject}: {finding.reason}"
+            text = printable(f"{finding.subject}: {finding.reason}")
             lines = textwrap.wrap(text, width - len(_INDENT), break_long_words=False, break_on_hyphens=False)
             click.echo(f"  {mark}  " + f"\n{_INDENT}".join(lines), err=err)
             if finding.instead:
                 # Never wrapped: it is there to be copied.
-                click.echo(f"{_INDENT}-> {click.style(finding.instead, bold=True)}", err=err)
+                click.echo(f"{_INDENT}-> {click.style(printable(finding.instead), bold=True)}", err=err)
     counts = Counter(finding.severity for finding in findings)
     errors, warnings = counts[ERROR], counts[WARNING]
     click.echo(err=err)

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import click
 
-from kcl_receiver.errors import ReceiverError
-
 DEFAULT_PORT = 4567
 
 
@@ -44,12 +42,8 @@ def emulator(port: int, directory: Path | None, host: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        running = Emulator(port=port, directory=directory, host=host)
-        running.start()
-    except ReceiverError as error:
-        click.echo(str(error), err=True)
-        raise SystemExit(error.exit_code) from error
+    running = Emulator(port=port, directory=directory, host=host)
+    running.start()
     try:
         for name, value in running.environment.items():
             click.echo(f"export {name}={value}", err=True)

@@ -7,6 +7,7 @@ its module is imported when it is run and not before, so that help is quick.
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -14,7 +15,15 @@ from typing import NoReturn
 import click
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import EXIT_INTERRUPTED, ReceiverError
+from kcl_receiver.cli.output import printable
+from kcl_receiver.errors import (
+    EXIT_AMISS,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EnvironmentProblem,
+    ReceiverError,
+)
 
 COMMANDS = {
     "demo": "Land a stream on this machine and judge the result: no AWS account, no settings.",
@@ -89,21 +98,45 @@ def cli() -> None:
 def run_cli(arguments: list[str] | None = None) -> int:
     """Run one command line and return its exit code; errors are printed on stderr."""
     try:
-        result = cli.main(arguments, prog_name="kcl-receiver", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        for one in given:
+            _check_text(one)
+        result = cli.main(given, prog_name="kcl-receiver", standalone_mode=False)
     except ReceiverError as error:
-        click.echo(str(error), err=True)
+        click.echo(printable(str(error)), err=True)
         return error.exit_code
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has left, as `head` does. Python would complain again while it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_AMISS
+        # What no layer below could give a better name to, such as a path that is too long.
+        thing = f"{error.filename}: " if error.filename is not None else ""
+        click.echo(printable(str(EnvironmentProblem(f"{thing}{error.strerror or error}"))), err=True)
+        return EXIT_ENVIRONMENT
     except click.exceptions.Abort:
         click.echo("Interrupted.", err=True)
         return EXIT_INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(printable(said.getvalue()), nl=False, err=True)
         return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output has left, as `head` does. Python would complain again while it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return result if isinstance(result, int) else 0
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _check_text(argument: str) -> None:
+    """See that an argument can be a name, a path or a value at all.
+
+    Raises:
+        click.UsageError: It is not UTF-8, or has a zero in it.
+    """
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise click.UsageError(f"{argument!a} is not UTF-8") from error
+    if "\0" in argument:
+        raise click.UsageError(f"{argument!r} has a zero byte in it")
 
 
 def main() -> NoReturn:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -41,10 +42,33 @@ output_option = click.option(
 """`--output text|json`; arrives as `output`."""
 
 
+class _Endpoint(click.ParamType[str] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+    """The URL of a service; arrives as it was given."""
+
+    name = "endpoint"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See click."""
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in ("http", "https") and parts.hostname and " " not in value and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            self.fail(f"{value!r} is not the URL of a service: write http://127.0.0.1:4567", param, ctx)
+        return value
+
+
+ENDPOINT = _Endpoint()
+"""The type of every `--endpoint-url`."""
+
+
 def stream_options(function: _F) -> _F:
     """Add `--stream-arn`, `--application`, `--region`, `--endpoint-url`: a stream without a properties file."""
     for option in (
-        click.option("--endpoint-url", metavar="URL", help="Use this instead of the region's endpoints."),
+        click.option(
+            "--endpoint-url", type=ENDPOINT, metavar="URL", help="Use this instead of the region's endpoints."
+        ),
         click.option("--region", metavar="NAME", help="The AWS region, if it is not that of the ARN."),
         click.option("--application", metavar="NAME", help="The KCL application: the name of the lease table."),
         click.option("--stream-arn", metavar="ARN", help="The stream, if there is no properties file at hand."),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kcl_receiver.cli.options import properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import ENDPOINT, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import TIME
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
@@ -57,7 +57,9 @@ _ESCAPES = {r"\n": "\n", r"\t": "\t", r"\0": "\0", r"\r": "\r", r"\\": "\\"}
 )
 @click.option("--fallback", type=click.Choice(["kinesis"]), help="Read what a lost block held from the stream instead.")
 @click.option("--region", metavar="NAME", help="For --fallback: the AWS region, if it is not that of the ARN.")
-@click.option("--endpoint-url", metavar="URL", help="For --fallback: use this instead of the region's endpoints.")
+@click.option(
+    "--endpoint-url", type=ENDPOINT, metavar="URL", help="For --fallback: use this instead of the region's endpoints."
+)
 @click.option(
     "--stream", metavar="ARN@CREATED", help="The stream, if the store holds several of a name; else the newest."
 )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import ENDPOINT, output_option, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import AGE
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import parse_compression
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 )
 @click.option("--compression", metavar="CODEC", help="As receiver.compression.  [default: that of the other blocks]")
 @click.option("--region", metavar="NAME", help="The AWS region, if it is not that of the stream's ARN.")
-@click.option("--endpoint-url", metavar="URL", help="Use this instead of the region's endpoint.")
+@click.option("--endpoint-url", type=ENDPOINT, metavar="URL", help="Use this instead of the region's endpoint.")
 @click.option("--by-arn", is_flag=True, help="Name the stream by its ARN: it is another account's.")
 @output_option
 def recover(

@@ -174,7 +174,7 @@ class Emulator:
         port = self.port or self._wanted_port
         try:
             listener.bind((self._host, port))
-        except OSError as error:
+        except (OSError, TypeError, ValueError) as error:  # the latter two: a host that is no name
             listener.close()
             raise EnvironmentProblem(
                 f"the emulator cannot listen on {self._host}:{port}: {error}",

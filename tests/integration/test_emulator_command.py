@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from kcl_receiver.cli.emulator import emulator
+from kcl_receiver.cli.main import run_cli
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_ENVIRONMENT
 
@@ -36,13 +37,13 @@ def test_it_prints_its_url_when_ready_and_stops_on_a_signal(tmp_path: Path, numb
         assert line in err
 
 
-def test_a_port_that_is_taken_is_said_on_stderr_with_its_exit_code() -> None:
+def test_a_port_that_is_taken_is_said_on_stderr_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
     with Emulator() as running:
-        result = CliRunner().invoke(emulator, ["--port", str(running.port)])
-    assert result.exit_code == EXIT_ENVIRONMENT
-    assert "cannot listen" in result.stderr
-    assert "Hint: " in result.stderr
-    assert result.stdout == ""
+        assert run_cli(["emulator", "--port", str(running.port)]) == EXIT_ENVIRONMENT
+    out, err = capsys.readouterr()
+    assert "cannot listen" in err
+    assert "Hint: " in err
+    assert out == ""
 
 
 def test_help_says_what_it_is_and_gives_examples() -> None:

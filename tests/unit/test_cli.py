@@ -49,7 +49,9 @@ def test_help_lists_every_command_without_importing_one() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
-    assert done.stderr.strip() == "['kcl_receiver.cli', 'kcl_receiver.errors', 'kcl_receiver.cli.main']"
+    assert done.stderr.strip() == (
+        "['kcl_receiver.cli', 'kcl_receiver.cli.output', 'kcl_receiver.errors', 'kcl_receiver.cli.main']"
+    )
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
