@@ -23,7 +23,7 @@ from typing import Any
 from kcl_receiver.errors import ConfigError, TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.read_blocks import Fallback
-from kcl_receiver.reader.read_bounds import Bound, parse_bound, shard_ids
+from kcl_receiver.reader.read_bounds import Bound, check_shards, parse_bound, shard_id
 from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats, wall_clock
 from kcl_receiver.reader.read_sources import newest_stream
 from kcl_receiver.reader.reading import Reading
@@ -133,11 +133,11 @@ def read(
         place.require()
     chosen_stream = _stream(place, stream, from_token, follow=follow)
     bounds = [parse_bound(name, one, asked, now) for name, one in (("start", start), ("end", end))]
+    asked = None if asked is None else frozenset(map(shard_id, asked))
+    begin, last = ({shard_id(each): at for each, at in one.items()} if isinstance(one, dict) else one for one in bounds)
     # A token that names its shards knows them, and refuses others by itself.
-    named_in = None if from_token is not None and from_token.shards is not None else chosen_stream
-    ids = shard_ids(place, named_in, {*(asked or ()), *(one for each in bounds for one in _shards(each))})
-    asked = None if asked is None else frozenset(map(ids.__getitem__, asked))
-    begin, last = ({ids[shard]: at for shard, at in one.items()} if isinstance(one, dict) else one for one in bounds)
+    if chosen_stream is not None and (from_token is None or from_token.shards is None):
+        check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)
     if isinstance(begin, int) and begin > now and not follow:
         raise ConfigError(f"start is {shown_time(begin)}, which is still to come", "nothing has arrived since then")
     query = Query(

@@ -48,7 +48,13 @@ if TYPE_CHECKING:
     metavar="AGE",
     help="List only what is lost and what the stream trims within this time, such as 24h; change nothing.",
 )
-@click.option("--shard", "shards", multiple=True, metavar="ID", help="Only the ranges of this shard; repeatable.")
+@click.option(
+    "--shard",
+    "shards",
+    multiple=True,
+    metavar="ID",
+    help="Only the ranges of this shard, by its id or as `status` shows it; repeatable.",
+)
 @click.option("--block", "blocks", multiple=True, metavar="ID", help="Only this block; repeatable.")
 @click.option("--quick", is_flag=True, help="Look at footers alone: finds no damage within a block.")
 @click.option("--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Calls at the same time.")
@@ -109,6 +115,7 @@ def recover(
       kcl-receiver recover --store file:///data/landing --expiring-within 24h
     """
     from kcl_receiver.cli.recover_view import View  # noqa: PLC0415 - pyarrow and boto3: help does without them
+    from kcl_receiver.reader.read_bounds import check_blocks, check_shards, shard_id  # noqa: PLC0415
     from kcl_receiver.reader.verify import damage  # noqa: PLC0415
     from kcl_receiver.recovery.damages import Found, choose, find_unknown  # noqa: PLC0415
     from kcl_receiver.recovery.pace import Limits  # noqa: PLC0415
@@ -135,6 +142,9 @@ def recover(
         if not reads_only:
             place.require()  # before a lock makes a directory where a URL was mistyped
             place.hold_maintenance()
+        shards = tuple(map(shard_id, shards))
+        check_shards(place, shards)
+        check_blocks(place, blocks)
         view.looking()
         for one in choose(damage(place, deep=not quick), shards, blocks):
             found.add(one)

@@ -14,6 +14,7 @@ from kcl_receiver.errors import ConfigError, LedgerDamaged
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded, iter_entries
+from kcl_receiver.store.names import block_path
 from kcl_receiver.times import millis_of, time_millis
 
 Bound = datetime | timedelta | int | Position | str | Mapping[str, Position | str] | None
@@ -70,36 +71,67 @@ def parse_bound(
     return dict.fromkeys(shards, only)
 
 
-def shard_ids(store: BlockStore, stream: StreamIdentity | None, asked: Iterable[str]) -> dict[str, str]:
-    """Return the id of each shard that was asked for: `3` and `shard 3` are shardId-000000000003, as in `status`.
+def shard_id(text: str) -> str:
+    """Return the id of a shard: `3` and `shard 3`, as `status` shows it, are shardId-000000000003."""
+    number = text.removeprefix("shard ")
+    return f"shardId-{int(number):012d}" if number.isascii() and number.isdecimal() and len(number) <= 12 else text
+
+
+def check_shards(store: BlockStore, ids: Iterable[str], stream: StreamIdentity | None = None) -> None:
+    """See that something is stored of each shard, or that its reading began.
 
     The ledgers are read from the newest back until all of them were seen.
 
+    Args:
+        store: The store.
+        ids: Ids of shards.
+        stream: Their stream; None is all that the store holds.
+
     Raises:
-        ConfigError: The stream has no such shard in the store.
+        ConfigError: There is no such shard in the store.
         StoreUnavailable: The store cannot be read now.
     """
-    ids = {one: _full(one) for one in asked}
-    unseen, known = set(ids.values()), set[str]()
-    if stream is None or not ids:
-        return ids  # nothing is stored yet, or nothing was named
+    unseen, known = set(ids), set[str]()
+    if not unseen:
+        return
     for entry in _entries(store):
         if entry is None:
-            return ids  # what a damaged ledger named is not known
-        if unseen:
-            names = _shards_of(entry, stream)
-            known |= names
-            unseen -= names
+            return  # what a damaged ledger named is not known
+        names = _shards_of(entry, stream)
+        known |= names
+        unseen -= names
         if not unseen:
-            return ids
+            return
     if not known:
-        return ids  # there is no ledger: the footers will tell
+        return  # there is no ledger: the footers will tell
     listed = sorted(known)
     more = f" and {len(listed) - SHARDS_NAMED:,} more" if len(listed) > SHARDS_NAMED else ""
     raise ConfigError(
         f"nothing is stored of {', '.join(sorted(unseen))[:200]}",
-        f"the shards of {stream.arn.rpartition('/')[2]} in the store are: {', '.join(listed[:SHARDS_NAMED])}{more}",
+        f"the shards in the store are: {', '.join(listed[:SHARDS_NAMED])}{more}",
     )
+
+
+def check_blocks(store: BlockStore, blocks: Iterable[str]) -> None:
+    """See that each block is in the store, or in a ledger.
+
+    Raises:
+        ConfigError: One is in neither, or is no id of a block.
+        StoreUnavailable: The store cannot be read now.
+    """
+    for block in blocks:
+        try:
+            block_path(block)
+        except ValueError as error:
+            raise ConfigError(
+                str(error), "`kcl-receiver verify` lists the ids of missing and damaged blocks"
+            ) from error
+        named = (one is None or (isinstance(one, BlockStored) and one.block == block) for one in _entries(store))
+        if not store.has_block(block) and not any(named):
+            raise ConfigError(
+                f"block {block} is not in {store.url}, and no ledger names it",
+                "`kcl-receiver verify` lists the ids of missing and damaged blocks",
+            )
 
 
 def _entries(store: BlockStore) -> Iterable[Entry | None]:
@@ -117,19 +149,14 @@ def _entries(store: BlockStore) -> Iterable[Entry | None]:
                 yield None
 
 
-def _shards_of(entry: Entry, stream: StreamIdentity) -> set[str]:
-    if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried) and entry.stream == stream:
+def _shards_of(entry: Entry, stream: StreamIdentity | None) -> set[str]:
+    if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried) and stream in (None, entry.stream):
         if isinstance(entry, BlockStored):
             return {one.shard for one in entry.ranges}
         if isinstance(entry, Carried):
             return {one.shard for one, _ in entry.ranges}
         return {entry.shard}
     return set()
-
-
-def _full(shard: str) -> str:
-    number = shard.removeprefix("shard ")
-    return f"shardId-{int(number):012d}" if number.isascii() and number.isdecimal() and len(number) <= 12 else shard
 
 
 def _ago(age: timedelta, now_ms: int) -> int:

@@ -211,7 +211,7 @@ def test_a_column_that_there_is_not_is_refused_with_those_there_are(lake: Lake) 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--shard", "9"], f"the shards of orders in the store are: {SHARD}, {OTHER_SHARD}"),
+        (["--shard", "9"], f"the shards in the store are: {SHARD}, {OTHER_SHARD}"),
         (["--after", "9=5"], "nothing is stored of shardId-000000000009"),
         (["--after", "=5"], "write SHARD=SEQUENCE:SUB"),
         (["--columns", ""], "there is no column ''"),
@@ -225,6 +225,26 @@ def test_the_command_refuses_what_would_silently_give_nothing(
 ) -> None:
     assert run_cli(["read", "--store", lake.store.url, *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_recover_takes_shards_and_blocks_that_there_are_and_no_others(
+    lake: Lake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lake.block(run_of(10, 12, 9))
+    lake.path(2).unlink()
+    missing, there = lake.blocks[1].block, lake.blocks[0].block
+    base = ["recover", "--store", lake.store.url, "--dry-run"]
+    assert run_cli([*base, "--shard", "0", "--block", missing]) == 1
+    assert missing in capsys.readouterr().out
+    assert run_cli([*base, "--shard", "1", "--block", there]) == 0
+    capsys.readouterr()
+    for options, said in (
+        (["--shard", "7"], "nothing is stored of shardId-000000000007"),
+        (["--block", "x"], "not a block id: 'x'"),
+        (["--block", there[:-1] + "9"], "no ledger names it"),
+    ):
+        assert run_cli([*base, *options]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_the_command_takes_shards_as_status_shows_them(lake: Lake, capfdbinary: Any) -> None:  # noqa: ANN401
