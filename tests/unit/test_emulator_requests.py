@@ -12,7 +12,9 @@ from emulator_support import START, Client, shard_id
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kcl_receiver.emulator.kinesis.api import OPERATIONS, SHAPES
+from kcl_receiver.emulator.kinesis.api import FIELDS, OPERATIONS, SHAPES
+from kcl_receiver.emulator.kinesis.errors import ServiceError
+from kcl_receiver.emulator.kinesis.shapes import Shapes
 
 DESCRIPTION = Loader().load_service_model("kinesis", "service-2")
 ERRORS = {name for name, shape in DESCRIPTION["shapes"].items() if shape.get("exception")} | {
@@ -86,6 +88,7 @@ def test_all_broken_rules_are_named_up_to_ten(client: Client) -> None:
 @pytest.mark.parametrize(
     "body",
     [
+        b"",
         b"{",
         b"[]",
         b"[" * 2000,
@@ -151,7 +154,8 @@ def test_a_number_for_ordering_must_be_one_of_a_record(client: Client) -> None:
     _, number = client.put()
     _, later = client.put(SequenceNumberForOrdering=str(number))
     assert later > number
-    for wrong in ("0", "9" * 56, str(number + (1 << 36))):  # the last says that it was put a second from now
+    for wrong in ("0", "9" * 56, str(number + (1 << 36)), str(number | 1 << 143)):
+        # The third says that it was put a second from now; the last has a place that no record reaches.
         fields = {"StreamName": "s", "Data": "", "PartitionKey": "k", "SequenceNumberForOrdering": wrong}
         message = client.refused("InvalidArgumentException", "PutRecord", **fields)
         assert message.startswith(f"ExclusiveMinimumSequenceNumber {wrong} used in PutRecord on stream s")
@@ -177,13 +181,16 @@ def test_a_token_stands_alone_and_a_creation_time_is_heeded(client: Client) -> N
 
 def test_what_the_service_has_and_the_emulator_has_not_is_refused_by_name(client: Client) -> None:
     client.stream()
-    put = {"StreamName": "s", "Data": "", "PartitionKey": "k"}
-    assert "does not have dryRun" in client.refused("InvalidArgumentException", "PutRecord", **put, DryRun=True)
-    message = client.refused("InvalidArgumentException", "CreateStream", StreamName="t", WarmThroughputMiBps=1)
-    assert "does not have warmThroughputMiBps" in message
     assert "does not have TagResource" in client.refused("InvalidArgumentException", "TagResource", Nonsense=1)
+    put = {"StreamName": "s", "Data": "", "PartitionKey": "k"}
     client.call("PutRecord", **put, Nonsense=[{}])
     client.refused("UnknownOperationException", "PutRecordz", **put)
+    fewer = Shapes(FIELDS - {"PartitionKey"})
+    assert fewer.read("ListStreams", {"Limit": 1}) == {"Limit": 1}
+    with pytest.raises(ServiceError, match="InvalidArgumentException: This emulator does not have partitionKey"):
+        fewer.read("PutRecord", put)
+    with pytest.raises(ServiceError, match=r"does not have records\.1\.member\.partitionKey"):
+        fewer.read("PutRecords", {"Records": [put]})
 
 
 def test_every_operation_of_the_emulator_is_one_of_the_service() -> None:

@@ -108,14 +108,14 @@ def test_the_ending_number_of_a_closed_shard_is_above_its_records_and_below_its_
 def test_a_merge_closes_both_and_opens_one_with_two_parents(client: Client) -> None:
     client.stream("t", shards=3)
     client.put(b"0", name="t", ExplicitHashKey="0")
-    client.merge(1, 0, "t")
+    client.merge(0, 1, "t")
     child, _ = client.put(b"1", name="t", ExplicitHashKey="0")
     assert child == shard_id(3)
     described = client.call("DescribeStream", StreamName="t")["StreamDescription"]["Shards"][-1]
-    assert (described["ParentShardId"], described["AdjacentParentShardId"]) == (shard_id(1), shard_id(0))
+    assert (described["ParentShardId"], described["AdjacentParentShardId"]) == (shard_id(0), shard_id(1))
     assert client.drain(0, "t") == [b"0"]
     page = client.get(client.iterator(1, name="t"))
-    assert [one["ParentShards"] for one in page["ChildShards"]] == [[shard_id(1), shard_id(0)]]
+    assert [one["ParentShards"] for one in page["ChildShards"]] == [[shard_id(0), shard_id(1)]]
 
 
 def test_what_cannot_be_split_or_merged_is_refused(client: Client) -> None:
@@ -132,10 +132,11 @@ def test_what_cannot_be_split_or_merged_is_refused(client: Client) -> None:
             "AdjacentShardToMerge": shard_id(adjacent),
         }
 
-    for at in (0, third, HASH_KEYS - 1):
+    for at in (0, 1, third - 1, third, HASH_KEYS - 1):
         client.refused("InvalidArgumentException", "SplitShard", **split(0, at))
     client.refused("InvalidArgumentException", "MergeShards", **merge(0, 2))
     client.refused("InvalidArgumentException", "MergeShards", **merge(0, 0))
+    client.refused("InvalidArgumentException", "MergeShards", **merge(1, 0))  # the lower one comes first
     client.refused("ResourceNotFoundException", "SplitShard", **split(7, 5))
     client.split(0, 5, "t")
     client.refused("ResourceInUseException", "SplitShard", **split(0, 6))
@@ -181,11 +182,11 @@ def test_the_shards_open_at_any_moment_cover_every_hash_key_once(steps: list[tup
         one = shards[choice % len(shards)]
         if is_split:
             start, end = (int(one["HashKeyRange"][edge]) for edge in ("StartingHashKey", "EndingHashKey"))
-            if start + at <= end:
+            if at > 1 and start + at < end:
                 client.split(int(one["ShardId"][-12:]), start + at)
         elif len(shards) > 1:
-            other = shards[choice % len(shards) - 1] if choice % len(shards) else shards[1]
-            client.merge(int(one["ShardId"][-12:]), int(other["ShardId"][-12:]))
+            low, high = shards[choice % (len(shards) - 1) :][:2]
+            client.merge(int(low["ShardId"][-12:]), int(high["ShardId"][-12:]))
         moments.append(client.kinesis.now() / 1000)
     for moment in moments:
         shards = client.call("ListShards", StreamName="s", ShardFilter={"Type": "AT_TIMESTAMP", "Timestamp": moment})

@@ -112,6 +112,7 @@ def test_states_last_as_long_as_they_are_told_to(client: Client) -> None:
         return str(found["StreamStatus"])
 
     assert status() == "CREATING"
+    assert client.call("DescribeStream", StreamName="s")["StreamDescription"]["Shards"] == []
     client.refused("ResourceInUseException", "PutRecord", StreamName="s", Data="", PartitionKey="k")
     client.refused("ResourceInUseException", "ListShards", StreamName="s")
     client.kinesis.advance(2)
@@ -172,14 +173,25 @@ def test_tags_are_added_listed_and_removed(client: Client) -> None:
     assert found == {"Tags": [{"Key": "c", "Value": "3"}], "HasMoreTags": False}
 
 
+@pytest.mark.parametrize("name", ["1", "shardId-1", "shard-1", "shardId-000000000001", "-1", "x-01"])
+def test_a_shard_is_found_by_its_number_as_in_the_service(client: Client, name: str) -> None:
+    client.stream(shards=2)
+    fields = {"StreamName": "s", "ShardIteratorType": "TRIM_HORIZON"}
+    token = client.call("GetShardIterator", **fields, ShardId=name)["ShardIterator"]
+    client.put(b"one", ExplicitHashKey=str(HASH_KEYS - 1))
+    assert len(client.get(token)["Records"]) == 1
+    for wrong in ("2", "shardId-000000000002", "one", "1.0", "1e0", "shard", "9" * 100):
+        client.refused("ResourceNotFoundException", "GetShardIterator", **fields, ShardId=wrong)
+
+
 def test_tags_that_the_service_does_not_take_are_refused(client: Client) -> None:
     client.stream()
-    client.call("AddTagsToStream", StreamName="s", Tags={f"é {row}_./=+-%@": "" for row in range(50)})
-    for tags in ({"a": "b!"}, {"a;": "b"}, {"one": "too many"}):
+    client.call("AddTagsToStream", StreamName="s", Tags={f"é {row}_./=+-@": "" for row in range(50)})
+    for tags in ({"a": "b!"}, {"a;": "b"}, {"a%": "b"}, {"a": "\t"}, {"a\n": "b"}, {"one": "too many"}):
         client.refused("InvalidArgumentException", "AddTagsToStream", StreamName="s", Tags=tags)
     client.refused("InvalidArgumentException", "CreateStream", StreamName="t", ShardCount=1, Tags={"a": "*"})
     client.refused("InvalidArgumentException", "RemoveTagsFromStream", StreamName="s", TagKeys=["a", "b:"])
-    assert client.call("ListTagsForStream", StreamName="s", Limit=1)["Tags"][0]["Key"] == "é 0_./=+-%@"
+    assert client.call("ListTagsForStream", StreamName="s", Limit=1)["Tags"][0]["Key"] == "é 0_./=+-@"
     assert client.call("ListStreams")["StreamNames"] == ["s"]
 
 

@@ -68,7 +68,7 @@ def _call(model: Model, now: int, operation: str, body: bytes) -> Body:
 
 def _decode(body: bytes) -> object:
     try:
-        return msgspec.json.decode(body or b"{}")
+        return msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise serialization(f"the body is not JSON: {error}") from None
 
@@ -125,6 +125,8 @@ def _describe_stream(model: Model, now: int, request: Request) -> Body:
     limit = request.get("Limit", 100)
     after = request.get("ExclusiveStartShardId")
     shards = [shard for shard in stream.shards.values() if after is None or shard.id > after]
+    if stream.status_at(now) == "CREATING":
+        shards = []  # the service shows them once they can be used
     description = stream.describe(now)
     del description["MaxRecordSizeInKiB"]
     description["Shards"] = [shard.describe() for shard in shards[:limit]]

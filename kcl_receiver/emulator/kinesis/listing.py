@@ -49,6 +49,8 @@ def list_shards(model: Model, now: int, request: dict[str, Any]) -> dict[str, An
         if stream.created != created:
             raise invalid("The NextToken is of a stream that was deleted.")
         shards = [stream.shards[shard_id] for shard_id in ids if shard_id in stream.shards]
+    elif not request.keys() & {"StreamName", "StreamARN"}:
+        raise invalid("Either NextToken or StreamName should be provided.")
     else:
         stream = model.find(now, request.get("StreamName"), request.get("StreamARN"))
         moment = request.get("StreamCreationTimestamp")

@@ -26,7 +26,7 @@ from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid, shard_no
 from kcl_receiver.emulator.kinesis.iterators import IteratorSeal
 from kcl_receiver.emulator.kinesis.sequence import place_in
 from kcl_receiver.emulator.kinesis.settings import DEFAULT_RECORD_LIMIT, Settings, ShardLimits
-from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard
+from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard, name_shard
 from kcl_receiver.emulator.kinesis.stream import Stream
 
 Event = dict[str, Any]
@@ -37,7 +37,8 @@ ON_DEMAND_SHARDS = 4
 SHARD_LIMIT = 10_000
 """Open shards of all streams together."""
 TAG_LIMIT = 50
-_TAG = re.compile(r"[\w\s./=+%@-]*")
+_TAG = re.compile(r"[\w ./=+@-]*")
+_SHARD_ID = re.compile(r"(?:[^-]*-)?([0-9]{1,12})(?:-.*)?")
 
 
 class Model:
@@ -93,12 +94,13 @@ class Model:
         return stream
 
     def shard(self, stream: Stream, shard_id: str) -> Shard:
-        """Return a shard of a stream.
+        """Return a shard of a stream. As in the service its number is enough, with any word before it: `0`, `shard-0`.
 
         Raises:
             ServiceError: ResourceNotFoundException.
         """
-        shard = stream.shards.get(shard_id)
+        number = _SHARD_ID.fullmatch(shard_id)
+        shard = None if number is None else stream.shards.get(name_shard(int(number[1])))
         if shard is None:
             raise shard_not_found(shard_id, stream.name, self.account)
         return shard
@@ -210,15 +212,18 @@ class Model:
             ServiceError: InvalidArgumentException, or ResourceInUseException.
         """
         self.require_active(stream, now)
+        for bound, word, low in ((MIN_RETENTION, "Minimum", True), (MAX_RETENTION, "Maximum", False)):
+            if hours < bound if low else hours > bound:
+                raise invalid(
+                    f"{word} allowed retention period is {bound} hours. Requested retention period ({hours} hours) is "
+                    f"too {'short' if low else 'long'}."
+                )
         if hours < stream.retention if longer else hours > stream.retention:
-            word = "increase" if longer else "decrease"
             raise invalid(
                 f"Requested retention period ({hours} hours) for stream {stream.name} can not be "
-                f"{'shorter' if longer else 'longer'} than existing retention period ({stream.retention} hours). "
-                f"Use the other operation to {'decrease' if word == 'increase' else 'increase'} it."
+                f"{'shorter' if longer else 'longer'} than existing retention period ({stream.retention} hours). Use "
+                f"{'Decrease' if longer else 'Increase'}RetentionPeriod API."
             )
-        if not MIN_RETENTION <= hours <= MAX_RETENTION:
-            raise invalid(f"Retention period must be between {MIN_RETENTION} and {MAX_RETENTION} hours, not {hours}.")
         self.commit({"event": "retention", "stream": stream.name, "hours": hours})
 
     def add_tags(self, stream: Stream, tags: dict[str, str]) -> None:
@@ -340,7 +345,7 @@ def _check_tags(stream: str, account: str, tags: dict[str, str]) -> None:
     if not all(_TAG.fullmatch(text) for text in (*tags, *tags.values())):
         raise invalid(
             "Some tags contain invalid characters. Valid characters: "
-            "Unicode letters, digits, white space, _ . / = + - % @."
+            "Unicode letters, digits, white space, _ . / = + - % @."  # and refuses %, all the same
         )
     if len(tags) > TAG_LIMIT:
         raise invalid(

@@ -70,7 +70,10 @@ def put(model: Model, now: int, stream: Stream, entries: list[Entry], failures: 
                 f"the stream's maximum record size of {stream.record_limit} bytes",
             )
         if entry.hash_key is not None and not 0 <= entry.hash_key < HASH_KEYS:
-            raise invalid(f"Invalid ExplicitHashKey {entry.hash_key}. It must be in the range: [0, 2^128-1].")
+            raise invalid(
+                "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was "
+                f"{entry.hash_key}"
+            )
     results: list[Put] = []
     rows: list[list[str]] = []
     steps: dict[str, int] = {}

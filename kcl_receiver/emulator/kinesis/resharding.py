@@ -11,7 +11,7 @@ from typing import Any
 
 from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
 from kcl_receiver.emulator.kinesis.model import Model
-from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard
+from kcl_receiver.emulator.kinesis.shard import HASH_KEYS, Shard, name_shard
 from kcl_receiver.emulator.kinesis.stream import Stream
 
 
@@ -23,9 +23,9 @@ def split(model: Model, now: int, stream: Stream, shard_id: str, new_start: int)
     """
     model.require_active(stream, now)
     shard = _open(model, stream, shard_id)
-    if not shard.start < new_start <= shard.end:
+    if not shard.start + 1 < new_start < shard.end:
         raise invalid(
-            f"NewStartingHashKey {new_start} used in SplitShard() on shard {shard_id} in stream {stream.name} under "
+            f"NewStartingHashKey {new_start} used in SplitShard() on shard {shard.id} in stream {stream.name} under "
             f"account {model.account} is not both greater than one plus the shard's StartingHashKey {shard.start} "
             f"and less than the shard's EndingHashKey {shard.end}."
         )
@@ -34,20 +34,19 @@ def split(model: Model, now: int, stream: Stream, shard_id: str, new_start: int)
 
 
 def merge(model: Model, now: int, stream: Stream, shard_id: str, adjacent_id: str) -> None:
-    """Merge two open shards whose hash ranges touch.
+    """Merge two open shards; the hash range of the second begins where that of the first ends.
 
     Raises:
         ServiceError: ResourceNotFoundException, ResourceInUseException or InvalidArgumentException.
     """
     model.require_active(stream, now)
     shard, adjacent = _open(model, stream, shard_id), _open(model, stream, adjacent_id)
-    low, high = sorted((shard, adjacent), key=lambda one: one.start)
-    if low.end + 1 != high.start:
+    if shard.end + 1 != adjacent.start:
         raise invalid(
-            f"Shards {shard_id} and {adjacent_id} in stream {stream.name} under account {model.account} are not an "
+            f"Shards {shard.id} and {adjacent.id} in stream {stream.name} under account {model.account} are not an "
             "adjacent pair of shards eligible for merging"
         )
-    _reshard(model, now, stream, [shard, adjacent], [(low.start, high.end)])
+    _reshard(model, now, stream, [shard, adjacent], [(shard.start, adjacent.end)])
 
 
 def scale(model: Model, now: int, stream: Stream, target: int) -> int:
@@ -113,7 +112,7 @@ def _reshard(model: Model, now: int, stream: Stream, parents: list[Shard], range
         if len(parents) > 1:
             raw["adjacent"] = parents[1].id
         opened.append(raw)
-    children = [f"shardId-{raw['number']:012d}" for raw in opened]
+    children = [name_shard(raw["number"]) for raw in opened]
     closed = [{"shard": one.id, "ending": str(one.ending_at(now)), "children": children} for one in parents]
     model.commit(
         {

@@ -56,7 +56,7 @@ def place_in(number: int) -> int:
 
 def decompose(number: int) -> Parts | None:
     """Return what a sequence number says, or None for a number that this model never makes."""
-    if number >> 184 != 2 or number & 0xF != 2:
+    if number >> 184 != 2 or number & 0xF != 2 or place_in(number) > LAST_PLACE:
         return None
     shard = number >> 4 & 0xFFFFFFFF
     if number >> 144 & 0xF != shard & 0xF:

@@ -20,6 +20,11 @@ PAGE_BYTES = 10 * 2**20
 """Data and keys that one GetRecords call returns at most, unless its first record alone is larger."""
 
 
+def name_shard(number: int) -> str:
+    """Return the id of a stream's shard of this number."""
+    return f"shardId-{number:012d}"
+
+
 class Page(NamedTuple):
     """What a read found.
 
@@ -75,7 +80,7 @@ class Shard:
     _sizes: array[int] = field(default_factory=lambda: array("q", [0]), repr=False)
 
     def __post_init__(self) -> None:
-        self.id = f"shardId-{self.number:012d}"
+        self.id = name_shard(self.number)
         self.starting = compose(Parts(self.epoch, self.number, 0, self.epoch, 0))
         self.last_sequence = max(self.last_sequence, self.starting)
 
