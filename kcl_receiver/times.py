@@ -84,6 +84,12 @@ def shown_time(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def log_time(seconds: float) -> str:
+    """Return a moment as every log of ours writes it: UTC, in milliseconds, such as `2026-11-28T14:30:57.123Z`."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def _iso_millis(text: str) -> int:
     found = _TIME.fullmatch(text)
     try:

@@ -9,6 +9,15 @@ import click
 
 from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import load
+from kcl_receiver.times import log_time
+
+
+class _Lines(logging.Formatter):
+    """The same form of time as in the logs of `run` and of the daemon."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return time, level and message, and a traceback below it."""
+        return f"{log_time(record.created)} {record.levelname} {super().format(record)}"
 
 
 @click.command()
@@ -29,7 +38,9 @@ def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> No
     Examples:
       kcl-receiver generator --properties landing.properties
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Lines())
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.getLogger("botocore").setLevel(logging.WARNING)
     from kcl_receiver.generator.role import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
 

@@ -84,7 +84,8 @@ class LazyGroup(click.Group):
     "stream gives others than were stored; 9 nothing is stored yet; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="kcl-receiver")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Land Amazon Kinesis streams as durable blocks; never checkpoint what is not stored.
 
     \b
@@ -93,6 +94,8 @@ def cli() -> None:
       kcl-receiver check --properties landing.properties
       kcl-receiver run --properties landing.properties
     """
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False  # https://no-color.org: for the commands below as well
 
 
 def run_cli(arguments: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -25,7 +26,14 @@ from kcl_receiver.daemon.patience import patience
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.daemon.tuning import tune
-from kcl_receiver.errors import ConfigError
+from kcl_receiver.daemon.watch import Watch
+from kcl_receiver.errors import ConfigError, ReceiverError
+from kcl_receiver.generator.client import ask_status
+from kcl_receiver.paths import SUPERVISED
+from kcl_receiver.times import log_time
+
+READY_SECONDS = 1.0
+"""For the generator's answer whether it is ready: a supervisor that waits is deaf to signals."""
 
 
 @click.command()
@@ -37,8 +45,11 @@ def run(ctx: click.Context, properties: str, java: str | None, log_configuration
     """Land a stream: supervise the generator and the java daemon.
 
     Checks everything first, then runs until SIGTERM, SIGINT (Ctrl-C) or SIGHUP. The first one drains within
-    shutdownGraceMillis: what was read is stored and checkpointed. A second one ends all at once; what is not stored is
-    then read again at the next start. Children that end unasked are started again.
+    shutdownGraceMillis: what was read is stored and checkpointed. A second Ctrl-C, or a SIGTERM a second later, ends
+    all at once; what is not stored is then read again at the next start. Children that exit are started again.
+
+    Says when shards begin to be read, when the first record is stored, and, for as long as it lasts, that nothing is
+    being read, with the reason.
 
     Only one runs per host and application. The logs are generator.log and daemon.log in receiver.logDirectory. With
     receiver.compactTargetBytes, small blocks are merged beside it, every ten minutes; that log is compact.log.
@@ -59,14 +70,16 @@ def run(ctx: click.Context, properties: str, java: str | None, log_configuration
         ctx.exit(exit_code(refused))
     for finding in findings:
         if finding.severity != OK:
-            tell(f"{WARNING}: {finding.subject}: {finding.reason}")
+            hint = f"\n-> {finding.instead}" if finding.instead else ""
+            tell(f"{WARNING}: {finding.subject}: {finding.reason}{hint}")
     ctx.exit(_run(config, java, logback, findings))
 
 
 def _run(config: ReceiverConfig, java: str | None, logback: Path | None, findings: list[Finding]) -> int:
     lock = RunLock(config.socket.parent, config.path)
     try:
-        effective = write_effective(config, overrides(config, _pinned(config)), config.socket.parent)
+        changed = overrides(config, _pinned(config))
+        effective = write_effective(config, changed, config.socket.parent)
         found = find_java(java, config.java)
         tuning = tune(config, found).options
         daemon = daemon_command(config, found.path, find_jars(config.jars), effective, logback, tuning)
@@ -75,17 +88,30 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
             commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},
             # PYTHONSAFEPATH: the working directory must not shadow modules of the generator.
             environments={
-                Child.GENERATOR: {**os.environ, "PYTHONSAFEPATH": "1"},
+                Child.GENERATOR: {**os.environ, "PYTHONSAFEPATH": "1", SUPERVISED: "1"},
                 Child.DAEMON: daemon_environment(),
             },
             logs={child: LogFile(config.log_directory / f"{child.value}.log") for child in Child},
-            socket=config.socket,
+            ready=lambda: _ready(config),
             grace_seconds=(config.shutdown_grace_millis or 0) / 1000,
             task=compaction(config) if config.compact_target_bytes is not None else None,
+            prepare=lambda: _prepare(config, changed, effective),
+            look=Watch(config).look_sparingly,
         )
         return Supervisor(plan, lock, tell).run()
     finally:
         lock.release()
+
+
+def _ready(config: ReceiverConfig) -> bool:
+    try:
+        return ask_status(config.socket, READY_SECONDS).prepared
+    except ReceiverError:
+        return False  # not yet: what it waits for is told by the look at the live state
+
+
+def _prepare(config: ReceiverConfig, changed: Mapping[str, str | None], effective: Path) -> None:
+    write_effective(config, changed, effective.parent)
 
 
 def generator_command(config: ReceiverConfig) -> list[str]:
@@ -107,10 +133,12 @@ def compaction(config: ReceiverConfig) -> Task:
 
 
 def tell(message: str) -> None:
-    """Print one line on stderr with the time."""
+    """Print a message on stderr with the time; its further lines, such as hints, are set in below it."""
+    stamp = log_time(time.time())
+    text = message.replace("\n", "\n" + " " * (len(stamp) + 1))
     # Whoever read our stderr may have left: `run 2>&1 | tee log` and Ctrl-C, for one. That must not end the drain.
     with contextlib.suppress(OSError):
-        click.echo(f"{time.strftime('%H:%M:%S')} {message}", err=True)
+        click.echo(f"{stamp} {text}", err=True)
 
 
 def _pinned(config: ReceiverConfig) -> int | None:

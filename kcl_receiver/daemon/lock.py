@@ -3,24 +3,27 @@
 The kernel keeps a flock as long as any process has the open file. Java inherits it, so that as long as a java lives
 that has lost its supervisor, no second one starts under the same workerId; its processors do not get it (Java closes
 what it does not know in its children).
+
+There are two locks: the file, and the directory that it lies in. That of the directory keeps systemd-tmpfiles out, and
+keeps a second supervisor out where only the file was removed. `look_after` takes again what was removed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from pathlib import Path
 
 from kcl_receiver.errors import EnvironmentProblem
+from kcl_receiver.locks import HeldPath
 from kcl_receiver.paths import private_directory
 
 LOCK_NAME = "run.lock"
 
 
 class RunLock:
-    """Held from the making of the object until `release`, and by whoever inherits `fd`.
+    """Held from the making of the object until `release`, and by whoever inherits `fds`.
 
     Args:
         directory: The socket's directory, which is made if it is not there.
@@ -32,22 +35,43 @@ class RunLock:
 
     def __init__(self, directory: Path, properties: Path) -> None:
         self.path = directory / LOCK_NAME
+        self._said: dict[str, int | str] = {"supervisor": os.getpid(), "properties": str(properties)}
         try:
-            private_directory(str(directory))
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._directory, self._file = self._take()
         except OSError as error:
-            raise EnvironmentProblem(
-                f"{self.path} cannot be opened: {error.strerror or error}",
-                "receiver.socket = PATH in a directory that belongs to this user alone",
-            ) from error
-        try:
-            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            message, hint = self._holder()
-            os.close(self.fd)
-            raise EnvironmentProblem(message, hint) from error
-        self._said = {"supervisor": os.getpid(), "properties": str(properties)}
+            raise self._refused(error) from error
         self._say()
+
+    @property
+    def fds(self) -> tuple[int, int]:
+        """The descriptors that java inherits."""
+        return self._directory.fd, self._file.fd
+
+    def look_after(self) -> str | None:
+        """Take the lock again if its file or its directory was removed, or replaced.
+
+        Returns:
+            Who has it now, if another one has: ours keeps nobody out any more.
+
+        Raises:
+            EnvironmentProblem: It cannot be made now.
+        """
+        try:
+            if self._directory.lost():
+                before = (self._directory, self._file)
+                self._directory, self._file = self._take()
+                for one in before:
+                    one.release()
+            elif self._file.lost():
+                self._file.take_again()
+            else:
+                return None
+        except BlockingIOError:
+            return self._holder()[0]
+        except OSError as error:
+            raise self._refused(error) from error
+        self._say()
+        return None
 
     def note_daemon(self, pid: int | None) -> None:
         """Write down which java inherited the lock."""
@@ -58,21 +82,48 @@ class RunLock:
 
     def release(self) -> None:
         """Give our hold back."""
-        os.close(self.fd)
+        self._file.release()
+        self._directory.release()
+
+    def _take(self) -> tuple[HeldPath, HeldPath]:
+        private_directory(str(self.path.parent))
+        # The directory first: who is kept out by it must not touch the file, which its holder may have to make anew.
+        directory = self._take_directory()
+        try:
+            return directory, HeldPath(self.path)
+        except OSError:
+            directory.release()
+            raise
+
+    def _take_directory(self) -> HeldPath:
+        try:
+            return HeldPath(self.path.parent, directory=True)
+        except OSError:
+            # Perhaps only the generator of a plain java launch has it, which shares it and keeps nobody out; or it is a
+            # file system where a directory has no lock of one's own.
+            return HeldPath(self.path.parent, directory=True, shared=True)
+
+    def _refused(self, error: OSError) -> EnvironmentProblem:
+        if isinstance(error, BlockingIOError):
+            return EnvironmentProblem(*self._holder())
+        return EnvironmentProblem(
+            f"{self.path} cannot be opened: {error.strerror or error}",
+            "receiver.socket = PATH in a directory that belongs to this user alone",
+        )
 
     def _say(self) -> None:
         # A courtesy to whoever finds the lock taken: a full disk must not end a supervisor for it.
         with contextlib.suppress(OSError):
-            os.ftruncate(self.fd, 0)
-            os.pwrite(self.fd, json.dumps(self._said).encode() + b"\n", 0)
+            os.ftruncate(self._file.fd, 0)
+            os.pwrite(self._file.fd, json.dumps(self._said).encode() + b"\n", 0)
 
     def _holder(self) -> tuple[str, str]:
         try:
-            said = json.loads(os.pread(self.fd, 65536, 0))
+            said = json.loads(self.path.read_bytes()[:65536])
             supervisor, daemon = int(said["supervisor"]), said.get("daemon")
             properties = said["properties"]
-        except (ValueError, KeyError, TypeError):
-            return f"another process holds {self.path}", f"fuser {self.path} says which"
+        except (OSError, ValueError, KeyError, TypeError):
+            return f"another process holds {self.path}", f"fuser {self.path} {self.path.parent} says which"
         if _alive(supervisor):
             return (
                 f"kcl-receiver run (pid {supervisor}) already runs this application, with {properties}",

@@ -7,6 +7,7 @@ and the cut is lost, as with logrotate's copytruncate. These are logs, not recor
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -65,13 +66,21 @@ class LogFile:
         Raises:
             OSError: The disk is full, for instance; the log then stays as it is.
         """
-        if not self.path.exists() or self.path.stat().st_size < self._max_bytes:
+        if self.size() < self._max_bytes:
             return False
+        copy = self.path.with_name(f"{self.path.name}.new")
+        try:
+            # First the copy, which needs room: on a full disk the older ones must not be pushed away for nothing.
+            shutil.copyfile(self.path, copy)
+        except OSError:
+            with contextlib.suppress(OSError):  # the first error is the one that is told
+                copy.unlink(missing_ok=True)
+            raise
         for number in range(KEPT - 1, 0, -1):
             older = self._older(number)
             if older.exists():
                 older.replace(self._older(number + 1))
-        shutil.copyfile(self.path, self._older(1))
+        copy.replace(self._older(1))
         os.truncate(self.path, 0)
         return True
 

@@ -2,16 +2,19 @@
 
 Two children: the generator, and the java daemon. The rules:
 
-1. The daemon is started only when the generator answers, so that no processor waits for one that cannot start.
+1. The daemon is started only when the generator is ready (it answers, holds its store and has found the stream), so
+   that no processor waits for one that cannot start.
 2. There is never more than one of each: a child is started only after the last one has been reaped.
-3. A child that ends unasked is started again after a pause that doubles, with jitter, up to a minute; after a healthy
-   minute the next pause is short again. The one does not wait for the other: processors live through a generator's
-   absence, and a generator lives through the daemon's.
+3. A child that ends, or that cannot be started, is started again after a pause that doubles, with jitter, up to a
+   minute; after a healthy minute the next pause is short again. The one does not wait for the other: processors live
+   through a generator's absence, and a generator lives through the daemon's. Only the very first start of a child must
+   succeed: what fails then is a mistake in the settings rather than a bad moment.
 4. The first signal stops: both get SIGTERM together. The daemon asks its processors to shut down, and the generator
    answers them at once and leaves when they have. Who is late is killed; nothing is lost by that, it is read again.
-5. The second signal kills both.
+5. A second signal that is meant (`stopping.cuts_short`) kills both.
 6. A generator that says that the settings are wrong, or that the stream is gone or another one, is not started again:
    it would say the same. All is stopped, and its exit code is ours.
+7. Another supervisor that holds our lock makes us stop, as a signal would: two daemons must not share one workerId.
 
 Events come in as method calls with the time in seconds, on any clock that does not go back; effects come out as a list.
 """
@@ -23,7 +26,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, EXIT_STREAM, EXIT_USAGE
+from kcl_receiver.errors import (
+    EXIT_AMISS,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STREAM,
+    EXIT_USAGE,
+)
+from kcl_receiver.stopping import cuts_short
 
 
 class Child(Enum):
@@ -71,8 +82,8 @@ LONGEST_PAUSE_SECONDS = 60.0
 KILL_MARGIN_SECONDS = 15.0
 """Time past the grace for the JVM to end, and for the generator after its last processor has left."""
 
-SLOW_SECONDS = 15.0
-"""A generator that has not answered for this long is mentioned: it starts in well under a second."""
+TERMINATED = frozenset({0, 128 + signal.SIGTERM, -signal.SIGTERM})
+"""How a daemon ends that was asked to: Java has 143 for it."""
 
 HOPELESS = frozenset({EXIT_USAGE, EXIT_STREAM})
 """Exit codes with which a generator says that it would end again in the same way."""
@@ -87,7 +98,7 @@ class _Life:
     failures: int = 0
     restart_at: float | None = None
     killed: bool = False
-    slow_told: bool = False
+    ever_started: bool = False
 
 
 @dataclass
@@ -104,8 +115,9 @@ class Supervision:
     lives: dict[Child, _Life] = field(default_factory=lambda: {child: _Life() for child in Child})
     generator_ready: bool = False
     stopping: bool = False
-    signals: int = 0
+    stopped_at: float | None = None
     kill_at: float | None = None
+    unclean: str = ""
     code: int = EXIT_OK
 
     def start(self, now: float) -> list[Effect]:
@@ -113,7 +125,7 @@ class Supervision:
         return self._start(Child.GENERATOR, now)
 
     def ready(self, now: float) -> list[Effect]:
-        """Note that the generator's socket answers."""
+        """Note that the generator is ready."""
         if self.generator_ready or self.stopping or not self.lives[Child.GENERATOR].running:
             return []
         self.generator_ready = True
@@ -129,7 +141,7 @@ class Supervision:
             child: Which one.
             code: Its exit code; negative: the signal that ended it.
             now: The time.
-            last_words: The last line of its log, for the message.
+            last_words: What its log says of why it ended, for the message.
         """
         life = self.lives[child]
         life.running = False
@@ -137,26 +149,54 @@ class Supervision:
             self.generator_ready = False
         if self.stopping:
             return self._after_exit(child, code, now)
-        said = f"{child.value} ended unasked ({describe(code)})" + (f": {last_words}" if last_words else "")
+        said = f"{child.value} exited unexpectedly ({describe(code)})" + (f": {last_words}" if last_words else "")
         if child is Child.GENERATOR and code in HOPELESS:
             self.code = code
             self.stopping = True
             # Killed and not drained: without a generator there is nobody who could store what a drain brings.
-            told = Tell(f"{said}; it would end so again, so all is stopped")
+            told = Tell(f"{said}; it would fail again, so everything stops")
             return [told, *self._kill(Child.DAEMON), *self._leave_if_done()]
+        return self._again_later(child, said, now)
+
+    def must_start(self, child: Child) -> bool:
+        """Tell whether a start that fails is an error: only the very first one of a child is."""
+        return not self.lives[child].ever_started
+
+    def started(self, child: Child) -> None:
+        """Note that a start has succeeded."""
+        self.lives[child].ever_started = True
+
+    def not_started(self, child: Child, reason: str, now: float) -> list[Effect]:
+        """Note that a child could not be started; `reason` says why."""
+        self.lives[child].running = False
+        if self.stopping:
+            return self._leave_if_done()
+        return self._again_later(child, f"{child.value} not started: {reason}", now)
+
+    def _again_later(self, child: Child, said: str, now: float) -> list[Effect]:
+        life = self.lives[child]
         life.failures = 1 if now - life.started_at >= HEALTHY_SECONDS else life.failures + 1
-        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** (life.failures - 1))
+        pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(life.failures - 1, 10))
         pause *= 0.5 + self.jitter() / 2
         life.restart_at = now + pause
-        return [Tell(f"{said}; next start in {pause:.1f} s")]
+        return [Tell(f"{said}; restarting in {pause:.1f} s")]
 
-    def signalled(self, now: float) -> list[Effect]:
+    def displaced(self, reason: str, now: float) -> list[Effect]:
+        """Note that another supervisor runs this application now: ours ends, as after a signal."""
+        if self.stopping:
+            return []
+        self.code = EXIT_ENVIRONMENT
+        self.stopped_at = now
+        return [Tell(f"{reason}; stopping, because two daemons must not share one workerId"), *self._stop(now)]
+
+    def signalled(self, number: int, now: float) -> list[Effect]:
         """Note that SIGTERM, SIGINT or SIGHUP has come."""
-        self.signals += 1
-        if self.signals == 1 and not self.stopping:
+        if self.stopped_at is None and not self.stopping:
+            self.stopped_at = now
             drain = Tell(f"stopping: draining for {self.grace_seconds:.0f} s at most; a second signal ends it at once")
             return [drain, *self._stop(now)]
-        if self.code == EXIT_INTERRUPTED:
+        first = self.stopped_at
+        if self.code == EXIT_INTERRUPTED or (first is not None and not cuts_short(number, now - first)):
             return []
         self.code = EXIT_INTERRUPTED
         told = Tell("ended at once: what is not stored will be read again")
@@ -177,10 +217,6 @@ class Supervision:
             due = life.restart_at is not None and now >= life.restart_at
             if due and not life.running and (child is Child.GENERATOR or self.generator_ready):
                 effects += self._start(child, now)
-        slow_at = self._slow_at()
-        if slow_at is not None and now >= slow_at:
-            self.lives[Child.GENERATOR].slow_told = True
-            effects.append(Tell("the generator does not answer yet; its log says what it waits for"))
         return effects
 
     def deadline(self) -> float | None:
@@ -190,22 +226,19 @@ class Supervision:
         due = [
             life.restart_at for child, life in self.lives.items() if child is Child.GENERATOR or self.generator_ready
         ]
-        return min((at for at in (*due, self._slow_at()) if at is not None), default=None)
-
-    def _slow_at(self) -> float | None:
-        life = self.lives[Child.GENERATOR]
-        waiting = life.running and not self.generator_ready and not life.slow_told
-        return life.started_at + SLOW_SECONDS if waiting else None
+        return min((at for at in due if at is not None), default=None)
 
     def _start(self, child: Child, now: float) -> list[Effect]:
         life = self.lives[child]
-        life.running, life.killed, life.slow_told = True, False, False
+        life.running, life.killed = True, False
         life.started_at, life.restart_at = now, None
         return [Start(child)]
 
     def _stop(self, now: float) -> list[Effect]:
         self.stopping = True
         self.kill_at = now + self.grace_seconds + KILL_MARGIN_SECONDS
+        if not self.lives[Child.DAEMON].running and self.lives[Child.DAEMON].ever_started:
+            self.unclean = "the daemon was not running"
         sent: list[Effect] = [
             Send(child, signal.SIGTERM) for child in (Child.DAEMON, Child.GENERATOR) if self.lives[child].running
         ]
@@ -213,13 +246,17 @@ class Supervision:
 
     def _after_exit(self, child: Child, code: int, now: float) -> list[Effect]:
         effects: list[Effect] = []
+        if child is Child.DAEMON and code not in TERMINATED:
+            self.unclean = f"the daemon ended with {describe(code)}"
+        elif child is Child.DAEMON and self.stopped_at is not None and now - self.stopped_at >= self.grace_seconds:
+            self.unclean = f"the daemon used its whole grace time of {self.grace_seconds:.0f} s"
         if child is Child.DAEMON and self.lives[Child.GENERATOR].running:
             # Its last processors have just gone: it has what it will ever have, and needs time to store that.
             self.kill_at = max(self.kill_at or 0.0, now + KILL_MARGIN_SECONDS)
         if child is Child.GENERATOR:
             if code != EXIT_OK and self.code == EXIT_OK:
                 self.code = code if code > 0 else EXIT_AMISS
-                effects.append(Tell(f"generator ended with {describe(code)}: what is not stored will be read again"))
+                effects.append(Tell(f"generator exited with {describe(code)}: what is not stored will be read again"))
             if self.lives[Child.DAEMON].running and code != EXIT_OK:
                 # Nobody is left who could store: the daemon's processors would wait for it in vain.
                 effects += self._kill(Child.DAEMON)
@@ -233,7 +270,19 @@ class Supervision:
         return [Send(child, signal.SIGKILL)]
 
     def _leave_if_done(self) -> list[Effect]:
-        return [] if any(life.running for life in self.lives.values()) else [Leave(self.code)]
+        if any(life.running for life in self.lives.values()):
+            return []
+        return [*([Tell(self._last_words())] if self.code == EXIT_OK else []), Leave(self.code)]
+
+    def _last_words(self) -> str:
+        if not self.lives[Child.DAEMON].ever_started:
+            return "stopped before anything was read"
+        if not self.unclean:
+            return "stopped cleanly; the next start resumes from the checkpoints"
+        return (
+            f"stopped, but {self.unclean}: what was stored since the last checkpoints is read again at the next start; "
+            "nothing is lost"
+        )
 
 
 def describe(code: int) -> str:

@@ -1,7 +1,8 @@
-"""Drives the supervision: processes, signals, the clock and the socket's first answer.
+"""Drives the supervision: processes, signals, the clock, and what is seen of the live state.
 
-One thread, which sleeps until a child ends, a signal comes or something is due. It starts children through `launch`, so
-that they die with it, and in sessions of their own, so that Ctrl-C reaches them only through it.
+One thread decides, and sleeps until a child ends, a signal comes or something is due; another one looks at the live
+state, which may take long. Children are started through `launch`, so that they die with it, and in sessions of their
+own, so that Ctrl-C reaches them only through it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import os
 import random
 import select
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,16 +24,21 @@ from kcl_receiver.daemon import launch
 from kcl_receiver.daemon.background import Background, Task
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
+from kcl_receiver.daemon.silence import Silence
 from kcl_receiver.daemon.supervision import Child, Effect, Leave, Send, Start, Supervision, Tell
-from kcl_receiver.errors import EXIT_OK, EnvironmentProblem
+from kcl_receiver.daemon.watcher import Watcher
+from kcl_receiver.errors import EnvironmentProblem
+from kcl_receiver.live import Live
+from kcl_receiver.stopping import STOP_SIGNALS
 
-PROBE_SECONDS = 0.1
-"""How often the socket is tried while the generator starts; there is no event to wait for."""
+PROBE_SECONDS = (0.1, 1.0)
+"""Pause between two questions whether the generator is ready, at first and at most; there is no event to wait for."""
+
+LOCK_SECONDS = 5.0
+"""How often the lock is looked after."""
 
 ROTATE_SECONDS = 60.0
 """How often the sizes of the logs are looked at."""
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _DEATH_SIGNALS = {Child.GENERATOR: signal.SIGTERM, Child.DAEMON: signal.SIGKILL}
 """What a child gets when the supervisor dies. The generator drains: its processors die with java, and it stores what it
@@ -48,17 +53,21 @@ class Plan:
         commands: The command line of each child.
         environments: The environment of each child.
         logs: The log of each child.
-        socket: The generator's socket.
+        ready: Asks whether the generator is ready; must not take long.
         grace_seconds: How long the daemon may take to stop.
         task: What runs now and then beside them, or None.
+        prepare: Called before each start of the daemon: writes its files anew. Raises EnvironmentProblem.
+        look: Looks at the live state, and may take long; given where in its log the daemon's lines begin. Or None.
     """
 
     commands: Mapping[Child, Sequence[str]]
     environments: Mapping[Child, Mapping[str, str]]
     logs: Mapping[Child, LogFile]
-    socket: Path
+    ready: Callable[[], bool]
     grace_seconds: float
     task: Task | None = None
+    prepare: Callable[[], None] = lambda: None
+    look: Callable[[int], Live] | None = None
 
 
 class Supervisor:
@@ -78,7 +87,12 @@ class Supervisor:
         self._children: dict[Child, subprocess.Popen[bytes]] = {}
         self._signals: list[int] = []
         self._code: int | None = None
-        self._rotate_at = 0.0
+        self._rotate_at = self._lock_at = self._probe_at = 0.0
+        self._probe_pause = PROBE_SECONDS[0]
+        self._log_from = dict.fromkeys(Child, 0)
+        self._silence = Silence()
+        look = plan.look
+        self._watcher = None if look is None else Watcher(lambda: look(self._log_from[Child.DAEMON]))
         self._background = None if plan.task is None else Background(plan.task, tell, time.monotonic())
 
     def run(self) -> int:
@@ -90,11 +104,11 @@ class Supervisor:
         with self._wakeup() as wakeup:
             try:
                 self._do(self._machine.start(time.monotonic()))
+                if self._watcher is not None:
+                    self._watcher.start()
                 while self._code is None:
                     self._wait(wakeup)
                     self._turn()
-                if self._code == EXIT_OK:
-                    self._tell("stopped in good order: the next start goes on from the checkpoints")
                 return self._code
             finally:
                 self._kill_all()
@@ -102,17 +116,20 @@ class Supervisor:
     def _turn(self) -> None:
         """Look at everything that can have happened."""
         while self._signals and self._code is None:
-            self._signals.pop(0)
-            self._do(self._machine.signalled(time.monotonic()))
+            self._do(self._machine.signalled(self._signals.pop(0), time.monotonic()))
         for child, code in self._reap():
             if child is Child.DAEMON:
                 self._lock.note_daemon(None)
-            # Who was killed by a signal had no time to say why; its last line would read like a reason.
-            words = self._plan.logs[child].last_line() if code > 0 else ""
-            self._do(self._machine.exited(child, code, time.monotonic(), words))
-        if self._is_starting() and self._answers():
-            self._do(self._machine.ready(time.monotonic()))
+            self._do(self._machine.exited(child, code, time.monotonic(), self._last_words(child, code)))
+        if time.monotonic() >= self._lock_at:
+            with contextlib.suppress(EnvironmentProblem):  # told before the next start, which cannot do without
+                self._look_after_lock()
+        if self._is_starting() and time.monotonic() >= self._probe_at:
+            self._probe()
         self._do(self._machine.tick(time.monotonic()))
+        if self._watcher is not None and (live := self._watcher.taken()) is not None and not self._machine.stopping:
+            for message in self._silence.looked(live, time.monotonic()):
+                self._tell(message)
         if self._background is not None:
             if self._machine.stopping:
                 self._background.stop()
@@ -138,25 +155,71 @@ class Supervisor:
             *(str(os.getpid()), str(int(_DEATH_SIGNALS[child]))),
             *self._plan.commands[child],
         ]
-        with self._plan.logs[child].open() as log:
+        try:
+            if child is Child.DAEMON:
+                self._look_after_lock()
+            if self._machine.stopping:
+                # Another one has our lock: two daemons must not run.
+                self._do(self._machine.not_started(child, "", time.monotonic()))
+                return
+            process = self._launch(child, command)
+        except EnvironmentProblem as error:
+            if self._machine.must_start(child):
+                raise
+            self._do(self._machine.not_started(child, error.message, time.monotonic()))
+            return
+        self._machine.started(child)
+        self._children[child] = process
+        if child is Child.GENERATOR:
+            self._probe_at, self._probe_pause = 0.0, PROBE_SECONDS[0]
+        else:
+            self._lock.note_daemon(process.pid)
+        self._tell(f"{child.value} started (pid {process.pid}); log: {self._plan.logs[child].path}")
+
+    def _launch(self, child: Child, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        if child is Child.DAEMON:
+            self._plan.prepare()  # its file may have been removed since the last start
+        log_file = self._plan.logs[child]
+        with log_file.open() as log:
+            self._log_from[child] = log_file.size()
             try:
-                process = subprocess.Popen(
+                return subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
-                    pass_fds=(self._lock.fd,) if child is Child.DAEMON else (),
+                    pass_fds=self._lock.fds if child is Child.DAEMON else (),
                     env=dict(self._plan.environments[child]),
                 )
             except OSError as error:
                 raise EnvironmentProblem(
                     f"{child.value} cannot be started: {error}", "is memory or pids short?"
                 ) from error
-        self._children[child] = process
-        if child is Child.DAEMON:
-            self._lock.note_daemon(process.pid)
-        self._tell(f"{child.value} started (pid {process.pid}); log: {self._plan.logs[child].path}")
+
+    def _look_after_lock(self) -> None:
+        """See that the lock is still ours: now and then, and before each start of the daemon.
+
+        Raises:
+            EnvironmentProblem: It was removed, and cannot be made again.
+        """
+        self._lock_at = time.monotonic() + LOCK_SECONDS
+        holder = self._lock.look_after()
+        if holder is not None:
+            self._do(self._machine.displaced(holder, time.monotonic()))
+
+    def _last_words(self, child: Child, code: int) -> str:
+        """Return what a child's log says of its end."""
+        if code < 0:
+            return ""  # killed by a signal, it had no time to say why; its last line would read like a reason
+        log = self._plan.logs[child]
+        return log.last_error(self._log_from[child]) if child is Child.DAEMON else log.last_line()
+
+    def _probe(self) -> None:
+        if self._plan.ready():
+            self._do(self._machine.ready(time.monotonic()))
+        self._probe_at = time.monotonic() + self._probe_pause
+        self._probe_pause = min(PROBE_SECONDS[1], 1.2 * self._probe_pause)
 
     def _send(self, child: Child, number: int) -> None:
         process = self._children.get(child)
@@ -190,15 +253,6 @@ class Supervisor:
     def _is_starting(self) -> bool:
         return Child.GENERATOR in self._children and not self._machine.generator_ready and not self._machine.stopping
 
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(str(self._plan.socket))
-            except OSError:
-                return False
-        return True
-
     def _rotate(self) -> None:
         logs = [*self._plan.logs.values(), *([self._plan.task.log] if self._plan.task else [])]
         for log in logs:
@@ -210,12 +264,13 @@ class Supervisor:
     def _wait(self, wakeup: int) -> None:
         """Sleep until a signal comes (SIGCHLD is one) or something is due."""
         now = time.monotonic()
-        due = [self._rotate_at, self._machine.deadline() or self._rotate_at]
+        due = [self._rotate_at, self._lock_at, self._machine.deadline() or self._rotate_at]
         if self._is_starting():
-            due.append(now + PROBE_SECONDS)
+            due.append(self._probe_at)
         if self._background is not None:
             due.append(self._background.deadline() or self._rotate_at)
-        select.select([wakeup], [], [], max(0.0, min(due) - now))
+        watched = [wakeup] if self._watcher is None else [wakeup, self._watcher.fileno()]
+        select.select(watched, [], [], max(0.0, min(due) - now))
         with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
 
@@ -243,6 +298,8 @@ class Supervisor:
 
     def _kill_all(self) -> None:
         """Leave nobody behind, also when an exception has ended the loop."""
+        if self._watcher is not None:
+            self._watcher.stop()
         if self._background is not None:
             self._background.kill()
         for child in list(self._children):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from kcl_receiver import aws
@@ -17,6 +18,15 @@ from kcl_receiver.live import GeneratorState, LeaseState, Live, look
 ATTEMPTS = 2
 """Tries of a call to AWS: somebody waits for the answer."""
 
+STARTING_LEASES_SECONDS = 10.0
+"""Between two questions for the leases, while KCL starts."""
+
+LEASES_SECONDS = 60.0
+"""The same later on: where nothing is read on this host for good, because others have all shards, this goes on."""
+
+Leases = Sequence[LeaseState] | ReceiverError | None
+"""Rows; none if the table was not asked for; or why it cannot be read; None if there is no table."""
+
 
 class Watch:
     """Looks again and again; keeps its client of DynamoDB, which takes long to make.
@@ -27,7 +37,11 @@ class Watch:
 
     def __init__(self, config: ReceiverConfig) -> None:
         self._config = config
+        self._workers = own_workers(config)
+        self._start_seconds = longest_start_seconds(config)
         self._dynamodb: Any = None
+        self._leases_at = 0.0
+        self._leases: Leases = ()
 
     def look(self, log_from: int = 0) -> Live:
         """Return the live state; what cannot be asked is told as a problem.
@@ -35,23 +49,31 @@ class Watch:
         Args:
             log_from: Where in daemon.log the present daemon's lines begin.
         """
-        generator = ask_generator(self._config)
-        leases = self._leases()
+        return self._judged(ask_generator(self._config), self._read_leases(), log_from)
 
+    def look_sparingly(self, log_from: int = 0) -> Live:
+        """Return the same, and ask AWS for the leases only where they can say what is the matter, and not each time."""
+        generator = ask_generator(self._config)
+        live = self._judged(generator, (), log_from)
+        if live.reading and not live.problems:
+            self._leases = ()
+            return live
+        starting = live.generator is not None and live.generator.uptime_seconds < self._start_seconds
+        pause = STARTING_LEASES_SECONDS if starting else LEASES_SECONDS
+        now = time.monotonic()
+        if not self._leases_at or now >= self._leases_at + pause:
+            self._leases_at, self._leases = now, self._read_leases()
+        return self._judged(generator, self._leases, log_from)
+
+    def _judged(self, generator: GeneratorState | ReceiverError, leases: Leases, log_from: int) -> Live:
         def judged(said: str) -> Live:
-            return look(
-                generator,
-                leases,
-                workers=own_workers(self._config),
-                start_seconds=longest_start_seconds(self._config),
-                said=said,
-            )
+            return look(generator, leases, workers=self._workers, start_seconds=self._start_seconds, said=said)
 
         live = judged("")
         # The log is read only where it can say why.
         return judged(daemon_error(self._config, generator, log_from)) if live.unread else live
 
-    def _leases(self) -> list[LeaseState] | ReceiverError | None:
+    def _read_leases(self) -> Leases:
         config = self._config
         try:
             if self._dynamodb is None:

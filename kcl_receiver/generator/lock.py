@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import os
 from pathlib import Path
 
 from kcl_receiver.errors import EnvironmentProblem
-from kcl_receiver.paths import GENERATOR_LOCK, private_directory
+from kcl_receiver.locks import HeldPath
+from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED, private_directory
 
 
 class GeneratorLock:
     """Holds the lock until the process ends, or until `release`.
+
+    The directory is locked as well, where no supervisor does that: it keeps systemd-tmpfiles out.
 
     Args:
         socket: Path of the socket; the lock lies beside it.
@@ -23,26 +26,68 @@ class GeneratorLock:
 
     def __init__(self, socket: Path, inherited: int | None = None) -> None:
         self._path = socket.parent / GENERATOR_LOCK
+        self._socket = socket
+        self._directory: HeldPath | None = None
         try:
             private_directory(str(socket.parent))
-            self._fd = inherited if inherited is not None else os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
-            os.set_inheritable(self._fd, False)
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = self._path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
-            os.close(self._fd)
-            raise EnvironmentProblem(
-                f"another generator (pid {holder}) serves {socket}",
-                "one generator serves all shards of a host and application; stop that one first",
-            ) from error
+            self._file = HeldPath(self._path, inherited=inherited)
+            if self._file.lost():
+                self._file.take_again()
         except OSError as error:
-            raise EnvironmentProblem(
-                f"{self._path} can't be locked: {error.strerror or error}",
-                "receiver.socket must lie in a directory that belongs to this user alone",
-            ) from error
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            if inherited is not None:
+                os.close(inherited)
+            raise self._refused(error) from error
+        self._hold_directory()
+        self._say()
+
+    def look_after(self) -> None:
+        """Take the lock again if its file was removed, or replaced.
+
+        Raises:
+            EnvironmentProblem: Another generator has it now, or it cannot be made.
+        """
+        self._hold_directory()
+        if not self._file.lost():
+            return
+        try:
+            private_directory(str(self._path.parent))
+            self._file.take_again()
+        except OSError as error:
+            raise self._refused(error) from error
+        self._hold_directory()
+        self._say()
 
     def release(self) -> None:
         """Give the lock back."""
-        os.close(self._fd)
+        self._file.release()
+        if self._directory is not None:
+            self._directory.release()
+
+    def _hold_directory(self) -> None:
+        if os.environ.get(SUPERVISED) or (self._directory is not None and not self._directory.lost()):
+            return
+        if self._directory is not None:
+            self._directory.release()
+            self._directory = None
+        # A supervisor that was started meanwhile has it, which does as well; or it is gone, and is made below.
+        with contextlib.suppress(OSError):
+            self._directory = HeldPath(self._path.parent, directory=True, shared=True)
+
+    def _say(self) -> None:
+        os.ftruncate(self._file.fd, 0)
+        os.pwrite(self._file.fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _refused(self, error: OSError) -> EnvironmentProblem:
+        if not isinstance(error, BlockingIOError):
+            return EnvironmentProblem(
+                f"{self._path} can't be locked: {error.strerror or error}",
+                "receiver.socket must lie in a directory that belongs to this user alone",
+            )
+        try:
+            holder = self._path.read_text(encoding="ascii", errors="replace").strip() or "unknown"
+        except OSError:
+            holder = "unknown"
+        return EnvironmentProblem(
+            f"another generator (pid {holder}) serves {self._socket}",
+            "one generator serves all shards of a host and application; stop that one first",
+        )

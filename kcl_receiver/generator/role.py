@@ -19,6 +19,7 @@ from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers, wall_millis
 from kcl_receiver.live import silent_after
 from kcl_receiver.memory import keep_freed
+from kcl_receiver.stopping import STOP_SIGNALS, cuts_short
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.buffers import share_the_pool
 from kcl_receiver.store.names import writer_id
@@ -33,10 +34,6 @@ KEPT_BYTES = 64 * 2**20
 
 KCL_IDLE_MILLIS = 1500
 """KCL's default of idleTimeBetweenReadsInMillis."""
-
-ONE_SIGTERM_SECONDS = 1.0
-"""SIGTERMs this close together are one: systemd signals every process of a service, the supervisor among them, which
-then passes it on."""
 
 
 def drain_seconds(config: ReceiverConfig) -> float:
@@ -86,12 +83,12 @@ def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_w
     share_the_pool()
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
-        return asyncio.run(_serve(config, leave_when_idle=leave_when_idle))
+        return asyncio.run(_serve(config, lock, leave_when_idle=leave_when_idle))
     finally:
         lock.release()
 
 
-async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
+async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle: bool) -> int:
     writer = writer_id(wall_millis())
     core = GeneratorCore(
         settings_of(config, writer, leave_when_idle=leave_when_idle),
@@ -118,6 +115,7 @@ async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
         config.socket,
         config.store_timeout_millis / 1000,
         config.store,
+        lock.look_after,
     )
     interrupted = _handle_signals(server)
     log.info("generator %s listens at %s", writer, config.socket)
@@ -132,7 +130,7 @@ async def _serve(config: ReceiverConfig, *, leave_when_idle: bool) -> int:
 
 
 def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:
-    """Let the first signal drain and the second one end; the list is not empty once that has happened."""
+    """Let the first signal drain and a second one that is meant end; the list is not empty once that has happened."""
     interrupted: list[ReceiverError] = []
     loop = asyncio.get_running_loop()
     first_at: list[float] = []
@@ -141,10 +139,12 @@ def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:
         if not first_at:
             first_at.append(loop.time())
             server.drain()
-        elif number != signal.SIGTERM or loop.time() - first_at[0] >= ONE_SIGTERM_SECONDS:
+        elif cuts_short(number, loop.time() - first_at[0]):
             interrupted.append(ReceiverError("stopped by a second signal"))
             server.stop(interrupted[0])
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, received, number)
+    for number in STOP_SIGNALS:
+        # What is ignored stays so: nohup ignores SIGHUP, a shell ignores SIGINT for what it starts with `&`.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, received, number)
     return interrupted

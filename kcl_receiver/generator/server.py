@@ -26,6 +26,7 @@ from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.live import GeneratorState, StreamState, Trouble
+from kcl_receiver.paths import private_directory
 from kcl_receiver.store.arrays import check_columns
 from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (
@@ -76,14 +77,24 @@ class GeneratorServer:
         path: Where to listen.
         store_timeout: Seconds for which a store that fails at the start is tried again.
         store: URL of the store, for the status.
+        look_after: Called every second: sees that the lock is still ours, and raises EnvironmentProblem if it is not.
     """
 
-    def __init__(self, core: GeneratorCore, workers: Workers, path: Path, store_timeout: float, store: str) -> None:
+    def __init__(
+        self,
+        core: GeneratorCore,
+        workers: Workers,
+        path: Path,
+        store_timeout: float,
+        store: str,
+        look_after: Callable[[], None] = lambda: None,
+    ) -> None:
         self._core = core
         self._workers = workers
         self._path = path
         self._store_timeout = store_timeout
         self._store = store
+        self._look_after = look_after
         self._unprepared: ReceiverError | None = None
         self._started = boot_clock()
         self._connections: dict[int, Connection] = {}
@@ -127,6 +138,7 @@ class GeneratorServer:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # The lock is held: a socket file that is here is left over.
+            private_directory(str(self._path.parent))
             self._path.unlink(missing_ok=True)
             listener.bind(str(self._path))
             self._path.chmod(0o600)
@@ -147,9 +159,16 @@ class GeneratorServer:
         return connection
 
     async def _watch_socket(self) -> None:
-        """Listen again if the socket's file was removed: processors that come back must find it."""
+        """See that lock and socket are where processors and other generators look for them."""
         while True:
             await asyncio.sleep(SOCKET_CHECK_SECONDS)
+            try:
+                self._look_after()
+            except EnvironmentProblem as error:
+                # Another one has our lock, because ours was removed: what we have not stored is read again.
+                log.error("the generator stops: %s", error)
+                self.stop(error)
+                return
             try:
                 there = self._path.lstat()
                 if stat.S_ISSOCK(there.st_mode) and there.st_ino == self._inode:

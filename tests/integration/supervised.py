@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.errors import ReceiverError
+
+
+def answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def main() -> int:
@@ -30,7 +36,7 @@ def main() -> int:
         commands=commands,
         environments=dict.fromkeys(Child, daemon_environment()),
         logs={child: LogFile(directory / "log" / f"{child.value}.log") for child in Child},
-        socket=directory / "run" / "generator.sock",
+        ready=lambda: answers(directory / "run" / "generator.sock"),
         grace_seconds=float(sys.argv[2]),
         task=task,
     )

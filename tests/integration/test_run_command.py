@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +184,46 @@ def test_a_second_run_of_the_application_is_refused(rig: Rig) -> None:
     assert code == 3
     assert f"EnvironmentProblem: kcl-receiver run (pid {first.pid}) already runs this application" in err
     assert rig.stop(first)[0] == 0
+
+
+@pytest.mark.parametrize("what", ["its files", "its directory"])
+def test_java_starts_again_though_all_that_lies_beside_the_socket_was_removed(rig: Rig, what: str) -> None:
+    process = rig.run()
+    first = rig.java_started()
+    before = rig.effective()
+    run = rig.directory / "run"
+    if what == "its directory":
+        shutil.rmtree(run)
+    else:
+        for file in run.iterdir():
+            file.unlink()
+    os.kill(first["pid"], signal.SIGKILL)
+    second = rig.java_started()
+    assert second["pid"] != first["pid"]
+    assert rig.effective() == before
+    code, err = rig.stop(process)
+    assert code == 0
+    assert "generator exited" not in err
+
+
+def test_warnings_of_the_check_keep_their_hints(rig: Rig) -> None:
+    process = rig.run(metricsLevel=None)
+    rig.java_started()
+    code, err = rig.stop(process)
+    assert code == 0
+    assert "-> metricsLevel = NONE" in err
+
+
+def test_every_line_begins_with_the_time_in_utc(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    before = datetime.now(timezone.utc)
+    process = rig.run()
+    rig.java_started()
+    _, err = rig.stop(process)
+    log = (rig.directory / "log" / "generator.log").read_text()
+    after = datetime.now(timezone.utc)
+    for line in [*err.splitlines(), *log.splitlines()]:
+        stamp = re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z ", line)
+        assert stamp, line
+        assert before <= datetime.fromisoformat(stamp[0].strip().replace("Z", "+00:00")) + timedelta(milliseconds=1)
+        assert datetime.fromisoformat(stamp[0].strip().replace("Z", "+00:00")) <= after

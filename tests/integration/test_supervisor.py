@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from kcl_receiver.daemon.lock import RunLock
 
 HERE = Path(__file__).parent
 PATIENCE = 30.0
@@ -131,7 +134,7 @@ def test_the_second_signal_kills_both_and_what_java_has_started(rig: Rig) -> Non
     process.send_signal(signal.SIGTERM)
     rig.reports.recv(65536)
     rig.reports.recv(65536)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
     code, err = rig.end(process)
     assert code == 130
     assert "ended at once" in err
@@ -156,7 +159,7 @@ def test_a_java_that_crashes_is_started_again_after_a_pause(rig: Rig) -> None:
     process.send_signal(signal.SIGTERM)
     code, err = rig.end(process)
     assert code == 0
-    assert "daemon ended unasked (exit code 1): daemon fails; next start in" in err
+    assert "daemon exited unexpectedly (exit code 1): daemon fails; restarting in" in err
     rig.assert_gone()
 
 
@@ -168,7 +171,7 @@ def test_a_killed_generator_is_started_again_and_java_lives_on(rig: Rig) -> None
     process.send_signal(signal.SIGTERM)
     code, err = rig.end(process)
     assert code == 0
-    assert "generator ended unasked (SIGKILL)" in err
+    assert "generator exited unexpectedly (SIGKILL)" in err
     assert err.count("daemon started") == 1
     rig.assert_gone()
 
@@ -178,7 +181,7 @@ def test_wrong_settings_end_all_with_the_generators_code(rig: Rig) -> None:
     rig.expect("generator", "started")
     code, err = rig.end(process)
     assert code == 2
-    assert "generator fails; it would end so again" in err
+    assert "generator fails; it would fail again, so everything stops" in err
 
 
 def test_an_error_of_the_supervisor_itself_leaves_nobody_behind(rig: Rig) -> None:
@@ -252,6 +255,88 @@ def test_a_closed_stderr_does_not_cut_the_drain_short(rig: Rig) -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE) == 0
     rig.assert_gone()
+
+
+def test_two_sigterms_at_once_are_one_stop(rig: Rig) -> None:
+    process = rig.start(generator="deaf", daemon="deaf", grace=-14.0)
+    rig.up()
+    process.send_signal(signal.SIGTERM)
+    rig.reports.recv(65536)
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 1, "killed because its time was over, and not because of the second signal"
+    assert "did not end in time and is killed" in err
+    assert "ended at once" not in err
+
+
+def said(process: subprocess.Popen[str], words: str) -> str:
+    """Read what a supervisor says up to the line with these words."""
+    assert process.stderr is not None
+    lines = ""
+    for line in process.stderr:
+        lines += line
+        if words in line:
+            return lines
+    raise AssertionError(f"it never said {words!r}: {lines}")
+
+
+@pytest.mark.parametrize("victim", ["generator", "daemon"])
+def test_a_child_that_cannot_be_started_again_for_a_while_ends_nothing_else(rig: Rig, victim: str) -> None:
+    process = rig.start()
+    pids = dict(zip(("generator", "daemon"), rig.up(), strict=True))
+    log = rig.directory / "log" / f"{victim}.log"
+    log.unlink()
+    log.mkdir()
+    os.kill(pids[victim], signal.SIGKILL)
+    assert f"{log} cannot be written: Is a directory; restarting in" in said(process, f"{victim} not started")
+    log.rmdir()
+    assert rig.expect(victim, "started")["pid"] != pids[victim]
+    process.send_signal(signal.SIGTERM)
+    code, err = rig.end(process)
+    assert code == 0
+    assert "stopped cleanly" in err
+    rig.assert_gone()
+
+
+def test_a_lock_file_that_is_removed_lets_no_second_supervisor_in(rig: Rig) -> None:
+    process = rig.start()
+    _, daemon = rig.up()
+    lock = rig.directory / "run" / "run.lock"
+    lock.unlink()
+    assert rig.end(rig.start())[0] == 3
+    os.kill(daemon, signal.SIGKILL)
+    rig.expect("daemon", "started")
+    assert json.loads(lock.read_text())["supervisor"] == process.pid, "made anew before the daemon's start"
+    process.send_signal(signal.SIGTERM)
+    assert rig.end(process)[0] == 0
+
+
+def test_a_supervisor_whose_lock_another_one_has_starts_no_daemon_and_stops(rig: Rig) -> None:
+    process = rig.start()
+    _, daemon = rig.up()
+    shutil.rmtree(rig.directory / "run")
+    other = RunLock(rig.directory / "run", Path("/x/other.properties"))
+    os.kill(daemon, signal.SIGKILL)
+    code, err = rig.end(process)
+    assert code == 3
+    assert (
+        f"kcl-receiver run (pid {os.getpid()}) already runs this application, with /x/other.properties; stopping" in err
+    )
+    assert err.count("daemon started") == 1
+    rig.assert_gone()
+    other.release()
+
+
+def test_a_supervisor_whose_lock_another_one_has_stops_though_its_daemon_lives(rig: Rig) -> None:
+    process = rig.start()
+    rig.up()
+    shutil.rmtree(rig.directory / "run")
+    other = RunLock(rig.directory / "run", Path("/x/other.properties"))
+    code, err = rig.end(process)
+    assert code == 3
+    assert "two daemons must not share one workerId" in err
+    rig.assert_gone()
+    other.release()
 
 
 # The task beside them

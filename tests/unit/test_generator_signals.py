@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from kcl_receiver import stopping
 from kcl_receiver.generator import role
 from kcl_receiver.generator.server import GeneratorServer
 
@@ -33,7 +34,7 @@ async def after(*numbers: signal.Signals) -> list[str]:
             for _ in range(4):
                 await asyncio.sleep(0)
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in stopping.STOP_SIGNALS:
             loop.remove_signal_handler(number)
     return calls.asked
 
@@ -43,9 +44,22 @@ def test_one_sigterm_that_comes_twice_drains_once() -> None:
 
 
 def test_a_sigterm_later_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(role, "ONE_SIGTERM_SECONDS", 0.0)
+    monkeypatch.setattr(stopping, "ONE_STOP_SECONDS", 0.0)
     assert asyncio.run(after(signal.SIGTERM, signal.SIGTERM)) == ["drain", "stop"]
 
 
 def test_a_ctrl_c_after_a_sigterm_ends_it_at_once() -> None:
     assert asyncio.run(after(signal.SIGTERM, signal.SIGINT)) == ["drain", "stop"]
+
+
+def test_a_closed_terminal_drains_and_never_hurries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "ONE_STOP_SECONDS", 0.0)
+    assert asyncio.run(after(signal.SIGHUP, signal.SIGHUP)) == ["drain"]
+
+
+def test_a_signal_that_was_ignored_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert asyncio.run(after(signal.SIGHUP)) == []
+    finally:
+        signal.signal(signal.SIGHUP, before)

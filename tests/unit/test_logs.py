@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,23 @@ def test_a_large_log_is_put_away_while_its_writer_goes_on(tmp_path: Path) -> Non
     older = [tmp_path / f"x.log.{number}" for number in range(1, KEPT + 1)]
     assert [path.read_text() for path in older] == [f"line {number}..\n" for number in (5, 4, 3, 2)]
     assert len(list(tmp_path.iterdir())) == KEPT + 1
+
+
+def test_a_full_disk_leaves_all_logs_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogFile(tmp_path / "x.log", max_bytes=8)
+    contents = {f"x.log.{number}": f"older {number}" for number in range(1, KEPT + 1)} | {"x.log": "a large log"}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(content)
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"a part")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    for _ in range(KEPT):
+        with pytest.raises(OSError, match="No space left"):
+            log.rotate()
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == contents
 
 
 def test_a_small_or_absent_log_is_left_alone(tmp_path: Path) -> None:
