@@ -1,8 +1,9 @@
 """Tells which ranges are in the store now, also where maintenance has put other blocks in the place of theirs.
 
-A range is skipped only if it is there now. So where a block is gone, those that stand in for it are looked at, and
-their footers tell which of its ranges they hold: what a recovery could not bring back, and what was expired on purpose,
-is not there, and is stored again if the stream delivers it again.
+A range is skipped only if it is there now, and stays. So where a block is gone, those that stand in for it are looked
+at, and their footers tell which of its ranges they hold: what a recovery could not bring back, and what was expired on
+purpose, is not there, and is stored again if the stream delivers it again. The same is true of an expired block that is
+still there: `expire` was killed, or is just about to delete it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.maintenance import content_of, load_day
+from kcl_receiver.store.maintenance import content_of, expired_blocks, load_day
 from kcl_receiver.store.names import block_day
 
 _TRIES = 3
@@ -23,7 +24,8 @@ _TRIES = 3
 def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[Range]:
     """Return the ranges that are in the store now, sorted by first and last position.
 
-    Costs a look for each block; what maintenance did to a day is read only if a block of that day is gone.
+    Costs a look for each block and for each maintenance ledger of its day; what maintenance did to a day is read only
+    if a block of that day is gone.
 
     Args:
         store: The store.
@@ -34,11 +36,12 @@ def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[R
     """
     out: list[Range] = []
     gone: list[str] = []
+    expired = _Expired(store)
     for block, of_block in ranges.items():
-        if store.has_block(block):
-            out += of_block
-        else:
+        if not store.has_block(block):
             gone.append(block)
+        elif block not in expired:
+            out += of_block
     for left in reversed(range(_TRIES)):
         if not gone:
             break
@@ -50,7 +53,7 @@ def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[R
             of_block = ranges[block]
             for one in stand_ins[block]:
                 if one not in held:
-                    held[one] = _ranges_of(store, one, of_block[0].shard)
+                    held[one] = frozenset() if one in expired else _ranges_of(store, one, of_block[0].shard)
             footers = [held[one] for one in stand_ins[block]]
             if None in footers and left:
                 again.append(block)
@@ -58,6 +61,21 @@ def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[R
                 out += [one for one in of_block if any(found and content_of(one) in found for found in footers)]
         gone = again
     return sorted(out, key=lambda one: (one.first, one.last))
+
+
+class _Expired:
+    """The blocks that were removed on purpose, asked for by the day; where that cannot be told, all of them."""
+
+    def __init__(self, store: BlockStore) -> None:
+        self._store = store
+        self._days: dict[str, frozenset[str] | None] = {}
+
+    def __contains__(self, block: str) -> bool:
+        day = block_day(block)
+        if day not in self._days:
+            self._days[day] = expired_blocks(self._store, day)
+        found = self._days[day]
+        return found is None or block in found
 
 
 def _stand_ins(store: BlockStore, blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -23,7 +23,7 @@ from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day, settle_day
+from kcl_receiver.store.maintenance import COMPACT, Transaction, delete_recorded, load_day
 from kcl_receiver.store.merge import Source, merge_blocks
 
 MIB = 2**20
@@ -176,19 +176,17 @@ class _Day:
     def _put_in_order(self) -> None:
         found = Leftovers(self._store, self._days, self._changes, self._present)
         replaced = found.replaced()
-        if replaced and not self._options.dry_run:
-            settle_day(self._store, self._changes.day)  # the run that was killed may not have come to it
-        for block in replaced:
-            self._delete(block)
-            self._report.leftovers += 1
-        for block in found.orphans():
-            self._delete(block)
-            self._report.orphans += 1
+        self._delete(replaced)
+        self._report.leftovers += len(replaced)
+        orphans = found.orphans()
+        self._delete(orphans)
+        self._report.orphans += len(orphans)
 
-    def _delete(self, block: str) -> None:
+    def _delete(self, blocks: Sequence[str]) -> None:
         if not self._options.dry_run:
-            self._store.delete_block(block)
-        del self._present[block]
+            delete_recorded(self._store, self._changes.day, blocks)
+        for block in blocks:
+            del self._present[block]
 
     def _merge_all(self) -> None:
         groups = [group for facts in self._facts().values() for group in plan(facts, self._options.target_bytes)]

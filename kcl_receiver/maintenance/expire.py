@@ -16,7 +16,7 @@ from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.maintenance.days import Days, day_at
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
-from kcl_receiver.store.maintenance import EXPIRE, DayChanges, Transaction, load_day
+from kcl_receiver.store.maintenance import EXPIRE, DayChanges, Transaction, delete_recorded, load_day
 from kcl_receiver.store.names import block_day
 
 _UNKNOWN = 2**63 - 1
@@ -101,7 +101,7 @@ class Expiry:
                 names = tuple(old[start : start + _BLOCKS_A_LINE])
                 transaction.add_expired(Expired(now_ms, self._before_ms, names))
             transaction.commit()
-            self._store.delete_blocks(there)
+            self._store.delete_blocks(there)  # those that are missing already are named, too
             yield day
 
     def finish(self) -> int:
@@ -114,7 +114,7 @@ class Expiry:
         for day, present in self._days.present(before=self._end()):
             expired = load_day(self._store, day, ranges=False).expired
             left = [block for block in present if block in expired]
-            self._store.delete_blocks(left)
+            delete_recorded(self._store, day, left)
             gone += len(left)
         return gone
 

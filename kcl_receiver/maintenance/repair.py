@@ -31,6 +31,7 @@ from kcl_receiver.store.maintenance import (
     Transaction,
     acknowledged,
     content_of,
+    delete_recorded,
     is_acknowledged,
     load_day,
     settle_day,
@@ -227,6 +228,8 @@ class _Repair:
     # Blocks
 
     def _day(self, day: str, present: dict[str, int], damages: list[Acknowledged]) -> None:
+        if self._report.done:
+            settle_day(self._store, day)  # a run that was killed may have left what can be seen and is not durable
         changes = load_day(self._store, day)
         damages = [*damages, *self._damages_of_maintenance(changes)]
         changes.faults.clear()  # each of them is acknowledged now
@@ -321,9 +324,8 @@ class _Repair:
         self._leave({*changes.replaced} & {*present} - {*replaced}, changes)
         for block, reason in reasons.items():
             self._act(DELETE, block, reason)
-        if reasons and self._report.done:
-            settle_day(self._store, day)
-            self._store.delete_blocks(reasons)
+        if self._report.done:
+            delete_recorded(self._store, day, list(reasons))
 
     def _leave(self, blocks: set[str], changes: DayChanges) -> None:
         """Name the blocks that were replaced, and of which it cannot be proven that others hold all."""

@@ -319,6 +319,23 @@ class BlockStore(ABC):
             StoreUnavailable: They cannot be read now.
         """
 
+    def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """Yield id and first line of each maintenance ledger about the blocks of a day, in the order of the ids.
+
+        Raises:
+            StoreUnavailable: They cannot be read now.
+        """
+        for writer, content in self.maintenance_ledgers(day):
+            yield writer, content[: content.find(b"\n") + 1]
+
+    @abstractmethod
+    def maintenance_ledger(self, writer: str) -> bytes | None:
+        """Return the content of a maintenance ledger, or None if there is none.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+
     @abstractmethod
     def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
         """Store a maintenance ledger: it is there, whole and durable, when this returns. Repeatable.

@@ -41,8 +41,9 @@ TMP = "tmp"
 TMP_SUFFIX = ".tmp"
 LOCK = "lock"
 DAMAGED = "damaged"
-"""Where damaged ledgers are kept, below `ledger`. Nothing reads them; `list_leftovers` shows the directory."""
+"""Where `repair` keeps damaged ledgers, below `ledger`. Nothing reads them."""
 MAINTENANCE_LOCK = "maintenance.lock"
+_START_BYTES = 4096
 
 
 class _Tail(NamedTuple):
@@ -309,9 +310,25 @@ class LocalStore(BlockStore):
         for name, is_dir, _ in self._listed(f"{names.LEDGER}/{names.MAINTENANCE}/{day}"):
             if not is_dir and names.is_maintenance(day, name):
                 writer = name.removesuffix(names.LEDGER_SUFFIX)
-                content = self._read_if_there(self.root / names.maintenance_path(writer))
+                content = self.maintenance_ledger(writer)
                 if content is not None:
                     yield writer, content
+
+    def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """See `BlockStore.maintenance_starts`."""
+        for name, is_dir, _ in self._listed(f"{names.LEDGER}/{names.MAINTENANCE}/{day}"):
+            if not is_dir and names.is_maintenance(day, name):
+                writer = name.removesuffix(names.LEDGER_SUFFIX)
+                path = self.root / names.maintenance_path(writer)
+                with self._trouble(f"the ledger {path} cannot be read"), self._files.open_random(path) as file:
+                    line = bytearray()
+                    while b"\n" not in line and (piece := file.read(_START_BYTES)):
+                        line += piece
+                yield writer, bytes(line[: line.find(b"\n") + 1])
+
+    def maintenance_ledger(self, writer: str) -> bytes | None:
+        """See `BlockStore.maintenance_ledger`."""
+        return self._read_if_there(self.root / names.maintenance_path(writer))
 
     def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
         """See `BlockStore.put_maintenance_ledger`."""
@@ -361,7 +378,7 @@ class LocalStore(BlockStore):
         for name, _, size in self._listed(TMP):
             yield f"{TMP}/{name}", size
         for name, is_dir, size in self._listed(names.LEDGER):
-            if name not in (names.SEALED, names.MAINTENANCE) and (is_dir or not names.is_ledger(name)):
+            if name not in (names.SEALED, names.MAINTENANCE, DAMAGED) and (is_dir or not names.is_ledger(name)):
                 yield f"{names.LEDGER}/{name}", size
         for month, name, size in self._below_sealed():
             if not names.is_sealed(month, name):

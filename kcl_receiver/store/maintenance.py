@@ -136,16 +136,52 @@ def acknowledged(store: BlockStore, writer: str, line: int) -> bool:
     return is_acknowledged(load_day(store, day_of(writer), ranges=False).acknowledged, writer, line)
 
 
-def settle_day(store: BlockStore, day: str) -> None:
-    """Make the maintenance ledgers of a day durable. Whoever deletes on their word calls this first.
+def expired_blocks(store: BlockStore, day: str) -> frozenset[str] | None:
+    """Return the blocks of a day that were removed on purpose; None if it cannot be told: a ledger is damaged.
 
-    One that was killed may have left a ledger that can be seen, and that a loss of power would take away.
+    Costs a look at each maintenance ledger of the day, and reads those of `expire` alone.
+
+    Raises:
+        StoreUnavailable: It cannot be read now.
+    """
+    out: set[str] = set()
+    for writer, line in store.maintenance_starts(day):
+        started = decode_ledger(writer, line).entries
+        if not started:
+            return None
+        if isinstance(started[0], WriterStarted) and started[0].role == EXPIRE:
+            ledger = decode_ledger(writer, store.maintenance_ledger(writer) or b"")
+            if ledger.fault is not None or ledger.torn:
+                return None
+            for entry in ledger.entries:
+                if isinstance(entry, Expired):
+                    out.update(entry.blocks)
+    return frozenset(out)
+
+
+def settle_day(store: BlockStore, day: str) -> None:
+    """Make the maintenance ledgers of a day durable, before anything irrevocable is done on their word.
+
+    Maintenance that was killed may have left a ledger that can be seen, and that a loss of power would take away.
 
     Raises:
         StoreUnavailable: They are not known to be durable; try again.
     """
     for writer, content in store.maintenance_ledgers(day):
         store.put_maintenance_ledger(writer, content)
+
+
+def delete_recorded(store: BlockStore, day: str, blocks: Sequence[str]) -> None:
+    """Delete blocks of a day because of what the ledgers say, whoever wrote them: the one place that does so.
+
+    A transaction's own blocks go by `Transaction.retire`.
+
+    Raises:
+        StoreUnavailable: They are not known to be gone; try again.
+    """
+    if blocks:
+        settle_day(store, day)
+        store.delete_blocks(blocks)
 
 
 def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:

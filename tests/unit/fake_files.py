@@ -52,6 +52,12 @@ class FakeFiles(Files):
         after.root = self._survivor(self.root, names_survive, contents_survive)
         return after
 
+    def killed(self) -> FakeFiles:
+        """Let the process end here: its locks are free, all else can be seen, and what was not fsynced may yet go."""
+        self.stop_at = None
+        self._open.clear()
+        return self
+
     def _survivor(self, node: Node, names_survive: bool, contents_survive: bool) -> Node:
         if node.names is None:
             content = bytes(node.content) if contents_survive else node.durable

@@ -197,6 +197,36 @@ def test_what_was_expired_is_not_held_so_that_a_lease_that_is_reset_stores_it_ag
     assert held_now(store, ranges) == []
 
 
+def test_an_expired_block_that_is_still_there_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fake_store()
+    entries = fill(store, usual(2))
+    ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
+
+    def killed(_blocks: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete_blocks", killed)
+        with pytest.raises(KeyboardInterrupt):
+            expire(store, NOW + 6)
+    assert len(present(store)) == 2
+    assert held_now(store, ranges) == ranges[entries[1].block]
+    assert expire(store, NOW + 6) == 0  # it was expired already, and is only to be deleted
+    assert Expiry(store, NOW + 6).finish() == 1
+    assert held_now(store, ranges) == ranges[entries[1].block]
+
+
+def test_what_is_held_is_not_read_from_a_damaged_ledger() -> None:
+    store = fake_store()
+    entries = fill(store, usual(2))
+    ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
+    expire(store, NOW + 6)
+    ((writer, _),) = store.maintenance_ledgers(DAY)
+    node = store._files._get(store.root / "ledger" / "maintenance" / DAY / f"{writer}.jsonl")  # type: ignore[attr-defined]
+    node.content[-5] ^= 1
+    assert held_now(store, ranges) == []
+
+
 def test_the_rest_is_read_as_before() -> None:
     store = fake_store()
     fill(store, usual(4))

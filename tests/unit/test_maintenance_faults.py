@@ -26,6 +26,7 @@ from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.expire import Expiry
+from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.maintenance import load_day
 
@@ -102,6 +103,25 @@ def test_an_expiry_that_is_cut_short_keeps_what_is_younger_and_the_next_ends_it(
         expire_all(store)
         assert read_all(store) == younger
         assert present(store) == set(counted(store))
+
+
+def repair_all(store: BlockStore) -> None:
+    repair(store, LATER, apply=True)
+
+
+@pytest.mark.parametrize("again", [compact_all, expire_all, repair_all])
+@pytest.mark.parametrize(
+    ("first", "at"), [(first, at) for first in (compact_all, expire_all) for at in range(steps(first))]
+)
+def test_what_a_killed_run_left_may_not_be_durable_and_nothing_is_deleted_on_its_word(
+    first: Callable[[BlockStore], None], at: int, again: Callable[[BlockStore], None]
+) -> None:
+    files, before = cut_short(first, at)
+    younger = {key: data for key, data in before.items() if key[3] > 20}
+    again(fake_store(files.killed()))
+    for names_survive, contents_survive in SURVIVAL:
+        store = fake_store(files.lose_power(names_survive=names_survive, contents_survive=contents_survive))
+        assert read_all(store) in ((before,) if expire_all not in (first, again) else (before, younger))
 
 
 def test_what_a_killed_expiry_left_is_deleted_by_the_next_compaction_too() -> None:
