@@ -114,7 +114,7 @@ def test_a_store_in_order_stays_as_it_is(files: FakeFiles) -> None:
     before = len(files.calls)
     report = done(store)
     assert (report.actions, report.left, report.in_order) == ([], [], True)
-    assert files.calls[before:] == []
+    assert {call for call, _ in files.calls[before:]} <= {"fsync_dir"}  # nothing is changed
 
 
 def test_there_must_be_a_store() -> None:
@@ -641,9 +641,11 @@ def test_it_may_be_killed_between_any_two_steps_and_run_again(scene: Callable[[F
         assert_in_order(files)
         told = [one.writer for one in load_day(LocalStore(ROOT, files), DAY).acknowledged]
         assert told == ACKNOWLEDGED[scene], "what was lost is not told, or twice"
-        after = LocalStore(ROOT, files.lose_power())
-        assert counted(after) == before
-        assert [one.writer for one in load_day(after, DAY).acknowledged] == ACKNOWLEDGED[scene]
+        after = files.lose_power()
+        told = [one.writer for one in load_day(LocalStore(ROOT, after), DAY).acknowledged]
+        assert told == ACKNOWLEDGED[scene], "what a killed run had written was relied on before it was durable"
+        done(LocalStore(ROOT, after))
+        assert counted(LocalStore(ROOT, drop_locks(after))) == before
 
 
 @pytest.mark.parametrize("seed", range(60))
