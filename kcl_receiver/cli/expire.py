@@ -81,7 +81,7 @@ def expire(
     text = output == "text"
     if not dry_run:
         place.hold_maintenance()
-    expiry = Expiry(place, limit)
+    expiry = Expiry(place, limit, now)
     planned = list(expiry.plan())
     if text:
         for day in planned:

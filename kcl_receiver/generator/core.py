@@ -63,6 +63,7 @@ class GeneratorCore:
 
     def __init__(self, settings: GeneratorSettings, now: float, rng: random.Random) -> None:
         self._settings = settings
+        self._writer = ""
         self._roster = Roster(settings.application)
         self._pending: deque[Session] = deque()
         self._pipeline = Pipeline(settings)
@@ -72,6 +73,10 @@ class GeneratorCore:
         self._drain_since: float | None = None
         self._lost: StreamGone | StreamReplaced | None = None
         self._stopped = False
+
+    def began(self, writer: str) -> None:
+        """Store, ledger and stream are ready; this generator is known by the writer id of its first ledger."""
+        self._writer = writer
 
     # ------------------------------------------------------------------ connections
 
@@ -126,7 +131,7 @@ class GeneratorCore:
 
     def _welcome(self, session: Session) -> list[Effect]:
         session.reported = session.tracker.stored_through
-        effects = self._send(session, self._settings.welcome(session.tracker.next_number))
+        effects = self._send(session, self._settings.welcome(self._writer, session.tracker.next_number))
         effects += self._send(session, Stored(session.reported))
         if self._drain_since is not None:
             effects += self._send(session, Draining())
@@ -440,6 +445,7 @@ class GeneratorCore:
         """Return the live state."""
         return status(
             self._settings,
+            self._writer,
             self._roster,
             self._pipeline,
             failing=self._retries.trouble(now),

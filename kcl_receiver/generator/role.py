@@ -16,13 +16,12 @@ from kcl_receiver.generator.lock import GeneratorLock
 from kcl_receiver.generator.server import GeneratorServer, boot_clock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
-from kcl_receiver.generator.workers import Workers, wall_millis
+from kcl_receiver.generator.workers import Workers
 from kcl_receiver.live import silent_after
 from kcl_receiver.memory import keep_freed
 from kcl_receiver.stopping import STOP_SIGNALS, cuts_short
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.buffers import share_the_pool
-from kcl_receiver.store.names import writer_id
 
 log = logging.getLogger("kcl_receiver.generator")
 
@@ -51,11 +50,10 @@ def idle_millis(config: ReceiverConfig) -> int:
     return int(text) if text.isdecimal() and int(text) > 0 else KCL_IDLE_MILLIS
 
 
-def settings_of(config: ReceiverConfig, writer: str, *, leave_when_idle: bool) -> GeneratorSettings:
+def settings_of(config: ReceiverConfig, *, leave_when_idle: bool) -> GeneratorSettings:
     """Return what the state machine needs to know of the properties."""
     return GeneratorSettings(
         application=config.application_name,
-        writer=writer,
         block_interval=config.block_interval_millis / 1000,
         block_max_bytes=config.block_max_bytes,
         window_bytes=config.window_bytes,
@@ -89,9 +87,8 @@ def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_w
 
 
 async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle: bool) -> int:
-    writer = writer_id(wall_millis())
     core = GeneratorCore(
-        settings_of(config, writer, leave_when_idle=leave_when_idle),
+        settings_of(config, leave_when_idle=leave_when_idle),
         boot_clock(),
         random.Random(),  # noqa: S311 - jitter
     )
@@ -103,7 +100,6 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle
         open_store(config.store),
         StreamView(kinesis, config.stream_name, config.stream_arn, config.table_name),
         config.application_name,
-        writer,
         compression,
         store_again=config.store_again,
     )
@@ -118,14 +114,14 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle
         lock.look_after,
     )
     interrupted = _handle_signals(server)
-    log.info("generator %s listens at %s", writer, config.socket)
+    log.info("generator of %s listens at %s", config.application_name, config.socket)
     error = await server.run()
     if interrupted:
         log.warning("interrupted: what was not stored will be read again")
         return EXIT_INTERRUPTED
     if error is not None:
         raise error
-    log.info("generator %s has stored everything and leaves", writer)
+    log.info("generator of %s has stored everything and leaves", config.application_name)
     return EXIT_OK
 
 

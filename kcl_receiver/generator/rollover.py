@@ -3,6 +3,9 @@
 A ledger is of one day, and of bounded length, so that a start reads little. The rule for its length: what counts is
 what came after its first lines, and that must be at least as much as they are. A ledger that is full of what it carries
 over would otherwise be followed by the next with every line, each a copy of the last.
+
+The id of a ledger tells when it begins, and readers take the order of the ids for the order of the ledgers. So each
+begins later than all before it, at least by its id: no clock that is set back puts a ledger where readers have passed.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ LEDGER_LINES = 10_000
 """A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""
 LEDGER_BYTES = 16 * 2**20
 """The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
-SLACK_MS = 2 * 86_400_000
+_DAY_MS = 86_400_000
+SLACK_MS = 2 * _DAY_MS
 """What is older than the retention by more than this is gone from the stream, whatever this host's clock says."""
 
 SETTLED_MS = 3_600_000
@@ -28,12 +32,26 @@ class Extent:
     size: int = 0
 
 
+def begins_at(now_ms: int, newest_ms: int | None, *, day_is_over: bool = False) -> int:
+    """Return when the next ledger begins, by its id; milliseconds since the epoch.
+
+    Args:
+        now_ms: Wall clock, milliseconds since the epoch.
+        newest_ms: When the newest of all ledgers of the store began, by its id; None if there is none.
+        day_is_over: It follows because a day is over. While the clock is behind the ids, their days pass all the same:
+            a day's blocks lie in one directory, and maintenance takes a day at a time.
+    """
+    if newest_ms is None or now_ms >= newest_ms + 1000:  # an id holds whole seconds
+        return now_ms
+    return newest_ms - newest_ms % _DAY_MS + _DAY_MS if day_is_over else newest_ms + 1000
+
+
 def is_due(day: str, today: str, first: Extent, whole: Extent, most_lines: int = LEDGER_LINES) -> bool:
     """Return whether a writer's ledger gives way to the next one.
 
     Args:
-        day: The day of the ledger, as 2026-11-22.
-        today: The day of the wall clock. One that was set back does not end the ledger's day.
+        day: The day of the wall clock when the ledger began, as 2026-11-22.
+        today: The same of now. A clock that was set back ends no day.
         first: What the first lines hold.
         whole: What all of it holds.
         most_lines: See `LEDGER_LINES`.

@@ -325,7 +325,8 @@ class GeneratorServer:
                 pause = min(2 * pause, longest)
             else:
                 self._unprepared = None
-                log.info("ready: stream %s, store %s", stream, self._store)
+                self._core.began(self._workers.writer)
+                log.info("writer %s is ready: stream %s, store %s", self._workers.writer, stream, self._store)
                 self._prepared.set()
                 return
 

@@ -15,7 +15,6 @@ class GeneratorSettings:
 
     Attributes:
         application: A generator serves one application.
-        writer: The generator's writer id.
         block_interval: A block is cut so long after its first batch came.
         block_max_bytes: A block is cut when its columns hold so much.
         window_bytes: Of one shard, admitted and not stored.
@@ -29,7 +28,6 @@ class GeneratorSettings:
     """
 
     application: str
-    writer: str
     block_interval: float = 1.0
     block_max_bytes: int = 64 * 1024 * 1024
     window_bytes: int = 32 * 1024 * 1024
@@ -41,10 +39,10 @@ class GeneratorSettings:
     max_in_flight: int = 4
     silent_after: float = SILENT_SECONDS
 
-    def welcome(self, next_number: int) -> Welcome:
+    def welcome(self, writer: str, next_number: int) -> Welcome:
         """Return what a processor is told of the settings when its session opens or resumes."""
         return Welcome(
-            generator=self.writer,
+            generator=writer,
             next_number=next_number,
             batch_bytes=min(BATCH_BYTES, self.window_bytes, self.block_max_bytes),
             window_bytes=self.window_bytes,

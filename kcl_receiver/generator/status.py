@@ -11,6 +11,7 @@ from kcl_receiver.live import CoreState, ShardState, Trouble
 
 def status(
     settings: GeneratorSettings,
+    writer: str,
     roster: Roster,
     pipeline: Pipeline,
     *,
@@ -23,7 +24,7 @@ def status(
     since = pipeline.building_since
     return CoreState(
         application=settings.application,
-        writer=settings.writer,
+        writer=writer,
         draining=draining,
         failing=failing,
         silent_after=settings.silent_after,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.generator.effects import (
     Append,
     BlockRecord,
@@ -30,7 +30,7 @@ from kcl_receiver.generator.effects import (
 )
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
-from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, is_due, oldest_in_reach
+from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, begins_at, is_due, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
@@ -46,7 +46,7 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.handover import Takeover, take_over
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import block_id, day_of, writer_id, writer_of
+from kcl_receiver.store.names import began_at, block_id, day_at, writer_id, writer_of
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)
@@ -66,10 +66,9 @@ class Workers:
         store: Where blocks and ledger go.
         view: The stream.
         application: Owner of the store.
-        writer: Id of its first ledger, and of the generator.
         compression: See `encode_block`.
         store_again: Store again what the ledger says is stored.
-        new_writer: Returns an id that nobody had; it is given the wall clock in milliseconds.
+        new_writer: Returns an id that nobody had; it is given its time, milliseconds since the epoch.
         ledger_lines: See `rollover.is_due`.
     """
 
@@ -78,7 +77,6 @@ class Workers:
         store: BlockStore,
         view: StreamView,
         application: str,
-        writer: str,
         compression: str,
         *,
         store_again: bool,
@@ -94,7 +92,8 @@ class Workers:
         self._ledger_lines = ledger_lines
         self._lock = threading.Lock()  # guards the three below
         self._recent = RecentRanges()
-        self._ledger = LedgerWriter(store, writer)
+        self._ledger: LedgerWriter
+        self._day = ""
         self._block_ids: dict[int, str] = {}
         self._next: tuple[LedgerWriter, list[Entry]] | None = None
         self._first = Extent()
@@ -121,13 +120,36 @@ class Workers:
             self._ended = {shard for stream, shard in taken.ended if stream == self.stream}
             self._ended_known_at = wall_millis()
             self._to_seal = taken.to_seal
-            self._next = self._ledger, self._first_entries(self._ledger.writer, taken.tails, taken.adopted)
+            writer = self._new_writer(begins_at(wall_millis(), self._newest()))
+            self._next = LedgerWriter(self._store, writer), self._first_entries(writer, taken.tails, taken.adopted)
         self._begin_ledger()
         return self.stream
+
+    def _newest(self) -> int | None:
+        """Return when the newest writer began, by its id. The caller holds the store.
+
+        Raises:
+            LedgerDamaged: That is no time.
+            StoreUnavailable: The store cannot be listed now.
+        """
+        writers = self._store.writers() or [writer_of(block) for block, _ in self._store.list_blocks()]
+        try:
+            return began_at(writers[-1]) if writers else None
+        except ValueError as error:
+            raise LedgerDamaged(
+                f"the id of the newest writer in {self._store.url}, {writers[-1]}, holds no time",
+                "this program makes no such name: move its files out of the store",
+            ) from error
+
+    @property
+    def writer(self) -> str:
+        """Id of the present ledger."""
+        return self._ledger.writer
 
     def _first_entries(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> list[Entry]:
         host, pid, now = socket.gethostname(), os.getpid(), wall_millis()
         started = WriterStarted(writer, host, pid, now, __version__, tails)
+        self._day = day_at(now)
         with self._lock:
             self._recent.forget_before(oldest_in_reach(now, self._view.retention_hours))
         carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
@@ -248,8 +270,8 @@ class Workers:
         if self._next is None:
             writer, now = self._ledger.writer, wall_millis()
             whole = Extent(self._ledger.tail.number, self._ledger.size)
-            today = f"{datetime.fromtimestamp(now / 1000, timezone.utc):%Y-%m-%d}"
-            if not is_due(day_of(writer), today, self._first, whole, self._ledger_lines):
+            today = day_at(now)
+            if not is_due(self._day, today, self._first, whole, self._ledger_lines):
                 return
             with self._lock:
                 # The next writer looks for blocks without an entry among its own and those of the one before alone.
@@ -259,7 +281,7 @@ class Workers:
                     for shard in self._ended:
                         self._recent.end(shard)
                     self._ended.clear()
-            new = self._new_writer(now)
+            new = self._new_writer(begins_at(now, began_at(writer), day_is_over=today > self._day))
             self._to_seal.append(writer)
             self._next = LedgerWriter(self._store, new), self._first_entries(new, {writer: self._ledger.tail}, [])
         self._begin_ledger()

@@ -7,7 +7,6 @@ directory. The rule: one ledger is in memory at a time, however many there are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import datetime, timezone
 from itertools import groupby
 
 from kcl_receiver.errors import LedgerDamaged
@@ -114,8 +113,3 @@ class Days:
             yield from iter_entries(writer, content)
         except LedgerDamaged as error:
             self.faults[writer] = error.message
-
-
-def day_at(milliseconds: int) -> str:
-    """Return the UTC day of a time in milliseconds since the epoch."""
-    return f"{datetime.fromtimestamp(milliseconds / 1000, timezone.utc):%Y-%m-%d}"

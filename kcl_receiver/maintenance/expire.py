@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.maintenance.days import Days, day_at
+from kcl_receiver.maintenance.days import Days
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
 from kcl_receiver.store.maintenance import EXPIRE, DayChanges, Transaction, delete_recorded, load_day
-from kcl_receiver.store.names import block_day
+from kcl_receiver.store.names import block_day, day_at
 
 _UNKNOWN = 2**63 - 1
 """Stands for the arrival of records of which it is not known: they never are before a time."""
@@ -64,15 +64,17 @@ class Expiry:
     Args:
         store: The store. Unless all is only looked at, the caller holds its maintenance.
         before_ms: The time, milliseconds since the epoch.
+        now_ms: The wall clock; without it the days are looked at as well that can hold nothing so old.
 
     Attributes:
         retention_hours: The longest retention of the stream that the ledgers looked at name; 0 if they name none.
     """
 
-    def __init__(self, store: BlockStore, before_ms: int) -> None:
+    def __init__(self, store: BlockStore, before_ms: int, now_ms: int = 0) -> None:
         self.retention_hours = 0
         self._store = store
         self._before_ms = before_ms
+        self._now_ms = now_ms
         self._days = Days(store)
 
     def plan(self) -> Iterator[DayExpiry]:
@@ -111,7 +113,7 @@ class Expiry:
             StoreUnavailable: The store cannot be read or written now.
         """
         gone = 0
-        for day, present in self._days.present(before=self._end()):
+        for day, present in self._days_in_question():
             expired = load_day(self._store, day, ranges=False).expired
             left = [block for block in present if block in expired]
             delete_recorded(self._store, day, left)
@@ -120,9 +122,7 @@ class Expiry:
 
     def _each(self) -> Iterator[tuple[DayExpiry, DayChanges, list[str], list[str]]]:
         """Yield each day with what maintenance did to it, and the blocks that go: those that are there, and all."""
-        for day, present in self._days.present():
-            if day >= self._end():
-                return
+        for day, present in self._days_in_question():
             changes = load_day(self._store, day, ranges=False)
             blocks = self._blocks(day, changes, present)
             old = self._old(blocks, changes)
@@ -144,14 +144,18 @@ class Expiry:
                 old,
             )
 
-    def _end(self) -> str:
-        """Return the first day of which no block can hold a record that arrived before the time.
+    def _days_in_question(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """Yield each day of which a block can hold a record that arrived before the time, with the blocks there.
 
         A record is stored within the stream's retention after it arrived, and a block is of the day on which its writer
-        began, at most a day before it was stored.
+        began, at most a day before it was stored. A day that is still to come tells nothing: a clock was wrong, and the
+        ids of writers have stayed ahead of it since.
         """
-        hours = self.retention_hours or _MAX_RETENTION_HOURS
-        return day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS)
+        to_come = day_at(self._now_ms + 24 * _HOUR_MILLIS)
+        for day, present in self._days.present():
+            hours = self.retention_hours or _MAX_RETENTION_HOURS
+            if day < day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS) or day > to_come:
+                yield day, present
 
     def _blocks(self, day: str, changes: DayChanges, present: dict[str, int]) -> dict[str, _Block]:
         """Return all blocks of a day that are recorded and not expired yet."""

@@ -1,7 +1,8 @@
 """Ids of writers and blocks, and where a block lies.
 
 A writer is one run of a generator. Its id tells when it began and cannot be met twice; it is the first part of the id
-of each of its blocks, so that ids sort by time, and a block's path follows from its id alone.
+of each of its blocks, so that ids sort by time, and a block's path follows from its id alone. Readers go by that order,
+so a new writer's id is later than those of all before it, whatever the clock says (`generator.rollover.begins_at`).
 """
 
 from __future__ import annotations
@@ -37,6 +38,16 @@ def writer_id(now_ms: int, token: str | None = None) -> str:
     """
     began = datetime.fromtimestamp(now_ms // 1000, timezone.utc)
     return check_writer_id(f"{began:%Y%m%dT%H%M%SZ}-{token if token is not None else secrets.token_hex(4)}")
+
+
+def began_at(writer: str) -> int:
+    """Return the time in a writer's id, milliseconds since the epoch.
+
+    Raises:
+        ValueError: It is not a writer id, or holds no time.
+    """
+    began = datetime.strptime(check_writer_id(writer)[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=timezone.utc)
+    return round(began.timestamp()) * 1000
 
 
 def block_id(writer: str, number: int) -> str:
@@ -110,6 +121,11 @@ def day_of(writer: str) -> str:
         ValueError: It is not a writer id.
     """
     return f"{check_writer_id(writer)[:4]}-{writer[4:6]}-{writer[6:8]}"
+
+
+def day_at(milliseconds: int) -> str:
+    """Return the UTC day of a time in milliseconds since the epoch."""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, timezone.utc):%Y-%m-%d}"
 
 
 def block_day(block: str) -> str:

@@ -32,7 +32,7 @@ from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
 from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
-from kcl_receiver.store.names import block_id
+from kcl_receiver.store.names import block_id, day_at
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome
@@ -270,7 +270,7 @@ class StageWorkers(Workers):
     """The real workers over a store in memory and a stream that is described by the stage."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(None, None, APPLICATION, WRITER, "none", store_again=False)  # type: ignore[arg-type]
+        super().__init__(None, None, APPLICATION, "none", store_again=False)  # type: ignore[arg-type]
         self._stage = stage
         self.stream = STREAM
 
@@ -333,12 +333,13 @@ class Stage:
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401
         _TIME[0] = START
         self.settings = GeneratorSettings(
-            APPLICATION, WRITER, block_max_bytes=16_384, window_bytes=4096, store_timeout=60.0, **settings
+            APPLICATION, block_max_bytes=16_384, window_bytes=4096, store_timeout=60.0, **settings
         )
         self.core = GeneratorCore(self.settings, START, random.Random(1))
         self.workers = StageWorkers(self)
         self.ledger = _Ledger()
         self.workers._ledger = self.ledger  # type: ignore[assignment]
+        self.workers._day = day_at(WALL_MILLIS)
         self.server = StageServer(self, self.core, self.workers)
         self.stopped: list[ReceiverError | None] = []
         self.wires: list[Wire] = []

@@ -88,7 +88,7 @@ def test_a_generator_whose_store_takes_nothing_stays_below_the_formula(
         receiver_blockMaxBytes=str(block),
         receiver_compression="none",
     ).up()
-    settings = GeneratorSettings("landing", "", block_max_bytes=block, window_bytes=window)
+    settings = GeneratorSettings("landing", block_max_bytes=block, window_bytes=window)
     peers = [Shard(generator, number) for number in range(shards)]
 
     def all_stored() -> bool:

@@ -294,7 +294,6 @@ class Fleet:
         quick = interval < 2  # what a shard may store a second is its window by the interval
         settings = GeneratorSettings(
             application=APPLICATION,
-            writer="writer",
             block_interval=interval,
             block_max_bytes=rng.choice((2_000, 20_000, 100_000)),
             window_bytes=rng.choice((1_500, 6_000, 20_000, 40_000)) if quick else 40_000,

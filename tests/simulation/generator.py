@@ -235,7 +235,6 @@ class SimGenerator(Process):
         super().__init__(host, "generator")
         fleet = host.fleet
         self.writers: list[str] = []
-        self.writer = self._new_writer(host.wall_millis())
         self.settings = settings
         store = FaultyStore(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
         store.host = host
@@ -243,7 +242,6 @@ class SimGenerator(Process):
             store,
             StreamView(fleet.stream.client(), "simulated", None, APPLICATION),
             APPLICATION,
-            self.writer,
             "none",
             store_again=False,
             new_writer=self._new_writer,

@@ -237,9 +237,10 @@ class Harness:
     """The driver's place: the clock, the connections, and what was asked and not answered yet."""
 
     def __init__(self, **changes: Any) -> None:  # noqa: ANN401 - any setting
-        self.settings = replace(GeneratorSettings(APPLICATION, "writer-1"), **changes)
+        self.settings = replace(GeneratorSettings(APPLICATION), **changes)
         self.now = START
         self.core = GeneratorCore(self.settings, self.now, random.Random(1))
+        self.core.began("writer-1")
         self.sent: dict[int, list[Message]] = defaultdict(list)
         self.connections: set[int] = set()
         self.closed: list[int] = []

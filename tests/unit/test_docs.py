@@ -247,7 +247,7 @@ def test_a_message_of_the_bad_days_is_one_of_the_code(message: str) -> None:
 
 
 def test_the_table_of_memory_is_that_of_the_formula() -> None:
-    settings = GeneratorSettings("landing", "")
+    settings = GeneratorSettings("landing")
     page = section(OPERATIONS, "Memory")
     assert f"`receiver.windowBytes` ({settings.window_bytes // MIB} MiB)" in page
     assert f"`receiver.blockMaxBytes` ({settings.block_max_bytes // MIB} MiB)" in page

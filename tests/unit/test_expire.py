@@ -32,7 +32,7 @@ from kcl_receiver.store.parquet import BlockRange
 
 def expire(store: BlockStore, before: int, now: int = LATER) -> int:
     store.hold_maintenance()
-    return sum(day.blocks for day in Expiry(store, before).run(now))
+    return sum(day.blocks for day in Expiry(store, before, now).run(now))
 
 
 def expired(store: BlockStore, day: str = DAY) -> set[str]:
@@ -173,8 +173,16 @@ def test_days_that_can_hold_nothing_so_old_are_not_looked_at(monkeypatch: pytest
         return real(day)
 
     monkeypatch.setattr(store, "maintenance_ledgers", listed)
-    assert sum(day.blocks for day in Expiry(store, NOW + 10).plan()) == 1
+    assert sum(day.blocks for day in Expiry(store, NOW + 10, NOW + 80 * HOUR).plan()) == 1
     assert set(looked) == {DAY}
+
+
+def test_a_day_that_is_still_to_come_is_looked_at_because_a_clock_was_wrong() -> None:
+    store = fake_store()
+    fill(store, usual(1), writer_id(NOW + 3650 * 24 * HOUR, "00000003"))
+    assert [day.blocks for day in Expiry(store, NOW + 10, NOW + 80 * HOUR).plan()] == [1]
+    assert expire(store, NOW - 10) == 0
+    assert expire(store, NOW + 10, NOW + 80 * HOUR) == 1
 
 
 def test_nothing_of_a_day_goes_while_its_ledger_is_damaged() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kcl_receiver.generator.rollover import LEDGER_BYTES, LEDGER_LINES, Extent, is_due, oldest_in_reach
+from kcl_receiver.generator.rollover import LEDGER_BYTES, LEDGER_LINES, Extent, begins_at, is_due, oldest_in_reach
 
 HOUR = 3_600_000
 FEW = Extent(2, 1000)
@@ -39,3 +39,25 @@ def test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_
 
 def test_what_is_out_of_reach_is_older_than_the_retention_on_any_clock() -> None:
     assert oldest_in_reach(10**12, 24) == 10**12 - 72 * HOUR
+
+
+DAY = 24 * HOUR
+NOON = 20_000 * DAY + 12 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("newest", "day_is_over", "begins"),
+    [
+        (None, False, NOON),
+        (NOON - 1000, False, NOON),
+        (NOON - 999, False, NOON + 1),
+        (NOON, False, NOON + 1000),
+        (NOON + 30 * DAY, False, NOON + 30 * DAY + 1000),
+        (NOON - DAY, True, NOON),
+        (NOON + 30 * DAY, True, NOON + 30 * DAY + 12 * HOUR),
+    ],
+)
+def test_a_ledger_begins_later_than_the_newest_and_days_pass_although_the_clock_is_behind(
+    newest: int | None, day_is_over: bool, begins: int
+) -> None:
+    assert begins_at(NOON, newest, day_is_over=day_is_over) == begins

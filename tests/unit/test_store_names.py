@@ -56,3 +56,13 @@ def test_a_document_lies_in_the_store_under_a_plain_name(bad: str) -> None:
 def test_a_block_number_has_at_most_12_digits(number: int) -> None:
     with pytest.raises(ValueError, match="out of bounds"):
         names.block_id("20261122T131501Z-7f3a9c01", number)
+
+
+def test_the_time_in_a_writer_id_is_read_back() -> None:
+    assert names.began_at(names.writer_id(1_795_353_301_999, "7f3a9c01")) == 1_795_353_301_000
+
+
+@pytest.mark.parametrize("bad", ["20261322T131501Z-7f3a9c01", "20261122T136001Z-7f3a9c01", "lock"])
+def test_what_holds_no_time_has_none(bad: str) -> None:
+    with pytest.raises(ValueError, match=r"writer id|time data|unconverted"):
+        names.began_at(bad)

@@ -68,7 +68,6 @@ def workers(tmp_path: Path, wall: Wall | None = None, ledger_lines: int = 10_000
         store,
         cast(StreamView, QuietStream()),
         "landing",
-        wall.new_writer(wall.millis),
         "none",
         store_again=False,
         new_writer=wall.new_writer,
