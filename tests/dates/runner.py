@@ -56,9 +56,9 @@ def surroundings() -> list[Surroundings]:
 def library() -> Path:
     """Make the library that moves the clock.
 
-    It is our own because libfaketime moves the clocks too that a process waits by, so that some waits never end. Told to
-    leave them alone, 0.9.10 fails every `time.sleep`, and 0.9.11 lets each thread that waits for Python's global lock
-    spin: four times the processor's time.
+    It is our own because libfaketime also moves the clocks that a process waits by, so that some waits never end. Told
+    to leave them alone, 0.9.10 fails every `time.sleep`, and 0.9.11 lets each thread that waits for Python's global
+    lock spin: four times the processor's time.
     """
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
@@ -101,7 +101,7 @@ def command(tests: list[str]) -> list[str]:
 def run(at: Surroundings, tests: list[str], preloaded: Path) -> int:
     """Run tests in these surroundings; return pytest's exit code."""
     variables = environment(at, preloaded)
-    print(f"=== {at.name}: {at.moment.isoformat()}, {at.zone}, {at.locale}", file=sys.stderr)
+    _say(f"=== {at.name}: {at.moment.isoformat()}, {at.zone}, {at.locale}")
     if (seen := year_seen(variables)) != str(at.moment.year):
         raise SystemExit(f"the clock of {sys.executable} cannot be moved: it is {seen} there")
     return subprocess.run(command(tests), env=variables, check=False, cwd=ROOT).returncode
@@ -131,8 +131,13 @@ def main() -> int:
         chosen = [one for one in known if options.only in (None, one.name)]
     preloaded = library()
     failed = [one.name for one in chosen if run(one, tests or TESTS, preloaded) != 0]
-    print(f"failed at: {', '.join(failed)}" if failed else f"the tests hold at {len(chosen)} dates", file=sys.stderr)
+    _say(f"failed at: {', '.join(failed)}" if failed else f"the tests hold at {len(chosen)} of {len(chosen)} dates")
     return 1 if failed else 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
 
 
 if __name__ == "__main__":
