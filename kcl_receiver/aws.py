@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import boto3
+from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+)
 
+from kcl_receiver.aws_credentials import is_anonymous, session_of
+from kcl_receiver.credentials import EMULATOR_KEYS, Access, is_emulator
 from kcl_receiver.errors import ConfigError, StreamError, StreamGone, StreamUnavailable
 from kcl_receiver.ranges import StreamIdentity
 
@@ -51,35 +60,44 @@ class StreamSummary(NamedTuple):
     retention_hours: int
 
 
-def client(service: str, region: str | None, endpoint: str | None, attempts: int = ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
+def client(access: Access, attempts: int = ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
     """Return a boto3 client that retries by itself and never waits for ever.
 
-    An endpoint that is plain http is an emulator: AWS is TLS only. Where there are no credentials, or no region, such
-    an endpoint gets made-up ones, so that nobody needs an account to try things.
+    With an identity, which every properties file has, it acts as the daemon does. Without one, as whoever boto3 finds;
+    and an endpoint that is plain http, and so an emulator's, gets made-up credentials where there are none, so that
+    nobody needs an account to try things.
 
     Raises:
-        ConfigError: There is no region, or the endpoint is not a URL.
+        ConfigError: There is no region, the endpoint is not a URL, or there is no profile of the name.
     """
-    session = boto3.session.Session(region_name=region)
+    service, region, endpoint, identity = access
     made_up: dict[str, str] = {}
-    if urlsplit(endpoint or "").scheme == "http":
-        if session.get_credentials() is None:
-            made_up = {"aws_access_key_id": "emulator", "aws_secret_access_key": "emulator"}
-        region = session.region_name or "us-east-1"
+    config = Config(
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+    )
     try:
-        return session.client(
-            service,
-            region_name=region,
-            endpoint_url=endpoint,
-            config=Config(
-                connect_timeout=CONNECT_SECONDS,
-                read_timeout=READ_SECONDS,
-                retries={"mode": "standard", "total_max_attempts": attempts},
-            ),
-            **made_up,
-        )
+        if identity is None:
+            session = boto3.session.Session(region_name=region)
+        else:
+            session = boto3.session.Session(botocore_session=session_of(identity), region_name=region)
+            if is_anonymous(identity):
+                config = config.merge(Config(signature_version=UNSIGNED))
+        if is_emulator(endpoint):
+            if identity is None and session.get_credentials() is None:
+                made_up = {
+                    "aws_access_key_id": EMULATOR_KEYS.access_key,
+                    "aws_secret_access_key": EMULATOR_KEYS.secret_key,
+                }
+            region = session.region_name or "us-east-1"
+        return session.client(service, region_name=region, endpoint_url=endpoint, config=config, **made_up)
     except (NoRegionError, ValueError) as error:
         raise ConfigError(f"no client for {service}: {error}", "write: regionName = eu-west-1") from error
+    except BotoCoreError as error:
+        raise ConfigError(
+            f"no client for {service}: {error}", "see AwsCredentialsProvider, ~/.aws/config and the environment's AWS_…"
+        ) from error
 
 
 def describe_stream(kinesis: Any, name: str, arn: str | None = None) -> StreamSummary:  # noqa: ANN401
@@ -188,6 +206,10 @@ def stream_error(error: Exception, thing: str, action: str) -> StreamError:
     if isinstance(error, (NoCredentialsError, PartialCredentialsError)):
         return StreamUnavailable(
             f"{thing}: {error}", "give this process a role, or AWS_PROFILE, or AWS_ACCESS_KEY_ID and its secret"
+        )
+    if isinstance(error, CredentialRetrievalError):
+        return StreamUnavailable(
+            f"{thing}: {error}", "see AwsCredentialsProvider in the properties file, and the role's trust policy"
         )
     return StreamUnavailable(
         f"{thing}: {error}", "is the region right, and the network? kinesisEndpoint, if it is set?"

@@ -28,6 +28,7 @@ from kcl_receiver.config_values import (
     parse_switch,
     store_url,
 )
+from kcl_receiver.credentials import CLIENTS, EMULATOR_KEYS, Access, Identity, is_emulator
 from kcl_receiver.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -144,6 +145,29 @@ class ReceiverConfig:
     jars: Path | None
     log_directory: Path
     compact_target_bytes: int | None
+
+    @property
+    def uses_emulator(self) -> bool:
+        """Whether an endpoint is an emulator's."""
+        return is_emulator(self.kinesis_endpoint) or is_emulator(self.dynamodb_endpoint)
+
+    def access(self, service: str, region: str | None = None, endpoint: str | None = None) -> Access:
+        """Return where `kinesis` or `dynamodb` is, and as whom it is asked: the same as the daemon, by the same keys.
+
+        Args:
+            service: One of the two.
+            region: A region to take instead.
+            endpoint: An endpoint to take instead.
+        """
+        keys, profile, default = credentials.system_keys(self.java_options)
+        if keys is None and (self.uses_emulator or is_emulator(endpoint)):
+            keys = EMULATOR_KEYS
+        return Access(
+            service,
+            region or self.raw.get(f"{CLIENTS[service]}.region", "").strip() or self.region,
+            endpoint or (self.kinesis_endpoint if service == "kinesis" else self.dynamodb_endpoint),
+            Identity(credentials.providers(self.raw, service), keys, profile, default or self.region),
+        )
 
     @property
     def store_directory(self) -> Path:
@@ -274,8 +298,8 @@ class _Reader:
             stream_name=name,
             stream_arn=arn,
             region=self._region(arn),
-            kinesis_endpoint=self.text("kinesisEndpoint"),
-            dynamodb_endpoint=self.text("dynamoDBEndpoint"),
+            kinesis_endpoint=self.text("kinesisEndpoint") or self.text("kinesisClient.endpointOverride"),
+            dynamodb_endpoint=self.text("dynamoDBEndpoint") or self.text("dynamoDbClient.endpointOverride"),
             table_name=self.text("tableName") or application,
             executable_name=self.needed(
                 "executableName",

@@ -58,6 +58,10 @@ class SystemKeys(NamedTuple):
     token: str | None = None
 
 
+EMULATOR_KEYS = SystemKeys("emulator", "emulator")
+"""Emulators do not look at credentials, but the SDK does not send an unsigned request to find that out."""
+
+
 class Identity(NamedTuple):
     """Whom a client acts as.
 
@@ -81,6 +85,11 @@ class Access(NamedTuple):
     region: str | None
     endpoint: str | None
     identity: Identity | None = None
+
+
+def is_emulator(endpoint: str | None) -> bool:
+    """Tell whether an endpoint is an emulator's: AWS answers over TLS alone, so plain http is never AWS."""
+    return (endpoint or "").lower().startswith("http://")
 
 
 KEYS = {
@@ -118,6 +127,7 @@ UNUSABLE = frozenset({"StaticCredentialsProvider", "ProcessCredentialsProvider",
 
 _ROLE_ARN = re.compile(r"arn:aws[a-z-]*:iam::[0-9]{12}:role/\S+")
 _SESSION = re.compile(r"[\w+=.@-]{2,64}", re.ASCII)
+_EXTERNAL_ID = re.compile(r"[\w+=.@:/-]{2,1224}", re.ASCII)
 _REGION = re.compile(r"[a-z]{2,6}(-[a-z]+)+-[0-9]+")
 
 
@@ -182,6 +192,8 @@ def _role(arguments: list[str]) -> Role:
         if key in said:
             raise ValueError(f"{key} is there twice")
         said[key] = value
+    if "externalId" in said and _EXTERNAL_ID.fullmatch(said["externalId"]) is None:
+        raise ValueError(f"STS takes no external id {said['externalId']!r}: 2 to 1224 letters, digits and +=.@:/-_")
     endpoint, region = None, said.get("endpointRegion")
     if "endpoint" in said:
         endpoint, caret, at = said["endpoint"].partition("^")

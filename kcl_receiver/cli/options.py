@@ -10,6 +10,7 @@ import click
 
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import STREAM_ARN, store_url
+from kcl_receiver.credentials import Access
 from kcl_receiver.errors import ConfigError
 from kcl_receiver.store.base import place_url
 
@@ -85,8 +86,8 @@ class StreamTarget(NamedTuple):
     application: str | None
     table_name: str | None
     region: str | None
-    kinesis_endpoint: str | None
-    dynamodb_endpoint: str | None
+    kinesis: Access
+    dynamodb: Access
 
 
 def store_of(store: str | None, properties: str | None) -> str:
@@ -127,12 +128,20 @@ def stream_of(
             f"--stream-arn {stream_arn} is not the ARN of a stream",
             "write: --stream-arn arn:aws:kinesis:REGION:ACCOUNT:stream/NAME",
         )
+    region = region or (found["region"] if found else None)
     return StreamTarget(
         stream_name=found["name"] if found else config.stream_name if config else "",
         stream_arn=stream_arn or (config.stream_arn if config else None),
         application=application or (config.application_name if config else None),
         table_name=application or (config.table_name if config else None),
-        region=region or (found["region"] if found else config.region if config else None),
-        kinesis_endpoint=endpoint_url or (config.kinesis_endpoint if config else None),
-        dynamodb_endpoint=endpoint_url or (config.dynamodb_endpoint if config else None),
+        region=region or (config.region if config else None),
+        kinesis=access_of(config, "kinesis", region, endpoint_url),
+        dynamodb=access_of(config, "dynamodb", region, endpoint_url),
     )
+
+
+def access_of(config: ReceiverConfig | None, service: str, region: str | None, endpoint_url: str | None) -> Access:
+    """Return where a service is and as whom it is asked; `--region` and `--endpoint-url` go before the file."""
+    if config is None:
+        return Access(service, region, endpoint_url)
+    return config.access(service, region, endpoint_url)

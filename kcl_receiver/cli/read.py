@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kcl_receiver.cli.options import ENDPOINT, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import ENDPOINT, access_of, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import TIME
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
@@ -268,8 +268,10 @@ def _fallback(properties: str | None, region: str | None, endpoint_url: str | No
     from kcl_receiver.recovery.fallback import KinesisFallback  # noqa: PLC0415 - boto3
 
     config = None if properties is None else load(properties)
+    access = access_of(config, "kinesis", region, endpoint_url)
     return KinesisFallback(
-        region or (config.region if config else None),
-        endpoint_url or (config.kinesis_endpoint if config else None),
+        access.region,
+        access.endpoint,
         by_arn=config is not None and config.stream_arn is not None,
+        identity=access.identity,
     )

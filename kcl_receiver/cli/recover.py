@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kcl_receiver.cli.options import ENDPOINT, output_option, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import (
+    ENDPOINT,
+    access_of,
+    output_option,
+    properties_or_other_option,
+    store_of,
+    store_option,
+)
 from kcl_receiver.cli.times import AGE
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import parse_compression
@@ -130,8 +137,7 @@ def recover(
     stop = threading.Event()
     with Found() as found:
         sources = Sources(
-            region or (config.region if config else None),
-            endpoint_url or (config.kinesis_endpoint if config else None),
+            access_of(config, "kinesis", region, endpoint_url),
             by_arn=by_arn or (config is not None and config.stream_arn is not None),
             workers=workers,
             limits=Limits(calls_per_second, float(bytes_per_second)),

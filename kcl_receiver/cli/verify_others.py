@@ -23,6 +23,7 @@ from kcl_receiver.cli.options import StreamTarget, stream_of, stream_options
 from kcl_receiver.cli.times import TIME
 from kcl_receiver.cli.view import human_bytes, human_lag
 from kcl_receiver.config_values import STREAM_ARN
+from kcl_receiver.credentials import Access
 from kcl_receiver.errors import (
     EXIT_AMISS,
     EXIT_INTERRUPTED,
@@ -176,7 +177,7 @@ class Others:
             self.table = (self.target.table_name if self.target is not None else None) or application or ""
             if not self.table:
                 raise ConfigError("the store does not say whose it is", "name the lease table: --application NAME")
-            dynamodb = aws.client("dynamodb", self._region(), self.target.dynamodb_endpoint if self.target else None)
+            dynamodb = aws.client(self._access("dynamodb"))
             self._rows = aws.read_leases(dynamodb, self.table)
             if self._rows is None:
                 raise StreamGone(f"lease table {self.table}: there is none of this name", "is --application right?")
@@ -235,6 +236,13 @@ class Others:
         answer = self.stream.answers.get(shard.shard)
         return answer is not None and answer.end is not End.BROKEN_OFF and answer.settles
 
+    def _access(self, service: str) -> Access:
+        target = self.target
+        access = Access(service, None, None) if target is None else target.kinesis
+        if target is not None and service == "dynamodb":
+            access = target.dynamodb
+        return access._replace(region=access.region or self._region())
+
     def _region(self) -> str | None:
         if self.target is not None and self.target.region is not None:
             return self.target.region
@@ -260,8 +268,7 @@ class Others:
             raise ConfigError("nothing of this stream is in the store", "is the stream's name right?")
         stream = streams[-1]
         name, arn = stream.arn.rpartition("/")[2], self.target.stream_arn if self.target is not None else None
-        endpoint = self.target.kinesis_endpoint if self.target is not None else None
-        kinesis = aws.client("kinesis", self._region(), endpoint)
+        kinesis = aws.client(self._access("kinesis"))
         retention = aws.describe_stream(kinesis, name, arn).retention_hours
         live = {one.id: one for one in aws.list_shards(kinesis, name, arn)}
         shards = {one.shard: one for one in report.shards if one.stream == stream}
@@ -274,7 +281,7 @@ class Others:
             for gone in [one for one in questions if one.shard not in live]:
                 out.answers[gone.shard] = Comparison(gone).finish(End.GONE)
             against = Against(
-                connect(self._region(), endpoint),
+                connect(self._access("kinesis")),
                 by_arn=arn is not None,
                 since=self.since,
                 stop=stop,

@@ -14,7 +14,7 @@ from kcl_receiver import credentials, kcl_keys, paths
 from kcl_receiver.config import Problem, ReceiverConfig
 from kcl_receiver.config_values import STREAM_ARN
 from kcl_receiver.credentials import Way, canonical
-from kcl_receiver.daemon.command import instead_of_latest, uses_emulator
+from kcl_receiver.daemon.command import instead_of_latest
 from kcl_receiver.daemon.executable import executable_name
 from kcl_receiver.daemon.findings import ERROR, SETTINGS, WARNING, Finding
 
@@ -267,7 +267,7 @@ def region(config: ReceiverConfig) -> Iterator[Finding]:
     of_arn = found["region"] if found else None
     if said and of_arn and said != of_arn:
         yield _error("regionName", f"{said!r} is not the region of streamArn", f"regionName = {of_arn}")
-    elif not said and not uses_emulator(config):
+    elif not said and not config.uses_emulator:
         yield _warning(
             "regionName",
             "is not said: the daemon takes it from its environment, which differs between a shell and a service",
@@ -277,7 +277,7 @@ def region(config: ReceiverConfig) -> Iterator[Finding]:
 
 def endpoints(config: ReceiverConfig) -> Iterator[Finding]:
     """An emulator for one service and AWS for another is hardly meant."""
-    if not uses_emulator(config):
+    if not config.uses_emulator:
         return
     for key, other in (("kinesisEndpoint", "dynamoDBEndpoint"), ("dynamoDBEndpoint", "kinesisEndpoint")):
         if not config.raw.get(key, "").strip():

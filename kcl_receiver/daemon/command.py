@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.credentials import EMULATOR_KEYS
 from kcl_receiver.errors import ConfigError
 
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
@@ -28,9 +28,8 @@ source is in the directory beside it.
 EMULATOR_OPTIONS = (
     # AWS speaks CBOR, emulators do not. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
     "-Daws.cborEnabled=false",
-    # Emulators do not look at credentials, but the SDK does not send an unsigned request to find that out.
-    "-Daws.accessKeyId=emulator",
-    "-Daws.secretAccessKey=emulator",
+    f"-Daws.accessKeyId={EMULATOR_KEYS.access_key}",
+    f"-Daws.secretAccessKey={EMULATOR_KEYS.secret_key}",
 )
 
 
@@ -58,7 +57,9 @@ def daemon_command(
         "-Dfile.encoding=UTF-8",
         # A JVM that lost a thread to OutOfMemoryError stands still for ever; one that exits is started again.
         "-XX:+ExitOnOutOfMemoryError",
-        *(EMULATOR_OPTIONS if uses_emulator(config) else ()),
+        # Where KCL's own region is not asked: STS of a role, and all of it where regionName is not set.
+        *([f"-Daws.region={config.region}"] if config.region else []),
+        *(EMULATOR_OPTIONS if config.uses_emulator else ()),
         *tuning,
         # After ours, so that they win.
         *config.java_options,
@@ -71,13 +72,6 @@ def daemon_command(
         "--log-configuration",
         str((log_configuration or LOG_CONFIGURATION).absolute()),
     ]
-
-
-def uses_emulator(config: ReceiverConfig) -> bool:
-    """Tell whether an endpoint is an emulator's: AWS answers over TLS alone, so plain http is never AWS."""
-    return any(
-        urlsplit(endpoint or "").scheme == "http" for endpoint in (config.kinesis_endpoint, config.dynamodb_endpoint)
-    )
 
 
 def refuse_latest(config: ReceiverConfig, now_millis: int) -> None:

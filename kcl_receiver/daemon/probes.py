@@ -103,8 +103,8 @@ def probe_store(config: ReceiverConfig) -> Iterator[Finding]:
 def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
     """Yield whether stream and lease table can be read, and whether they belong together."""
     try:
-        kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint, ATTEMPTS)
-        dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint, ATTEMPTS)
+        kinesis = aws.client(config.access("kinesis"), ATTEMPTS)
+        dynamodb = aws.client(config.access("dynamodb"), ATTEMPTS)
         summary = aws.describe_stream(kinesis, config.stream_name, config.stream_arn)
         shards = list(aws.list_shards(kinesis, config.stream_name, config.stream_arn))
         severity = OK if summary.status in ("ACTIVE", "UPDATING") else ERROR

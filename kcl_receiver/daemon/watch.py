@@ -77,7 +77,7 @@ class Watch:
         config = self._config
         try:
             if self._dynamodb is None:
-                self._dynamodb = aws.client("dynamodb", config.region, config.dynamodb_endpoint, ATTEMPTS)
+                self._dynamodb = aws.client(config.access("dynamodb"), ATTEMPTS)
             found = aws.read_leases(self._dynamodb, config.table_name)
         except ReceiverError as error:
             return error

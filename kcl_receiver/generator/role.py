@@ -95,7 +95,7 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle
     compression = config.compression
     if config.compression_level is not None:
         compression = f"{compression}:{config.compression_level}"
-    kinesis = aws.client("kinesis", config.region, config.kinesis_endpoint)
+    kinesis = aws.client(config.access("kinesis"))
     workers = Workers(
         open_store(config.store),
         StreamView(kinesis, config.stream_name, config.stream_arn, config.table_name),

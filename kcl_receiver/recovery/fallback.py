@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from kcl_receiver.credentials import Access, Identity
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.recovery.pace import Limits
@@ -30,6 +31,7 @@ class KinesisFallback:
         endpoint: URL of the Kinesis endpoint, or None.
         by_arn: Name streams by their ARN, as for those of another account.
         limits: What to ask of each shard; less than the service's limits if a receiver reads it, too.
+        identity: As whom Kinesis is asked: `ReceiverConfig.access("kinesis").identity`; None leaves it to boto3.
         source: Makes the source of a stream, instead of all of the above.
     """
 
@@ -40,9 +42,10 @@ class KinesisFallback:
         *,
         by_arn: bool = False,
         limits: Limits | None = None,
+        identity: Identity | None = None,
         source: Callable[[StreamIdentity], Source] | None = None,
     ) -> None:
-        self._source = source or Sources(region, endpoint, by_arn=by_arn, limits=limits)
+        self._source = source or Sources(Access("kinesis", region, endpoint, identity), by_arn=by_arn, limits=limits)
 
     def ranges(self, entry: BlockStored, ranges: Sequence[Range]) -> Iterator[tuple[Range, pa.Table]]:
         """Yield ranges of a block with their rows, all columns of a block, as the stream gives them.

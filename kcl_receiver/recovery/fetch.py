@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kcl_receiver import aws
+from kcl_receiver.credentials import Access
 from kcl_receiver.errors import StreamUnavailable
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.recovery.calls import Manner, ShardReader, Stream, StreamLost, is_passing
@@ -58,13 +59,13 @@ class Progress:
     failed: int = 0
 
 
-def connect(region: str | None, endpoint: str | None) -> Any:  # noqa: ANN401 - boto3 has no types
+def connect(access: Access) -> Any:  # noqa: ANN401 - boto3 has no types
     """Return a client for `Rereader`, which does the pauses and the second tries itself.
 
     Raises:
         ConfigError: There is no region, or the endpoint is not a URL.
     """
-    return aws.client("kinesis", region, endpoint, attempts=1)
+    return aws.client(access, attempts=1)
 
 
 class Rereader:

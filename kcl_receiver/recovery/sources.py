@@ -10,19 +10,21 @@ import threading
 from collections.abc import Callable
 
 from kcl_receiver import aws
+from kcl_receiver.credentials import Access
 from kcl_receiver.errors import StreamGone
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.recovery.fetch import PATIENCE, WORKERS, Progress, Rereader, connect
 from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Source
 
+KINESIS = Access("kinesis", None, None)
+
 
 class Sources:
     """Makes a `Source` for each stream, once.
 
     Args:
-        region: The AWS region; None takes that of the stream's ARN.
-        endpoint: URL of the Kinesis endpoint, or None.
+        access: Where Kinesis is, and as whom it is asked; no region takes that of the stream's ARN.
         by_arn: Name streams by their ARN, as for those of another account.
         workers: See `Rereader`.
         limits: See `Rereader`.
@@ -33,8 +35,7 @@ class Sources:
 
     def __init__(
         self,
-        region: str | None = None,
-        endpoint: str | None = None,
+        access: Access = KINESIS,
         *,
         by_arn: bool = False,
         workers: int = WORKERS,
@@ -43,8 +44,7 @@ class Sources:
         stop: threading.Event | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> None:
-        self._region = region
-        self._endpoint = endpoint
+        self._access = access
         self._by_arn = by_arn
         self._workers = workers
         self._limits = limits
@@ -61,9 +61,9 @@ class Sources:
             StreamUnavailable: AWS does not answer, or does not allow it.
         """
         if stream not in self._made:
-            region = self._region_of(stream)
+            access = self._access_of(stream)
             rereader = Rereader(
-                connect(region, self._endpoint),
+                connect(access),
                 by_arn=self._by_arn,
                 workers=self._workers,
                 limits=self._limits,
@@ -71,7 +71,7 @@ class Sources:
                 stop=self._stop,
                 progress=self._progress,
             )
-            patient = aws.client("kinesis", region, self._endpoint)
+            patient = aws.client(access)
             name, arn = _named(stream, by_arn=self._by_arn)
             try:
                 shards = {one.id: one.hash_range for one in aws.list_shards(patient, name, arn)}
@@ -87,15 +87,15 @@ class Sources:
             ConfigError: There is no region.
             StreamUnavailable: AWS does not answer, or does not allow it.
         """
-        client = aws.client("kinesis", self._region_of(stream), self._endpoint)
+        client = aws.client(self._access_of(stream))
         try:
             summary = aws.describe_stream(client, *_named(stream, by_arn=self._by_arn))
         except StreamGone:
             return None
         return summary.retention_hours if summary.identity == stream else None
 
-    def _region_of(self, stream: StreamIdentity) -> str | None:
-        return self._region or stream.arn.split(":")[3] or None
+    def _access_of(self, stream: StreamIdentity) -> Access:
+        return self._access._replace(region=self._access.region or stream.arn.split(":")[3] or None)
 
 
 def _named(stream: StreamIdentity, *, by_arn: bool) -> tuple[str, str | None]:

@@ -16,6 +16,7 @@ import pytest
 from landing import STREAM, Landing
 
 from kcl_receiver import aws
+from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.recovery.calls import kinesis_record
@@ -154,7 +155,9 @@ def test_recovery_makes_of_every_kind_of_record_what_the_daemon_delivered_and_re
 
     # Every block, were it lost, comes back as the same file.
     hash_ranges = {shard.id: shard.hash_range for shard in shards}
-    rereader = Rereader(connect("us-east-1", landing.emulator.url), limits=Limits(calls=200.0, bytes=1e9))
+    rereader = Rereader(
+        connect(Access("kinesis", "us-east-1", landing.emulator.url)), limits=Limits(calls=200.0, bytes=1e9)
+    )
     for file in files(landing):
         content = footer(file)
         stream = StreamIdentity(content["stream"]["arn"], content["stream"]["created"])

@@ -14,6 +14,7 @@ from unwritable import REASON, unwritable
 
 from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.store.base import open_store
 
@@ -138,7 +139,7 @@ def test_missing_credentials_are_told_with_the_way_out(tmp_path: Path, monkeypat
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    kinesis = aws.client("kinesis", "us-east-1", "https://127.0.0.1:1")
+    kinesis = aws.client(Access("kinesis", "us-east-1", "https://127.0.0.1:1"))
     with pytest.raises(aws.StreamUnavailable, match="Unable to locate credentials") as caught:
         aws.describe_stream(kinesis, "x")
     assert "AWS_PROFILE" in caught.value.hint

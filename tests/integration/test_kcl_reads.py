@@ -78,7 +78,7 @@ POOLS: dict[Kind, list[str]] = {
     ],
     Kind.CREDENTIALS: [name for name in sorted(NAMES) if "Sts" not in name]
     + [f"{name}|{ROLE}|session" for name in sorted(NAMES) if "Sts" in name]
-    + [f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|externalId=e|endpointRegion=eu-west-3", "Foo", ",", "Foo|x"]
+    + [f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|externalId=e1|endpointRegion=eu-west-3", "Foo", ",", "Foo|x"]
     + [f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|endpoint=h:1^eu-west-3", "StaticCredentialsProvider|a|b"]
     + ["ProfileCredentialsProvider|p", "ProfileCredentialsProvider |p", "ProfileCredentialsProvider|p|q"]
     + [f"StsAssumeRoleCredentialsProvider|{ROLE}", "ProcessCredentialsProvider|x", "DefaultCredentialsProvider, Foo"]

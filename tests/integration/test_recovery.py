@@ -16,6 +16,7 @@ from generator_process import STREAM
 from recovery_support import User, range_of, rows
 
 from kcl_receiver import aws
+from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import StreamUnavailable
@@ -108,7 +109,7 @@ class Source:
 
 
 def rereader(emulator: Emulator, **more: Any) -> Rereader:  # noqa: ANN401
-    return Rereader(connect(emulator.region, emulator.url), **{"limits": FAST, **more})
+    return Rereader(connect(Access("kinesis", emulator.region, emulator.url)), **{"limits": FAST, **more})
 
 
 def judge(rereader: Rereader, source: Source, wanted: dict[int, tuple[Request, list[User]]]) -> dict[Outcome, int]:

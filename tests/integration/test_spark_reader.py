@@ -24,6 +24,7 @@ from recovery_support import User, columns_of, range_of
 from store_support import session_at, stored
 
 from kcl_receiver import aws
+from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.application import Application, name_request
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.others import HttpRequest, HttpResponse, service_scope
@@ -488,6 +489,6 @@ def test_how_long_a_failing_stream_is_borne_is_the_callers_choice(land: Callable
     fail_twice()
     assert by_shard(read(landing.store, fallback=KinesisFallback(endpoint=url, limits=FAST))) == landing.users
     fail_twice()
-    hasty = KinesisFallback(source=Sources(endpoint=url, limits=FAST, patience=0.0))
+    hasty = KinesisFallback(source=Sources(Access("kinesis", None, url), limits=FAST, patience=0.0))
     with pytest.raises(StreamUnavailable, match="ProvisionedThroughputExceeded"):
         by_shard(read(landing.store, fallback=hasty))

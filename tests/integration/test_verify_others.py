@@ -20,6 +20,7 @@ from kcl_receiver import aws
 from kcl_receiver.cli import verify as command
 from kcl_receiver.cli import verify_others
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_STREAM, EXIT_USAGE
@@ -438,7 +439,9 @@ def test_iterators_that_expire_are_replaced_and_no_record_counts_twice(
             emulator.kinesis.advance(301)
 
     asked = questions(landed)
-    asking = Against(connect(emulator.region, emulator.url), limits=FAST, progress=grow_old, workers=1)
+    asking = Against(
+        connect(Access("kinesis", emulator.region, emulator.url)), limits=FAST, progress=grow_old, workers=1
+    )
     answers = list(asking.ask(source.identity, asked))
     assert seen[-1].failed > 0
     assert (seen[-1].shards, seen[-1].of) == (2, 2)
@@ -458,7 +461,7 @@ def test_what_is_trimmed_while_it_is_read_is_no_gap(emulator: Emulator, source: 
             emulator.kinesis.trim(STREAM, asked.shard, trimmed[0])
             emulator.kinesis.advance(301)
 
-    (answer,) = Against(connect(emulator.region, emulator.url), limits=FAST, progress=trim).ask(
+    (answer,) = Against(connect(Access("kinesis", emulator.region, emulator.url)), limits=FAST, progress=trim).ask(
         source.identity, [asked]
     )
     assert FIRST_PAGE_RECORDS < answer.kinesis_records < len(source.users[asked.shard])
@@ -471,7 +474,11 @@ def test_a_stop_ends_it_with_an_answer_for_every_shard(emulator: Emulator, sourc
     source.put(50)
     stop = threading.Event()
     asking = Against(
-        connect(emulator.region, emulator.url), limits=FAST, stop=stop, progress=lambda _: stop.set(), workers=1
+        connect(Access("kinesis", emulator.region, emulator.url)),
+        limits=FAST,
+        stop=stop,
+        progress=lambda _: stop.set(),
+        workers=1,
     )
     answers = list(asking.ask(source.identity, questions(landed)))
     assert len(answers) == 2

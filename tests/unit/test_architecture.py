@@ -52,7 +52,7 @@ ROOMS = {
         "emulator.verdict",
     ),
     "boto3": ("aws", "emulator"),
-    "botocore": ("aws", "emulator", "generator.stream", "recovery.calls"),
+    "botocore": ("aws", "aws_credentials", "emulator", "generator.stream", "recovery.calls"),
     "javaproperties": ("config", "daemon.effective"),
     "amazon_kclpy": (),
     "moto": ("emulator",),

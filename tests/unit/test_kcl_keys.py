@@ -122,8 +122,8 @@ def test_a_role_is_read_in_every_spelling(name: str, package: str) -> None:
     full = (packages[name[:3]] if package else "") + name
     (plain,) = credentials.parse(f"{full}|{ROLE}|s1")
     assert (plain.way, plain.role) == (Way.ROLE, Role(ROLE, "s1"))
-    (whole,) = credentials.parse(f" {full}|{ROLE}|s1|externalId=e|endpoint=sts.eu-west-1.amazonaws.com^eu-west-1")
-    assert whole.role == Role(ROLE, "s1", "e", "https://sts.eu-west-1.amazonaws.com", "eu-west-1")
+    (whole,) = credentials.parse(f" {full}|{ROLE}|s1|externalId=e1|endpoint=sts.eu-west-1.amazonaws.com^eu-west-1")
+    assert whole.role == Role(ROLE, "s1", "e1", "https://sts.eu-west-1.amazonaws.com", "eu-west-1")
     (elsewhere,) = credentials.parse(f"{full}|{ROLE}|s1|endpointRegion=eu-west-3")
     assert elsewhere.role == Role(ROLE, "s1", region="eu-west-3")
 
@@ -143,13 +143,13 @@ def test_a_role_is_read_in_every_spelling(name: str, package: str) -> None:
             "DefaultCredentialsProvider",
         ),
         (f"StsAssumeRoleCredentialsProvider|{ROLE}", "a name for the session", f"|{ROLE}|SESSION"),
-        (f"StsAssumeRoleCredentialProvider|{ROLE}|s1|externalId=e", "knows no", f"|{ROLE}|s1|externalId=e"),
+        (f"StsAssumeRoleCredentialProvider|{ROLE}|s1|externalId=e1", "knows no", f"|{ROLE}|s1|externalId=e1"),
         (f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|external=e", "KCL drops 'external=e'", f"|{ROLE}|s1"),
         (f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|endpoint=x", "URL^REGION", f"|{ROLE}|s1"),
         (
-            f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|externalId=e|endpoint=x",
+            f"StsAssumeRoleCredentialsProvider|{ROLE}|s1|externalId=e1|endpoint=x",
             "URL^REGION",
-            f"{ROLE}|s1|externalId=e",
+            f"{ROLE}|s1|externalId=e1",
         ),
         ("StsAssumeRoleCredentialsProvider|reader|s1", "not the ARN of a role", "|s1"),
     ],

@@ -12,6 +12,7 @@ from recovery_support import STREAM, rows
 from restore_support import SHARDS, Lake
 from store_support import NOW, block_range
 
+from kcl_receiver.credentials import Access
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
 from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery.damages import Found, choose, find_unknown
@@ -231,5 +232,5 @@ def test_what_differs_is_another_error_and_a_stream_that_is_gone_a_third(lake: L
 
 
 def test_the_region_is_that_of_the_arn_unless_it_is_said() -> None:
-    assert Sources()._region_of(STREAM) == "eu-west-1"
-    assert Sources("us-east-2")._region_of(STREAM) == "us-east-2"
+    assert Sources()._access_of(STREAM).region == "eu-west-1"
+    assert Sources(Access("kinesis", "us-east-2", None))._access_of(STREAM).region == "us-east-2"

@@ -1,1 +1,0 @@
-"""Runs the tests at other dates, in other zones and locales: `scripts/dates`."""
