@@ -120,6 +120,19 @@ def test_the_first_sigterm_drains_both_and_exits_with_0(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_is_ignored_when_it_starts_stays_ignored(rig: Rig, number: int) -> None:
+    before = signal.signal(number, signal.SIG_IGN)  # as under nohup, or with `&` in a script
+    process = rig.start()
+    signal.signal(number, before)
+    _, daemon = rig.up()
+    process.send_signal(number)
+    os.kill(daemon, signal.SIGKILL)
+    rig.expect("daemon", "started")  # it would end it otherwise, and start no other
+    process.send_signal(signal.SIGTERM)
+    assert rig.end(process)[0] == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_ctrl_c_and_a_closed_terminal_drain_as_well(rig: Rig, number: signal.Signals) -> None:
     process = rig.start()
     rig.up()

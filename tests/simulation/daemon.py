@@ -98,6 +98,8 @@ class Consumer:
             self.finish()
             return
         self.last = self.largest = checkpoint
+        if self.fleet.stream.expired(self.shard):
+            self.fleet.seen["sessions of an expired shard"] += 1
         self.fetcher = Fetcher(self.fleet.stream, self.shard, checkpoint)
         self.child = SimProcessor(self.daemon.host, self)
         self.fleet.watch.session_began(self.child, self.shard, checkpoint)

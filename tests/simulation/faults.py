@@ -369,9 +369,10 @@ def plan(fleet: Fleet) -> list[Fault]:
     for _ in range(rng.choice((1, 2, 3, 3, 4, 5, 7))):
         kind = rng.choice(RESHARDS) if rng.random() < 0.3 else rng.choice(_OTHERS)
         faults.append(_fault(fleet, kind, rng))
-    if fleet.theme:
+    kinds = [kind for kind in world.THEMES.get(fleet.theme, ()) if fleet.plays(kind)]
+    if kinds:
         for _ in range(more.choice((1, 1, 2, 2, 3))):
-            faults.append(_fault(fleet, more.choice(world.THEMES[fleet.theme]), more))
+            faults.append(_fault(fleet, more.choice(kinds), more))
     return faults
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from kcl_receiver.generator import server, workers
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.reader import read_blocks, verify_blocks
-from kcl_receiver.store import ledger
+from kcl_receiver.store import entries, ledger
 from simulation import blocks, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
@@ -62,6 +63,8 @@ class Host:
         self.store_fails = (0.0, False)
         self.generator_away_until = 0.0
         self.process_frozen_until = 0.0
+        self.expire_before: int | None = None
+        self.expire_kill: tuple[str, int] | None = None
         self.start()
 
     # Clocks
@@ -135,7 +138,7 @@ class Host:
             self.daemon = Daemon(self)
 
     def _start_maintenance(self, boots: int) -> None:
-        if boots == self.boots and self.fleet.compacts:
+        if boots == self.boots and (self.fleet.compacts or self.fleet.theme == "expiry"):
             self.maintenance = SimMaintenance(self)
 
     def generator_ended(self, generator: SimGenerator) -> None:
@@ -254,6 +257,7 @@ class Result:
     matrix: Counter[tuple[str, int]] = field(default_factory=Counter)
     exits: Counter[str] = field(default_factory=Counter)
     awaited: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
     checkpoints: int = 0
     seconds: float = 0.0
 
@@ -275,6 +279,7 @@ class Fleet:
         self.more = random.Random(f"{seed} world")
         self.theme = world.theme(seed, self.more)
         self.asleep_until = self.lapsed = 0.0
+        self.seen: Counter[str] = Counter()
         self.timeline = Timeline(limit, Broken("waits end", f"more than {limit} steps: something spins"))
         self.tracing = tracer is not None
         self._tracer = tracer
@@ -284,6 +289,9 @@ class Fleet:
         self.stream.shards_expire = self.plays(world.PARENTS_EXPIRE)
         if self.theme == "lapses":
             self.stream.retention_hours = self.more.choice((24, 24, 25, 48))
+        elif self.theme == "set back":
+            self.stream.retention_hours = 365 * 24
+        self.stream.arrivals_waver = self.theme == "expiry"
         self.leases = LeaseTable(self)
         self.hosts: list[Host] = []
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
@@ -307,7 +315,9 @@ class Fleet:
             self.hosts.append(Host(self, f"host{number}", settings))
         self.watch = Watch(self)
         self.followers = (
-            [SimFollower(host) for host in self.hosts] if self.theme == "clocks" or self.more.random() < 0.3 else []
+            [SimFollower(host) for host in self.hosts]
+            if self.theme in ("clocks", "expiry") or self.more.random() < 0.3
+            else []
         )
         self.result = Result(seed, hosts=len(self.hosts))
         self.faults: list[Fault] = plan(self)
@@ -368,6 +378,7 @@ class Fleet:
         result.shards = len(self.stream.shards)
         result.exits = self.watch.exits
         result.awaited = self.watch.awaited
+        result.seen = self.seen
         result.checkpoints = self.watch.checkpoints
         result.seconds = self.awake
         return result
@@ -457,6 +468,8 @@ def installed() -> Iterator[None]:
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (ledger, "read_footer", blocks.read_footer),
+            # The same line is read by many: it is taken apart once.
+            (entries, "_decode_line", lru_cache(20_000)(entries._decode_line)),
             (read_blocks, "_File", SimBlock),
             (verify_blocks, "footer_equals", blocks.footer_equals),
             (verify_blocks, "read_positions", blocks.read_positions),

@@ -155,7 +155,7 @@ class SimFollower(Process):
         self._token: str | None = None
         self._thread: _Thread | None = None
         self._lives_on = self.rng.random() < 0.4
-        self._pauses = self.rng.choice(((0.3, 2.0), (2.0, 9.0)))
+        self._pauses = self.rng.choice(((0.5, 3.0), (3.0, 12.0)))
         self._plan()
 
     def _plan(self) -> None:

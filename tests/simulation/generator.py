@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamError
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.effects import Append, Effect, Send, WriteBlock
+from kcl_receiver.generator.effects import Append, Effect, LookUp, Send, ShardFacts, WriteBlock
 from kcl_receiver.generator.server import PREPARE_RETRY_SECONDS, GeneratorServer, _unexpected
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
@@ -35,10 +35,40 @@ ROOT = "/data/store"
 _THREADS = {"store": 2, "ledger": 1, "ask": 4}
 
 
+class WatchedLock:
+    """The lock that storing needs: what takes long must not be done under it. Nothing is ever in its way here."""
+
+    def __init__(self) -> None:
+        self.held = False
+
+    def __enter__(self) -> None:
+        self.held = True
+
+    def __exit__(self, *_: object) -> None:
+        self.held = False
+
+
 class FaultyStore(LocalStore):
     """The local store behind a line that fails: before the call, or after it was done."""
 
     host: Host
+    storing: WatchedLock
+
+    def _listed(self, below: str) -> Any:  # noqa: ANN401
+        self._is_read(below)
+        return super()._listed(below)
+
+    def _read_if_there(self, path: Any) -> bytes | None:  # noqa: ANN401
+        self._is_read(path)
+        return super()._read_if_there(path)
+
+    def has_block(self, block_id: str) -> bool:
+        self._is_read(block_id)
+        return super().has_block(block_id)
+
+    def _is_read(self, what: object) -> None:
+        if self.storing.held:
+            self.host.fleet.watch.expect("storing does not wait", f"{self.host.name} reads {what} under its lock")
 
     def _fault(self, name: str) -> None:
         until, after = self.host.store_fails
@@ -215,6 +245,11 @@ class SimWorkers(Workers):
 
     process: SimGenerator
 
+    def look_up(self, effect: LookUp) -> ShardFacts:
+        view = self.process.host.fleet.watch.sessions[effect.session]
+        view.looked = self.process.host.fleet.timeline.now
+        return super().look_up(effect)
+
     def write_block(self, effect: WriteBlock) -> Any:  # noqa: ANN401
         if self.process.tracing:
             ranges = [f"{one.range.shard[-2:]} {one.range.first} to {one.range.last}" for one in effect.parts]
@@ -248,6 +283,8 @@ class SimGenerator(Process):
             ledger_lines=fleet.ledger_lines,
         )
         workers.process = self
+        store.storing = WatchedLock()
+        workers._lock = store.storing  # type: ignore[assignment]
         self.core = GeneratorCore(settings, host.boot_clock(), fleet.rng)
         self.server = SimServer(self, self.core, workers)
         self.wires: list[Wire] = []

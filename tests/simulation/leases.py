@@ -89,6 +89,13 @@ class LeaseTable:
         row.was_owner, row.owner = row.owner, owner
         row.handoff_since = self.fleet.timeline.now
 
+    def set_back(self, row: Lease, checkpoint: Checkpoint) -> None:
+        """Written by hand; whoever holds the lease finds that it has changed."""
+        if self.fleet.tracing:
+            self.fleet.trace(f"lease table: {row.shard} is set back from {row.checkpoint} to {checkpoint}")
+        row.checkpoint = checkpoint
+        self.give(row, None)
+
     # The leader
 
     def assign(self) -> None:

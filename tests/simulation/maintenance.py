@@ -1,7 +1,8 @@
-"""Compaction beside the receiver: a process that merges blocks now and then, and is killed like every other.
+"""Maintenance beside the receiver: a process that merges blocks, or removes old ones, and is killed like every other.
 
-The transaction and the local store are the real ones; which blocks are merged is left to chance, and they are of the
-stand-in's form. It draws from a generator of random numbers of its own, so that a seed's faults stay what they are.
+The transaction, `expire` and the local store are the real ones; which blocks are merged is left to chance, and they are
+of the stand-in's form. It draws from a generator of random numbers of its own, so that a seed's faults stay what they
+are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
@@ -30,7 +32,7 @@ class SimMaintenance(Process):
     """See the module. It goes on until there are no faults any more."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(host, "compact")
+        super().__init__(host, "maintenance")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} {self.pid}")
         self.store = LocalStore(ROOT, host.files, token=self._token)
         self._pause(self._begin)
@@ -55,6 +57,12 @@ class SimMaintenance(Process):
 
     def _begin(self) -> None:
         if self.host.fleet.quiet:
+            return
+        if self.host.expire_before is not None:
+            self._pause(self._expire, self.host.expire_before)
+            return
+        if not self.host.fleet.compacts:
+            self._pause(self._begin)
             return
         index = LedgerIndex.load(self.store)
         # The real one leaves alone what is younger than an hour: by then a line of the ledger is durable.
@@ -98,4 +106,18 @@ class SimMaintenance(Process):
 
     def _retire(self, transaction: Transaction) -> None:
         transaction.retire()
+        self._pause(self._begin)
+
+    def _expire(self, before_ms: int) -> None:
+        """What `expire` does; its entries and what it deletes can be cut off anywhere."""
+        if self.host.expire_kill is not None:
+            self.host.files.kill_part, self.host.files.kill_in = self.host.expire_kill
+            self.host.host_dies, self.host.expire_kill = False, None
+        expiry = Expiry(self.store, before_ms)
+        expiry.finish()
+        done = list(expiry.run(self.host.wall_millis()))
+        if self.tracing:
+            self.say(f"expired what arrived before {before_ms}: {sum(one.blocks for one in done)} blocks")
+        self.host.fleet.seen["blocks expired"] += sum(one.blocks for one in done)
+        self.host.expire_before = None
         self._pause(self._begin)

@@ -15,7 +15,7 @@ from statistics import median
 from simulation.faults import KINDS
 from simulation.fleet import Fleet, Result, installed
 from simulation.watch import STATES
-from simulation.world import AWAITED
+from simulation.world import AWAITED, SEEN
 
 LONG_FORM = 10_000
 """From so many seeds on, every kind of fault has to meet every state of a batch."""
@@ -84,10 +84,12 @@ def summary(results: list[Result], seconds: float) -> str:
     times, where = least_met(matrix)
     lines += [f"  least met: {where}, {times} times", ""]
     lines += [f"  {count:8}  {name}" for name, count in sorted(exits.items())]
+    seen = sum((result.seen for result in results), Counter[str]())
+    lines += ["", *(f"  {seen[name]:8}  {name}" for name in SEEN)]
     if AWAITED:
         lines += ["", "  awaited: played and judged with --awaited alone, because the receiver does not stand it yet"]
-        seen = sum((result.awaited for result in results), Counter[str]())
-        lines += [f"  {name:32}{seen[name] or '':8}   {why}" for name, why in AWAITED.items()]
+        awaited = sum((result.awaited for result in results), Counter[str]())
+        lines += [f"  {name:32}{awaited[name] or '':8}   {why}" for name, why in AWAITED.items()]
     return "\n".join(lines)
 
 

@@ -67,6 +67,8 @@ class Stream:
         self.shards: dict[str, Shard] = {}
         self.put_count = 0
         self.content: dict[tuple[str, Position], tuple[bytes, bytes]] = {}
+        self.arrival: dict[tuple[str, Position], int | None] = {}
+        self.arrivals_waver = False
         self.unavailable_until = 0.0
         for _ in range(shards):
             self._open(())
@@ -113,23 +115,28 @@ class Stream:
     def put(self, shard: Shard, count: int) -> None:
         """Put one Kinesis record; with more than one user record it is an aggregate."""
         sequence = self._next_sequence()
-        arrival = self.millis()
+        now = self.millis()
+        arrival: int | None = now
+        if self.arrivals_waver and self._rng.random() < 0.03:
+            arrival = None if self._rng.random() < 0.1 else now + self._rng.randint(-2_000, 20_000)
         out = []
         for sub in range(count):
             self.put_count += 1
             key, data = f"k{self.put_count % 97}é" if sub == 1 else "k", b"%d:%d" % (self.put_count, sequence % 977)
             position = Position(sequence, sub)
+            said = "null" if arrival is None else arrival
             out.append(
                 (
                     position,
                     f'{{"sequenceNumber":"{sequence}","subSequenceNumber":{sub},"partitionKey":"{key}","data":"'
-                    f'{base64.b64encode(data).decode()}","approximateArrivalTimestamp":{arrival}}}',
+                    f'{base64.b64encode(data).decode()}","approximateArrivalTimestamp":{said}}}',
                 )
             )
+            self.arrival[shard.id, position] = arrival
             shard.positions.append(position)
             self.content[shard.id, position] = (key.encode(), data)
         shard.sequences.append(sequence)
-        shard.arrivals.append(arrival)
+        shard.arrivals.append(now)
         shard.begins.append(len(shard.positions) - count)
         shard.records.append(out)
         shard.last_sub[sequence] = count - 1

@@ -24,15 +24,16 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW
+from store_support import NOW, put
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, plan
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.verify import verify_store
+from kcl_receiver.store.entries import Expired
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
-from kcl_receiver.store.maintenance import content_of
+from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
 from kcl_receiver.store.names import writer_id
 
 
@@ -224,6 +225,21 @@ def test_a_block_under_the_name_of_another_is_damaged() -> None:
     assert set(report.damaged) == {entries[1].block}
 
 
+def test_what_only_an_expired_block_holds_is_not_deleted_with_it() -> None:
+    store = fake_store()
+    old = fill(store, usual(2))
+    compaction = Transaction(store, old[0].block, COMPACT, LATER)
+    block = compaction.next_block_id()
+    new = put(store, int(block[-12:]), *(one for each in usual(2) for one in each), writer=compaction.writer)
+    compaction.add_block(new, old)
+    compaction.commit()  # killed before it deleted the old ones
+    expiry = Transaction(store, old[0].block, EXPIRE, LATER)
+    expiry.add_expired(Expired(LATER, NOW, (new.block,)))
+    expiry.commit()
+    run(store)
+    assert present(store) == {one.block for one in old}
+
+
 def test_one_good_block_among_damaged_ones_is_left_alone() -> None:
     store = fake_store()
     entries = fill(store, usual(2))
@@ -237,8 +253,6 @@ def test_one_good_block_among_damaged_ones_is_left_alone() -> None:
 def test_a_block_that_is_in_no_ledger_is_left_to_the_generator() -> None:
     store = fake_store()
     entries = fill(store, usual(3))
-    from store_support import put
-
     strange = put(store, 99, part(1, 500, 5))
     run(store)
     assert len(present(store)) == 2
@@ -247,7 +261,7 @@ def test_a_block_that_is_in_no_ledger_is_left_to_the_generator() -> None:
 
 
 def test_a_block_that_the_next_writer_recorded_is_merged() -> None:
-    from store_support import begin, put
+    from store_support import begin
 
     store = fake_store()
     entries = fill(store, usual(2))

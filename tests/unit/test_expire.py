@@ -161,6 +161,16 @@ def test_a_block_that_a_later_writer_took_in_goes() -> None:
     assert late.block in expired(store)
 
 
+def test_a_block_goes_that_the_second_writer_after_its_day_took_in() -> None:
+    store = fake_store()
+    fill(store, [[part(0, 1, 5)]])
+    begin(store, writer_id(NOW + 48 * HOUR, "00000003"))
+    late = put(store, 77, part(1, 1, 5))
+    begin(store, writer_id(NOW + 72 * HOUR, "00000004"))
+    assert expire(store, NOW + HOUR, NOW + 100 * HOUR) == 2
+    assert late.block in expired(store)
+
+
 def test_days_that_can_hold_nothing_so_old_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     store = fake_store()
     fill(store, usual(1))

@@ -69,6 +69,19 @@ def of(request: Request, shards: dict[str, FakeShard]) -> list[Put]:
     return [put for put in shards[one.shard].puts if one.first <= (put.sequence, 99) and (put.sequence, 0) <= one.last]
 
 
+def read_once_all_is_asked(kinesis: FakeKinesis, requests: list[Request]) -> Iterator[Request]:
+    """Give the requests, and let the threads read nothing before the last is taken: what comes late is read again."""
+    taken = threading.Event()
+
+    def wait(call: str, arguments: dict[str, Any]) -> None:
+        if call == "iterator":
+            assert taken.wait(WAIT)
+
+    kinesis.errors = wait
+    yield from requests
+    taken.set()
+
+
 def no_threads_left() -> bool:
     return not any(thread.name.startswith("reread-") for thread in threading.enumerate())
 
@@ -79,7 +92,8 @@ def test_every_request_of_every_shard_is_answered_once(workers: int) -> None:
     kinesis = FakeKinesis(shards, page=7, empty=lambda number: number % 3 == 0)
     requests = requests_by_block(shards)
     seen: list[Progress] = []
-    answers = list(reader(kinesis, workers=workers, progress=seen.append).reread(STREAM, requests))
+    source = read_once_all_is_asked(kinesis, requests)
+    answers = list(reader(kinesis, workers=workers, progress=seen.append).reread(STREAM, source))
     assert {answer.outcome for answer in answers} == {Outcome.REBUILT}
     assert sorted(map(repr, (answer.request for answer in answers))) == sorted(map(repr, requests))
     for answer in answers:
@@ -94,7 +108,7 @@ def test_every_request_of_every_shard_is_answered_once(workers: int) -> None:
 def test_one_shard_is_read_in_one_go_however_many_blocks_there_are() -> None:
     shards = stream(2)
     kinesis = FakeKinesis(shards)
-    list(reader(kinesis).reread(STREAM, requests_by_block(shards)))
+    list(reader(kinesis).reread(STREAM, read_once_all_is_asked(kinesis, requests_by_block(shards))))
     assert kinesis.names().count("iterator") == 2
 
 

@@ -90,6 +90,24 @@ def test_a_file_that_holds_all_but_says_something_else_is_made_anew_without_the_
     assert lake.verify().proven
 
 
+def test_what_a_file_loses_while_the_rest_is_read_from_the_stream_is_told_and_the_file_stays(lake: Lake) -> None:
+    lake.flip(2, 3)
+    worse: list[str] = []
+
+    def grow_worse(call: str, _: dict[str, Any]) -> None:
+        if call == "records" and not worse:
+            worse.append(call)
+            lake.flip(2, 0)
+
+    lake.kinesis.errors = grow_worse
+    summary = lake.recover()
+    assert (summary.salvaged, summary.restored, summary.removed, summary.partly) == (2, 1, 0, 1)
+    assert [(one.range, one.outcome) for one in lake.told.lost] == [
+        (lake.entries[2].ranges[0], Outcome.CONTENT_DIFFERS)
+    ]
+    assert lake.file(2).exists()
+
+
 def test_nothing_is_done_where_nothing_is_missing(lake: Lake) -> None:
     before = lake.blocks()
     summary = lake.recover()

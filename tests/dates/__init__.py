@@ -1,0 +1,1 @@
+"""Runs the tests at other dates, in other zones and locales: `scripts/dates`."""
