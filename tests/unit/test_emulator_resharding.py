@@ -139,8 +139,23 @@ def test_what_cannot_be_split_or_merged_is_refused(client: Client) -> None:
     client.refused("InvalidArgumentException", "MergeShards", **merge(1, 0))  # the lower one comes first
     client.refused("ResourceNotFoundException", "SplitShard", **split(7, 5))
     client.split(0, 5, "t")
-    client.refused("ResourceInUseException", "SplitShard", **split(0, 6))
-    client.refused("ResourceInUseException", "MergeShards", **merge(0, 1))
+    for message in (
+        client.refused("InvalidArgumentException", "SplitShard", **split(0, 6)),
+        client.refused("InvalidArgumentException", "MergeShards", **merge(0, 1)),
+    ):
+        assert "has already been merged or split" in message
+
+
+def test_the_shards_of_an_on_demand_stream_are_not_for_callers_to_change(client: Client) -> None:
+    client.call("CreateStream", StreamName="t")
+    name = {"StreamName": "t"}
+    for operation, fields in (
+        ("SplitShard", {"ShardToSplit": shard_id(0), "NewStartingHashKey": "5"}),
+        ("MergeShards", {"ShardToMerge": shard_id(0), "AdjacentShardToMerge": shard_id(1)}),
+        ("UpdateShardCount", {"TargetShardCount": 5, "ScalingType": "UNIFORM_SCALING"}),
+    ):
+        assert "is in On-Demand mode" in client.refused("ValidationException", operation, **name, **fields)
+    assert len(client.shards("t")) == 4
 
 
 @given(st.integers(1, 9), st.lists(st.integers(1, 30), max_size=4))
@@ -236,6 +251,18 @@ def test_a_closed_shard_is_gone_once_the_retention_has_passed_its_end(client: Cl
     client.refused("ResourceNotFoundException", "GetRecords", ShardIterator=iterator)
     child = client.call("DescribeStream", StreamName="s")["StreamDescription"]["Shards"][0]
     assert child["ParentShardId"] == shard_id(0)
+
+
+def test_no_page_is_longer_than_the_service_makes_it(client: Client) -> None:
+    client.stream("t", shards=1001)
+    page = client.call("ListShards", StreamName="t", MaxResults=10_000)
+    assert (len(page["Shards"]), "NextToken" in page) == (1000, True)
+    described = client.call("DescribeStream", StreamName="t", Limit=10_000)["StreamDescription"]
+    assert (len(described["Shards"]), described["HasMoreShards"]) == (100, True)
+    for row in range(100):
+        client.stream(f"u{row}")
+    page = client.call("ListStreams", Limit=10_000)
+    assert (len(page["StreamNames"]), page["HasMoreStreams"]) == (100, True)
 
 
 def test_shards_are_listed_in_pages(client: Client) -> None:

@@ -122,7 +122,7 @@ def _delete_stream(model: Model, now: int, request: Request) -> Body:
 
 def _describe_stream(model: Model, now: int, request: Request) -> Body:
     stream = _stream(model, now, request)
-    limit = request.get("Limit", 100)
+    limit = min(request.get("Limit", 100), 100)
     after = request.get("ExclusiveStartShardId")
     shards = [shard for shard in stream.shards.values() if after is None or shard.id > after]
     if stream.status_at(now) == "CREATING":

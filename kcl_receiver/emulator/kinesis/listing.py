@@ -30,7 +30,7 @@ def list_shards(model: Model, now: int, request: dict[str, Any]) -> dict[str, An
     Raises:
         ServiceError: As the service words it; ExpiredNextTokenException among them.
     """
-    limit = request.get("MaxResults", 1000)
+    limit = min(request.get("MaxResults", 1000), 1000)
     token = request.get("NextToken")
     if token is not None:
         beside = request.keys() & {
@@ -99,7 +99,7 @@ def _filtered(stream: Stream, now: int, request: dict[str, Any]) -> list[Shard]:
 
 def list_streams(model: Model, now: int, request: dict[str, Any]) -> dict[str, Any]:
     """Return one page of the streams, by name."""
-    limit = request.get("Limit", 100)
+    limit = min(request.get("Limit", 100), 100)
     after = request.get("ExclusiveStartStreamName")
     token = request.get("NextToken")
     if token is not None:

@@ -19,9 +19,10 @@ def split(model: Model, now: int, stream: Stream, shard_id: str, new_start: int)
     """Split an open shard in two, the second of which begins at hash key `new_start`.
 
     Raises:
-        ServiceError: ResourceNotFoundException, ResourceInUseException or InvalidArgumentException.
+        ServiceError: ResourceNotFoundException, ResourceInUseException, InvalidArgumentException, or
+            ValidationException for an on-demand stream.
     """
-    model.require_active(stream, now)
+    _require_changeable(model, now, stream)
     shard = _open(model, stream, shard_id)
     if not shard.start + 1 < new_start < shard.end:
         raise invalid(
@@ -37,9 +38,10 @@ def merge(model: Model, now: int, stream: Stream, shard_id: str, adjacent_id: st
     """Merge two open shards; the hash range of the second begins where that of the first ends.
 
     Raises:
-        ServiceError: ResourceNotFoundException, ResourceInUseException or InvalidArgumentException.
+        ServiceError: ResourceNotFoundException, ResourceInUseException, InvalidArgumentException, or
+            ValidationException for an on-demand stream.
     """
-    model.require_active(stream, now)
+    _require_changeable(model, now, stream)
     shard, adjacent = _open(model, stream, shard_id), _open(model, stream, adjacent_id)
     if shard.end + 1 != adjacent.start:
         raise invalid(
@@ -53,9 +55,10 @@ def scale(model: Model, now: int, stream: Stream, target: int) -> int:
     """Bring the stream to `target` shards of even size by splits and merges; return how many it had.
 
     Raises:
-        ServiceError: LimitExceededException beyond double or below half, InvalidArgumentException for no change.
+        ServiceError: LimitExceededException beyond double or below half, InvalidArgumentException for no change,
+            ResourceInUseException, or ValidationException for an on-demand stream.
     """
-    model.require_active(stream, now)
+    _require_changeable(model, now, stream)
     current = len(stream.open_shards())
     if target == current:
         raise invalid(f"UpdateShardCount: the target {target} is the number of open shards already.")
@@ -86,13 +89,21 @@ def scale(model: Model, now: int, stream: Stream, target: int) -> int:
         _reshard(model, now, stream, [*pair], [(pair[0].start, pair[1].end)])
 
 
+def _require_changeable(model: Model, now: int, stream: Stream) -> None:
+    model.require_active(stream, now)
+    if stream.mode == "ON_DEMAND":
+        raise ServiceError(
+            "ValidationException",
+            f"Request is invalid. Stream {stream.name} under account {model.account} is in On-Demand mode.",
+        )
+
+
 def _open(model: Model, stream: Stream, shard_id: str) -> Shard:
     shard = model.shard(stream, shard_id)
     if not shard.is_open:
-        raise ServiceError(
-            "ResourceInUseException",
-            f"Shard {shard_id} in stream {stream.name} under account {model.account} is closed: it has been split or "
-            "merged before.",
+        raise invalid(
+            f"Shard {shard.id} in stream {stream.name} under account {model.account} has already been merged or split, "
+            "and thus is not eligible for merging or splitting."
         )
     return shard
 
