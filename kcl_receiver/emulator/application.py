@@ -45,6 +45,7 @@ CONTROL = "/_emulator/"
 _UNSIGNED_STS = ("AssumeRoleWithSAML", "AssumeRoleWithWebIdentity")
 """Operations of STS whose requests bear no signature, and hence no service's name."""
 _JSON = "application/x-amz-json-1.1"
+_CBOR = "application/x-amz-cbor-1.1"
 _NOT_PASSED_ON = frozenset({"connection", "keep-alive", "transfer-encoding", "upgrade", "content-length", "date"})
 
 
@@ -132,13 +133,9 @@ class Application:
             except UnknownService as unknown:
                 error = ServiceError("UnknownOperationException", f"This emulator has no service {unknown}.")
                 return _error(error, service, request)
-        if "cbor" in request.headers.get("content-type", ""):
-            error = api.no_cbor()
-            return HttpResponse(
-                error.status, [("content-type", "application/x-amz-cbor-1.1")], api.cbor_error_body(error)
-            )
-        status, body = self._kinesis.call(operation, request.body)
-        return HttpResponse(status, [("content-type", _JSON)], body)
+        in_cbor = _in_cbor(request)
+        status, body = self._kinesis.call(operation, request.body, in_cbor)
+        return HttpResponse(status, [("content-type", _CBOR if in_cbor else _JSON)], body)
 
     async def _send(self, response: HttpResponse, method: str, send: Send) -> None:
         headers = [(name.lower(), value) for name, value in response.headers]
@@ -251,14 +248,19 @@ def _failed(failure: Failure, service: str, request: HttpRequest) -> HttpRespons
 
 
 def _error(error: ServiceError, service: str, request: HttpRequest) -> HttpResponse:
-    """Return an error in the protocol of its service: JSON where there is a target header, else XML."""
+    """Return an error in the protocol of its request: CBOR, JSON where there is a target header, else XML."""
     if "x-amz-target" in request.headers:
-        headers = [("content-type", _JSON), ("x-amzn-errortype", error.name)]
-        return HttpResponse(error.status, headers, api.error_body(error))
+        in_cbor = _in_cbor(request)
+        headers = [("content-type", _CBOR if in_cbor else _JSON), ("x-amzn-errortype", error.name)]
+        return HttpResponse(error.status, headers, api.error_body(error, in_cbor))
     body = f"<Error><Code>{escape(error.name)}</Code><Message>{escape(error.message)}</Message></Error>"
     if service != "s3":
         body = f"<ErrorResponse>{body}</ErrorResponse>"
     return HttpResponse(error.status, [("content-type", "application/xml")], body.encode("utf-8"))
+
+
+def _in_cbor(request: HttpRequest) -> bool:
+    return request.headers.get("content-type", "").startswith(_CBOR)
 
 
 def _plain(status: int, body: dict[str, Any]) -> HttpResponse:

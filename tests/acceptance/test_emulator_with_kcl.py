@@ -31,9 +31,13 @@ LIMIT = 120.0
 
 
 class Daemon:
-    """The real daemon with a child that records."""
+    """The real daemon with a child that records.
 
-    def __init__(self, emulator: Emulator, directory: Path) -> None:
+    It is told of the emulator by properties and speaks JSON; or else by nothing but the environment that the emulator
+    prints, and speaks CBOR.
+    """
+
+    def __init__(self, emulator: Emulator, directory: Path, by_environment: bool) -> None:
         self.record = directory / "record.jsonl"
         self.record.touch()
         self.log = directory / "java.log"
@@ -44,21 +48,22 @@ class Daemon:
             "applicationName": APPLICATION,
             "workerId": WORKER,
             "AWSCredentialsProvider": "EnvironmentVariableCredentialsProvider",
-            "regionName": emulator.region,
-            "kinesisEndpoint": emulator.url,
-            "dynamoDBEndpoint": emulator.url,
             "initialPositionInStream": "TRIM_HORIZON",
             "retrievalMode": "POLLING",
             "callProcessRecordsEvenForEmptyRecordList": "true",
             "shutdownGraceMillis": "10000",
         }
+        if not by_environment:
+            endpoints = {"kinesisEndpoint": emulator.url, "dynamoDBEndpoint": emulator.url}
+            properties |= {"regionName": emulator.region, **endpoints}
         path = directory / "kcl.properties"
         path.write_text("".join(f"{key} = {value}\n" for key, value in properties.items()))
         spec = find_spec("amazon_kclpy")
         assert spec is not None
         assert spec.origin is not None
         jars = Path(spec.origin).parent / "jars"
-        command = [str(find_java().path), "-XX:TieredStopAtLevel=1", "-Daws.cborEnabled=false", "-Dfile.encoding=UTF-8"]
+        command = [str(find_java().path), "-XX:TieredStopAtLevel=1", "-Dfile.encoding=UTF-8"]
+        command += [] if by_environment else ["-Daws.cborEnabled=false"]
         command += ["-cp", f"{jars}/*", "software.amazon.kinesis.multilang.MultiLangDaemon", "-p", str(path)]
         with self.log.open("wb") as log:
             environment = {**os.environ, **emulator.environment}
@@ -99,13 +104,13 @@ def emulator(tmp_path: Path) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def start(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[[str], Daemon]]:
+def start(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     started: list[Daemon] = []
 
-    def go(name: str) -> Daemon:
+    def go(name: str, by_environment: bool = False) -> Daemon:
         directory = tmp_path / name
         directory.mkdir()
-        started.append(Daemon(emulator, directory))
+        started.append(Daemon(emulator, directory, by_environment))
         return started[-1]
 
     yield go
@@ -125,7 +130,7 @@ def leases(emulator: Emulator) -> dict[str, dict[str, str]]:
 
 @pytest.mark.slow
 def test_kcl_reads_every_record_through_a_split_and_a_merge_and_goes_on_after_a_restart(
-    emulator: Emulator, start: Callable[[str], Daemon]
+    emulator: Emulator, start: Callable[..., Daemon]
 ) -> None:
     kinesis = emulator.client("kinesis")
     kinesis.create_stream(StreamName=STREAM, ShardCount=2)
@@ -178,13 +183,24 @@ def test_kcl_reads_every_record_through_a_split_and_a_merge_and_goes_on_after_a_
     assert daemon.shards() == {low, merged}
 
 
-def test_kcl_makes_its_own_leases_on_an_empty_table(emulator: Emulator, start: Callable[[str], Daemon]) -> None:
+def test_kcl_needs_no_more_than_what_the_emulator_prints_and_makes_its_own_leases(
+    emulator: Emulator, start: Callable[..., Daemon], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken: set[tuple[str, bool]] = set()
+    answer = emulator.kinesis.call
+
+    def call(operation: str, body: bytes, in_cbor: bool = False) -> tuple[int, bytes]:
+        spoken.add((operation, in_cbor))
+        return answer(operation, body, in_cbor)
+
+    monkeypatch.setattr(emulator.kinesis, "call", call)
     kinesis = emulator.client("kinesis")
     kinesis.create_stream(StreamName=STREAM, ShardCount=3)
     producer = Producer(kinesis, STREAM, seed=3)
     producer.put(300)
-    daemon = start("one")
+    daemon = start("one", by_environment=True)
     daemon.wait("every record", lambda: daemon.seen().keys() >= wanted(producer).keys())
+    assert {in_cbor for operation, in_cbor in spoken if operation == "GetRecords"} == {True}
     made = leases(emulator)
     assert sorted(made) == [f"shardId-{row:012d}" for row in range(3)]
     for lease in made.values():
@@ -195,7 +211,7 @@ def test_kcl_makes_its_own_leases_on_an_empty_table(emulator: Emulator, start: C
 
 
 def test_kcl_goes_on_after_services_were_away_and_iterators_expired(
-    emulator: Emulator, start: Callable[[str], Daemon]
+    emulator: Emulator, start: Callable[..., Daemon]
 ) -> None:
     kinesis = emulator.client("kinesis")
     kinesis.create_stream(StreamName=STREAM, ShardCount=1)
@@ -215,7 +231,7 @@ def test_kcl_goes_on_after_services_were_away_and_iterators_expired(
     daemon.wait("the faults to be used up", lambda: emulator.faults.to_json()["errors"] == [])
 
 
-def test_kcl_reads_the_largest_records_and_pages(emulator: Emulator, start: Callable[[str], Daemon]) -> None:
+def test_kcl_reads_the_largest_records_and_pages(emulator: Emulator, start: Callable[..., Daemon]) -> None:
     kinesis = emulator.client("kinesis")
     kinesis.create_stream(StreamName=STREAM, ShardCount=1)
     prepare_leases(emulator.client("dynamodb"), kinesis, APPLICATION, STREAM, owner=WORKER)

@@ -26,6 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
 
 from kcl_receiver.emulator.clients import Boto3
+from kcl_receiver.emulator.kinesis import cbor
 from kcl_receiver.emulator.kinesis.errors import ServiceError
 from kcl_receiver.emulator.server import ACCESS_KEY, Emulator
 from kcl_receiver.errors import EnvironmentProblem
@@ -120,12 +121,13 @@ def test_dynamodb_answers_over_http2_too(emulator: Emulator) -> None:
     assert (status, json.loads(body)) == (200, {"TableNames": []})
 
 
-def test_a_request_in_cbor_is_told_what_to_do(emulator: Emulator) -> None:
+def test_a_request_in_cbor_is_answered_in_cbor_faults_among_the_answers(emulator: Emulator) -> None:
     headers = {"x-amz-target": "Kinesis_20131202.ListStreams", "content-type": "application/x-amz-cbor-1.1"}
-    ((status, body),) = over_http2(emulator, [(headers, b"\xa0")])
-    assert status == 400
-    assert body[:1] == b"\xa2"
-    assert b"-Daws.cborEnabled=false" in body
+    ((status, body),) = over_http2(emulator, [(headers, cbor.encode({}))])
+    assert (status, cbor.decode(body)) == (200, {"StreamNames": [], "StreamSummaries": [], "HasMoreStreams": False})
+    emulator.faults.set_down("kinesis")
+    ((status, body),) = over_http2(emulator, [(headers, cbor.encode({}))])
+    assert (status, cbor.decode(body)["__type"]) == (503, "ServiceUnavailableException")
 
 
 def test_two_emulators_in_one_process_do_not_meet() -> None:

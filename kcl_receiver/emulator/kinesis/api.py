@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from kcl_receiver.emulator.kinesis import listing, records, resharding
+from kcl_receiver.emulator.kinesis import cbor, listing, records, resharding
 from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
 from kcl_receiver.emulator.kinesis.model import SHARD_LIMIT, Model
 from kcl_receiver.emulator.kinesis.settings import DEFAULT_RECORD_LIMIT
@@ -45,25 +45,29 @@ FIELDS = frozenset(
 SHAPES = Shapes(FIELDS)
 
 
-def answer(model: Model, now: int, operation: str, body: bytes) -> tuple[int, bytes]:
-    """Return HTTP status and body for one call."""
+def answer(model: Model, now: int, operation: str, body: bytes, in_cbor: bool = False) -> tuple[int, bytes]:
+    """Return HTTP status and body for one call, in JSON or in CBOR as the request."""
     try:
-        result = _call(model, now, operation, body)
+        function = _find(operation)
+        result = function(model, now, SHAPES.read(operation, _decode_cbor(body) if in_cbor else _decode(body)))
     except ServiceError as error:
-        return error.status, error_body(error)
+        return error.status, error_body(error, in_cbor)
     if result is None:
         return 200, b""
+    if in_cbor:
+        fields: dict[str, Any] = msgspec.json.decode(result) if isinstance(result, bytes) else result
+        return 200, cbor.encode(SHAPES.typed(operation, fields))
     return 200, result if isinstance(result, bytes) else _json(result)
 
 
-def _call(model: Model, now: int, operation: str, body: bytes) -> Body:
+def _find(operation: str) -> Operation:
     if operation not in SHAPES.operations:
         raise ServiceError("UnknownOperationException", f"Kinesis has no operation {operation}.")
     function = OPERATIONS.get(operation)
     if function is None:
         instead = " Set retrievalMode = POLLING in the properties." if operation in _FAN_OUT else ""
         raise invalid(f"This emulator does not have {operation}.{instead}")
-    return function(model, now, SHAPES.read(operation, _decode(body)))
+    return function
 
 
 def _decode(body: bytes) -> object:
@@ -73,28 +77,19 @@ def _decode(body: bytes) -> object:
         raise serialization(f"the body is not JSON: {error}") from None
 
 
-def error_body(error: ServiceError) -> bytes:
-    """Return an error in the form of the JSON protocol."""
+def _decode_cbor(body: bytes) -> object:
+    try:
+        return cbor.decode(body)
+    except ValueError as error:
+        raise serialization(f"the body is not CBOR: {error}") from None
+
+
+def error_body(error: ServiceError, in_cbor: bool = False) -> bytes:
+    """Return an error in the form of the JSON protocol, or of the CBOR protocol."""
     # The service's deserializer writes the word in another way than all that comes after it.
     word = "Message" if error.name == "SerializationException" else "message"
-    return _json({"__type": error.name, word: error.message})
-
-
-def cbor_error_body(error: ServiceError) -> bytes:
-    """Return an error in CBOR, so that a client that speaks CBOR can show it."""
-    out = bytearray(b"\xa2")
-    for text in ("__type", error.name, "message", error.message):
-        raw = text.encode("utf-8")
-        out += b"\x79" + len(raw).to_bytes(2, "big") + raw
-    return bytes(out)
-
-
-def no_cbor() -> ServiceError:
-    """Return the error for a request in CBOR."""
-    return ServiceError(
-        "SerializationException",
-        "This emulator speaks JSON, not CBOR: give java -Daws.cborEnabled=false, or set CBOR_ENABLED=false.",
-    )
+    body = {"__type": error.name, word: error.message}
+    return cbor.encode(body) if in_cbor else _json(body)
 
 
 def _json(value: dict[str, Any]) -> bytes:

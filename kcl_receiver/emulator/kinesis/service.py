@@ -123,7 +123,7 @@ class Kinesis:
         with self.lock:
             return [stream.name for stream in self.model.live(self.now())]
 
-    def call(self, operation: str, body: bytes) -> Answer:
-        """Answer one request of the JSON API: HTTP status and body. Never raises what a caller could cause."""
+    def call(self, operation: str, body: bytes, in_cbor: bool = False) -> Answer:
+        """Answer one request in JSON or in CBOR: HTTP status and body. Never raises what a caller could cause."""
         with self.lock:
-            return api.answer(self.model, self.now(), operation, body)
+            return api.answer(self.model, self.now(), operation, body, in_cbor)

@@ -16,6 +16,7 @@ from typing import Any
 import pybase64
 from botocore.loaders import Loader
 
+from kcl_receiver.emulator.kinesis.cbor import Moment
 from kcl_receiver.emulator.kinesis.errors import ServiceError, invalid
 
 Raw = Any
@@ -70,6 +71,24 @@ class Shapes:
             count = f"{len(problems)} validation error{'s' if len(problems) > 1 else ''}"
             raise ServiceError("ValidationException", f"{count} detected: {'; '.join(problems)}")
         return found
+
+    def typed(self, operation: str, answer: dict[str, Any]) -> dict[str, Any]:
+        """Return a JSON answer with its data as bytes and its times as `Moment`, as CBOR has them."""
+        found: dict[str, Any] = self._typed(self._outputs[operation], answer)
+        return found
+
+    def _typed(self, name: str, value: Raw) -> Raw:
+        shape = self._shapes[name]
+        kind = shape["type"]
+        if kind == "structure":
+            members = shape["members"]
+            return {key: self._typed(members[key]["shape"], one) for key, one in value.items()}
+        if kind == "list":
+            member = shape["member"]["shape"]
+            return [self._typed(member, one) for one in value]
+        if kind == "blob":
+            return pybase64.b64decode(value)
+        return Moment(round(value * 1000)) if kind == "timestamp" else value
 
     def _make(self, name: str) -> Reader:
         shape = self._shapes[name]
