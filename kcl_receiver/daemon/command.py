@@ -26,7 +26,7 @@ source is in the directory beside it.
 """
 
 EMULATOR_OPTIONS = (
-    # AWS speaks CBOR, most emulators do not. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
+    # AWS speaks CBOR, not all emulators do. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
     "-Daws.cborEnabled=false",
     f"-Daws.accessKeyId={EMULATOR_KEYS.access_key}",
     f"-Daws.secretAccessKey={EMULATOR_KEYS.secret_key}",
