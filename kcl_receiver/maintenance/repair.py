@@ -37,6 +37,7 @@ from kcl_receiver.store.maintenance import (
     settle_day,
 )
 from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
+from kcl_receiver.store.repairs import note_repair, repairs_noted
 
 TAKE_IN = "take in"
 DELETE = "delete"
@@ -120,6 +121,7 @@ class _Repair:
         self._busy: set[str] = set()
         self._starting = False
         self._gone: dict[str, list[BlockStored]] = {}
+        self._noted = set(repairs_noted(store))
 
     def run(self) -> Report:
         if not self._alone:
@@ -231,6 +233,9 @@ class _Repair:
         if self._report.done:
             settle_day(self._store, day)  # a run that was killed may have left what can be seen and is not durable
         changes = load_day(self._store, day)
+        if self._report.done:
+            for writer in set(changes.repairs) - self._noted:
+                note_repair(self._store, writer)  # a run that was killed did not come to it
         damages = [*damages, *self._damages_of_maintenance(changes)]
         changes.faults.clear()  # each of them is acknowledged now
         lost = [one for one in damages if not is_acknowledged(changes.acknowledged, one.writer, one.line)]

@@ -17,6 +17,7 @@ from kcl_receiver.store.entries import Entry, iter_entries
 from kcl_receiver.store.ledger import rebuild_from_footers
 from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import day_of, writer_of
+from kcl_receiver.store.repairs import repairs_noted
 
 DAY_MS = 86_400_000
 
@@ -29,9 +30,14 @@ class Place(NamedTuple):
 
 
 class DayBegan(NamedTuple):
-    """What follows is of this day, `YYYY-MM-DD`, or a later one; all of the days before was yielded."""
+    """Now is the time to take in what maintenance recorded of a day, `YYYY-MM-DD`.
+
+    Without `note`, what follows is of this day or a later one; all of the days before was yielded. With the number of a
+    note of `repair`, the day was there before, and more of it is recorded now.
+    """
 
     day: str
+    note: int = 0
 
 
 class LedgerWalk:
@@ -42,9 +48,14 @@ class LedgerWalk:
         place: The line to begin with, or None to begin with the first.
         since: Leave out ledgers in which nothing can be that arrived at this time or later, milliseconds since the
             epoch. A day is left for clocks that differ and a ledger that is a day long.
+        noted: Notes of `repair` that were yielded before `place`.
+
+    Attributes:
+        place: The line that was yielded last, or the one after it.
+        noted: Notes of `repair` of which all was taken in.
     """
 
-    def __init__(self, store: BlockStore, place: Place | None = None, since: int | None = None) -> None:
+    def __init__(self, store: BlockStore, place: Place | None = None, since: int | None = None, noted: int = 0) -> None:
         self._store = store
         self._from = place
         self._since = since
@@ -54,6 +65,7 @@ class LedgerWalk:
         self._day = ""
         self._polled = False
         self.place = place
+        self.noted = noted
 
     def poll(self) -> Iterator[tuple[Place, Entry | DayBegan]]:
         """Yield what is new, each with its place. A torn last line is left for a later poll.
@@ -62,6 +74,7 @@ class LedgerWalk:
             LedgerDamaged: A line is not as it was written.
             StoreUnavailable: The store cannot be read now; poll again.
         """
+        yield from self._find_repairs()
         opened = dict(self._store.open_ledgers())
         fresh: list[str] = []
         days: list[str] = []
@@ -88,6 +101,14 @@ class LedgerWalk:
         self._polled = True
         self._open = set(opened)
         self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
+
+    def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
+        """Yield the days of which `repair` recorded more, unless the walk comes to all days yet."""
+        for writer in list(repairs_noted(self._store, self.noted)):
+            if self._polled or self._from is not None:
+                day = day_of(writer)
+                yield Place(_began_at(day), 1), DayBegan(day, self.noted + 1)
+            self.noted += 1
 
     def _find_new(self) -> list[str]:
         names = self._store.writers()

@@ -146,6 +146,14 @@ class Blocks:
         self._days.move_to_end(day)
         return self._days[day]
 
+    def day_again(self, day: str) -> Day:
+        """Return the same as it is now."""
+        before = self._days.pop(day, None)
+        found = self.day(day)
+        if before is not None:
+            found.taken |= before.taken
+        return found
+
     def made(self, block: str) -> BlockStored | None:
         """Return the entry of a block that maintenance made or took in, with its ranges; None if it is none.
 

@@ -37,16 +37,25 @@ class Sources:
         self._store = store
         self._blocks = blocks
         self._sources: OrderedDict[int, _Source] = OrderedDict()
+        self._notes: dict[int, int] = {}
         self._entries: OrderedDict[str, BlockStored] = OrderedDict()
         self._numbers = 0
 
     def __len__(self) -> int:
         return len(self._sources)
 
-    def add(self, place: Place, entry: BlockStored) -> int:
-        """Take in a block, and return its number; it is needed once until `release`."""
+    def add(self, place: Place, entry: BlockStored, note: int = 0) -> int:
+        """Take in a block, and return its number; it is needed once until `release`.
+
+        Args:
+            place: The line that names it.
+            entry: Its entry.
+            note: The number of the note of `repair` that led to it, if none of the lines from `oldest` on does.
+        """
         self._numbers += 1
         self._sources[self._numbers] = _Source(entry.block, place)
+        if note:
+            self._notes[self._numbers] = note
         self._keep(entry)
         return self._numbers
 
@@ -60,10 +69,15 @@ class Sources:
         one.needed -= 1
         if not one.needed:
             del self._sources[number]
+            self._notes.pop(number, None)
 
     def oldest(self) -> Place | None:
-        """Return the place of the first source that is still needed, or None."""
-        return next((one.place for one in self._sources.values()), None)
+        """Return the place of the first source that is still needed, or None; those that have a note do not count."""
+        return next((one.place for number, one in self._sources.items() if number not in self._notes), None)
+
+    def noted(self, all_of_them: int) -> int:
+        """Return how many notes of `repair` led to nothing that is still needed, of those that were taken in."""
+        return min((note - 1 for note in self._notes.values()), default=all_of_them)
 
     def block(self, number: int) -> str:
         """Return the id of a source's block."""

@@ -61,7 +61,7 @@ class Reading:
             self._refuse_other(token)
         since = self._start if isinstance(self._start, int) else None
         self._times = read_rows.Times(since, self._end if isinstance(self._end, int) else None)
-        self._walk = LedgerWalk(store, None if token is None else token.place, since)
+        self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.repairs)))
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
         self._wait = query.wait or self._stop.wait
@@ -103,9 +103,10 @@ class Reading:
 
     def _token(self) -> Token:
         place = self._sources.oldest() or self._walk.place
+        noted = self._sources.noted(self._walk.noted)
         shards = None if self._shards is None else tuple(sorted(self._shards))
         stream = self.stream or StreamIdentity("", 0)
-        return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end)
+        return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end, noted)
 
     def _refuse_other(self, token: Token) -> None:
         if token.application != self._application:
@@ -156,13 +157,15 @@ class Reading:
 
     def _take(self, place: Place, entry: Entry | DayBegan) -> Iterator[Batch]:
         if isinstance(entry, DayBegan):
-            day = self._blocks.day(entry.day)
+            day = self._blocks.day_again(entry.day)
             for block, one in list(day.changes.blocks.items()):
                 # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
                 cut_off = bool(day.changes.acknowledged) and block not in day.changes.replaced
-                if (not one.replaces or cut_off) and (found := self._blocks.made(block)) is not None:
+                if block in day.taken or not (not one.replaces or cut_off):
+                    continue
+                if (found := self._blocks.made(block)) is not None:
                     day.taken.add(block)
-                    yield from self._feed(place, found)
+                    yield from self._feed(place, found, note=entry.note)
         elif isinstance(entry, SessionStarted | ShardEnded | BlockStored):
             if entry.stream != self.stream:
                 self._judge_stream(entry.stream)
@@ -195,10 +198,10 @@ class Reading:
                     yield from self._feed(place, made)
         yield from self._feed(place, entry, replaced=replaced)
 
-    def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False) -> Iterator[Batch]:
+    def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False, note: int = 0) -> Iterator[Batch]:
         if entry.stream != self.stream:
             return
-        number = self._sources.add(place, entry)  # it is needed until it was drained
+        number = self._sources.add(place, entry, note)  # it is needed until it was drained
         touched = set()
         for index, one in enumerate(entry.ranges):
             if self._wants(one.shard):

@@ -5,6 +5,7 @@
     stream        arn and created: sequence numbers of another stream mean nothing here
     positions     by shard, the position through which it was read
     ledger        writer and line of the ledger before which nothing matters any more
+    repairs       how many notes of `repair` do not matter any more either
     shards        the shards that were asked for, or null for all
     start, end    where reading began, and where it was to end: {"time": ms}, {"positions": {...}} or null
 
@@ -41,6 +42,7 @@ class Token:
     shards: tuple[str, ...] | None
     start: Limit
     end: Limit = None
+    repairs: int = 0
 
     def to_text(self) -> str:
         """Return the text that `from_text` reads back."""
@@ -51,6 +53,7 @@ class Token:
                 "stream": {"arn": self.stream.arn, "created": self.stream.created},
                 "positions": _to_json(self.positions),
                 "ledger": None if self.place is None else {"writer": self.place.writer, "line": self.place.line},
+                "repairs": self.repairs,
                 "shards": self.shards,
                 "start": _limit_to_json(self.start),
                 "end": _limit_to_json(self.end),
@@ -78,6 +81,7 @@ class Token:
                 None if shards is None else tuple(map(str, shards)),
                 _limit_from_json(raw["start"]),
                 _limit_from_json(raw["end"]),
+                max(0, int(raw["repairs"])),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TokenRefused(

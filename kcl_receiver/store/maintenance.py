@@ -36,6 +36,7 @@ from kcl_receiver.store.entries import (
     first_prev,
 )
 from kcl_receiver.store.names import block_day, block_id, check_writer_id, day_of, writer_of
+from kcl_receiver.store.repairs import note_repair
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
 ROLES = (RECOVER, REPAIR, COMPACT, EXPIRE)
@@ -56,6 +57,7 @@ class DayChanges:
         acknowledged: What is known to be gone of the ledgers of writers that began on this day.
         writers: The last line of each maintenance ledger.
         named: The writers whose last line another maintenance ledger names.
+        repairs: The writers of `repair`.
         faults: What is wrong with these ledgers. What comes before a fault is taken in.
     """
 
@@ -66,6 +68,7 @@ class DayChanges:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     writers: dict[str, Tail] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+    repairs: list[str] = field(default_factory=list)
     faults: list[LedgerDamaged] = field(default_factory=list)
 
 
@@ -102,6 +105,8 @@ def _load_day(store: BlockStore, day: str, ranges: bool) -> DayChanges:
         for entry in ledger.entries:
             if isinstance(entry, WriterStarted):
                 claims.extend((writer, other, tail) for other, tail in entry.tails.items())
+                if entry.role == REPAIR:
+                    out.repairs.append(writer)
             elif isinstance(entry, BlockStored):
                 out.blocks[entry.block] = entry if ranges else replace(entry, ranges=())
                 for old in entry.replaces:
@@ -233,6 +238,7 @@ class Transaction:
         if role not in ROLES:
             raise ValueError(f"not a maintenance role: {role!r}")
         self._store = store
+        self._role = role
         self.day = block_day(first)
         self.changes = load_day(store, self.day) if changes is None else changes
         for fault in self.changes.faults:
@@ -314,6 +320,8 @@ class Transaction:
         if self._content is None:
             self._content, self._tail = encode_lines(self._entries, 1, first_prev(self.writer))
         self._store.put_maintenance_ledger(self.writer, self._content)
+        if self._role == REPAIR:
+            note_repair(self._store, self.writer)
         if self.writer not in self.changes.writers:
             self.changes.named.update(self._unnamed())
             self.changes.writers[self.writer] = self._tail

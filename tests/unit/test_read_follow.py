@@ -11,14 +11,19 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, session_at
+from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, put, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
 from kcl_receiver.errors import HoleFound, StreamReplaced
+from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.store import maintenance
 from kcl_receiver.store.entries import ShardEnded
+from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.repairs import repairs_noted
 
 
 @pytest.fixture
@@ -262,3 +267,112 @@ def test_whatever_happens_each_record_comes_once_across_tokens(
 
 def test_the_other_writer_of_these_tests_comes_later() -> None:
     assert OTHER_WRITER > WRITER
+
+
+# What repair takes in
+
+
+DAY_LATER = writer_id(NOW + 3 * 86_400_000, "0000000c")
+
+
+def lost(lake: Lake, *ranges: BlockRange, days: int = 0, number: int = 1) -> None:
+    """Store a block of which no ledger knows anything, some days after the first one."""
+    put(lake.store, number, *ranges, writer=writer_id(NOW + days * 86_400_000, "0000000b"))
+
+
+def repaired(lake: Lake) -> None:
+    """Repair, as the command does in a process of its own."""
+    assert repair(LocalStore(lake.store.root), NOW, apply=True).done
+    for name in ("maintenance.lock", "lock"):
+        (lake.store.root / name).unlink(missing_ok=True)
+
+
+def test_a_token_gets_what_repair_took_in_on_an_earlier_day(lake: Lake) -> None:
+    lake.block(run_of(1, 5))
+    lake.next_writer(DAY_LATER)
+    lake.block(run_of(10, 12, 9))
+    reading = read(lake.store)
+    with pytest.raises(HoleFound):
+        list(reading)
+    token = reading.token
+    lost(lake, run_of(6, 9, 5))
+    repaired(lake)
+    lake.block(run_of(13, 14, 12))
+    assert numbers(read(lake.store, token=token)) == count(6, 14)
+    whole = read(lake.store)
+    assert numbers(whole) == count(1, 14)
+    assert numbers(read(lake.store, token=whole.token)) == []
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_a_follower_gets_what_repair_takes_in_on_its_day_or_an_earlier_one(lake: Lake, later: bool) -> None:
+    def more() -> None:
+        lost(lake, run_of(6, 9, 5))
+        repaired(lake)
+
+    def again() -> None:
+        lost(lake, run_of(13, 15, 12), number=2)
+        repaired(lake)
+
+    lake.block(run_of(1, 5))
+    if later:
+        lake.next_writer(DAY_LATER)
+    lake.block(run_of(10, 12, 9))
+    follower = Follower(lake, more, again, lambda: lake.block(run_of(16, 17, 15)))
+    assert follower.seen == [count(1, 5), count(6, 12), count(13, 15), count(16, 17)]
+
+
+def test_a_token_keeps_what_repair_took_in_and_waits_for_what_comes_before(lake: Lake) -> None:
+    lake.block(run_of(1, 5))
+    lake.next_writer(DAY_LATER)
+    lake.block(run_of(10, 12, 9))
+    first = Follower(lake)
+    assert first.seen == [count(1, 5)]
+    lost(lake, run_of(8, 9, 7))
+    repaired(lake)
+    second = Follower(lake, token=first.token)
+    assert second.seen == [[]]
+    lost(lake, run_of(6, 7, 5), days=1)
+    repaired(lake)
+    assert numbers(read(lake.store, token=second.reading.token)) == count(6, 12)
+
+
+def test_a_token_of_any_batch_gets_the_rest_of_what_repair_took_in(lake: Lake) -> None:
+    lake.block(run_of(1, 5))
+    lake.next_writer(DAY_LATER)
+    lake.block(run_of(12, 14, 11))
+    token = Follower(lake).token
+    lost(lake, run_of(6, 7, 5))
+    lost(lake, run_of(8, 9, 7), number=2)
+    repaired(lake)
+    lost(lake, run_of(10, 11, 9), days=1)
+    repaired(lake)
+    seen: list[int] = []
+    while True:
+        batch = next(iter(read(lake.store, token=token, batch_rows=1)), None)
+        if batch is None:
+            break
+        seen += numbers_of(batch)
+        token = batch.token
+    assert seen == count(6, 14)
+
+
+def test_what_a_killed_repair_did_not_note_is_noted_by_the_next(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.block(run_of(1, 5))
+    lake.next_writer(DAY_LATER)
+    lake.block(run_of(10, 12, 9))
+    token = Follower(lake).token
+    lost(lake, run_of(6, 9, 5))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(maintenance, "note_repair", killed)
+        with pytest.raises(KeyboardInterrupt):
+            repaired(lake)
+    (lake.store.root / "maintenance.lock").unlink()
+    repaired(lake)
+    assert numbers(read(lake.store, token=token)) == count(6, 12)
+    repaired(lake)
+    assert len(list(repairs_noted(lake.store))) == 1
