@@ -213,6 +213,9 @@ ALIVE = frozenset({Condition.READING, Condition.STORING, Condition.OPENING})
 LOST = frozenset({Condition.SILENT, Condition.AWAY})
 """There was a processor, and nothing is heard of it."""
 
+HELD = ALIVE | LOST
+"""A processor of this host has it, and so there is a lease."""
+
 SETTLED = frozenset({Condition.ELSEWHERE, Condition.ENDED, Condition.HOLD})
 """Nothing is to be read here; what is on hold is told for itself."""
 
@@ -313,6 +316,7 @@ def look(
         *([_no_generator(generator)] if isinstance(generator, ReceiverError) else []),
         *_failing(state),
         *([_no_leases(leases)] if isinstance(leases, ReceiverError) else []),
+        *([_no_table()] if leases is None and any(one.condition in HELD for one in shards) else []),
         *_silence(live, start_seconds, said),
         *_on_hold(state),
     ]
@@ -378,6 +382,8 @@ def _phase(
         return "the generator waits for store and stream"
     if conditions & ALIVE:
         return "reading" if generator.records_stored else "reading; no record is stored yet"
+    if leases is None and conditions & HELD:
+        return "the lease table is gone"
     if conditions & LOST:
         return "processors are there, and KCL does not call them"
     if isinstance(leases, ReceiverError):
@@ -399,6 +405,12 @@ def _no_generator(error: ReceiverError) -> Problem:
 
 def _no_leases(error: ReceiverError) -> Problem:
     return Problem(key="leases", text=str(error).partition("\n")[0], hint=error.hint, exit_code=EXIT_STREAM)
+
+
+def _no_table() -> Problem:
+    text = "the lease table is not there, and shards are read: it was deleted; nothing can be checkpointed"
+    hint = "stop the receiver and start it again: KCL then makes the table; what is stored is not stored twice"
+    return Problem(key="table", text=text, hint=hint, exit_code=EXIT_STREAM)
 
 
 def _failing(generator: GeneratorState | None) -> list[Problem]:

@@ -18,7 +18,8 @@ SOCKET_NAME = "generator.sock"
 GENERATOR_LOCK = "generator.lock"
 """Beside the socket: whoever holds its flock is the generator."""
 SUPERVISED = "KCL_RECEIVER_SUPERVISED"
-"""Environment variable that `kcl-receiver run` sets for what it starts: generator and directory are looked after."""
+"""Environment variable that `kcl-receiver run` sets for what it starts: generator and directory are looked after. Its
+value is the path of the generator's log, which processors name."""
 MAX_SOCKET_PATH = 107
 """Bytes that fit in Linux's sun_path (108) before its closing zero; see unix(7)."""
 

@@ -17,7 +17,7 @@ from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.command import daemon_command
 from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, write_effective
-from kcl_receiver.daemon.findings import ERROR, NO_LEASES, OK, WARNING, Finding, exit_code
+from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, NO_LEASES, OK, WARNING, Finding, exit_code
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.lock import RunLock
@@ -83,15 +83,16 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
         found = find_java(java, config.java)
         tuning = tune(config, found).options
         daemon = daemon_command(config, found.path, find_jars(config.jars), effective, logback, tuning)
-        tell(patience(config, first=any(finding.subject == NO_LEASES for finding in findings)))
+        tell(patience(config, first=any(finding.subject in (NO_LEASES, LEASES_GONE) for finding in findings)))
+        logs = {child: LogFile(config.log_directory / f"{child.value}.log") for child in Child}
         plan = Plan(
             commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},
             # PYTHONSAFEPATH: the working directory must not shadow modules of the generator.
             environments={
                 Child.GENERATOR: {**os.environ, "PYTHONSAFEPATH": "1", SUPERVISED: "1"},
-                Child.DAEMON: daemon_environment(),
+                Child.DAEMON: daemon_environment(str(logs[Child.GENERATOR].path)),
             },
-            logs={child: LogFile(config.log_directory / f"{child.value}.log") for child in Child},
+            logs=logs,
             ready=lambda: _ready(config),
             grace_seconds=(config.shutdown_grace_millis or 0) / 1000,
             task=compaction(config) if config.compact_target_bytes is not None else None,

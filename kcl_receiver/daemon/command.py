@@ -6,11 +6,12 @@ the line is copied into a service manager.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.credentials import EMULATOR_KEYS
+from kcl_receiver.credentials import EMULATOR_KEYS, is_emulator
 from kcl_receiver.errors import ConfigError
 
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"
@@ -25,9 +26,14 @@ Without it, KCL skips the whole page of such a record, delivers and checkpoints 
 source is in the directory beside it.
 """
 
+NO_CBOR = "-Daws.cborEnabled=false"
+"""AWS speaks CBOR, not all emulators do. The variable CBOR_ENABLED would do as well, and be lost with a copied line."""
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_KINESIS", "AWS_ENDPOINT_URL_DYNAMODB")
+"""By which AWS's SDKs, that of Java as well, can be told of an endpoint that is not in the properties file."""
+
 EMULATOR_OPTIONS = (
-    # AWS speaks CBOR, not all emulators do. The variable CBOR_ENABLED would do as well, and be lost with a copied line.
-    "-Daws.cborEnabled=false",
+    NO_CBOR,
     f"-Daws.accessKeyId={EMULATOR_KEYS.access_key}",
     f"-Daws.secretAccessKey={EMULATOR_KEYS.secret_key}",
 )
@@ -59,7 +65,7 @@ def daemon_command(
         "-XX:+ExitOnOutOfMemoryError",
         # Where KCL's own region is not asked: STS of a role, and all of it where regionName is not set.
         *([f"-Daws.region={config.region}"] if config.region else []),
-        *(EMULATOR_OPTIONS if config.uses_emulator else ()),
+        *(EMULATOR_OPTIONS if config.uses_emulator else (NO_CBOR,) if environment_names_emulator() else ()),
         *tuning,
         # After ours, so that they win.
         *config.java_options,
@@ -72,6 +78,11 @@ def daemon_command(
         "--log-configuration",
         str((log_configuration or LOG_CONFIGURATION).absolute()),
     ]
+
+
+def environment_names_emulator() -> bool:
+    """Tell whether the environment sends AWS's SDKs to an emulator: to plain http, which is never AWS."""
+    return any(is_emulator(os.environ.get(name, "").strip()) for name in ENDPOINT_VARIABLES)
 
 
 def refuse_latest(config: ReceiverConfig, now_millis: int) -> None:

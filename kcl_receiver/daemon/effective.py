@@ -123,10 +123,13 @@ def write_effective(config: ReceiverConfig, changed: Mapping[str, str | None], d
     return path
 
 
-def daemon_environment() -> dict[str, str]:
+def daemon_environment(generator_log: str = "1") -> dict[str, str]:
     """Return the environment of the daemon and its children.
 
     It is ours, with the directory of our own programs first on the PATH, and with the word that the generator is
     looked after: KCL may start processors while it stops, after the generator has left, and they must start none.
+
+    Args:
+        generator_log: The generator's log, which processors name.
     """
-    return {**os.environ, "PATH": search_path(), SUPERVISED: "1"}
+    return {**os.environ, "PATH": search_path(), SUPERVISED: generator_log}

@@ -21,6 +21,9 @@ SETTINGS, MACHINE, STORE, STREAM = "settings", "machine", "store", "stream"
 NO_LEASES = "no lease table yet"
 """Subject of the finding that this is the first start."""
 
+LEASES_GONE = "the lease table is gone"
+"""Subject of the finding that there was a lease table: KCL will start as slowly as the first time."""
+
 _EXIT_CODES = {SETTINGS: EXIT_USAGE, MACHINE: EXIT_ENVIRONMENT, STORE: EXIT_STORE, STREAM: EXIT_STREAM}
 
 

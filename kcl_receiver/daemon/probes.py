@@ -16,11 +16,12 @@ from kcl_receiver import aws
 from kcl_receiver.aws import Lease, Shard
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.executable import find_executable
-from kcl_receiver.daemon.findings import ERROR, MACHINE, NO_LEASES, OK, STORE, STREAM, WARNING, Finding
+from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, MACHINE, NO_LEASES, OK, STORE, STREAM, WARNING, Finding
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.generator.client import ask_status
 from kcl_receiver.store.base import open_store
 
 ATTEMPTS = 2
@@ -113,21 +114,47 @@ def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
     except ReceiverError as error:
         yield Finding(STREAM, ERROR, "stream", error.message, error.hint, error.mends)
         return
-    yield from probe_leases(dynamodb, config.table_name, shards)
+    yield from probe_leases(dynamodb, config, shards)
 
 
-def probe_leases(dynamodb: Any, table: str, shards: list[Shard]) -> Iterator[Finding]:  # noqa: ANN401
+def probe_leases(dynamodb: Any, config: ReceiverConfig, shards: list[Shard]) -> Iterator[Finding]:  # noqa: ANN401
     """Yield whether KCL's lease table can be read, and whether it is of this stream."""
+    table = config.table_name
     try:
         leases = aws.read_leases(dynamodb, table)
     except ReceiverError as error:
         yield Finding(STREAM, ERROR, "leases", error.message, error.hint, error.mends)
         return
     if leases is None:
-        yield Finding(STREAM, OK, NO_LEASES, f"{table}; KCL makes it at the first start")
+        yield _no_table(config)
         return
     stale = list(stale_leases(leases, shards, table))
     yield from stale or [Finding(STREAM, OK, "leases", f"table {table}: {len(leases)} leases")]
+
+
+def _no_table(config: ReceiverConfig) -> Finding:
+    """Return what a lease table that is not there means: a first start, or that it was deleted."""
+    table = config.table_name
+    try:
+        running = any(one.state != "closed" for one in ask_status(config.socket).shards)
+    except ReceiverError:
+        running = False
+    if running:
+        reason = f"there is no table {table}, and the receiver runs: nothing can be checkpointed, and leases are lost"
+        way_out = "stop the receiver and start it again: KCL then makes the table; what is stored is not stored twice"
+        return Finding(STREAM, ERROR, LEASES_GONE, reason, way_out)
+    try:
+        stored = next(open_store(config.store).list_blocks(), None) is not None
+    except ReceiverError:
+        stored = False  # the store's own finding says why
+    if not stored:
+        return Finding(STREAM, OK, NO_LEASES, f"{table}; KCL makes it at the first start")
+    reason = (
+        f"there is no table {table}, though {config.store} holds blocks: it was deleted, or tableName or "
+        "applicationName was changed. KCL makes it anew and reads from the starting point; what is stored is not "
+        "stored twice, and what lies before the starting point is not read"
+    )
+    return Finding(STREAM, WARNING, LEASES_GONE, reason, "initialPositionInStream = TRIM_HORIZON reads all there is")
 
 
 def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -> Iterator[Finding]:

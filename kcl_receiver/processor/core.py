@@ -95,12 +95,22 @@ class ProcessorCore:
         pid: This process's id.
         generator_timeout: Seconds without a generator after which to leave, until the generator says otherwise.
         rng: Source of jitter.
+        generator_log: Where the generator says why it does not answer, in words.
     """
 
-    def __init__(self, application: str, session: str, pid: int, generator_timeout: float, rng: random.Random) -> None:
+    def __init__(
+        self,
+        application: str,
+        session: str,
+        pid: int,
+        generator_timeout: float,
+        rng: random.Random,
+        generator_log: str = "the generator's log",
+    ) -> None:
         self._application = application
         self._session = session
         self._pid = pid
+        self._generator_log = generator_log
         self._rank = 0
         self._shard = ""
         self._start: After = TRIM_HORIZON
@@ -462,13 +472,13 @@ class ProcessorCore:
             return self._exit(
                 GeneratorUnavailable(
                     f"{self._shard}: no generator answered for {self._patience.generator_timeout:g} s during {action}",
-                    "see why it is away in the generator's log; KCL reads again from the last checkpoint",
+                    f"see why in {self._generator_log}; KCL reads again from the last checkpoint",
                 )
             )
         return self._exit(
             StoreUnavailable(
                 f"{self._shard}: nothing was stored for {self._patience.store_timeout:g} s during {action}",
-                "see what the store says in the generator's log; KCL reads again from the last checkpoint",
+                f"see what the store says in {self._generator_log}; KCL reads again from the last checkpoint",
             )
         )
 

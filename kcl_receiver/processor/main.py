@@ -15,10 +15,10 @@ import sys
 from kcl_receiver import __version__
 from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
 from kcl_receiver.memory import keep_freed
-from kcl_receiver.paths import default_socket, resolve_socket, scan
+from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
-from kcl_receiver.processor.spawn import Spawner
+from kcl_receiver.processor.spawn import OUTPUT_NAME, Spawner
 
 USAGE = """Usage: kcl-receiver-processor --properties FILE
 
@@ -75,8 +75,17 @@ def _run(properties: str) -> ReceiverError | None:
         pid=pid,
         generator_timeout=timeout,
         rng=random.Random(),  # noqa: S311 - jitter
+        generator_log=generator_log(socket_path),
     )
     return Driver(core, daemon_in, daemon_out, socket_path, Spawner(properties, socket_path)).run()
+
+
+def generator_log(socket_path: str) -> str:
+    """Return the file where the generator says what is wrong, whoever started it: also if it could not start at all."""
+    supervised = os.environ.get(SUPERVISED, "")
+    if supervised:
+        return supervised if supervised.startswith("/") else "the generator's log"
+    return os.path.join(os.path.dirname(socket_path), OUTPUT_NAME)
 
 
 def _take_over_stdio() -> tuple[int, int]:

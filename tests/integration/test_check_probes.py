@@ -9,14 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import live_support
 import pytest
 from unwritable import REASON, unwritable
 
 from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.config import load
 from kcl_receiver.credentials import Access
+from kcl_receiver.daemon import probes
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.local import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +91,36 @@ def test_all_is_well_before_the_first_start(
     assert stream in found["no lease table yet"]["reason"]
     assert not (tmp_path / "store").exists(), "check changes nothing"
     assert not (tmp_path / "run").exists(), "check changes nothing"
+
+
+def store_one_block(tmp_path: Path, application: str) -> None:
+    store = LocalStore(tmp_path / "store")
+    store.claim(application)
+    store.put_block("20261122T143057Z-feb90044-000000000001", b"rows")
+
+
+def test_a_lease_table_that_is_gone_is_no_first_start(
+    emulator: Emulator, stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, emulator.url, stream)
+    store_one_block(tmp_path, load(file).application_name)
+    code, found = check(file, capsys)
+    assert code == 0
+    gone = found["the lease table is gone"]
+    assert gone["severity"] == "warning"
+    assert f"there is no table {stream}, though file://{tmp_path}/store holds blocks: it was deleted" in gone["reason"]
+    assert "no lease table yet" not in found
+
+
+def test_a_lease_table_that_is_gone_under_a_running_receiver_exits_with_5(
+    emulator: Emulator, stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write(tmp_path, emulator.url, stream)
+    monkeypatch.setattr(probes, "ask_status", lambda _: live_support.generator(live_support.shard(0)))
+    code, found = check(file, capsys)
+    assert code == 5
+    assert "and the receiver runs" in found["the lease table is gone"]["reason"]
+    assert found["the lease table is gone"]["instead"].startswith("stop the receiver and start it again")
 
 
 def test_a_stream_that_is_not_there_exits_with_5(

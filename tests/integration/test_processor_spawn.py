@@ -20,6 +20,7 @@ from processor_process import PATIENCE, Landing, initialize, record, records, st
 
 from kcl_receiver.errors import EXIT_ENVIRONMENT
 from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED
+from kcl_receiver.processor.main import generator_log
 from kcl_receiver.processor.spawn import OUTPUT_NAME, PAUSE_SECONDS, Spawner
 
 STUB = """#!{python}
@@ -276,3 +277,28 @@ def test_a_directory_that_others_could_write_to_is_complained_of_once(landing: L
     complaint, last = err.splitlines()
     assert str(landing.socket.parent) in complaint
     assert "GeneratorUnavailable" in last
+
+
+def test_a_generator_that_cannot_read_its_properties_says_so_where_the_processor_points_to(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(SUPERVISED, raising=False)
+    landing.write(**{"receiver.generatorTimeoutMillis": "500", "receiver.windowBytes": "lots"})
+    processor = landing.processor(supervised=False)
+    processor.say(initialize())
+    processor.hear()
+    processor.say(records(record(1)))
+    code, _, err = processor.leave()
+    assert code == EXIT_ENVIRONMENT
+    log = landing.socket.parent / OUTPUT_NAME
+    assert f"see why in {log}" in err
+    until = time.monotonic() + PATIENCE
+    while f"ConfigError: {landing.properties}: " not in log.read_text():
+        assert time.monotonic() < until, "the generator left no word"
+        time.sleep(0.05)
+
+
+def test_under_a_supervisor_a_processor_points_to_its_log(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert generator_log("/run/x/generator.sock") == "/run/x/generator.out"
+    monkeypatch.setenv(SUPERVISED, "/var/log/x/generator.log")
+    assert generator_log("/run/x/generator.sock") == "/var/log/x/generator.log"

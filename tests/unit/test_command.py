@@ -33,6 +33,24 @@ def test_the_command_is_complete_and_in_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "off"),
+    [
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:4567", True),
+        ("AWS_ENDPOINT_URL_KINESIS", "http://127.0.0.1:4567", True),
+        ("AWS_ENDPOINT_URL", "https://vpce-1.kinesis.eu-west-1.vpce.amazonaws.com", False),
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:4567", False),
+    ],
+)
+def test_cbor_is_off_for_an_emulator_that_only_the_environment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, off: bool
+) -> None:
+    monkeypatch.setenv(variable, value)
+    command = daemon_command(load(write(tmp_path)), JAVA, JARS)
+    assert ("-Daws.cborEnabled=false" in command) is off
+    assert "-Daws.accessKeyId=emulator" not in command, "whose credentials these are, the environment says as well"
+
+
 def test_the_class_that_kcl_needs_for_a_bad_aggregate_is_there_for_java_8_and_later() -> None:
     with zipfile.ZipFile(JAXB) as jar:
         files = {name for name in jar.namelist() if not name.endswith("/")}

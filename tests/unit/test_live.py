@@ -198,9 +198,19 @@ def test_workers_of_a_plain_java_launch_are_known_by_the_hosts_name() -> None:
 def test_what_has_ended_or_left_is_not_silent() -> None:
     ended = shard(0, shard_end=True, connected=False, spoke_seconds=999)
     left = shard(1, state="closed", connected=False, spoke_seconds=999)
-    live = seen(generator(ended, left, shard(2)), None)
+    live = seen(generator(ended, left, shard(2)))
     assert conditions(live) == [Condition.ENDED, Condition.LEFT, Condition.READING]
     assert live.exit_code == EXIT_OK
+
+
+def test_a_lease_table_that_is_deleted_under_a_running_receiver_is_told() -> None:
+    live = seen(generator(shard(0)), None)
+    (problem,) = live.problems
+    assert "the lease table is not there, and shards are read: it was deleted" in problem.text
+    assert live.exit_code == EXIT_STREAM
+    gone = seen(generator(shard(0, spoke_seconds=99)), None)
+    assert [one.key for one in gone.problems] == ["table", "unread"]
+    assert gone.phase == "the lease table is gone"
 
 
 def test_a_session_that_is_being_opened_counts_as_read() -> None:
