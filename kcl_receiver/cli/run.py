@@ -16,7 +16,7 @@ from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.command import daemon_command
-from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, write_effective
+from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, store_token, write_effective
 from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, NO_LEASES, OK, WARNING, Finding, exit_code
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
@@ -78,7 +78,7 @@ def run(ctx: click.Context, properties: str, java: str | None, log_configuration
 def _run(config: ReceiverConfig, java: str | None, logback: Path | None, findings: list[Finding]) -> int:
     lock = RunLock(config.socket.parent, config.path)
     try:
-        changed = overrides(config, _pinned(config))
+        changed = overrides(config, _pinned(config), _token(config))
         effective = write_effective(config, changed, config.socket.parent)
         found = find_java(java, config.java)
         tuning = tune(config, found).options
@@ -140,6 +140,14 @@ def tell(message: str) -> None:
     # Whoever read our stderr may have left: `run 2>&1 | tee log` and Ctrl-C, for one. That must not end the drain.
     with contextlib.suppress(OSError):
         click.echo(f"{stamp} {text}", err=True)
+
+
+def _token(config: ReceiverConfig) -> str:
+    from kcl_receiver.store.base import open_store  # noqa: PLC0415 - pyarrow: help does without it
+
+    store = open_store(config.store)
+    store.claim(config.application_name)
+    return store_token(store)
 
 
 def _pinned(config: ReceiverConfig) -> int | None:

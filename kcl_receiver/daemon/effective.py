@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,18 +28,48 @@ EFFECTIVE_NAME = "daemon.properties"
 START_DOCUMENT = "start.json"
 """The store's document that says from which time on an application with LATEST reads."""
 
+WORKER_DOCUMENT = "worker.json"
+"""The store's document that tells its workers from those of other stores."""
+
 MACHINE_ID = Path("/etc/machine-id")
 
 
-def worker_id(config: ReceiverConfig, host: str | None = None) -> str:
-    """Return KCL's name for this worker: unique to host, user, application and socket, and the same at every start.
+def store_token(store: BlockStore) -> str:
+    """Return what the store is known by in the names of its workers: random, made by the first `run`, kept in it.
+
+    Raises:
+        StoreUnavailable: The store cannot be read or written now.
+        StoreRefused: The document in it is not ours.
+    """
+    found = store.put_document_if_absent(WORKER_DOCUMENT, json.dumps({"token": secrets.token_hex(8)}).encode() + b"\n")
+    try:
+        token = json.loads(found)["token"]
+        if not isinstance(token, str):
+            raise TypeError(f"the token is {token!r}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreRefused(
+            f"{WORKER_DOCUMENT} in {store.url} does not hold a token: {error}",
+            "remove it: the next start makes another, and its worker begins under a new name",
+        ) from error
+    return token
+
+
+def worker_id(config: ReceiverConfig, token: str = "", host: str | None = None) -> str:
+    """Return KCL's name for this worker: unique to host, user, application, socket and store; the same at every start.
 
     The same, because a worker that comes back under its old name goes on with its own leases at once. The socket is in
-    it, because the lock that keeps a second daemon away lies beside it.
+    it, because the lock that keeps a second daemon away lies beside it. The store is, because two containers of one
+    image may have the rest in common; where they share the store as well, the second one's generator cannot hold it,
+    and its daemon is not started.
+
+    Args:
+        config: The settings.
+        token: What `store_token` returned.
+        host: Another host's name than this one's.
     """
     host = platform.node() if host is None else host
     machine = MACHINE_ID.read_text(encoding="ascii", errors="replace").strip() if MACHINE_ID.is_file() else ""
-    parts = (host, machine, str(os.getuid()), config.application_name, str(config.socket))
+    parts = (host, machine, str(os.getuid()), config.application_name, str(config.socket), token)
     return f"{host or 'host'}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 
 
@@ -47,8 +78,17 @@ def own_workers(config: ReceiverConfig) -> tuple[str, ...]:
     if config.worker_id is not None:
         return (config.worker_id,)
     host = platform.node()
-    # KCL's own makes one up: the host's name, a colon and something random.
-    return (worker_id(config), *((f"{host}:", f"{host}.") if host else ()))
+    # KCL makes one up by itself: the host's name, a colon and something random.
+    return (*_given(config), *((f"{host}:", f"{host}.") if host else ()))
+
+
+def _given(config: ReceiverConfig) -> tuple[str, ...]:
+    """Return the workerId that `run` gave to the daemon of this host, if it has."""
+    try:
+        keys = javaproperties.loads((config.socket.parent / EFFECTIVE_NAME).read_bytes())
+    except (OSError, ValueError):
+        return ()
+    return (keys["workerId"],) if keys.get("workerId") else ()
 
 
 def pin_start(store: BlockStore, now_millis: int) -> int:
@@ -74,16 +114,17 @@ def pin_start(store: BlockStore, now_millis: int) -> int:
     return pinned
 
 
-def overrides(config: ReceiverConfig, start_millis: int | None = None) -> dict[str, str | None]:
+def overrides(config: ReceiverConfig, start_millis: int | None = None, token: str = "") -> dict[str, str | None]:
     """Return the keys that `run` sets or, where the value is None, takes out.
 
     Args:
         config: The user's settings.
         start_millis: What `pin_start` returned, if the user's position is LATEST.
+        token: What `store_token` returned.
     """
     changed: dict[str, str | None] = {}
     if config.worker_id is None:
-        changed["workerId"] = worker_id(config)
+        changed["workerId"] = worker_id(config, token)
     if start_millis is not None:
         changed["initialPositionInStream"] = None
         changed["initialPositionInStreamExtended"] = str(start_millis // 1000)

@@ -37,7 +37,6 @@ class Watch:
 
     def __init__(self, config: ReceiverConfig) -> None:
         self._config = config
-        self._workers = own_workers(config)
         self._start_seconds = longest_start_seconds(config)
         self._dynamodb: Any = None
         self._leases_at = 0.0
@@ -67,7 +66,9 @@ class Watch:
 
     def _judged(self, generator: GeneratorState | ReceiverError, leases: Leases, log_from: int) -> Live:
         def judged(said: str) -> Live:
-            return look(generator, leases, workers=self._workers, start_seconds=self._start_seconds, said=said)
+            return look(
+                generator, leases, workers=own_workers(self._config), start_seconds=self._start_seconds, said=said
+            )
 
         live = judged("")
         # The log is read only where it can say why.

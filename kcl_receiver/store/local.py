@@ -71,6 +71,7 @@ class LocalStore(BlockStore):
         self.url = "file://" + quote(str(self.root))
         self._files = files if files is not None else OsFiles()
         self._token = token
+        self._root_lock = threading.Lock()  # one thread at a time makes the root
         self._lock = threading.Lock()  # guards the three below
         self._locks: dict[str, int] = {}
         self._durable: set[Path] = set()
@@ -522,7 +523,8 @@ class LocalStore(BlockStore):
             if path in self._durable:
                 return
         if path == self.root:
-            self._make_root()
+            with self._root_lock:
+                self._make_root()
         else:
             self._make_dir(path.parent)
             if not self._files.is_dir(path):

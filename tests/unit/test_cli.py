@@ -3,9 +3,11 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from kcl_receiver import __version__
 from kcl_receiver.cli import main as module
@@ -103,3 +105,14 @@ def test_output_that_nobody_reads_any_more_is_no_traceback() -> None:
     _, err = process.communicate()
     assert b"Traceback" not in err
     assert process.returncode == 1
+
+
+@pytest.mark.parametrize(("value", "coloured"), [(None, True), ("", True), ("1", False)])
+def test_no_color_takes_colours_away_from_every_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: str | None, coloured: bool
+) -> None:
+    file = tmp_path / "x.properties"
+    file.write_text("applicationName = a\n")
+    result = CliRunner().invoke(cli, ["check", "-p", str(file), "--offline"], color=True, env={"NO_COLOR": value})
+    assert "streamName" in result.output
+    assert ("\x1b[" in result.output) is coloured

@@ -11,7 +11,7 @@ from test_config import write
 
 from kcl_receiver.config import load
 from kcl_receiver.daemon import effective
-from kcl_receiver.daemon.effective import overrides, pin_start, worker_id, write_effective
+from kcl_receiver.daemon.effective import overrides, own_workers, pin_start, store_token, worker_id, write_effective
 from kcl_receiver.errors import EnvironmentProblem, StoreRefused
 from kcl_receiver.store.base import open_store
 
@@ -93,19 +93,52 @@ def test_the_worker_id_is_stable_and_differs_by_host_user_application_and_socket
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = load(write(tmp_path))
-    mine = worker_id(config, "host-a")
-    assert mine == worker_id(load(write(tmp_path)), "host-a")
+    mine = worker_id(config, "store", "host-a")
+    assert mine == worker_id(load(write(tmp_path)), "store", "host-a")
     assert mine.startswith("host-a-")
     others = {
-        worker_id(config, "host-b"),
-        worker_id(load(write(tmp_path, {"applicationName": "other", "receiver.socket": str(config.socket)})), "host-a"),
-        worker_id(load(write(tmp_path, {"receiver.socket": "/x/y"})), "host-a"),
+        worker_id(config, "store", "host-b"),
+        worker_id(config, "other store", "host-a"),
+        worker_id(
+            load(write(tmp_path, {"applicationName": "other", "receiver.socket": str(config.socket)})),
+            "store",
+            "host-a",
+        ),
+        worker_id(load(write(tmp_path, {"receiver.socket": "/x/y"})), "store", "host-a"),
     }
     monkeypatch.setattr(effective, "MACHINE_ID", tmp_path / "landing.properties")
-    others.add(worker_id(config, "host-a"))
+    others.add(worker_id(config, "store", "host-a"))
     monkeypatch.setattr("os.getuid", lambda: 4242)
-    others.add(worker_id(config, "host-a"))
-    assert len(others | {mine}) == 6
+    others.add(worker_id(config, "store", "host-a"))
+    assert len(others | {mine}) == 7
+
+
+def test_two_stores_have_different_tokens_that_stay(tmp_path: Path) -> None:
+    first, second = (open_store(f"file://{tmp_path}/{name}") for name in ("one", "two"))
+    token = store_token(first)
+    assert token != store_token(second)
+    assert store_token(open_store(f"file://{tmp_path}/one")) == token
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"token": 5}', b"\xff"])
+def test_a_damaged_token_is_refused_with_the_way_out(tmp_path: Path, content: bytes) -> None:
+    store = open_store(f"file://{tmp_path}/store")
+    store.put_document_if_absent(effective.WORKER_DOCUMENT, content)
+    with pytest.raises(StoreRefused, match="does not hold a token") as caught:
+        store_token(store)
+    assert caught.value.hint.startswith("remove it")
+
+
+def test_a_hosts_own_workers_are_those_that_run_and_kcl_name_by_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.node", lambda: "host")
+    config = load(write(tmp_path, {"receiver.socket": "run/s"}))
+    assert own_workers(config) == ("host:", "host.")
+    (tmp_path / "run").mkdir()
+    write_effective(config, overrides(config, token="store"), tmp_path / "run")
+    assert own_workers(config) == (worker_id(config, "store"), "host:", "host.")
+    assert own_workers(load(write(tmp_path, {"workerId": "mine"}))) == ("mine",)
 
 
 def test_a_worker_id_of_the_users_own_is_kept(tmp_path: Path) -> None:

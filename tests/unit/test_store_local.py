@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import BlockMissing, ConfigError, LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path
@@ -303,3 +305,34 @@ def test_only_whole_numbered_lines_are_appended(store: LocalStore, number: int, 
 def test_loading_the_ledger_of_an_empty_store_makes_nothing(store: LocalStore) -> None:
     LedgerIndex.load(store)
     assert not store.root.exists()
+
+
+def test_threads_that_make_the_root_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    class Meeting(OsFiles):
+        """Lets the threads meet, if they can, where each has written down the same directories to be synced."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.together = threading.Barrier(2)
+
+        def fsync_dir(self, path: Path) -> None:
+            with suppress(threading.BrokenBarrierError):
+                self.together.wait(0.5)
+            super().fsync_dir(path)
+
+    store = LocalStore(tmp_path / "a" / "b" / "store", Meeting())
+    failures: list[BaseException] = []
+
+    def put(number: int) -> None:
+        try:
+            store.put_block(f"20261122T143057Z-feb90044-{number:012d}", b"rows")
+        except BaseException as error:  # noqa: BLE001 - judged below
+            failures.append(error)
+
+    threads = [threading.Thread(target=put, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(list(store.list_blocks())) == 2
