@@ -31,7 +31,9 @@ from kcl_receiver.generator.effects import (
     ConfirmShardEnd,
     Effect,
     LedgerRecord,
+    LookFurther,
     LookUp,
+    MoreHeld,
     Send,
     SessionRecord,
     ShardEndRecord,
@@ -39,7 +41,6 @@ from kcl_receiver.generator.effects import (
     Stop,
     WrittenBlock,
 )
-from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.retries import Retries
 from kcl_receiver.generator.roster import Roster, clipped
@@ -126,8 +127,8 @@ class GeneratorCore:
     def _close_session(self, session: Session) -> None:
         session.state = State.CLOSED
         self._pipeline.drop(session)
-        self._retries.mended(_looking_up(session))
-        self._retries.mended(_confirming(session))
+        for work in (_looking_up, _looking_further, _confirming):
+            self._retries.mended(work(session))
 
     def _welcome(self, session: Session) -> list[Effect]:
         session.reported = session.tracker.stored_through
@@ -207,12 +208,10 @@ class GeneratorCore:
         session = self._roster.sessions.get(session_id)
         if session is not None and session.state is State.LOOKING:
             self._retries.mended(_looking_up(session))
-            session.problem = None
-            session.facts = facts
-            session.held = Held((held.first, held.last) for held in facts.held)
+            kept = session.begin(facts)
             session.state = State.RECORDING
             rank = session.hello.rank
-            self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, facts))
+            self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, kept))
         return self._settle(now)
 
     def look_up_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
@@ -237,6 +236,26 @@ class GeneratorCore:
             return [*effects, *self._settle(now)]
         # It stays known, so that an older one is still refused; and it may come back.
         session.state = State.WAITING
+        return [*self._turn_away(session, error, now), *self._settle(now)]
+
+    def looked_further(self, session_id: str, answer: MoreHeld, now: float) -> list[Effect]:
+        """The ledger was asked what else of the session's shard is held."""
+        session = self._roster.sessions.get(session_id)
+        if session is not None and session.state is State.OPEN:
+            self._retries.mended(_looking_further(session))
+            session.look_on(answer)
+        return self._settle(now)
+
+    def look_further_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
+        """The ledger did not answer."""
+        session = self._roster.sessions.get(session_id)
+        if session is None or session.state is not State.OPEN:
+            return self._settle(now)
+        work = _looking_further(session)
+        if self._retries.failed(work, error, lambda: [LookFurther(session.id, session.shard, session.more)], now):
+            return self._settle(now)
+        self._retries.mended(work)
+        session.looking_further = False
         return [*self._turn_away(session, error, now), *self._settle(now)]
 
     def shard_end_confirmed(self, session_id: str, now: float) -> list[Effect]:
@@ -388,6 +407,12 @@ class GeneratorCore:
             batch = session.pending
             if batch is None:
                 continue
+            if not session.knows(batch):
+                if not session.looking_further:
+                    session.looking_further = True
+                    effects.append(LookFurther(session.id, session.shard, session.more))
+                self._pending.append(session)
+                continue
             size = batch.columns.memory
             taken = session.tracker.unstored_bytes
             fits = not taken or taken + size <= self._settings.window_bytes
@@ -466,6 +491,10 @@ def _writing(number: int) -> str:
 
 def _looking_up(session: Session) -> str:
     return f"look-up {session.id}"
+
+
+def _looking_further(session: Session) -> str:
+    return f"look further {session.id}"
 
 
 def _confirming(session: Session) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kcl_receiver.errors import ReceiverError
-from kcl_receiver.ranges import After, Range
+from kcl_receiver.ranges import After, Position, Range
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Message
 
@@ -47,6 +47,8 @@ class ShardFacts:
 
     Attributes:
         held: First and last range positions past `after` whose blocks are present now.
+        known_to: See `MoreHeld`.
+        more: See `MoreHeld`.
         parents: Shard ids of the parents (two after a merge).
         hash_range: Lowest and highest hash key, as decimal strings; None if the stream no longer lists the shard.
         retention_hours: The stream's retention period.
@@ -59,6 +61,36 @@ class ShardFacts:
     hash_range: tuple[str, str] | None
     retention_hours: int
     possibly_trimmed: bool
+    known_to: Position | None = None
+    more: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookFurther:
+    """Find out what else of a shard is held, as delivery advances.
+
+    Answered by `looked_further` or `look_further_failed`. `more` is what the last answer gave; the state machine only
+    hands it back.
+    """
+
+    session: str
+    shard: str
+    more: object
+
+
+@dataclass(frozen=True, slots=True)
+class MoreHeld:
+    """The answer to `LookFurther`.
+
+    Attributes:
+        held: Ranges whose blocks are present now, all of them past what was answered before.
+        known_to: What begins at this position or later may be held, and is not in `held`; None if `held` has all.
+        more: What to ask with for that; None if there is none.
+    """
+
+    held: tuple[Range, ...]
+    known_to: Position | None
+    more: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +182,4 @@ class Stop:
     error: ReceiverError | None
 
 
-Effect = Send | Close | LookUp | ConfirmShardEnd | WriteBlock | Append | Stop
+Effect = Send | Close | LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append | Stop

@@ -21,7 +21,14 @@ class Held:
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self._firsts: list[Position] = []
         self._lasts: list[Position] = []
-        for first, last in sorted(spans):
+        self.add(spans)
+
+    def add(self, spans: Iterable[Span]) -> None:
+        """Take in spans."""
+        known = zip(self._firsts, self._lasts, strict=True)
+        every = sorted([*known, *spans])
+        self._firsts, self._lasts = [], []
+        for first, last in every:
             if self._lasts and first <= self._lasts[-1]:
                 self._lasts[-1] = max(self._lasts[-1], last)
             else:

@@ -38,6 +38,12 @@ class RecentRanges:
         """By shard, up to where ranges were dropped."""
         return dict(self._forgotten)
 
+    @property
+    def newest(self) -> int:
+        """When the newest record arrived of all that was taken in, milliseconds since the epoch; -1 if not known."""
+        kept = (one.arrivals.newest for ranges in self._ranges.values() for one, _ in ranges)
+        return max((*kept, *(one.newest for one in self._forgotten.values())), default=-1)
+
     def take(self, ranges: Iterable[tuple[Range, str]], forgotten: Mapping[str, Forgotten]) -> None:
         """Take in what an earlier writer kept. What several of them kept is kept once."""
         for one, block in ranges:

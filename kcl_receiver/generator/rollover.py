@@ -18,7 +18,7 @@ LEDGER_BYTES = 16 * 2**20
 """The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
 _DAY_MS = 86_400_000
 SLACK_MS = 2 * _DAY_MS
-"""What is older than the retention by more than this is gone from the stream, whatever this host's clock says."""
+"""Spared, so that no record is taken for gone that the stream still holds: arrival times need not rise."""
 
 SETTLED_MS = 3_600_000
 """A shard that ended under an earlier writer, and that KCL has not begun again in this time, is done with."""
@@ -61,6 +61,12 @@ def is_due(day: str, today: str, first: Extent, whole: Extent, most_lines: int =
     return whole.lines - first.lines >= most_lines or whole.size - first.size >= max(LEDGER_BYTES, first.size)
 
 
-def oldest_in_reach(now_ms: int, retention_hours: int) -> int:
-    """Return the time before which no record is left in the stream, milliseconds since the epoch."""
-    return now_ms - retention_hours * 3_600_000 - SLACK_MS
+def oldest_in_reach(newest_ms: int, retention_hours: int) -> int:
+    """Return the time before which no record is left in the stream, milliseconds since the epoch; 0 if not known.
+
+    Args:
+        newest_ms: When the newest record that is stored arrived; -1 if not known. The service's clock has passed that;
+            what this host's clock says has no part in it.
+        retention_hours: The stream's retention.
+    """
+    return max(0, newest_ms - retention_hours * 3_600_000 - SLACK_MS)

@@ -23,7 +23,17 @@ from kcl_receiver import __version__
 from kcl_receiver.errors import EnvironmentProblem, ProtocolError, ReceiverError, StoreError, StreamError, WireError
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.effects import Append, Close, ConfirmShardEnd, Effect, LookUp, Send, Stop, WriteBlock
+from kcl_receiver.generator.effects import (
+    Append,
+    Close,
+    ConfirmShardEnd,
+    Effect,
+    LookFurther,
+    LookUp,
+    Send,
+    Stop,
+    WriteBlock,
+)
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.live import GeneratorState, StreamState, Trouble
 from kcl_receiver.paths import private_directory
@@ -267,6 +277,8 @@ class GeneratorServer:
                 self._spawn(self._append(effect))
             elif isinstance(effect, LookUp):
                 self._spawn(self._look_up(effect))
+            elif isinstance(effect, LookFurther):
+                self._spawn(self._look_further(effect))
             elif isinstance(effect, ConfirmShardEnd):
                 self._spawn(self._confirm_shard_end(effect))
             elif isinstance(effect, Stop):
@@ -351,6 +363,15 @@ class GeneratorServer:
                 facts.retention_hours,
             )
         self._apply(self._core.looked_up(effect.session, facts, boot_clock()))
+
+    async def _look_further(self, effect: LookFurther) -> None:
+        try:
+            found = await self._in_thread(self._asking, lambda: self._workers.look_further(effect))
+        except ReceiverError as error:
+            log.warning("what of %s is stored already can't be told: %s", effect.shard, error)
+            self._apply(self._core.look_further_failed(effect.session, error, boot_clock()))
+            return
+        self._apply(self._core.looked_further(effect.session, found, boot_clock()))
 
     async def _confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         try:

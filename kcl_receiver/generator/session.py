@@ -17,10 +17,10 @@ CLOSED     nothing is taken any more; kept until its last block is stored
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kcl_receiver.errors import ProtocolError, ReceiverError
-from kcl_receiver.generator.effects import BlockPart, ShardFacts
+from kcl_receiver.generator.effects import BlockPart, MoreHeld, ShardFacts
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.ranges import SHARD_END, After, Position, Range, parse_after
@@ -53,7 +53,10 @@ class Session:
         pending: A batch that waits for its place in the window; never more than one.
         in_flight: Number of its parts in blocks that were cut and are not stored.
         reported: Number of the batch through which it was last told to be stored.
-        problem: Why it is held, None if it is not.
+        problem: Why it is on hold, None if it is not.
+        known_to: What begins at this position or later may be held as well; None if `held` has all.
+        more: What to ask with for that.
+        looking_further: That is being asked.
         spoke: When its processor last said anything.
         behind: millisBehindLatest, -1 if not known, and when that was said.
     """
@@ -78,6 +81,9 @@ class Session:
     checkpoint: Position | None = None
     records: int = 0
     problem: ReceiverError | None = None
+    known_to: Position | None = None
+    more: object = None
+    looking_further: bool = False
 
     @property
     def id(self) -> str:
@@ -113,6 +119,24 @@ class Session:
         self.spoke = now
         self.behind = behind
         self.behind_at = None if behind < 0 else now
+
+    def begin(self, facts: ShardFacts) -> ShardFacts:
+        """Stream and ledger have answered. What is held is kept in `held` alone; return the rest."""
+        self.problem = None
+        self.facts = replace(facts, held=(), more=None)
+        self.held = Held()
+        self.look_on(facts)
+        return self.facts
+
+    def look_on(self, answer: ShardFacts | MoreHeld) -> None:
+        """Take in what is held."""
+        self.held.add((one.first, one.last) for one in answer.held)
+        self.known_to, self.more = answer.known_to, answer.more
+        self.looking_further = False
+
+    def knows(self, batch: ReceivedBatch) -> bool:
+        """Return whether it is known what of a batch is held."""
+        return self.known_to is None or batch.last < self.known_to
 
     def check_next(self, batch: ReceivedBatch) -> None:
         """Check that a batch follows what this session delivered before.

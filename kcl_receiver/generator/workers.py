@@ -12,8 +12,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime, timezone
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
@@ -22,12 +22,15 @@ from kcl_receiver.generator.effects import (
     BlockRecord,
     ConfirmShardEnd,
     LedgerRecord,
+    LookFurther,
     LookUp,
+    MoreHeld,
     SessionRecord,
     ShardFacts,
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.lookback import PAGE, LookBack
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, begins_at, is_due, oldest_in_reach
@@ -42,7 +45,6 @@ from kcl_receiver.store.entries import (
     ShardEnded,
     Tail,
     WriterStarted,
-    decode_ledger,
 )
 from kcl_receiver.store.handover import Takeover, take_over
 from kcl_receiver.store.ledger import LedgerWriter
@@ -70,6 +72,7 @@ class Workers:
         store_again: Store again what the ledger says is stored.
         new_writer: Returns an id that nobody had; it is given its time, milliseconds since the epoch.
         ledger_lines: See `rollover.is_due`.
+        page: See `LookBack`.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class Workers:
         store_again: bool,
         new_writer: Callable[[int], str] = writer_id,
         ledger_lines: int = LEDGER_LINES,
+        page: int = PAGE,
     ) -> None:
         self._store = store
         self._view = view
@@ -90,6 +94,7 @@ class Workers:
         self._store_again = store_again
         self._new_writer = new_writer
         self._ledger_lines = ledger_lines
+        self._page = page
         self._lock = threading.Lock()  # guards the three below
         self._recent = RecentRanges()
         self._ledger: LedgerWriter
@@ -151,7 +156,7 @@ class Workers:
         started = WriterStarted(writer, host, pid, now, __version__, tails)
         self._day = day_at(now)
         with self._lock:
-            self._recent.forget_before(oldest_in_reach(now, self._view.retention_hours))
+            self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))
         carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
         return [started, *adopted, carried]  # the last one tells that all of them are there
 
@@ -191,13 +196,42 @@ class Workers:
         stream = self._identity()
         with self._lock:
             self._ended.discard(effect.shard)
-            recent = self._recent
-            if not recent.reaches(effect.shard, effect.after):
-                # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
-                recent = self._recent_from_ledgers(stream)
-            held = [] if self._store_again else held_now(self._store, recent.beyond(effect.shard, effect.after))
-            arrival = recent.arrival_of(effect.shard, effect.after) if isinstance(effect.after, Position) else None
-        return shard_facts(self._view, arrival, tuple(held), stream, effect.shard, effect.after, wall_millis())
+            reaches = self._recent.reaches(effect.shard, effect.after)
+            oldest = oldest_in_reach(self._recent.newest, self._view.retention_hours)
+            beyond = self._recent.beyond(effect.shard, effect.after)
+            arrival = None
+            if isinstance(effect.after, Position):
+                arrival = self._recent.arrival_of(effect.shard, effect.after)
+        # Not under the lock: what is recorded meanwhile is of other shards, and must not wait for these looks.
+        found = MoreHeld((), None, None)
+        if not reaches:
+            # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
+            # A ledger is of one day, and no id is earlier than its time.
+            since = day_at(oldest).replace("-", "")
+            back = LookBack(self._store, stream, effect.shard, effect.after, since, self._page)
+            found = self._next_page(back)
+            arrival = back.arrival
+        elif not self._store_again:
+            found = MoreHeld(tuple(held_now(self._store, beyond)), None, None)
+        facts = shard_facts(self._view, arrival, found.held, stream, effect.shard, effect.after, wall_millis())
+        return replace(facts, known_to=found.known_to, more=found.more)
+
+    def look_further(self, effect: LookFurther) -> MoreHeld:
+        """Return what else of a session's shard is held, as delivery advances.
+
+        Raises:
+            LedgerDamaged: An entry is missing or altered.
+            StoreUnavailable: The store does not tell which blocks are there.
+        """
+        if not isinstance(effect.more, LookBack):
+            raise TypeError("there is nothing to look for")
+        return self._next_page(effect.more)
+
+    def _next_page(self, back: LookBack) -> MoreHeld:
+        page = back.next_page()
+        if self._store_again:
+            return MoreHeld((), None, None)
+        return MoreHeld(page.held, page.known_to, None if page.known_to is None else back)
 
     @property
     def ranges_in_memory(self) -> int:
@@ -285,29 +319,6 @@ class Workers:
             self._to_seal.append(writer)
             self._next = LedgerWriter(self._store, new), self._first_entries(new, {writer: self._ledger.tail}, [])
         self._begin_ledger()
-
-    def _recent_from_ledgers(self, stream: StreamIdentity) -> RecentRanges:
-        """Return all ranges of records that the stream can still hold, read from open and sealed ledgers.
-
-        Raises:
-            LedgerDamaged: An entry is missing or altered.
-            StoreUnavailable: The store cannot be read now.
-        """
-        # A ledger is of one day, and a record is stored after it arrived.
-        oldest = oldest_in_reach(wall_millis(), self._view.retention_hours)
-        since = f"{datetime.fromtimestamp(oldest / 1000, timezone.utc):%Y-%m}"
-        recent = RecentRanges()
-        for entry in self._entries_of(stream, since):
-            recent.add(entry.block, entry.ranges)
-        return recent
-
-    def _entries_of(self, stream: StreamIdentity, since: str) -> Iterator[BlockStored]:
-        opened = dict(self._store.open_ledgers())
-        for writer, content in (*opened.items(), *self._store.sealed_ledgers(since)):
-            ledger = decode_ledger(writer, content)
-            if ledger.fault is not None:
-                raise ledger.fault
-            yield from (one for one in ledger.entries if isinstance(one, BlockStored) and one.stream == stream)
 
     def _entry(self, record: LedgerRecord) -> Entry:
         stream = self._identity()

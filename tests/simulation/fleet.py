@@ -297,6 +297,7 @@ class Fleet:
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
         self.quiet = False
         self.ledger_lines = rng.choice((2, 6, 20, 10_000))
+        self.page = (1, 3, 20, 5_000)[seed % 4]
         self.compacts = bool(seed % 2)
         interval = rng.choice((0.2, 0.6, 1.0, 3.0))
         quick = interval < 2  # what a shard may store a second is its window by the interval

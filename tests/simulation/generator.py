@@ -281,6 +281,7 @@ class SimGenerator(Process):
             store_again=False,
             new_writer=self._new_writer,
             ledger_lines=fleet.ledger_lines,
+            page=fleet.page,
         )
         workers.process = self
         store.storing = WatchedLock()

@@ -23,7 +23,9 @@ from kcl_receiver.generator.effects import (
     Close,
     ConfirmShardEnd,
     Effect,
+    LookFurther,
     LookUp,
+    MoreHeld,
     Send,
     SessionRecord,
     ShardEndRecord,
@@ -45,8 +47,8 @@ START = 1000.0
 Place = int | tuple[int, int]
 """A position as tests write it: a sequence number, or one with its sub-sequence number."""
 
-Asked = LookUp | ConfirmShardEnd | WriteBlock | Append
-A = TypeVar("A", bound=LookUp | ConfirmShardEnd | WriteBlock | Append)
+Asked = LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append
+A = TypeVar("A", bound=LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append)
 
 
 def position(place: Place) -> Position:
@@ -314,6 +316,15 @@ class Harness:
             given = answer or facts()
             self.held[effect.session] = list(given.held)
             self.do(self.core.looked_up(effect.session, given, self.now))
+        return effect
+
+    def look_further(self, answer: MoreHeld | ReceiverError) -> LookFurther:
+        effect = self.take(LookFurther)
+        if isinstance(answer, ReceiverError):
+            self.do(self.core.look_further_failed(effect.session, answer, self.now))
+        else:
+            self.held[effect.session] += answer.held
+            self.do(self.core.looked_further(effect.session, answer, self.now))
         return effect
 
     def confirm(self, error: ReceiverError | None = None) -> ConfirmShardEnd:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from itertools import pairwise
 
 from generator_harness import Harness, Place, Processor, facts, held_range, position, received
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcl_receiver.generator.effects import BlockPart, WriteBlock
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.generator.effects import BlockPart, LookFurther, MoreHeld, WriteBlock
 from kcl_receiver.ranges import After, Position, Range
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.frames import ReceivedBatch
@@ -287,3 +289,94 @@ def true_whole(told: Range, delivered: list[Position]) -> bool:
     following = [one for one in delivered if one > told.whole]
     same = following and following[0].sequence_number == told.whole.sequence_number
     return told.first <= told.whole <= told.last and (not same or told.whole == told.last)
+
+
+# What is held of a long way is told page by page, as delivery advances
+
+
+def at_a_page(*held: tuple[Place, Place], known_to: int) -> tuple[Harness, Processor]:
+    h = Harness()
+    ranges = [held_range("shard-0", first, last) for first, last in held]
+    return h, h.open(known=replace(facts(*ranges), known_to=Position(known_to), more="page 2"))
+
+
+def page(*held: tuple[Place, Place], known_to: int | None = None) -> MoreHeld:
+    ranges = tuple(held_range("shard-0", first, last) for first, last in held)
+    at = None if known_to is None else Position(known_to)
+    return MoreHeld(ranges, at, None if known_to is None else f"from {known_to}")
+
+
+def test_a_batch_within_what_is_known_asks_for_nothing() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    p.batch(5, 9)
+    p.batch(15, 19)
+    assert h.waiting(LookFurther) == []
+    assert p.admitted == [1, 2]
+
+
+def test_a_batch_that_reaches_past_what_is_known_waits_for_the_next_page() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    p.batch(5, 9, 20)
+    assert p.admitted == []
+    assert h.look_further(page((20, 25))) == LookFurther(p.session, "shard-0", "page 2")
+    assert (p.admitted, p.stored) == ([1], 1)
+    p.batch(26, 100)
+    assert p.admitted == [1, 2]
+    assert ends(cut(h)) == [("20:0", "26:0", "100:0")]
+
+
+def test_a_batch_over_many_pages_asks_for_one_after_the_other() -> None:
+    h, p = at_a_page((1, 2), known_to=4)
+    p.batch(2, 3, 4, 5, 6, 7)
+    assert h.look_further(page((4, 4), known_to=6)).more == "page 2"
+    assert p.admitted == []
+    assert h.look_further(page((6, 6))).more == "from 6"
+    assert p.admitted == [1]
+    assert ends(cut(h)) == [("2:0", "3:0", "3:0"), ("4:0", "5:0", "5:0"), ("6:0", "7:0", "7:0")]
+
+
+def test_another_shard_does_not_wait_for_the_page() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    other = h.open("shard-1")
+    p.batch(20)
+    other.batch(7)
+    h.cut()
+    h.store()
+    assert (p.admitted, other.admitted, other.stored) == ([], [1], 1)
+
+
+def test_the_page_is_asked_for_again_after_a_failure_and_once_at_a_time() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    p.batch(20)
+    h.look_further(StoreUnavailable("slow"))
+    assert h.asked == []
+    h.to_deadline()
+    p.vanish()
+    p.reconnect(1)
+    p.give(p.sent[1])
+    assert len(h.waiting(LookFurther)) == 1
+    h.look_further(page((20, 20)))
+    assert (p.admitted, p.stored) == ([1], 1)
+
+
+def test_a_page_that_cannot_be_told_turns_the_processor_away_and_nothing_is_stored_twice() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    p.batch(20)
+    h.look_further(LedgerDamaged("altered"))
+    assert p.refused is not None
+    assert p.refused.error == "LedgerDamaged"
+    assert cut(h) == []
+
+
+def test_an_answer_for_a_session_that_has_left_changes_nothing() -> None:
+    h, p = at_a_page((5, 9), known_to=20)
+    p.batch(20)
+    p.leave()
+    h.look_further(page((20, 25)))
+    assert cut(h) == []
+
+
+def test_what_is_held_is_not_kept_with_the_facts() -> None:
+    h, _ = at_a_page((5, 9), known_to=20)
+    (session,) = h.entries
+    assert session.facts.held == ()

@@ -11,15 +11,24 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from generator_harness import Harness, Processor, facts, received
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from kcl_receiver.errors import StoreUnavailable, StreamGone, StreamUnavailable
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable, StreamGone, StreamUnavailable
 from kcl_receiver.generator.builder import AdmittedPart
-from kcl_receiver.generator.effects import Append, BlockRecord, ConfirmShardEnd, LookUp, WriteBlock
+from kcl_receiver.generator.effects import (
+    Append,
+    BlockRecord,
+    ConfirmShardEnd,
+    LookFurther,
+    LookUp,
+    MoreHeld,
+    WriteBlock,
+)
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Refused, Stored, Welcome
@@ -244,9 +253,21 @@ class Generator(RuleBasedStateMachine):
         effect = self.h.waiting(LookUp)[0]
         if outcome == "well":
             after = effect.after if isinstance(effect.after, Position) else Position(0)
-            self.h.look_up(facts(*(one for one in self.ranges[effect.shard] if one.last > after)))
+            held = sorted((one for one in self.ranges[effect.shard] if one.last > after), key=lambda one: one.first)
+            self.h.look_up(replace(facts(*held[:2]), **_rest(held)))
+            self.h.held[effect.session] = held  # all of it is durable, and may have been reported before
         else:
             self.h.look_up(StreamUnavailable("throttled") if outcome == "later" else StreamGone("deleted"))
+
+    @precondition(lambda self: self.alive() and self.h.waiting(LookFurther))
+    @rule(outcome=st.sampled_from(["well"] * 6 + ["later", "never"]))
+    def look_further(self, outcome: str) -> None:
+        if outcome == "well":
+            held = self.h.waiting(LookFurther)[0].more
+            assert isinstance(held, list)
+            self.h.look_further(MoreHeld(tuple(held[:2]), **_rest(held)))
+        else:
+            self.h.look_further(StoreUnavailable("slow") if outcome == "later" else LedgerDamaged("altered"))
 
     @precondition(lambda self: self.alive() and self.h.waiting(WriteBlock))
     @rule(which=nearby, well=st.sampled_from([True, True, False]))
@@ -396,10 +417,17 @@ class Generator(RuleBasedStateMachine):
         if self.h.waiting(LookUp):
             self.what_may_be_checkpointed_is_durable_and_nothing_is_stored_twice()
             self.look_up("well")
+        elif self.h.waiting(LookFurther):
+            self.look_further("well")
         elif self.h.waiting(ConfirmShardEnd):
             self.h.confirm()
         else:
             self.h.store()
+
+
+def _rest(held: list[Range]) -> dict[str, Any]:
+    """Return what an answer says of the ranges that it leaves out: it holds two."""
+    return {"known_to": held[2].first if held[2:] else None, "more": held[2:] or None}
 
 
 TestGenerator = Generator.TestCase

@@ -37,8 +37,9 @@ def test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_
     assert is_due("2026-02-28", "2026-02-28", first, whole) is due
 
 
-def test_what_is_out_of_reach_is_older_than_the_retention_on_any_clock() -> None:
+def test_what_is_out_of_reach_is_older_than_the_retention_before_the_newest_record() -> None:
     assert oldest_in_reach(10**12, 24) == 10**12 - 72 * HOUR
+    assert oldest_in_reach(-1, 24) == 0
 
 
 DAY = 24 * HOUR
