@@ -178,7 +178,7 @@ class Emulator:
             listener.close()
             raise EnvironmentProblem(
                 f"the emulator cannot listen on {self._host}:{port}: {error}",
-                "another program uses this port; leave --port out to get a free one",
+                "name another port with --port; 0 takes one that is free",
             ) from error
         self.port = int(listener.getsockname()[1])
         return listener

@@ -42,7 +42,7 @@ def test_a_port_that_is_taken_is_said_on_stderr_with_its_exit_code(capsys: pytes
         assert run_cli(["emulator", "--port", str(running.port)]) == EXIT_ENVIRONMENT
     out, err = capsys.readouterr()
     assert "cannot listen" in err
-    assert "Hint: " in err
+    assert "Hint: name another port with --port; 0 takes one that is free" in err
     assert out == ""
 
 

@@ -257,7 +257,7 @@ def test_two_emulators_do_not_share_a_directory_or_a_port(tmp_path: Path) -> Non
             Emulator(directory=tmp_path).start()
         with pytest.raises(EnvironmentProblem, match="cannot listen") as error:
             Emulator(port=one.port).start()
-        assert "leave --port out" in error.value.hint
+        assert error.value.hint == "name another port with --port; 0 takes one that is free"
         with pytest.raises(RuntimeError, match="runs already"):
             one.start()
 

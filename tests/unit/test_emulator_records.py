@@ -179,6 +179,14 @@ def test_data_that_is_not_base64_is_refused(client: Client) -> None:
         client.refused("SerializationException", "PutRecord", StreamName="s", Data=data, PartitionKey="k")
 
 
+def test_an_iterator_in_quotes_is_good_and_a_changed_one_is_not(client: Client) -> None:
+    client.put(b"x")
+    iterator = client.iterator()
+    assert client.get(f'"{iterator}"')["Records"] == client.get(iterator)["Records"]
+    for wrong in (iterator[:-1], iterator[4:], f"'{iterator}'", '""'):
+        client.refused("InvalidArgumentException", "GetRecords", ShardIterator=wrong)
+
+
 def test_an_iterator_expires_after_five_minutes_or_as_told(client: Client) -> None:
     client.put()
     iterator = client.iterator()

@@ -154,7 +154,10 @@ def test_a_number_for_ordering_must_be_one_of_a_record(client: Client) -> None:
     _, number = client.put()
     _, later = client.put(SequenceNumberForOrdering=str(number))
     assert later > number
-    for wrong in ("0", "9" * 56, str(number + (1 << 36)), str(number | 1 << 143)):
+    client.split(0, 5)
+    ended = client.call("DescribeStream", StreamName="s")["StreamDescription"]["Shards"][0]
+    ending = ended["SequenceNumberRange"]["EndingSequenceNumber"]
+    for wrong in ("0", ending, "9" * 56, str(number + (1 << 36)), str(number | 1 << 143)):
         # The third says that it was put a second from now; the last has a place that no record reaches.
         fields = {"StreamName": "s", "Data": "", "PartitionKey": "k", "SequenceNumberForOrdering": wrong}
         message = client.refused("InvalidArgumentException", "PutRecord", **fields)

@@ -59,13 +59,13 @@ class IteratorSeal:
         return base64.b64encode(self._hash(body) + body).decode("ascii")
 
     def open(self, token: str) -> Iterator:
-        """Return the iterator of a token.
+        """Return the iterator of a token; as in the service it may stand in quotes.
 
         Raises:
             ServiceError: InvalidArgumentException; this model has not made the token.
         """
         try:
-            raw = base64.b64decode(token, validate=True)
+            raw = base64.b64decode(token.strip('"'), validate=True)
         except (binascii.Error, ValueError):
             raise _refused() from None
         seal, body = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]

@@ -100,9 +100,10 @@ class Model:
             ServiceError: ResourceNotFoundException.
         """
         number = _SHARD_ID.fullmatch(shard_id)
-        shard = None if number is None else stream.shards.get(name_shard(int(number[1])))
+        found = shard_id if number is None else name_shard(int(number[1]))
+        shard = stream.shards.get(found)
         if shard is None:
-            raise shard_not_found(shard_id, stream.name, self.account)
+            raise shard_not_found(found, stream.name, self.account)
         return shard
 
     def live(self, now: int) -> list[Stream]:

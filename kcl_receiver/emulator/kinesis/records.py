@@ -133,7 +133,7 @@ def check_ordering(model: Model, now: int, stream: Stream, after: int) -> None:
         ServiceError: InvalidArgumentException.
     """
     parts = decompose(after)
-    if parts is None or parts.second * 1000 > now:
+    if parts is None or parts.place == LAST_PLACE or parts.second * 1000 > now:
         raise invalid(
             f"ExclusiveMinimumSequenceNumber {after} used in PutRecord on stream {stream.name} under account "
             f"{model.account} is invalid."
