@@ -33,8 +33,9 @@ _COLOURS = {OK: "green", WARNING: "yellow", ERROR: "red"}
 def check(ctx: click.Context, properties: str, java: str | None, offline: bool, output: str) -> None:
     """Say what is wrong with settings, machine, store or stream before anything runs.
 
-    Nothing is changed. Each finding has its reason, and the line to write instead. The exit code is that of the first
-    area with an error: 2 settings, 3 machine, 4 store, 5 stream; warnings alone exit with 0.
+    Nothing is changed. Each finding has its reason, and the line to write instead. If a receiver runs, what is wrong
+    with it is told as well. The exit code is that of the first area with an error: 2 settings, 3 machine, 4 store,
+    5 stream, 1 the receiver that runs; warnings alone exit with 0.
 
     \b
     Examples:
@@ -42,7 +43,11 @@ def check(ctx: click.Context, properties: str, java: str | None, offline: bool, 
       kcl-receiver check --properties landing.properties --offline
       kcl-receiver check --properties landing.properties --output json | jq '.findings[].reason'
     """
-    _, findings = examine(properties, java, offline=offline)
+    from kcl_receiver.daemon.probes import probe_running  # noqa: PLC0415 - boto3 and pyarrow: help does without them
+
+    config, findings = examine(properties, java, offline=offline)
+    if config is not None and not offline:
+        findings += probe_running(config)
     if output == "json":
         click.echo(json.dumps({"findings": [asdict(finding) for finding in findings]}, indent=2, ensure_ascii=False))
     else:

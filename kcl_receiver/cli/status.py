@@ -18,7 +18,8 @@ from kcl_receiver.live import Live
 @properties_option
 @output_option
 @click.option("--watch", is_flag=True, help="Show it again every two seconds, until Ctrl-C.")
-def status(properties: str, output: str, watch: bool) -> None:
+@click.pass_context
+def status(ctx: click.Context, properties: str, output: str, watch: bool) -> None:
     """Show what is read, stored and checkpointed now.
 
     The state of each shard comes from the generator, over its socket; owners and checkpoints come from KCL's lease
@@ -38,7 +39,7 @@ def status(properties: str, output: str, watch: bool) -> None:
 
     looking = Watch(load(properties))
     if not watch:
-        sys.exit(_show(looking.look(), output))
+        ctx.exit(_show(looking.look(), output))
     try:
         while True:
             if output == "text" and sys.stdout.isatty():
@@ -47,7 +48,7 @@ def status(properties: str, output: str, watch: bool) -> None:
             sys.stdout.flush()
             time.sleep(2)
     except KeyboardInterrupt:
-        sys.exit(EXIT_OK)
+        ctx.exit(EXIT_OK)
 
 
 def _show(live: Live, output: str) -> int:

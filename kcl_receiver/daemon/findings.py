@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kcl_receiver.errors import (
+    EXIT_AMISS,
     EXIT_ENVIRONMENT,
     EXIT_OK,
     EXIT_STORE,
@@ -15,8 +16,9 @@ from kcl_receiver.errors import (
 
 OK, WARNING, ERROR = "ok", "warning", "error"
 
-SETTINGS, MACHINE, STORE, STREAM = "settings", "machine", "store", "stream"
-"""Areas, in the order in which they are looked at: what is wrong in one makes the next hard to judge."""
+SETTINGS, MACHINE, STORE, STREAM, RECEIVER = "settings", "machine", "store", "stream", "receiver"
+"""Areas, in the order in which they are looked at: what is wrong in one makes the next hard to judge. The last one is
+the receiver that runs now, if one does."""
 
 NO_LEASES = "no lease table yet"
 """Subject of the finding that this is the first start."""
@@ -24,7 +26,13 @@ NO_LEASES = "no lease table yet"
 LEASES_GONE = "the lease table is gone"
 """Subject of the finding that there was a lease table: KCL will start as slowly as the first time."""
 
-_EXIT_CODES = {SETTINGS: EXIT_USAGE, MACHINE: EXIT_ENVIRONMENT, STORE: EXIT_STORE, STREAM: EXIT_STREAM}
+_EXIT_CODES = {
+    SETTINGS: EXIT_USAGE,
+    MACHINE: EXIT_ENVIRONMENT,
+    STORE: EXIT_STORE,
+    STREAM: EXIT_STREAM,
+    RECEIVER: EXIT_AMISS,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,22 @@ from kcl_receiver import aws
 from kcl_receiver.aws import Lease, Shard
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.executable import find_executable
-from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, MACHINE, NO_LEASES, OK, STORE, STREAM, WARNING, Finding
+from kcl_receiver.daemon.findings import (
+    ERROR,
+    LEASES_GONE,
+    MACHINE,
+    NO_LEASES,
+    OK,
+    RECEIVER,
+    STORE,
+    STREAM,
+    WARNING,
+    Finding,
+)
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.tuning import tune
+from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.store.base import open_store
@@ -155,6 +167,19 @@ def _no_table(config: ReceiverConfig) -> Finding:
         "stored twice, and what lies before the starting point is not read"
     )
     return Finding(STREAM, WARNING, LEASES_GONE, reason, "initialPositionInStream = TRIM_HORIZON reads all there is")
+
+
+def probe_running(config: ReceiverConfig) -> Iterator[Finding]:
+    """Yield what is wrong with the receiver that runs now; nothing if none does."""
+    live = Watch(config).look()
+    if live.generator is None:
+        return
+    # What the lease table says is told with the stream.
+    problems = [one for one in live.problems if one.key not in ("table", "leases")]
+    for problem in problems:
+        yield Finding(RECEIVER, ERROR, "running", problem.text, problem.hint)
+    if not problems:
+        yield Finding(RECEIVER, OK, "running", f"pid {live.generator.pid}: {live.phase}")
 
 
 def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -> Iterator[Finding]:

@@ -39,7 +39,7 @@ class Watch:
         self._config = config
         self._start_seconds = longest_start_seconds(config)
         self._dynamodb: Any = None
-        self._leases_at = 0.0
+        self._leases_at: float | None = None
         self._leases: Leases = ()
 
     def look(self, log_from: int = 0) -> Live:
@@ -60,7 +60,7 @@ class Watch:
         starting = live.generator is not None and live.generator.uptime_seconds < self._start_seconds
         pause = STARTING_LEASES_SECONDS if starting else LEASES_SECONDS
         now = time.monotonic()
-        if not self._leases_at or now >= self._leases_at + pause:
+        if self._leases_at is None or now >= self._leases_at + pause:
             self._leases_at, self._leases = now, self._read_leases()
         return self._judged(generator, self._leases, log_from)
 

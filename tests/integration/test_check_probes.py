@@ -17,7 +17,7 @@ from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
 from kcl_receiver.credentials import Access
-from kcl_receiver.daemon import probes
+from kcl_receiver.daemon import probes, watch
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.local import LocalStore
@@ -121,6 +121,21 @@ def test_a_lease_table_that_is_gone_under_a_running_receiver_exits_with_5(
     assert code == 5
     assert "and the receiver runs" in found["the lease table is gone"]["reason"]
     assert found["the lease table is gone"]["instead"].startswith("stop the receiver and start it again")
+
+
+def test_a_receiver_that_runs_and_reads_nothing_exits_with_1(
+    emulator: Emulator, stream: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = next(aws.list_shards(emulator.client("kinesis"), stream)).first
+    make_lease(emulator, stream, "shardId-000000000000", str(first))
+    file = write(tmp_path, emulator.url, stream)
+    for spoke, code, severity, said in ((0.5, 0, "ok", "pid 1: reading"), (99.0, 1, "error", "nothing is being read")):
+        running = live_support.generator(live_support.shard(0, spoke_seconds=spoke))
+        monkeypatch.setattr(watch, "ask_status", lambda _, answer=running: answer)
+        exited, found = check(file, capsys)
+        assert exited == code
+        assert (found["running"]["area"], found["running"]["severity"]) == ("receiver", severity)
+        assert found["running"]["reason"].startswith(said)
 
 
 def test_a_stream_that_is_not_there_exits_with_5(
