@@ -13,7 +13,7 @@ every five seconds (`processor.core`). What waits for our own store is not silen
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -288,7 +288,7 @@ def look(
     generator: GeneratorState | ReceiverError,
     leases: Sequence[LeaseState] | ReceiverError | None,
     *,
-    workers: tuple[str, ...],
+    ours: Callable[[str], bool],
     start_seconds: float,
     said: str = "",
 ) -> Live:
@@ -297,13 +297,13 @@ def look(
     Args:
         generator: What the generator reports, or why it does not.
         leases: KCL's leases; None if there is no table; or why it cannot be read.
-        workers: What the workerId of this host's daemon may begin with.
+        ours: Tells whether a lease's owner is this host's daemon.
         start_seconds: How long KCL may take to its first record.
         said: The last error in the daemon's log.
     """
     state = None if isinstance(generator, ReceiverError) else generator
     rows = None if leases is None or isinstance(leases, ReceiverError) else tuple(leases)
-    shards = _shards(state, rows, workers)
+    shards = _shards(state, rows, ours)
     live = Live(
         generator=state,
         leases=rows,
@@ -324,13 +324,13 @@ def look(
 
 
 def condition(
-    state: ShardState | None, lease: LeaseState | None, workers: tuple[str, ...], generator: CoreState | None
+    state: ShardState | None, lease: LeaseState | None, ours: Callable[[str], bool], generator: CoreState | None
 ) -> Condition:
     """Return what is the matter with one shard."""
     if (lease is not None and lease.ended) or (state is not None and state.shard_end):
         return Condition.ENDED
     owner = None if lease is None else lease.owner
-    if owner is not None and not owner.startswith(workers):
+    if owner is not None and not ours(owner):
         return Condition.ELSEWHERE
     if generator is not None and state is not None and state.state != "closed":
         if not state.connected:
@@ -354,14 +354,14 @@ def _held_up(state: ShardState, generator: CoreState) -> bool:
 
 
 def _shards(
-    generator: GeneratorState | None, leases: tuple[LeaseState, ...] | None, workers: tuple[str, ...]
+    generator: GeneratorState | None, leases: tuple[LeaseState, ...] | None, ours: Callable[[str], bool]
 ) -> tuple[ShardLive, ...]:
     states = {} if generator is None else {one.shard: one for one in generator.shards}
     held = {one.shard: one for one in leases or ()}
     found = []
     for shard in sorted(states.keys() | held.keys()):
         state, lease = states.get(shard), held.get(shard)
-        what = condition(state, lease, workers, generator)
+        what = condition(state, lease, ours, generator)
         seconds = state.spoke_seconds if state is not None and what in LOST else None
         owner = None if lease is None else lease.owner
         found.append(ShardLive(shard=shard, owner=owner, condition=what, seconds=seconds))

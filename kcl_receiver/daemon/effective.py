@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,22 +74,27 @@ def worker_id(config: ReceiverConfig, token: str = "", host: str | None = None) 
     return f"{host or 'host'}-{hashlib.sha256(chr(0).join(parts).encode()).hexdigest()[:12]}"
 
 
-def own_workers(config: ReceiverConfig) -> tuple[str, ...]:
-    """Return what the workerId of this host's daemon may begin with, under `run` or a plain java launch."""
+def is_own_worker(config: ReceiverConfig, owner: str) -> bool:
+    """Tell whether a lease's owner is this host's daemon, started by `run` or by a plain java launch.
+
+    Where the name that `run` has given is not at hand, every name counts that a `run` or a KCL of this host may have:
+    to take another host's shards for ours makes a noise, to take ours for another's keeps silent.
+    """
     if config.worker_id is not None:
-        return (config.worker_id,)
-    host = platform.node()
-    # KCL makes one up by itself: the host's name, a colon and something random.
-    return (*_given(config), *((f"{host}:", f"{host}.") if host else ()))
+        return owner == config.worker_id
+    host = re.escape(platform.node() or "host")
+    given = _given_worker(config)
+    # KCL makes one up by itself: the host's name, perhaps with its domain, a colon and something random.
+    return owner == given or re.fullmatch(rf"{host}(?:[:.].*{'' if given else '|-[0-9a-f]{12}'})", owner) is not None
 
 
-def _given(config: ReceiverConfig) -> tuple[str, ...]:
-    """Return the workerId that `run` gave to the daemon of this host, if it has."""
+def _given_worker(config: ReceiverConfig) -> str | None:
+    """Return the workerId that `run` gave to the daemon of this host, None if that is not known."""
     try:
         keys = javaproperties.loads((config.socket.parent / EFFECTIVE_NAME).read_bytes())
     except (OSError, ValueError):
-        return ()
-    return (keys["workerId"],) if keys.get("workerId") else ()
+        return None
+    return keys.get("workerId") or None
 
 
 def pin_start(store: BlockStore, now_millis: int) -> int:

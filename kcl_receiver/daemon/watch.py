@@ -8,18 +8,18 @@ from typing import Any
 
 from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.daemon.effective import own_workers
+from kcl_receiver.daemon.effective import is_own_worker
 from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.patience import longest_start_seconds
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.live import GeneratorState, LeaseState, Live, look
+from kcl_receiver.live import LOST, GeneratorState, LeaseState, Live, look
 
 ATTEMPTS = 2
 """Tries of a call to AWS: somebody waits for the answer."""
 
-STARTING_LEASES_SECONDS = 10.0
-"""Between two questions for the leases, while KCL starts."""
+EAGER_SECONDS = 10.0
+"""Between two questions for the leases while KCL starts, or while something seems not to be read."""
 
 LEASES_SECONDS = 60.0
 """The same later on: where nothing is read on this host for good, because others have all shards, this goes on."""
@@ -58,7 +58,9 @@ class Watch:
             self._leases = ()
             return live
         starting = live.generator is not None and live.generator.uptime_seconds < self._start_seconds
-        pause = STARTING_LEASES_SECONDS if starting else LEASES_SECONDS
+        # What was silent may be another host's by now: only the leases tell.
+        eager = starting or any(one.condition in LOST for one in live.shards)
+        pause = EAGER_SECONDS if eager else LEASES_SECONDS
         now = time.monotonic()
         if self._leases_at is None or now >= self._leases_at + pause:
             self._leases_at, self._leases = now, self._read_leases()
@@ -67,7 +69,11 @@ class Watch:
     def _judged(self, generator: GeneratorState | ReceiverError, leases: Leases, log_from: int) -> Live:
         def judged(said: str) -> Live:
             return look(
-                generator, leases, workers=own_workers(self._config), start_seconds=self._start_seconds, said=said
+                generator,
+                leases,
+                ours=lambda owner: is_own_worker(self._config, owner),
+                start_seconds=self._start_seconds,
+                said=said,
             )
 
         live = judged("")

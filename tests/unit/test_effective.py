@@ -11,7 +11,7 @@ from test_config import write
 
 from kcl_receiver.config import load
 from kcl_receiver.daemon import effective
-from kcl_receiver.daemon.effective import overrides, own_workers, pin_start, store_token, worker_id, write_effective
+from kcl_receiver.daemon.effective import is_own_worker, overrides, pin_start, store_token, worker_id, write_effective
 from kcl_receiver.errors import EnvironmentProblem, StoreRefused
 from kcl_receiver.store.base import open_store
 
@@ -129,16 +129,23 @@ def test_a_damaged_token_is_refused_with_the_way_out(tmp_path: Path, content: by
     assert caught.value.hint.startswith("remove it")
 
 
-def test_a_hosts_own_workers_are_those_that_run_and_kcl_name_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.node", lambda: "host")
+def test_a_hosts_own_worker_is_known_under_run_and_plain_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("platform.node", lambda: "web-1")
     config = load(write(tmp_path, {"receiver.socket": "run/s"}))
-    assert own_workers(config) == ("host:", "host.")
+    mine, of_another_store = worker_id(config, "store"), worker_id(config, "other store")
+    plain = ["web-1:3f2a", "web-1.example.org:3f2a"]
+    others = ["web-2:3f2a", "web-1-2-0123456789ab", "web-10:1", "web-1", "xweb-1:1", "web-1-012345"]
+
+    def ours() -> set[str]:
+        return {name for name in (mine, of_another_store, *plain, *others) if is_own_worker(config, name)}
+
+    assert ours() == {mine, of_another_store, *plain}, "the file is gone: rather too many"
     (tmp_path / "run").mkdir()
     write_effective(config, overrides(config, token="store"), tmp_path / "run")
-    assert own_workers(config) == (worker_id(config, "store"), "host:", "host.")
-    assert own_workers(load(write(tmp_path, {"workerId": "mine"}))) == ("mine",)
+    assert ours() == {mine, *plain}
+    named = load(write(tmp_path, {"workerId": "mine"}))
+    assert is_own_worker(named, "mine")
+    assert not is_own_worker(named, mine)
 
 
 def test_a_worker_id_of_the_users_own_is_kept(tmp_path: Path) -> None:

@@ -40,7 +40,9 @@ def seen(
     leases: Sequence[LeaseState] | ReceiverError | None = (),
     said: str = "",
 ) -> Live:
-    return look(report, leases, workers=(WORKER, "host:"), start_seconds=START_SECONDS, said=said)
+    return look(
+        report, leases, ours=lambda owner: owner.startswith((WORKER, "host:")), start_seconds=START_SECONDS, said=said
+    )
 
 
 def conditions(live: Live) -> list[Condition]:

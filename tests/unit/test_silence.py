@@ -13,7 +13,7 @@ READ = generator(shard(0), shard(1))
 
 
 def live(report: GeneratorState | GeneratorUnavailable, leases: list[LeaseState] | None = None) -> Live:
-    return look(report, leases or [], workers=(WORKER,), start_seconds=120.0)
+    return look(report, leases or [], ours=WORKER.__eq__, start_seconds=120.0)
 
 
 def silent(seconds: float, *others: ShardState) -> Live:

@@ -218,3 +218,11 @@ def test_run_asks_for_the_leases_where_they_can_say_more_and_not_each_time(
         assert live.problems == (), "others have all shards"
         assert live.phase == "every shard has ended, or is with another worker"
     assert world.asked == 3
+
+
+def test_a_shard_that_another_host_has_taken_is_not_told_as_silent(world: World) -> None:
+    moved = shard(0, connected=False, spoke_seconds=60.0)
+    world.generator, world.leases = generator(moved, shard(1)), [lease(0, owner="other"), lease(1)]
+    live = watch.Watch(load(world.file)).look_sparingly()
+    assert world.asked == 1
+    assert live.problems == ()

@@ -14,7 +14,7 @@ PATIENCE = 30.0
 
 
 def live(records: int) -> Live:
-    return look(generator(shard(0), records_stored=records), [], workers=("w",), start_seconds=1.0)
+    return look(generator(shard(0), records_stored=records), [], ours="w".__eq__, start_seconds=1.0)
 
 
 def wait(watcher: Watcher) -> None:
