@@ -67,7 +67,7 @@ class ShardFacts:
 
 @dataclass(frozen=True, slots=True)
 class LookFurther:
-    """Find out what else of a shard is held, as delivery advances.
+    """Find out what else of a shard is held, as delivery advances; and whether what is delivered is of this stream.
 
     Answered by `looked_further` or `look_further_failed`. `more` is what the last answer gave; the state machine only
     hands it back.

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
@@ -52,6 +52,21 @@ from kcl_receiver.store.names import began_at, block_id, day_at, writer_id, writ
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)
+
+
+NOTHING = Position(0)
+"""Before all records."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """The first records of a session that began at a starting point have not come yet; and what is known of the rest.
+
+    Until they have, nothing shows which stream they will be of: if an empty stream is deleted and made again, KCL can
+    begin anew at the same starting point and never notice. From a position it cannot: the new stream refuses it.
+    """
+
+    rest: MoreHeld
 
 
 def wall_millis() -> int:
@@ -214,15 +229,21 @@ class Workers:
         elif not self._store_again:
             found = MoreHeld(tuple(held_now(self._store, beyond)), None, None)
         facts = shard_facts(self._view, arrival, found.held, stream, effect.shard, effect.after, wall_millis())
+        if not isinstance(effect.after, Position):
+            found = MoreHeld((), NOTHING, _Unconfirmed(found))
         return replace(facts, known_to=found.known_to, more=found.more)
 
     def look_further(self, effect: LookFurther) -> MoreHeld:
         """Return what else of a session's shard is held, as delivery advances.
 
         Raises:
+            StreamError: The stream is gone or another one, or AWS does not tell.
             LedgerDamaged: An entry is missing or altered.
             StoreUnavailable: The store does not tell which blocks are there.
         """
+        if isinstance(effect.more, _Unconfirmed):
+            self._view.describe(self._identity())
+            return replace(effect.more.rest, held=())
         if not isinstance(effect.more, LookBack):
             raise TypeError("there is nothing to look for")
         return self._next_page(effect.more)

@@ -16,7 +16,15 @@ import pytest
 from generator_process import SHARD, STREAM, GeneratorProcess, Peer, batch, hello, mounted
 
 from kcl_receiver.emulator.server import Emulator
-from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_INTERRUPTED, EXIT_OK, EXIT_STORE, EXIT_USAGE
+from kcl_receiver.errors import (
+    EXIT_AMISS,
+    EXIT_ENVIRONMENT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_STORE,
+    EXIT_STREAM,
+    EXIT_USAGE,
+)
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.frames import HEADER, MAGIC, MAX_PAYLOAD
@@ -373,6 +381,22 @@ def test_no_shard_end_is_confirmed_when_the_stream_was_made_again(make_generator
     _replace_stream(emulator)
     peer.send(ShardEnd("TRIM_HORIZON"))
     assert peer.expect(Refused).error == "StreamReplaced"
+
+
+def test_an_empty_stream_that_was_made_again_under_a_session_is_not_stored_as_the_old_one(
+    make_generator: Make, emulator: Emulator
+) -> None:
+    generator = make_generator().up()
+    peer = Peer(generator.socket)
+    peer.greet()
+    other = Peer(generator.socket)
+    other.greet("s2", shard="shardId-000000000001")
+    other.hand_over([1])
+    _replace_stream(emulator)
+    peer.send(*batch([5, 6]))
+    assert peer.expect(Refused).error == "StreamReplaced"
+    assert generator.ended() == EXIT_STREAM
+    assert generator.rows() == [("shardId-000000000001", 1, 0)]
 
 
 def test_a_lease_table_older_than_its_stream_is_refused(make_generator: Make, emulator: Emulator) -> None:

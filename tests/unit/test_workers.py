@@ -11,7 +11,7 @@ import pytest
 from generator_harness import batch_message, columns_of, position
 
 from kcl_receiver.aws import Shard
-from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.errors import StoreUnavailable, StreamReplaced
 from kcl_receiver.generator import presence, rollover
 from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.effects import (
@@ -474,9 +474,29 @@ def test_a_lease_that_was_set_back_far_is_told_what_is_held_as_delivery_advances
     made = workers(tmp_path, page=2)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
-    facts = made.look_up(LookUp("s2", SHARD, TRIM_HORIZON))
+    facts = made.look_up(LookUp("s2", SHARD, position(0)))
     assert ([one.first for one in facts.held], facts.known_to) == ([position(1), position(3)], position(5))
     further = made.look_further(LookFurther("s2", SHARD, facts.more))
     assert ([one.first for one in further.held], further.known_to) == ([position(5), position(7)], position(9))
     last = made.look_further(LookFurther("s2", SHARD, further.more))
     assert ([one.first for one in last.held], last.known_to, last.more) == ([position(9)], None, None)
+
+
+def test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = workers(tmp_path, page=1)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    store(made, 2, [3, 4], position(2), checkpoint=position(4))
+    facts = made.look_up(LookUp("s2", SHARD, TRIM_HORIZON))
+    assert facts.known_to is not None
+    assert facts.known_to < position(1)
+    confirmed = made.look_further(LookFurther("s2", SHARD, facts.more))
+    assert ([one.first for one in (*facts.held, *confirmed.held)], confirmed.known_to) == ([position(1)], position(3))
+
+    def replaced(_: QuietStream, _expected: StreamIdentity | None) -> StreamIdentity:
+        raise StreamReplaced("it was made again")
+
+    monkeypatch.setattr(QuietStream, "describe", replaced)
+    with pytest.raises(StreamReplaced):
+        made.look_further(LookFurther("s2", SHARD, facts.more))
