@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_OK, EXIT_STREAM, ReceiverError
+from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_OK, EXIT_STORE, EXIT_STREAM, ReceiverError
 
 SILENT_SECONDS = 30.0
 """A processor that was not called for so long is silent. KCL calls one every `idleTimeBetweenReadsInMillis` (1.5 s), or
@@ -315,6 +315,7 @@ def look(
     found = [
         *([_no_generator(generator)] if isinstance(generator, ReceiverError) else []),
         *_failing(state),
+        *_stuck(state, shards),
         *([_no_leases(leases)] if isinstance(leases, ReceiverError) else []),
         *([_no_table()] if leases is None and any(one.condition in HELD for one in shards) else []),
         *_silence(live, start_seconds, said),
@@ -329,22 +330,32 @@ def condition(
     """Return what is the matter with one shard."""
     if (lease is not None and lease.ended) or (state is not None and state.shard_end):
         return Condition.ENDED
+    of_session = None if state is None or generator is None else _of_session(state, generator)
+    if of_session is not None and of_session not in LOST:
+        return of_session  # whatever the lease table says, it may be older
     owner = None if lease is None else lease.owner
     if owner is not None and not ours(owner):
         return Condition.ELSEWHERE
-    if generator is not None and state is not None and state.state != "closed":
-        if not state.connected:
-            return Condition.AWAY
-        if state.state != "open":
-            return Condition.HOLD if state.problem is not None else Condition.OPENING
-        if state.waiting:
-            return Condition.STORING
-        if state.spoke_seconds < generator.silent_after:
-            return Condition.READING
-        return Condition.STORING if _held_up(state, generator) else Condition.SILENT
+    if of_session is not None:
+        return of_session
     if owner is not None:
         return Condition.STARTING
     return Condition.UNOWNED if lease is not None else Condition.LEFT
+
+
+def _of_session(state: ShardState, generator: CoreState) -> Condition | None:
+    """Return what is the matter with a shard's session; None if there is none any more."""
+    if state.state == "closed":
+        return None
+    if not state.connected:
+        return Condition.AWAY
+    if state.state != "open":
+        return Condition.HOLD if state.problem is not None else Condition.OPENING
+    if state.waiting:
+        return Condition.STORING
+    if state.spoke_seconds < generator.silent_after:
+        return Condition.READING
+    return Condition.STORING if _held_up(state, generator) else Condition.SILENT
 
 
 def _held_up(state: ShardState, generator: CoreState) -> bool:
@@ -422,6 +433,19 @@ def _failing(generator: GeneratorState | None) -> list[Problem]:
     return [Problem(key="failing", text=text, hint=trouble.hint, exit_code=code, seconds=trouble.seconds)]
 
 
+def _stuck(generator: GeneratorState | None, shards: Sequence[ShardLive]) -> list[Problem]:
+    """Return that the store takes nothing and says nothing of it: a disk or a network that hangs raises no error."""
+    if generator is None or generator.failing is not None:
+        return []
+    waiting = {one.shard for one in shards if one.condition is Condition.STORING}
+    ages = [one.spoke_seconds for one in generator.shards if one.shard in waiting]
+    if not ages or max(ages) < generator.silent_after:
+        return []
+    text = f"the store takes nothing: {counted(len(ages), 'shard')} waiting for it, the longest for {for_people(max(ages))}"
+    hint = "see whether its disk or network hangs; nothing is lost, KCL waits"
+    return [Problem(key="stuck", text=text, hint=hint, exit_code=EXIT_STORE, seconds=max(ages))]
+
+
 def _on_hold(generator: GeneratorState | None) -> list[Problem]:
     found = []
     for one in () if generator is None else generator.shards:
@@ -479,6 +503,11 @@ def _named(shards: Sequence[ShardLive]) -> str:
         said.append(f"{one.shard} ({word} {for_people(one.seconds or 0.0)})")
     more = len(shards) - SHOWN
     return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number of things in words: `1 shard`, `2 shards`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def for_people(seconds: float) -> str:

@@ -116,7 +116,18 @@ def test_a_processor_that_waits_for_our_store_is_not_silent() -> None:
     full = shard(1, window_used=600, spoke_seconds=200)
     live = seen(generator(waiting, full))
     assert conditions(live) == [Condition.STORING] * 2
-    assert live.exit_code == EXIT_OK
+    assert not live.unread
+
+
+def test_a_store_that_hangs_without_an_error_is_told() -> None:
+    assert seen(generator(shard(0, waiting=True, spoke_seconds=29))).exit_code == EXIT_OK
+    live = seen(generator(shard(0, waiting=True, spoke_seconds=62), shard(1, waiting=True, spoke_seconds=31)))
+    (problem,) = live.problems
+    assert problem.text == "the store takes nothing: 2 shards waiting for it, the longest for 62 s"
+    assert (live.exit_code, problem.seconds) == (EXIT_STORE, 62)
+    trouble = Trouble.of(StoreUnavailable("disk full", "make room"), 62)
+    failing = seen(generator(shard(0, waiting=True, spoke_seconds=62), failing=trouble))
+    assert [one.key for one in failing.problems] == ["failing"]
 
 
 def test_a_few_bytes_in_a_block_that_is_being_filled_do_not_excuse_silence() -> None:
@@ -191,6 +202,11 @@ def test_a_host_without_leases_of_its_own_has_nothing_to_read() -> None:
 def test_a_shard_that_has_moved_to_another_worker_is_not_silent_here() -> None:
     moved = shard(0, connected=False, spoke_seconds=999)
     assert conditions(seen(generator(moved), [lease(0, owner="other-1")])) == [Condition.ELSEWHERE]
+
+
+def test_a_shard_that_is_read_here_is_so_whatever_name_its_lease_bears() -> None:
+    live = seen(generator(shard(0)), [lease(0, owner="a name that nobody knows")])
+    assert (conditions(live), live.reading) == ([Condition.READING], True)
 
 
 def test_workers_of_a_plain_java_launch_are_known_by_the_hosts_name() -> None:
