@@ -5,7 +5,9 @@ Imported by the generator, `check`, `status`, `verify` and recovery; never by a 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
 import boto3
@@ -181,6 +183,76 @@ def read_leases(dynamodb: Any, table: str) -> list[Lease] | None:  # noqa: ANN40
         if "LastEvaluatedKey" not in page:
             return sorted(leases)
         request["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+
+def read_item(dynamodb: Any, table: str, key: str, value: str) -> tuple[dict[str, Any] | None, int | None]:  # noqa: ANN401
+    """Return an item, or None if it or its table is not there; and the service's time in milliseconds, if it says it.
+
+    Raises:
+        StreamUnavailable: AWS cannot be reached, or does not allow it.
+    """
+    try:
+        answer = dynamodb.get_item(TableName=table, Key={key: {"S": value}}, ConsistentRead=True)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ResourceNotFoundException":
+            raise stream_error(error, f"table {table}", "dynamodb:GetItem") from error
+        answer = error.response
+    except BotoCoreError as error:
+        raise stream_error(error, f"table {table}", "dynamodb:GetItem") from error
+    return answer.get("Item"), _date(answer)
+
+
+def make_table(dynamodb: Any, table: str, key: str) -> None:  # noqa: ANN401
+    """Make a table that is paid by the request, unless it is there, and wait until it can be used.
+
+    Raises:
+        StreamUnavailable: AWS cannot be reached, does not allow it, or takes too long.
+    """
+    action = "dynamodb:CreateTable"
+    try:
+        with contextlib.suppress(dynamodb.exceptions.ResourceInUseException):
+            dynamodb.create_table(
+                TableName=table,
+                KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+                AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+                BillingMode="PAY_PER_REQUEST",
+            )
+        action = "dynamodb:DescribeTable"
+        dynamodb.get_waiter("table_exists").wait(TableName=table, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    except (ClientError, BotoCoreError) as error:
+        raise stream_error(error, f"table {table}", action) from error
+
+
+def put_item_if_absent(dynamodb: Any, table: str, key: str, item: dict[str, Any]) -> dict[str, Any]:  # noqa: ANN401
+    """Put an item unless there is one of its key, and return the one that is there then.
+
+    Raises:
+        StreamUnavailable: AWS cannot be reached, or does not allow it.
+    """
+    try:
+        dynamodb.put_item(
+            TableName=table,
+            Item=item,
+            ConditionExpression="attribute_not_exists(#key)",
+            ExpressionAttributeNames={"#key": key},
+        )
+    except dynamodb.exceptions.ConditionalCheckFailedException:
+        pass  # another host was first; or this one, whose answer was lost
+    except (ClientError, BotoCoreError) as error:
+        raise stream_error(error, f"table {table}", "dynamodb:PutItem") from error
+    found, _ = read_item(dynamodb, table, key, item[key]["S"])
+    if found is None:
+        raise StreamUnavailable(f"table {table}: item {item[key]['S']} was removed just now", "start again")
+    return found
+
+
+def _date(answer: dict[str, Any]) -> int | None:
+    """Return the service's time out of a response, in milliseconds since the epoch; it counts seconds."""
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return round(parsedate_to_datetime(said).timestamp() * 1000)
+    except (ValueError, TypeError):
+        return None
 
 
 def stream_error(error: Exception, thing: str, action: str) -> StreamError:

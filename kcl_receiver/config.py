@@ -43,7 +43,8 @@ class InitialPosition(NamedTuple):
     """Where a shard without a checkpoint is read from.
 
     `kind` is TRIM_HORIZON, LATEST, AT_TIMESTAMP, or MISSING, which KCL takes for LATEST. `timestamp_millis` (since the
-    epoch) belongs to AT_TIMESTAMP; KCL's key for it is initialPositionInStreamExtended and counts seconds.
+    epoch) belongs to AT_TIMESTAMP, and is None where it cannot be read; KCL's key for it is
+    initialPositionInStreamExtended and counts seconds.
     """
 
     kind: str
@@ -380,8 +381,8 @@ class _Reader:
                 "initialPositionInStreamExtended is set as well, and KCL applies them in no fixed order",
                 "one of the two",
             )
-        if seconds is not None:
-            return InitialPosition("AT_TIMESTAMP", seconds * 1000)
+        if word is None and "initialPositionInStreamExtended" in self.raw:
+            return InitialPosition("AT_TIMESTAMP", None if seconds is None else seconds * 1000)
         return InitialPosition(word or "MISSING")
 
     def _store(self) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import time
 
 import click
 
 from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import load
+from kcl_receiver.daemon.command import refuse_latest
+from kcl_receiver.paths import SUPERVISED
 from kcl_receiver.times import log_time
 
 
@@ -44,4 +48,8 @@ def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> No
     logging.getLogger("botocore").setLevel(logging.WARNING)
     from kcl_receiver.generator.role import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
 
-    sys.exit(run_generator(load(properties), inherited_lock=lock_fd, leave_when_idle=leave_when_idle))
+    config = load(properties)
+    if not os.environ.get(SUPERVISED):
+        # The daemon was started without `run`, and so with the file as it is.
+        refuse_latest(config, int(time.time() * 1000))
+    sys.exit(run_generator(config, inherited_lock=lock_fd, leave_when_idle=leave_when_idle))

@@ -16,7 +16,7 @@ from kcl_receiver.cli.options import properties_option
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.command import daemon_command
-from kcl_receiver.daemon.effective import daemon_environment, overrides, pin_start, store_token, write_effective
+from kcl_receiver.daemon.effective import daemon_environment, overrides, store_token, write_effective
 from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, NO_LEASES, OK, WARNING, Finding, exit_code
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
@@ -27,10 +27,13 @@ from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.daemon.watch import Watch
-from kcl_receiver.errors import ConfigError, ReceiverError
+from kcl_receiver.errors import ConfigError, ReceiverError, StreamError
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.paths import SUPERVISED
 from kcl_receiver.times import log_time
+
+MOST_PAUSE_SECONDS = 30.0
+"""Between two tries to learn from when on LATEST reads."""
 
 READY_SECONDS = 1.0
 """For the generator's answer whether it is ready: a supervisor that waits is deaf to signals."""
@@ -154,20 +157,30 @@ def _pinned(config: ReceiverConfig) -> int | None:
     """Turn LATEST into the time of the first start, and say so."""
     if config.initial_position.kind != "LATEST":
         return None
-    from kcl_receiver.store.base import open_store  # noqa: PLC0415 - pyarrow: help does without it
+    from kcl_receiver import aws  # noqa: PLC0415 - boto3: help does without it
+    from kcl_receiver.daemon import start  # noqa: PLC0415
 
-    store = open_store(config.store)
-    store.claim(config.application_name)
-    pinned = pin_start(store, int(time.time() * 1000))
-    said = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(pinned / 1000))
-    tell(f"LATEST means from {said} on, the time of the first start, which is kept in the store")
+    asked_at = int(time.time() * 1000)
+    dynamodb = aws.client(config.access("dynamodb"))
+    pause, said = 1.0, ""
+    while True:
+        try:
+            pinned = start.pin(dynamodb, config, asked_at)
+            break
+        except StreamError as error:
+            if not error.mends:
+                raise
+            if error.message != said:
+                tell(f"waiting to learn from when on LATEST reads: {error.message}\n-> {error.hint}")
+            said, pause = error.message, min(pause * 2, MOST_PAUSE_SECONDS)
+        time.sleep(pause)
+    tell(
+        f"LATEST means from {start.said(pinned)} on, the time of the first start, which is kept in table "
+        f"{start.table_of(config)} for all hosts"
+    )
     return pinned
 
 
 def _mended_by_run(config: ReceiverConfig | None, finding: Finding) -> bool:
     """Tell whether a finding is about what `run` puts right by itself."""
-    if config is None:
-        return False
-    latest = finding.subject == "initialPositionInStream" and config.initial_position.kind == "LATEST"
-    relative = finding.subject == "executableName" and finding.severity == WARNING
-    return latest or relative
+    return config is not None and finding.subject == "executableName" and finding.severity == WARNING

@@ -16,7 +16,7 @@ from kcl_receiver.config_values import STREAM_ARN
 from kcl_receiver.credentials import Way, canonical
 from kcl_receiver.daemon.command import instead_of_latest
 from kcl_receiver.daemon.executable import executable_name
-from kcl_receiver.daemon.findings import ERROR, SETTINGS, WARNING, Finding
+from kcl_receiver.daemon.findings import ERROR, OK, SETTINGS, WARNING, Finding
 
 LEAST_DRAIN_MILLIS = 5_000
 """Time that a drain needs: the block is cut at once and made durable (well under a second on a local disk, seconds on a
@@ -214,16 +214,28 @@ def retrieval_mode(config: ReceiverConfig) -> Iterator[Finding]:
 
 
 def initial_position(config: ReceiverConfig, now_millis: int) -> Iterator[Finding]:
-    """LATEST loses data until the first checkpoint."""
-    if config.initial_position.loses_data:
-        latest = config.initial_position.kind == "LATEST"
-        said = "LATEST" if latest else "is missing, which means LATEST to KCL"
-        by_run = " (`run` fixes the time of its first start instead)" if latest else ""
+    """LATEST loses data until the first checkpoint, unless `run` starts it; and no iterator begins in the future."""
+    key, (kind, millis) = "initialPositionInStream", config.initial_position
+    if kind == "LATEST":
+        yield Finding(
+            SETTINGS,
+            OK,
+            key,
+            "LATEST: only `run` may start it. It fixes the time of the first start for all hosts, and KCL reads from "
+            "then on; `command` and a java launched by hand refuse it, because KCL's own LATEST loses records",
+        )
+    elif kind == "MISSING":
         yield _error(
-            "initialPositionInStream",
-            f"{said}: until its first checkpoint, a shard that is started again or moved begins at the newest record, "
-            f"and what came in between is never read{by_run}",
-            f"{instead_of_latest(now_millis)} (from now on), or: initialPositionInStream = TRIM_HORIZON (all there is)",
+            key,
+            "is missing, which means LATEST to KCL: until its first checkpoint, a shard that is started again or moved "
+            "begins at the newest record, and what came in between is never read. From now on, or all there is:",
+            f"{instead_of_latest(now_millis)}, or: {key} = TRIM_HORIZON",
+        )
+    elif millis is not None and millis > now_millis:
+        yield _error(
+            f"{key}Extended",
+            f"{millis // 1000} lies {(millis - now_millis) // 1000} s in the future: Kinesis refuses every iterator",
+            f"{instead_of_latest(now_millis)}, or: {key} = TRIM_HORIZON",
         )
 
 

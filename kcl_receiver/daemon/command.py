@@ -97,7 +97,8 @@ def refuse_latest(config: ReceiverConfig, now_millis: int) -> None:
             f"{config.path}: initialPositionInStream {said}: until its first checkpoint a shard that is started again, "
             "or moved, begins at the newest record, and what came in between is never read",
             f"write: {instead_of_latest(now_millis)} (from now on), "
-            "or: initialPositionInStream = TRIM_HORIZON (all that the stream still has)",
+            "or: initialPositionInStream = TRIM_HORIZON (all that the stream still has); "
+            "`kcl-receiver run` takes LATEST as it is",
         )
 
 

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from kcl_receiver.store.base import BlockStore
 
 EFFECTIVE_NAME = "daemon.properties"
-START_DOCUMENT = "start.json"
-"""The store's document that says from which time on an application with LATEST reads."""
-
 WORKER_DOCUMENT = "worker.json"
 """The store's document that tells its workers from those of other stores."""
 
@@ -97,35 +94,12 @@ def _given_worker(config: ReceiverConfig) -> str | None:
     return keys.get("workerId") or None
 
 
-def pin_start(store: BlockStore, now_millis: int) -> int:
-    """Return the time from which LATEST reads, in milliseconds since the epoch: that of the first start, for ever.
-
-    Whole seconds, because KCL's key counts them; rounded down, so that nothing is left out.
-
-    Raises:
-        StoreUnavailable: The store cannot be read or written now.
-        StoreRefused: The document in it is not ours.
-    """
-    mine = json.dumps({"initial_position": "LATEST", "from_millis": now_millis // 1000 * 1000})
-    found = store.put_document_if_absent(START_DOCUMENT, mine.encode("ascii") + b"\n")
-    try:
-        pinned = json.loads(found)["from_millis"]
-        if not isinstance(pinned, int) or pinned < 0:
-            raise ValueError(f"from_millis is {pinned!r}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise StoreRefused(
-            f"{START_DOCUMENT} in {store.url} does not say a time: {error}",
-            "restore it, or replace LATEST by a time of your own: initialPositionInStreamExtended = SECONDS",
-        ) from error
-    return pinned
-
-
 def overrides(config: ReceiverConfig, start_millis: int | None = None, token: str = "") -> dict[str, str | None]:
     """Return the keys that `run` sets or, where the value is None, takes out.
 
     Args:
         config: The user's settings.
-        start_millis: What `pin_start` returned, if the user's position is LATEST.
+        start_millis: What `start.pin` returned, if the user's position is LATEST.
         token: What `store_token` returned.
     """
     changed: dict[str, str | None] = {}

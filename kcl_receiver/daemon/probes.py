@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from kcl_receiver import aws
 from kcl_receiver.aws import Lease, Shard
 from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.daemon import start
 from kcl_receiver.daemon.executable import find_executable
 from kcl_receiver.daemon.findings import (
     ERROR,
@@ -114,7 +115,7 @@ def probe_store(config: ReceiverConfig) -> Iterator[Finding]:
 
 
 def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
-    """Yield whether stream and lease table can be read, and whether they belong together."""
+    """Yield whether stream and lease table can be read, whether they belong together, and where LATEST begins."""
     try:
         kinesis = aws.client(config.access("kinesis"), ATTEMPTS)
         dynamodb = aws.client(config.access("dynamodb"), ATTEMPTS)
@@ -130,7 +131,7 @@ def probe_stream(config: ReceiverConfig) -> Iterator[Finding]:
 
 
 def probe_leases(dynamodb: Any, config: ReceiverConfig, shards: list[Shard]) -> Iterator[Finding]:  # noqa: ANN401
-    """Yield whether KCL's lease table can be read, and whether it is of this stream."""
+    """Yield whether KCL's lease table can be read, whether it is of this stream, and where LATEST begins."""
     table = config.table_name
     try:
         leases = aws.read_leases(dynamodb, table)
@@ -139,9 +140,28 @@ def probe_leases(dynamodb: Any, config: ReceiverConfig, shards: list[Shard]) -> 
         return
     if leases is None:
         yield _no_table(config)
+    else:
+        stale = list(stale_leases(leases, shards, kcl_tables(config)))
+        yield from stale or [Finding(STREAM, OK, "leases", f"table {table}: {len(leases)} leases")]
+    if config.initial_position.kind == "LATEST":
+        yield from probe_start(dynamodb, config, leases or [])
+
+
+def probe_start(dynamodb: Any, config: ReceiverConfig, leases: Iterable[Lease]) -> Iterator[Finding]:  # noqa: ANN401
+    """Yield from when on LATEST reads."""
+    table = start.table_of(config)
+    try:
+        pinned = start.pinned(dynamodb, table)
+    except ReceiverError as error:
+        yield Finding(STREAM, ERROR, "start", error.message, error.hint, error.mends)
         return
-    stale = list(stale_leases(leases, shards, table))
-    yield from stale or [Finding(STREAM, OK, "leases", f"table {table}: {len(leases)} leases")]
+    unknown = start.undecided(leases, pinned, config)
+    if unknown is not None:
+        yield Finding(STREAM, ERROR, "start", unknown.message, unknown.hint)
+    elif pinned is None:
+        yield Finding(STREAM, OK, "start", f"LATEST: `run` makes table {table} with the time of the first start")
+    else:
+        yield Finding(STREAM, OK, "start", f"LATEST: from {start.said(pinned)} on, by table {table}")
 
 
 def _no_table(config: ReceiverConfig) -> Finding:
@@ -182,16 +202,17 @@ def probe_running(config: ReceiverConfig) -> Iterator[Finding]:
         yield Finding(RECEIVER, OK, "running", f"pid {live.generator.pid}: {live.phase}")
 
 
-def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -> Iterator[Finding]:
+def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], tables: Sequence[str]) -> Iterator[Finding]:
     """Yield each lease that cannot be of this stream: the table is older than the stream, which was made again.
 
     A checkpoint lies between its shard's first and last sequence number, and only a closed shard ends. KCL would
     start at a number that means nothing to the stream, or never read a shard that it believes to be finished.
     """
     by_id = {shard.id: shard for shard in shards}
+    table = tables[0]
     way_out = (
-        f"if the stream was made again: stop all workers, delete the tables {table}, {table}-WorkerMetricStats and "
-        f"{table}-CoordinatorState, and start again; the blocks of the old stream stay as they are"
+        f"if the stream was made again: stop all workers, delete the tables {', '.join(tables)}, and start "
+        "again; the blocks of the old stream stay as they are"
     )
     for lease in leases:
         shard = by_id.get(lease.shard)
@@ -216,6 +237,16 @@ def stale_leases(leases: Iterable[Lease], shards: Iterable[Shard], table: str) -
                 reason = f"{lease.shard}'s checkpoint {lease.checkpoint} lies outside of the shard's sequence numbers"
         if reason:
             yield Finding(STREAM, WARNING if shard is None else ERROR, "leases", reason, way_out)
+
+
+def kcl_tables(config: ReceiverConfig) -> tuple[str, str, str]:
+    """Return the names of KCL's tables: leases, workers, coordinator. Only the first follows tableName."""
+    application = config.application_name
+    return (
+        config.table_name,
+        config.raw.get("workerMetricsTableName") or f"{application}-WorkerMetricStats",
+        config.raw.get("coordinatorStateTableName") or f"{application}-CoordinatorState",
+    )
 
 
 def _nearest_existing(path: Path) -> Path:

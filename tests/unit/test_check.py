@@ -51,7 +51,18 @@ def test_settings_that_keep_the_promises_have_no_findings(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("changes", "subject", "reason", "instead"),
     [
-        ({"initialPositionInStream": "LATEST"}, "", "never read", "initialPositionInStreamExtended = 1767225600 "),
+        (
+            {"initialPositionInStream": None, "initialPositionInStreamExtended": "1767225601"},
+            "initialPositionInStreamExtended",
+            "lies 1 s in the future",
+            "initialPositionInStreamExtended = 1767225600, ",
+        ),
+        (
+            {"initialPositionInStream": None, "initialPositionInStreamExtended": "1767225600000"},
+            "initialPositionInStreamExtended",
+            "counts milliseconds",
+            "initialPositionInStreamExtended = 1767225600",
+        ),
         ({"initialPositionInStream": None}, "initialPositionInStream", "means LATEST", "= TRIM_HORIZON"),
         ({"retrievalMode": None}, "", "FANOUT", "retrievalMode = POLLING"),
         ({"retrievalMode": "DEFAULT"}, "", "FANOUT", "retrievalMode = POLLING"),
@@ -144,6 +155,12 @@ def test_a_setting_that_only_surprises_is_a_warning(
     assert [each.severity for each in found] == [WARNING]
     assert reason in found[0].reason
     assert exit_code(findings(tmp_path, changes)) == 0
+
+
+def test_latest_is_accepted_with_a_note_that_only_run_may_start_it(tmp_path: Path) -> None:
+    (found,) = findings(tmp_path, {"initialPositionInStream": "LATEST"})
+    assert (found.severity, found.subject) == (OK, "initialPositionInStream")
+    assert "only `run` may start it" in found.reason
 
 
 def test_limits_are_inclusive(tmp_path: Path) -> None:

@@ -11,26 +11,11 @@ from test_config import write
 
 from kcl_receiver.config import load
 from kcl_receiver.daemon import effective
-from kcl_receiver.daemon.effective import is_own_worker, overrides, pin_start, store_token, worker_id, write_effective
+from kcl_receiver.daemon.effective import is_own_worker, overrides, store_token, worker_id, write_effective
 from kcl_receiver.errors import EnvironmentProblem, StoreRefused
 from kcl_receiver.store.base import open_store
 
 NOW = 1767225600_999
-
-
-def test_latest_becomes_the_time_of_the_first_start_for_ever(tmp_path: Path) -> None:
-    store = open_store(f"file://{tmp_path}/store")
-    assert pin_start(store, NOW) == 1767225600_000
-    assert pin_start(store, NOW + 3_600_000) == 1767225600_000
-    assert pin_start(open_store(f"file://{tmp_path}/store"), NOW + 1) == 1767225600_000
-
-
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"from_millis": "x"}', b'{"from_millis": -1}', b"\xff"])
-def test_a_damaged_start_is_refused_and_not_replaced_by_now(tmp_path: Path, content: bytes) -> None:
-    store = open_store(f"file://{tmp_path}/store")
-    store.put_document_if_absent(effective.START_DOCUMENT, content)
-    with pytest.raises(StoreRefused, match="does not say a time"):
-        pin_start(store, NOW)
 
 
 def test_the_daemon_gets_a_time_instead_of_latest(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from kcl_receiver.daemon.findings import ERROR, WARNING
 from kcl_receiver.daemon.probes import stale_leases
 
 OPEN = Shard("shard-open", 1000, None, (), (0, 1))
+TABLES = ("leases", "app-WorkerMetricStats", "app-CoordinatorState")
 CLOSED = Shard("shard-closed", 1000, 2000, (), (0, 1))
 
 
@@ -28,7 +29,7 @@ def lease(shard: str, checkpoint: str) -> Lease:
     ],
 )
 def test_leases_of_the_stream_are_fine(shard: str, checkpoint: str) -> None:
-    assert list(stale_leases([lease(shard, checkpoint)], [OPEN, CLOSED], "app")) == []
+    assert list(stale_leases([lease(shard, checkpoint)], [OPEN, CLOSED], TABLES)) == []
 
 
 @pytest.mark.parametrize(
@@ -44,8 +45,9 @@ def test_leases_of_the_stream_are_fine(shard: str, checkpoint: str) -> None:
 def test_a_lease_that_cannot_be_of_this_stream_is_found(
     shard: str, checkpoint: str, severity: str, reason: str
 ) -> None:
-    (found,) = stale_leases([lease(shard, checkpoint)], [OPEN, CLOSED], "app")
+    (found,) = stale_leases([lease(shard, checkpoint)], [OPEN, CLOSED], TABLES)
     assert found.severity == severity
     assert reason in found.reason
     assert shard in found.reason
     assert "table" in found.instead
+    assert "leases" in found.instead
