@@ -48,7 +48,7 @@ prepare() {
     fi
     stamp="$extras $(cksum setup.py pyproject.toml | tr '\n' ' ')"
     if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
-        say "Installing kcl_receiver[$extras] and what it needs into .venv (the first time: about a minute)…"
+        say "Installing kcl_receiver[$extras] and what it needs into .venv (the first time: one to three minutes)…"
         # amazon_kclpy comes as source only; without wheel an older pip falls back to a way of its own, and complains.
         .venv/bin/python -m pip install --quiet --disable-pip-version-check wheel || return 1
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" || return 1
