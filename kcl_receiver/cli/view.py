@@ -7,16 +7,8 @@ from collections.abc import Sequence
 import click
 
 from kcl_receiver.aws import Lease
-from kcl_receiver.live import (
-    NOTED_SECONDS,
-    Condition,
-    GeneratorState,
-    LeaseState,
-    Live,
-    ShardLive,
-    ShardState,
-    for_people,
-)
+from kcl_receiver.live import NOTED_SECONDS, Condition, Live, ShardLive, for_people
+from kcl_receiver.report import GeneratorState, LeaseState, ShardState
 
 COLUMNS = ("shard", "state", "owner", "records", "stored through", "checkpoint", "lag", "window")
 _RIGHT = frozenset({"records", "lag", "window"})

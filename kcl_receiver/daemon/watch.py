@@ -13,7 +13,8 @@ from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.patience import longest_start_seconds
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.live import LOST, GeneratorState, LeaseState, Live, look
+from kcl_receiver.live import LOST, Live, look
+from kcl_receiver.report import GeneratorState, LeaseState
 
 ATTEMPTS = 2
 """Tries of a call to AWS: somebody waits for the answer."""

@@ -47,8 +47,8 @@ from kcl_receiver.generator.roster import Roster, clipped
 from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
-from kcl_receiver.live import CoreState
 from kcl_receiver.ranges import SHARD_END, Position, parse_position
+from kcl_receiver.report import CoreState
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, ShardEndConfirmed, Stored
 

@@ -17,8 +17,8 @@ from kcl_receiver.generator.server import GeneratorServer, boot_clock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
-from kcl_receiver.live import silent_after
 from kcl_receiver.memory import keep_freed
+from kcl_receiver.report import silent_after
 from kcl_receiver.stopping import STOP_SIGNALS, cuts_short
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.buffers import share_the_pool

@@ -35,8 +35,8 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
 )
 from kcl_receiver.generator.workers import Workers
-from kcl_receiver.live import GeneratorState, StreamState, Trouble
 from kcl_receiver.paths import private_directory
+from kcl_receiver.report import GeneratorState, StreamState, Trouble
 from kcl_receiver.store.arrays import check_columns
 from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (

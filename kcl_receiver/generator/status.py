@@ -1,4 +1,4 @@
-"""The generator's live state, as `live` has it; positions as text, times in seconds, sizes in bytes."""
+"""The generator's live state, as `report` has it; positions as text, times in seconds, sizes in bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.session import Session
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.live import CoreState, ShardState, Trouble
+from kcl_receiver.report import CoreState, ShardState, Trouble
 
 
 def status(

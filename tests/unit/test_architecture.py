@@ -120,7 +120,7 @@ def reached(module: str) -> dict[str, list[str]]:
 
 
 def state_machines() -> list[str]:
-    found = [f"{PACKAGE}.{one}" for one in ("daemon.silence", "daemon.supervision", "live", "stopping")]
+    found = [f"{PACKAGE}.{one}" for one in ("daemon.silence", "daemon.supervision", "live", "report", "stopping")]
     for room, drivers in DRIVERS.items():
         inside = [name for name in MODULES if name.startswith(f"{PACKAGE}.{room}.")]
         found += [name for name in inside if name.rpartition(".")[2] not in drivers]

@@ -25,18 +25,9 @@ from kcl_receiver.daemon.supervision import HOPELESS, KILL_MARGIN_SECONDS
 from kcl_receiver.generator.roster import HELLO_SECONDS, MAX_TEXT
 from kcl_receiver.generator.server import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.live import (
-    Condition,
-    GeneratorState,
-    LeaseState,
-    Live,
-    Problem,
-    ShardLive,
-    ShardState,
-    StreamState,
-    Trouble,
-)
+from kcl_receiver.live import Condition, Live, Problem, ShardLive
 from kcl_receiver.processor.core import RECONNECT_SECONDS
+from kcl_receiver.report import GeneratorState, LeaseState, ShardState, StreamState, Trouble
 from kcl_receiver.store.direct import LEAST_BYTES, PIECE_BYTES
 from kcl_receiver.store.parquet import ROW_GROUP_BYTES
 from kcl_receiver.wire import messages

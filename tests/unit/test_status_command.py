@@ -28,7 +28,7 @@ from kcl_receiver.errors import (
     StoreUnavailable,
     StreamUnavailable,
 )
-from kcl_receiver.live import GeneratorState, LeaseState, Trouble
+from kcl_receiver.report import GeneratorState, LeaseState, Trouble
 
 NOW = 1_000_000.0
 DAEMON_ERROR = (
