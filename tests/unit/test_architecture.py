@@ -186,3 +186,9 @@ def test_the_way_from_an_import_to_a_module_is_seen() -> None:
     assert reached(f"{PACKAGE}.store.local")["pyarrow"][-1] == "pyarrow"
     assert {"socket", "select", f"{PACKAGE}.wire.frames"} <= reached(f"{PACKAGE}.processor.driver").keys()
     assert {"boto3", "asyncio"} <= reached(f"{PACKAGE}.generator.role").keys()
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    """Pytest imports them by their names alone: of two with one name, a run of all tests collects neither."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
