@@ -39,9 +39,12 @@ from kcl_receiver.errors import (
 from kcl_receiver.wire.frames import encode
 from kcl_receiver.wire.messages import (
     Batch,
+    Draining,
     Flush,
     Hello,
+    Hold,
     Leave,
+    Progress,
     Refused,
     ShardEnd,
     ShardEndConfirmed,
@@ -445,6 +448,27 @@ def test_a_refusal_is_the_reason_to_leave(landing: Landing, error: str, code: in
     assert error in one_line(err)
     assert "what happened" in err
     assert "what to do" in err
+
+
+def test_a_shard_whose_lease_cannot_be_read_keeps_its_process_alive_and_lets_the_daemon_shut_down(
+    landing: Landing,
+) -> None:
+    listener = landing.listen()
+    processor = landing.processor()
+    processor.say(initialize(str(FIRST)))
+    assert processor.hear() == status("initialize")
+    generator = listener.accept()
+    generator.receive(Hello)
+    generator.send(Hold("LeaseRefused", "what happened", "what to do"))
+    processor.say(records(record(1)))
+    assert generator.receive(Progress).checkpoint == f"{FIRST}:0"
+    assert processor.is_silent()
+    generator.send(Draining())
+    assert processor.hear() == status("processRecords")
+    processor.say({"action": "shutdownRequested"})
+    assert processor.hear() == status("shutdownRequested")
+    processor.hang_up()
+    assert processor.leave() == (EXIT_OK, b"", "")
 
 
 @pytest.mark.parametrize("waiting", [False, True])

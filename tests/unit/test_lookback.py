@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maintenance_support import fake_store
-from store_support import NOW, SHARD, STREAM, begin, block_range, put
+from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, put
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.names import block_id, writer_id
 
 DAY = 86_400_000
 
@@ -127,3 +132,30 @@ def test_a_page_that_failed_is_the_same_when_it_is_asked_for_again() -> None:
         back.next_page()
     node.content[:] = good
     assert [(one.first.sequence_number) for one in back.next_page().held] == [5]
+
+
+def peak_of_a_page(days: int) -> int:
+    """Return the bytes that the first page of a store of so many days took at most."""
+    store = fake_store()
+    for day in range(days):
+        writer = writer_id(NOW + day * DAY, f"{day:08x}")
+        entries = [
+            BlockStored(
+                block_id(writer, at), STREAM, (plain_range(1000 * day + 2 * at, 1000 * day + 2 * at + 1),), 1, 1, NOW
+            )
+            for at in range(300)
+        ]
+        LedgerWriter(store, writer).append(entries)
+    back = look_back(store, TRIM_HORIZON, 10)
+    gc.collect()
+    tracemalloc.start()
+    try:
+        back.next_page()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kcl_receiver.store.local.LocalStore.has_block", lambda _store, _block: True)
+    assert peak_of_a_page(20) < 2 * peak_of_a_page(2)
