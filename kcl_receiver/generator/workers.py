@@ -372,4 +372,7 @@ def _recent_of(taken: Takeover, stream: StreamIdentity) -> RecentRanges:
     for carried in taken.carried:
         if carried.stream == stream:
             recent.take(carried.ranges, carried.forgotten)
+    for session in taken.begun:
+        if session.stream == stream and isinstance(session.after, Position):
+            recent.forget(session.shard, session.after)
     return recent

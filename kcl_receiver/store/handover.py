@@ -15,6 +15,7 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
+    SessionStarted,
     ShardEnded,
     Tail,
     WriterLedger,
@@ -33,6 +34,7 @@ class Takeover:
         tails: The last line of each writer whose end nobody has named yet.
         carried: What the open ledgers carry over from those that are sealed.
         blocks: The entries of all blocks in the open ledgers, and those that are adopted.
+        begun: The sessions in the open ledgers. The position after which one began is a checkpoint that KCL had taken.
         ended: Stream and shard of each end in the open ledgers. Whether KCL has recorded it is not known.
         adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger, or the
             ledger was lost. They go into the new writer's first lines.
@@ -44,6 +46,7 @@ class Takeover:
     tails: dict[str, Tail] = field(default_factory=dict)
     carried: list[Carried] = field(default_factory=list)
     blocks: list[BlockStored] = field(default_factory=list)
+    begun: list[SessionStarted] = field(default_factory=list)
     ended: set[tuple[StreamIdentity, str]] = field(default_factory=set)
     adopted: list[BlockStored] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -82,6 +85,7 @@ def take_over(store: BlockStore) -> Takeover:
     for one in opened.values():
         out.carried += [entry for entry in one.entries if isinstance(entry, Carried)]
         out.blocks += [entry for entry in one.entries if isinstance(entry, BlockStored)]
+        out.begun += [entry for entry in one.entries if isinstance(entry, SessionStarted)]
         out.ended |= {(entry.stream, entry.shard) for entry in one.entries if isinstance(entry, ShardEnded)}
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}

@@ -20,6 +20,7 @@ from kcl_receiver.generator.effects import (
     BlockRecord,
     LookFurther,
     LookUp,
+    SessionRecord,
     ShardEndRecord,
     WriteBlock,
 )
@@ -500,3 +501,20 @@ def test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point
     monkeypatch.setattr(QuietStream, "describe", replaced)
     with pytest.raises(StreamReplaced):
         made.look_further(LookFurther("s2", SHARD, facts.more))
+
+
+def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(tmp_path: Path, wall: Wall) -> None:
+    made = workers(tmp_path, wall)
+    for number in range(1, 21):
+        store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2))
+    carried = []
+    for last in range(40, 48, 2):
+        end(made)
+        wall.millis += 1000
+        made = workers(tmp_path, wall)
+        carried.append(carried_ranges(tmp_path))
+        facts = made.look_up(LookUp("s", SHARD, position(last)))
+        made.append(Append((SessionRecord("s", SHARD, last, position(last), facts),)), {})
+        store(made, last, [last + 1, last + 2], position(last))
+    assert carried == [20, 2, 2, 2]
+    assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]
