@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
@@ -27,6 +25,7 @@ from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, lo
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import SCHEMA, check_range, range_checksum
 from kcl_receiver.store.reads import decoding
+from kcl_receiver.store.row_groups import RowGroups
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
@@ -62,43 +61,36 @@ class _File:
         self._block = block
         self._file = store.open_block(block)
         try:
-            with self._decoding():
-                self._parquet = pq.ParquetFile(self._file)
-                metadata = self._parquet.metadata
-                rows = [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            self._groups = RowGroups(self._file, f"block {block} cannot be read", _HINT)
         except BaseException:
             self._file.close()
             raise
-        self._begins = [sum(rows[:group]) for group in range(len(rows) + 1)]
         self._last: tuple[int, tuple[str, ...], pa.Table] | None = None
         self.compared = False
 
-    def rows(self, first: int, count: int, columns: tuple[str, ...]) -> pa.Table:
-        """Return some rows.
+    def rows(self, one: Range, columns: tuple[str, ...]) -> pa.Table:
+        """Return the rows of a range.
 
         Raises:
             BlockDamaged: They cannot be read.
         """
-        if first < 0 or first + count > self._begins[-1]:
-            raise BlockDamaged(f"block {self._block} has {self._begins[-1]} rows, and more were stored", _HINT)
-        pieces = []
-        for group, (begin, end) in enumerate(zip(self._begins, self._begins[1:], strict=False)):
-            low, high = max(first, begin), min(first + count, end)
-            if low < high:
-                pieces.append(self._group(group, columns).slice(low - begin, high - low))
+        pieces: list[pa.Table] = []
+        for group in self._groups.of_rows(one.first_row, one.count):
+            begin, end = self._groups.begins[group : group + 2]
+            low, high = max(one.first_row, begin), min(one.first_row + one.count, end)
+            pieces.append(self._group(group, columns).slice(low - begin, high - low))
+            if len(pieces) > 1:
+                self._groups.check_size(pa.concat_tables(pieces), [one])
         return pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
 
     def _group(self, group: int, columns: tuple[str, ...]) -> pa.Table:
         if self._last is not None and self._last[:2] == (group, columns):
             return self._last[2]
         self._last = None  # one row group at a time
-        with self._decoding():
-            table = self._parquet.read_row_group(group, columns=list(columns)).select(list(columns))
+        with decoding(self._file, f"block {self._block} cannot be read", _HINT):
+            table = self._groups.read([group], columns).select(list(columns))
             self._last = group, columns, table.cast(pa.schema([SCHEMA.field(name) for name in columns]))
         return self._last[2]
-
-    def _decoding(self) -> AbstractContextManager[None]:
-        return decoding(self._file, f"block {self._block} cannot be read", _HINT)
 
     def close(self) -> None:
         self._last = None
@@ -248,7 +240,7 @@ class Blocks:
             if read_block_footer(self._store, block).ranges != entry.ranges:
                 raise BlockDamaged(f"the footer of block {block} does not say what the ledger says", _HINT)
             file.compared = True
-        table = file.rows(one.first_row, one.count, columns)
+        table = file.rows(one, columns)
         if self._check and full and range_checksum(table) != one.checksum:
             raise BlockDamaged(
                 f"in block {block}, the records have another checksum than those that were stored", _HINT

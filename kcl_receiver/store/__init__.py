@@ -4,6 +4,8 @@ base.py      the contract of a store, and `open_store`
 files.py     the file operations that the local store uses, and nothing more
 direct.py    writing past the page cache
 reads.py     reading blocks; tells a store that fails from a block that is damaged
+row_groups.py   the row groups of a block, in bounded memory
+repairs.py   notes of what `repair` recorded
 local.py     a store in a local directory
 names.py     ids of writers and blocks
 parquet.py   ranges to a Parquet block and back

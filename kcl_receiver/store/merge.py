@@ -37,7 +37,7 @@ from kcl_receiver.store.parquet import (
     read_footer,
     read_ranges,
 )
-from kcl_receiver.store.reads import decoding
+from kcl_receiver.store.row_groups import RowGroups
 
 SLAB_BYTES = 128 * 2**20
 """Bytes of records, as they are in memory, that are read at a time."""
@@ -177,24 +177,18 @@ def _rows_of(store: BlockStore, block: str, ranges: Sequence[Range]) -> list[pa.
     """
     begin = min(one.first_row for one in ranges)
     end = max(one.first_row + one.count for one in ranges)
-    with store.open_block(block) as file, decoding(file, "its rows cannot be read"):
-        parquet = pq.ParquetFile(file)
-        if parquet.schema_arrow.remove_metadata() != SCHEMA:
+    with store.open_block(block) as file:
+        groups = RowGroups(file)
+        if groups.schema != SCHEMA:
             raise BlockDamaged("its columns are not those of a block")
-        skipped, row, groups = 0, 0, []
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if row + rows <= begin:
-                skipped += rows
-            elif row < end:
-                groups.append(group)
-            row += rows
-        if begin < 0 or row < end:
-            raise BlockDamaged(f"it has {row} rows, and the ledger says {end}")
-        # Without threads: they would decode more row groups at a time than memory has room for.
-        table = parquet.read_row_groups(groups, use_threads=False).replace_schema_metadata().combine_chunks()
-    (whole,) = table.to_batches()
-    part = whole.slice(begin - skipped, end - begin)
+        wanted = groups.of_rows(begin, end - begin)
+        tables: list[pa.Table] = []
+        for group in wanted:
+            # Without threads: they would decode more at a time than memory has room for.
+            tables.append(groups.read([group], threads=False).replace_schema_metadata())
+            groups.check_size(pa.concat_tables(tables), ranges)
+    (whole,) = pa.concat_tables(tables).combine_chunks().to_batches()
+    part = whole.slice(begin - groups.begins[wanted[0]], end - begin)
     if 10 * part.num_rows < 9 * whole.num_rows:
         part = _copied(part)  # or it would hold on to all that was read with it
     out = []

@@ -23,6 +23,7 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_
 from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
+from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
@@ -57,7 +58,6 @@ _ROW_BYTES = 16
 
 _COMPRESSIONS = ("zstd", "snappy", "lz4", "none")
 _ZSTD_LEVELS = range(1, 23)
-_ROWS = "its rows cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,15 +285,14 @@ def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa
         BlockDamaged: The rows cannot be read.
         BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
     """
-    with decoding(file, _ROWS):
-        parquet = pq.ParquetFile(file)
-        rest = parquet.schema_arrow.empty_table()
+    groups = RowGroups(file)
+    rest = groups.schema.empty_table()
     group = 0
     for one in footer.ranges:
-        with decoding(file, _ROWS):
-            while rest.num_rows < one.count:
-                rest = pa.concat_tables([rest, parquet.read_row_group(group)])
-                group += 1
+        while rest.num_rows < one.count:
+            rest = pa.concat_tables([rest, groups.read([group])])
+            groups.check_size(rest, [one])
+            group += 1
         yield one, rest.slice(0, one.count)
         rest = rest.slice(one.count)
 
@@ -305,19 +304,17 @@ def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
         BlockDamaged: The rows cannot be read.
         BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
     """
-    with decoding(file, _ROWS):
-        parquet = pq.ParquetFile(file)
-        tables, row, skipped = [], 0, 0
-        for group in range(parquet.num_row_groups):
-            rows = parquet.metadata.row_group(group).num_rows
-            if row + rows <= one.first_row:
-                skipped += rows
-            elif row < one.first_row + one.count:
-                tables.append(parquet.read_row_group(group, columns=["sequence_number", "sub_sequence_number"]))
-            row += rows
-        rows_of_range = pa.concat_tables(tables).slice(one.first_row - skipped, one.count)
-        columns = (rows_of_range.column(name).to_pylist() for name in ("sequence_number", "sub_sequence_number"))
-        return [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
+    groups = RowGroups(file)
+    wanted = groups.of_rows(one.first_row, one.count)
+    out: list[Position] = []
+    for group in wanted:
+        rows = groups.read([group], ["sequence_number", "sub_sequence_number"])
+        begin = groups.begins[group]
+        low, high = max(one.first_row, begin), min(one.first_row + one.count, groups.begins[group + 1])
+        with decoding(file, "its rows cannot be read"):
+            columns = (column.to_pylist() for column in rows.slice(low - begin, high - low).columns)
+            out += [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
+    return out
 
 
 def check_range(expected: Range, rows: pa.Table) -> None:

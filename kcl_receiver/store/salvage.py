@@ -19,6 +19,7 @@ from kcl_receiver.store.arrays import variable_values
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
 from kcl_receiver.store.reads import decoding
+from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
 
 
@@ -49,32 +50,26 @@ class _Rows:
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file = file
-        self._begins = [0]
-        with decoding(file, "its footer cannot be read"):
-            self._parquet = pq.ParquetFile(file)
-            metadata = self._parquet.metadata
-            for group in range(metadata.num_row_groups):
-                self._begins.append(self._begins[-1] + metadata.row_group(group).num_rows)
+        self._groups = RowGroups(file)
         self._kept: dict[int, pa.Table | None] = {}
 
     def of(self, one: Range) -> pa.Table | None:
         """Return a range's rows if they are what they should be."""
-        end = one.first_row + one.count
-        if one.first_row < 0 or end > self._begins[-1]:
-            return None
-        wanted = [
-            group
-            for group, (begin, stop) in enumerate(zip(self._begins, self._begins[1:], strict=False))
-            if begin < end and stop > one.first_row
-        ]
-        self._kept = {group: table for group, table in self._kept.items() if group in wanted}
-        tables = [self._group(group) for group in wanted]
-        whole = [table for table in tables if table is not None]
-        if not whole or len(whole) < len(tables):
-            return None
         try:
+            wanted = self._groups.of_rows(one.first_row, one.count)
+        except BlockDamaged:
+            return None
+        self._kept = {group: table for group, table in self._kept.items() if group in wanted}
+        whole: list[pa.Table] = []
+        try:
+            for group in wanted:
+                table = self._group(group)
+                if table is None:
+                    return None
+                whole.append(table)
+                self._groups.check_size(pa.concat_tables(whole), [one])
             with decoding(self._file, "its rows are none"):
-                rows = pa.concat_tables(whole).slice(one.first_row - self._begins[wanted[0]], one.count)
+                rows = pa.concat_tables(whole).slice(one.first_row - self._groups.begins[wanted[0]], one.count)
                 check_range(one, rows)
         except BlockDamaged:
             return None
@@ -84,7 +79,7 @@ class _Rows:
         if group not in self._kept:
             try:
                 with decoding(self._file, "its rows cannot be read"):
-                    self._kept[group] = self._parquet.read_row_group(group, columns=SCHEMA.names).cast(SCHEMA)
+                    self._kept[group] = self._groups.read([group], SCHEMA.names).cast(SCHEMA)
             except BlockDamaged:
                 self._kept[group] = None
         return self._kept[group]

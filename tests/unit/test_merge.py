@@ -15,6 +15,7 @@ from kcl_receiver.store import merge
 from kcl_receiver.store.merge import Source, check_block, merge_blocks
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import MIN_ROW_GROUP_BYTES, SCHEMA, BlockRange, encode_block
+from kcl_receiver.store.row_groups import RowGroups
 
 NEW = block_id(WRITER, 500)
 
@@ -91,13 +92,13 @@ def test_a_slab_holds_on_to_no_rows_but_its_own(slab_bytes: int) -> None:
 
 def test_only_the_row_groups_of_a_slab_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[list[int]] = []
-    real = pq.ParquetFile.read_row_groups
+    real = RowGroups.of_rows
 
-    def noted(self: pq.ParquetFile, groups: list[int], **more: object) -> pa.Table:
-        read.append(groups)
-        return real(self, groups, **more)
+    def noted(self: RowGroups, first: int, count: int) -> list[int]:
+        read.append(real(self, first, count))
+        return read[-1]
 
-    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noted)
+    monkeypatch.setattr(RowGroups, "of_rows", noted)
     big = [large(0, 1 + 100 * n, 100, 30_000) for n in range(10)]  # 30 MB in one block
     merged([big, [part(1, 1, 5)]], slab_bytes=3_500_000)
     assert max(map(len, read)) == 2
