@@ -86,7 +86,8 @@ class BlockStore(ABC):
         """Be the only generator that writes to this store, until this process ends. Repeatable.
 
         What a killed writer left behind is put in order by the next one, which must know that it has ended. A store
-        that needs no such order lets several hold it at once.
+        that needs no such order lets several hold it at once. What killed generators left of blocks and ledgers that
+        they could not finish is removed.
 
         Raises:
             StoreUnavailable: Another one holds it, or it cannot be told.

@@ -81,7 +81,8 @@ class LocalStore(BlockStore):
     def hold(self) -> None:
         """See `BlockStore.hold`."""
         hint = "one generator at a time: give each host, and each application, a directory of its own"
-        self._hold(LOCK, "another generator writes to", hint)
+        if self._hold(LOCK, "another generator writes to", hint):
+            self._clear_temporaries()
 
     def hold_maintenance(self) -> None:
         """See `BlockStore.hold_maintenance`."""
@@ -89,9 +90,23 @@ class LocalStore(BlockStore):
             MAINTENANCE_LOCK, "other maintenance works on", "recover, repair, compact or expire: wait for its end"
         )
 
-    def _hold(self, name: str, who: str, hint: str) -> None:
+    def _clear_temporaries(self) -> None:
+        """Remove the temporary files of generators: all of them have ended, and a loop of crashes would fill the disk.
+
+        Those of maintenance, which may be at work, have ids that no generator's ledger has.
+        """
+        # What cannot be removed hurts nobody: it is among the leftovers, and `repair` says so.
+        with suppress(StoreUnavailable):
+            left = [name for name, *_ in self.temporaries()]
+            generators = set(self.writers()) if left else set()
+            for name in left:
+                if name[: names.WRITER_LENGTH] in generators:
+                    self.delete_temporary(name)
+
+    def _hold(self, name: str, who: str, hint: str) -> bool:
+        """Hold a lock; return whether it was not held before."""
         if name in self._locks:
-            return
+            return False
         path = self.root / name
         with self._trouble(f"{path} cannot be locked"):
             self._make_dir(self.root)
@@ -99,6 +114,7 @@ class LocalStore(BlockStore):
                 self._locks[name] = self._files.lock(path)
             except BlockingIOError as error:
                 raise StoreUnavailable(f"{who} the store {self.url}: it holds the lock of {path}", hint) from error
+        return True
 
     @contextmanager
     def without_generator(self) -> Iterator[bool]:

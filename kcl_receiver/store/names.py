@@ -16,6 +16,9 @@ _WRITER = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z", re.ASCII)
 _BLOCK = re.compile(r"(\d{4})(\d{2})(\d{2})T\d{6}Z-[0-9a-f]{8}-\d{12}\Z", re.ASCII)
 _DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
 
+WRITER_LENGTH = 25
+"""Characters of a writer's id."""
+
 BLOCKS = "blocks"
 LEDGER = "ledger"
 SEALED = "sealed"

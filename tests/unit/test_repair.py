@@ -386,6 +386,8 @@ def test_blocks_that_were_removed_on_purpose_are_deleted(files: FakeFiles) -> No
 def test_temporary_files_that_nobody_writes_are_deleted(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     fill(store, usual(1))
+    generator = LocalStore(store.root)
+    generator.hold()
     now = int(store.root.stat().st_mtime * 1000)
     names = {f"{block_id(WRITER, 7)}.parquet.00000001.tmp": 0, f"{block_id(WRITER, 8)}.parquet.00000002.tmp": 0}
     for name in names:
@@ -395,13 +397,43 @@ def test_temporary_files_that_nobody_writes_are_deleted(tmp_path: Path) -> None:
     long_ago = (now - TEMPORARY_MILLIS - 1000) / 1000
     for name in (old, "stranger"):
         os.utime(store.root / "tmp" / name, (long_ago, long_ago))
-    generator = LocalStore(store.root)
-    generator.hold()
     assert done(store, now).actions == []
     for handle in generator._locks.values():
         os.close(handle)
     assert kinds(done(store, now)) == [(DELETE, f"tmp/{old}")]
     assert {path.name for path in (store.root / "tmp").iterdir()} == {young, "stranger"}
+
+
+def test_a_generator_that_begins_removes_what_killed_ones_could_not_finish(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    fill(store, usual(1))
+    begin(LocalStore(store.root), OTHER_WRITER, seal=True)  # so that the first ledger is a sealed one
+    strays = {
+        f"{block_id(WRITER, 7)}.parquet.00000001.tmp",
+        f"{block_id(OTHER_WRITER, 1)}.parquet.00000002.tmp",
+        f"{OTHER_WRITER}.jsonl.00000003.tmp",
+    }
+    others = {f"{block_id(THIRD_WRITER, 1)}.parquet.00000004.tmp", "repair-000000001.json.00000005.tmp", "stranger"}
+    for name in strays | others:
+        (store.root / "tmp" / name).write_bytes(b"half")
+    generator = LocalStore(store.root)
+    generator.hold()
+    assert {path.name for path in (store.root / "tmp").iterdir()} == others  # maintenance may be at work
+    mine = store.root / "tmp" / f"{block_id(WRITER, 8)}.parquet.00000006.tmp"
+    mine.write_bytes(b"half")
+    generator.hold()
+    with pytest.raises(StoreUnavailable):
+        LocalStore(store.root).hold()
+    assert mine.exists()
+
+
+def test_a_temporary_file_that_cannot_be_removed_keeps_no_generator_from_beginning(files: FakeFiles) -> None:
+    store = fake_store(files)
+    fill(store, usual(1))
+    files.create(ROOT / "tmp" / f"{block_id(WRITER, 7)}.parquet.00000001.tmp")
+    files.fail("unlink", errno.EPERM)
+    fake_store(files).hold()
+    assert [size for name, size in store.list_leftovers() if name.startswith("tmp/")] == [0]
 
 
 # ---------------------------------------------------------------------- a ledger that is lost or damaged
