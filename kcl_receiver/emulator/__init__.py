@@ -2,7 +2,7 @@
 
 | file            | what it is                                                                                |
 |-----------------|-------------------------------------------------------------------------------------------|
-| kinesis/        | a model of Kinesis: pure state (`model`, `shard`, ...), the JSON API, a clock and a lock    |
+| kinesis/        | a model of Kinesis: pure state (`model`, `shard`, ...), the API, a clock and a lock         |
 | others.py       | DynamoDB, S3, CloudWatch and STS: moto's WSGI application, one request at a time          |
 | application.py  | the ASGI application: which service a request is for, faults, the control endpoint        |
 | signers.py      | counts which access key signed which requests                                             |
