@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -31,7 +32,27 @@ def begin() -> None:
 begin()  # for what is imported, and for what lives longer than a test
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
-    """Begin at the moment again, before the first fixture of a test is made."""
-    begin()
+def shares(item: pytest.Item) -> bool:
+    """Return whether a test uses what its whole file does, as an emulator: that shall not see the clock go back."""
+    by_name = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
+    definitions = [one for each in by_name.values() for one in each]
+    return any(one.scope != "function" and not one.func.__module__.startswith("_pytest.") for one in definitions)
+
+
+class Clock:
+    """Sets the clock before each test."""
+
+    def __init__(self) -> None:
+        self._file: Path | None = None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        """Begin at the moment again, before the first fixture of a test is made."""
+        if item.path != self._file or not shares(item):
+            begin()
+        self._file = item.path
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Called by pytest."""
+    config.pluginmanager.register(Clock())

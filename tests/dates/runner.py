@@ -1,10 +1,10 @@
 """Runs tests at other dates, in other zones and locales, under other host names: no test's outcome depends on these.
 
-Each test begins at the moment that is asked for, half a second before midnight for example, and the clock goes on from
+Each test begins at the moment that is asked for, mostly half a second before midnight, and the clock goes on from
 there. Without options unit and integration tests run at four such moments, each in a zone and a locale of its own;
 whatever is no option of this command goes to pytest:
 
-    scripts/dates                                      all four; some minutes each
+    scripts/dates -n 3                                 all four; some minutes each
     scripts/dates --only leap-day tests/unit           one of them, and some of the tests
     scripts/dates --at 2027-03-28T00:59:59.5Z --zone Europe/Berlin tests/unit/test_logs.py
 
@@ -27,7 +27,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("wall_clock.c")
 TESTS = ["tests/unit", "tests/integration"]
-SHORT = [*TESTS, "-k", "not benchmark"]
+SLOW = ["benchmarks", "deaggregate", "generator_core_model", "maintenance_faults", "merge", "parquet", "verify_model"]
+"""Unit tests that take long and have nothing to do with dates, or find the same as others."""
+SHORT = [
+    *("-n", "3", "--no-loadscope-reorder", "tests/unit", *(f"--ignore=tests/unit/test_{name}.py" for name in SLOW)),
+    *(
+        f"tests/integration/test_{name}.py"
+        for name in ("emulator_api", "generator", "recover_command", "verify_others")
+    ),
+]
 HOST = "dates-of-tests"
 
 
@@ -46,8 +54,8 @@ def surroundings() -> list[Surroundings]:
     today = datetime.now(timezone.utc)
     midnight = today.replace(hour=23, minute=59, second=59, microsecond=500_000)
     return [
-        Surroundings("next-year", today + timedelta(days=365), "America/St_Johns"),
-        Surroundings("leap-day", datetime(2028, 2, 29, 12, tzinfo=timezone.utc), "Asia/Kolkata", "C"),
+        Surroundings("next-year", today + timedelta(days=366), "America/St_Johns"),
+        Surroundings("leap-day", midnight.replace(year=2028, month=2, day=29), "Asia/Kolkata", "C"),
         Surroundings("end-of-month", midnight.replace(year=2027, month=12, day=31), "Pacific/Kiritimati"),
         Surroundings("midnight", midnight, "Pacific/Niue", "C"),
     ]
@@ -78,7 +86,7 @@ def environment(at: Surroundings, preloaded: Path) -> dict[str, str]:
         "TESTS_BEGIN_AT": str(round(at.moment.timestamp() * 1000) * 1_000_000),
         "TZ": at.zone,
         "LC_ALL": at.locale,
-        "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
     }
 
 
@@ -123,8 +131,12 @@ def main() -> int:
     parser.add_argument("--at", type=parse_moment, metavar="MOMENT", help="at this moment instead: 2028-02-29T12:00Z")
     parser.add_argument("--zone", default="UTC", help="with --at: TZ (default: %(default)s)")
     parser.add_argument("--locale", default="C.UTF-8", help="with --at: LC_ALL (default: %(default)s)")
-    parser.add_argument("--short", action="store_true", help="the part of it that is run before each change")
+    parser.add_argument(
+        "--short", action="store_true", help="the part that is run before each change: most unit tests, on the leap day"
+    )
     options, tests = parser.parse_known_args()
+    if options.short:
+        options.only, tests = options.only or "leap-day", tests or SHORT
     if options.at is not None:
         chosen = [Surroundings("given", options.at, options.zone, options.locale)]
     else:
