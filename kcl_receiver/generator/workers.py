@@ -301,6 +301,7 @@ class Workers:
             self._change_ledger_if_due()
             self._appending = (effect.records, [self._entry(record) for record in effect.records])
         entries = self._appending[1]
+        self._store.hold()  # still: its lock may have been removed, and another generator begun
         self._ledger.append(entries)
         with self._lock:
             for record in effect.records:

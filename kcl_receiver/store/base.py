@@ -83,7 +83,7 @@ class BlockStore(ABC):
 
     @abstractmethod
     def hold(self) -> None:
-        """Be the only generator that writes to this store, until this process ends. Repeatable.
+        """Be the only generator that writes to this store, until this process ends. Repeatable: it is looked at again.
 
         What a killed writer left behind is put in order by the next one, which must know that it has ended. A store
         that needs no such order lets several hold it at once. What killed generators left of blocks and ledgers that

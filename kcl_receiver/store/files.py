@@ -103,6 +103,10 @@ class Files(ABC):
         `BlockingIOError` if another process, or another handle of this one, holds it.
         """
 
+    def still_locks(self, handle: int, path: Path) -> bool:  # noqa: ARG002 - a file system without intruders needs none
+        """Return whether a lock is still on the file that has the name, and not on one that was removed."""
+        return True
+
     @abstractmethod
     def open_random(self, path: Path) -> pa.NativeFile:
         """Open a file for reading at any place."""
@@ -209,6 +213,13 @@ class OsFiles(Files):
             os.close(handle)
             raise
         return handle
+
+    def still_locks(self, handle: int, path: Path) -> bool:
+        """See `Files`."""
+        try:
+            return os.path.samestat(path.stat(), os.fstat(handle))
+        except FileNotFoundError:
+            return False
 
     def open_random(self, path: Path) -> pa.NativeFile:
         """See `Files`."""

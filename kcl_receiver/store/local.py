@@ -105,16 +105,20 @@ class LocalStore(BlockStore):
 
     def _hold(self, name: str, who: str, hint: str) -> bool:
         """Hold a lock; return whether it was not held before."""
-        if name in self._locks:
-            return False
         path = self.root / name
+        held = self._locks.get(name)
         with self._trouble(f"{path} cannot be locked"):
+            if held is not None and self._files.still_locks(held, path):
+                return False
             self._make_dir(self.root)
             try:
                 self._locks[name] = self._files.lock(path)
             except BlockingIOError as error:
                 raise StoreUnavailable(f"{who} the store {self.url}: it holds the lock of {path}", hint) from error
-        return True
+            if held is None:
+                return True
+            self._files.close(held)  # its file was removed: it kept nobody out
+        return False
 
     @contextmanager
     def without_generator(self) -> Iterator[bool]:

@@ -518,3 +518,26 @@ def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(tmp_
         store(made, last, [last + 1, last + 2], position(last))
     assert carried == [20, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]
+
+# Who holds the store
+
+
+def test_a_generator_whose_stores_lock_was_removed_takes_it_again_before_it_writes_on(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    (tmp_path / "store" / "lock").unlink()
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    with pytest.raises(StoreUnavailable, match="another generator writes to"):
+        LocalStore(str(tmp_path / "store")).hold()
+
+
+def test_a_generator_whose_store_another_one_holds_reports_nothing_stored(tmp_path: Path) -> None:
+    made = workers(tmp_path)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    lines = ledger_bytes(tmp_path)
+    (tmp_path / "store" / "lock").unlink()
+    other = LocalStore(str(tmp_path / "store"))
+    other.hold()
+    with pytest.raises(StoreUnavailable, match="another generator writes to") as caught:
+        store(made, 2, [3, 4], position(2))
+    assert caught.value.mends
+    assert ledger_bytes(tmp_path) == lines
