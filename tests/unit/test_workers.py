@@ -519,6 +519,7 @@ def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(tmp_
     assert carried == [20, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]
 
+
 # Who holds the store
 
 
