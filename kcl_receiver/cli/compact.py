@@ -73,7 +73,8 @@ def compact(
     Neighbours of one day become one block of about the target size; every range is checked on the way, and the new
     block is read back before the ledger names it and the old ones go. The receiver may be running, and so may readers.
     Blocks that are damaged are named and left alone: recover them first. It may be stopped or killed at any time; the
-    next run goes on and puts in order what is left over.
+    next run goes on and puts in order what is left over. It stops early, with exit code 0, when `recover`, `repair` or
+    `expire` ask for the store.
 
     Exit code 0; 1 if a block or ledger is damaged; 2 wrong options; 4 the store, also while other maintenance is at
     work; 130 interrupted.
@@ -197,5 +198,7 @@ def _end(reports: list[DayReport], *, dry_run: bool) -> None:
         return
     verb = "would become" if dry_run else "became"
     click.echo(f"{merged:,} blocks {verb} {made:,}.")
+    if any(one.gave_way for one in reports):
+        click.echo("Stopped early: other maintenance asked for the store. Run it again to finish.")
     if damaged:
         click.echo(f"{damaged:,} damaged: see `kcl-receiver verify`, and recover them first.", err=True)

@@ -74,6 +74,7 @@ class DayReport:
         orphans: Blocks deleted that an earlier run had made, and did not come to use.
         damaged: Blocks that cannot be read, with the reason; left alone.
         faults: What is wrong with the day's ledgers.
+        gave_way: It ended here because other maintenance has asked for the store; a next run goes on.
     """
 
     day: str
@@ -87,6 +88,7 @@ class DayReport:
     orphans: int = 0
     damaged: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    gave_way: bool = False
 
     @property
     def changed(self) -> bool:
@@ -130,13 +132,16 @@ def compact(
         ConfigError: The compression is unknown.
     """
     if not options.dry_run:
-        store.hold_maintenance()
+        store.hold_maintenance(ask=False)
+        store.is_asked_for()  # whoever asked before is served
     days = Days(store)
     for day, present in days.present(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):
             report = _Day(store, options, now_ms, tell, days, day, present).run()
-            if report.changed or report.damaged or report.faults:
+            if report.changed or report.damaged or report.faults or report.gave_way:
                 yield report
+            if report.gave_way:
+                return
 
 
 class _Day:
@@ -202,6 +207,9 @@ class _Day:
                 self._report.merged += sum(map(len, now))
             else:
                 self._replace(now)
+                if self._store.is_asked_for():
+                    self._report.gave_way = True
+                    return
 
     def _facts(self) -> dict[StreamIdentity, list[_Fact]]:
         """Return the blocks that may be merged, by stream, in the order of time."""

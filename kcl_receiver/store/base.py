@@ -94,14 +94,27 @@ class BlockStore(ABC):
         """
 
     @abstractmethod
-    def hold_maintenance(self) -> None:
+    def hold_maintenance(self, *, ask: bool = True) -> None:
         """Be the only one that recovers, repairs, compacts or expires here, until this process ends. Repeatable.
 
         The generator is not shut out: it never changes what is stored, and maintenance never touches its ledger.
 
+        Args:
+            ask: If another one holds it, ask it to give way; see `is_asked_for`. Compaction, which can wait, does not.
+
         Raises:
             StoreUnavailable: Another one holds it, or it cannot be told.
         """
+
+    def is_asked_for(self) -> bool:
+        """Return whether other maintenance has asked for the store since this was asked last.
+
+        Compaction can take hours, and what `recover` is to bring back may be trimmed meanwhile.
+
+        Raises:
+            StoreUnavailable: It cannot be told now.
+        """
+        return False
 
     def without_generator(self) -> AbstractContextManager[bool]:
         """Keep generators from beginning to write here, as long as the context lasts; give whether none does.

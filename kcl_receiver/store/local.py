@@ -9,6 +9,7 @@
     ledger/damaged/...                 damaged ledgers that repair has set aside; never read
     lock                               empty; the generator that writes to the store holds its lock
     maintenance.lock                   the same for maintenance
+    maintenance.asked                  empty; other maintenance waits for compaction to give way
 
 The rule: a file is written under a temporary name, fsynced, renamed to its own name, and then the directory is fsynced,
 and so is the parent of every directory that was made on the way. Only the ledger is appended to in place; a torn end
@@ -43,6 +44,7 @@ LOCK = "lock"
 DAMAGED = "damaged"
 """Where `repair` keeps damaged ledgers, below `ledger`. Nothing reads them."""
 MAINTENANCE_LOCK = "maintenance.lock"
+MAINTENANCE_ASKED = "maintenance.asked"
 _START_BYTES = 4096
 
 
@@ -84,11 +86,26 @@ class LocalStore(BlockStore):
         if self._hold(LOCK, "another generator writes to", hint):
             self._clear_temporaries()
 
-    def hold_maintenance(self) -> None:
+    def hold_maintenance(self, *, ask: bool = True) -> None:
         """See `BlockStore.hold_maintenance`."""
-        self._hold(
-            MAINTENANCE_LOCK, "other maintenance works on", "recover, repair, compact or expire: wait for its end"
-        )
+        hint = "compaction gives way within a minute or so: try again; wait for the end of recover, repair or expire"
+        try:
+            self._hold(MAINTENANCE_LOCK, "other maintenance works on", hint)
+        except StoreUnavailable as error:
+            if ask and isinstance(error.__cause__, BlockingIOError):
+                path = self.root / MAINTENANCE_ASKED
+                with self._trouble(f"{path} cannot be made"), suppress(FileExistsError):
+                    self._files.close(self._files.create(path))
+            raise
+
+    def is_asked_for(self) -> bool:
+        """See `BlockStore.is_asked_for`."""
+        path = self.root / MAINTENANCE_ASKED
+        with self._trouble(f"{path} cannot be removed"):
+            if self._files.size(path) is None:
+                return False
+            self._files.unlink(path)
+            return True
 
     def _clear_temporaries(self) -> None:
         """Remove the temporary files of generators: all of them have ended, and a loop of crashes would fill the disk.
@@ -394,7 +411,10 @@ class LocalStore(BlockStore):
         """See `BlockStore.list_leftovers`."""
         for name, is_dir, size in self._listed(""):
             document = name == STORE_DOCUMENT or (name.endswith(".json") and not is_dir)
-            if name not in (names.BLOCKS, names.LEDGER, TMP, LOCK, MAINTENANCE_LOCK) and not document:
+            if (
+                name not in (names.BLOCKS, names.LEDGER, TMP, LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
+                and not document
+            ):
                 yield name, size
         for name, _, size in self._listed(TMP):
             yield f"{TMP}/{name}", size

@@ -28,7 +28,7 @@ from store_support import NOW, put
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
-from kcl_receiver.maintenance.compact import Options, _Fact, plan
+from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.entries import Expired
@@ -344,3 +344,47 @@ def test_a_transaction_ends_after_some_groups(monkeypatch: pytest.MonkeyPatch) -
     assert len(list(store.maintenance_ledgers(DAY))) == 3
     assert read_all(store) == before
     assert len(counted(store)) == 5
+
+
+# Giving way
+
+
+def test_compaction_ends_when_other_maintenance_asks_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GROUPS_AT_ONCE", 1)
+    files = empty_files()
+    fill(fake_store(files), usual(6))
+    before = read_all(fake_store(files))
+    asked: list[object] = []
+
+    def ask(at: object) -> None:
+        if not asked:
+            with pytest.raises(StoreUnavailable, match="other maintenance"):
+                fake_store(files).hold_maintenance()
+        asked.append(at)
+
+    two_each = Options(target_bytes=5_000)
+    (report,) = compact(fake_store(files), two_each, LATER, ask)
+    assert (report.gave_way, report.made, len(asked)) == (True, 1, 1)
+    files.killed()  # its process ends
+    other = fake_store(files)
+    other.hold_maintenance()
+    with pytest.raises(StoreUnavailable, match="other maintenance"):
+        list(compact(fake_store(files), two_each, LATER))  # it does not ask: what others hold goes first
+    assert not other.is_asked_for()
+    files.killed()
+    (report,) = compact(fake_store(files), two_each, LATER)
+    assert (report.gave_way, report.made) == (False, 2)
+    assert read_all(fake_store(files)) == before
+    assert list(fake_store(files).list_leftovers()) == []
+
+
+def test_compaction_does_not_give_way_to_what_asked_before_it_began() -> None:
+    files = empty_files()
+    store = fake_store(files)
+    fill(store, usual(6))
+    store.hold_maintenance()
+    with pytest.raises(StoreUnavailable):
+        fake_store(files).hold_maintenance()
+    files.killed()
+    (report,) = run(fake_store(files))
+    assert not report.gave_way

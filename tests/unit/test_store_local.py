@@ -74,7 +74,7 @@ def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalSto
     ("method", "who", "hint"),
     [
         ("hold", "another generator writes to the store", "a directory of its own"),
-        ("hold_maintenance", "other maintenance works on the store", "wait for its end"),
+        ("hold_maintenance", "other maintenance works on the store", "wait for the end"),
     ],
 )
 def test_one_process_at_a_time_holds_a_store_until_it_ends(store: LocalStore, method: str, who: str, hint: str) -> None:
