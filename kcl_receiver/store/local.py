@@ -74,7 +74,8 @@ class LocalStore(BlockStore):
         self._files = files if files is not None else OsFiles()
         self._token = token
         self._root_lock = threading.Lock()  # one thread at a time makes the root
-        self._lock = threading.Lock()  # guards the three below
+        self._lock = threading.Lock()  # guards the four below
+        self._failed: dict[Path, int] = {}
         self._locks: dict[str, int] = {}
         self._durable: set[Path] = set()
         self._unsynced: list[Path] = []
@@ -158,16 +159,7 @@ class LocalStore(BlockStore):
         """See `BlockStore.put_block`."""
         path = self._block(block_id)
         with self._trouble(f"block {block_id} was not stored at {path}"):
-            if self._files.size(path) is not None:
-                if self._read(path) != memoryview(payload).cast("B"):
-                    raise StoreRefused(
-                        f"block {block_id} is at {path} already, with another content",
-                        "two writers have the same id? Move the file away, and keep it",
-                    )
-            else:
-                self._make_dir(path.parent)
-                self._write_anew(path, payload)
-            self._make_name_durable(path)
+            self._put_once(path, payload, f"block {block_id}")
 
     def has_block(self, block_id: str) -> bool:
         """See `BlockStore.has_block`."""
@@ -205,7 +197,7 @@ class LocalStore(BlockStore):
         with self._trouble(f"block {block_id} at {path} is not known to be durable", missing=block_id):
             if self._files.size(path) is None:
                 raise FileNotFoundError
-            self._make_name_durable(path)
+            self._put_once(path, self._read(path) if path.parent in self._failed else None, f"block {block_id}")
 
     def delete_block(self, block_id: str) -> None:
         """See `BlockStore.delete_block`."""
@@ -372,15 +364,7 @@ class LocalStore(BlockStore):
         """See `BlockStore.put_maintenance_ledger`."""
         path = self.root / names.maintenance_path(writer)
         with self._trouble(f"the ledger {path} was not written"):
-            self._make_dir(path.parent)
-            if self._files.size(path) is None:
-                self._write_anew(path, content)
-            elif self._read(path) != content:
-                raise StoreRefused(
-                    f"the ledger {path} is there already, with another content",
-                    "two writers have the same id? Move the file away, and keep it",
-                )
-            self._make_name_durable(path)
+            self._put_once(path, content, f"the ledger {writer}")
 
     # Documents
 
@@ -544,10 +528,41 @@ class LocalStore(BlockStore):
             self._discard(temporary)
             raise
 
+    def _put_once(self, path: Path, content: Buffer | None, what: str) -> None:
+        """Make a file that is never changed, unless it is there, and see that it is durable.
+
+        Args:
+            path: The file.
+            content: None if it is there, and is not looked at.
+            what: Names it.
+
+        Raises:
+            StoreRefused: It is there with another content.
+        """
+        failures = self._failed.get(path.parent, 0)
+        there = self._files.size(path) is not None
+        if there and content is not None and self._read(path) != memoryview(content).cast("B"):
+            raise StoreRefused(
+                f"{what} is at {path} already, with another content",
+                "two writers have the same id? Move the file away, and keep it",
+            )
+        if content is not None and (not there or failures):
+            # A name whose fsync failed may be dropped, and the next fsync would succeed: it is made anew, too.
+            self._make_dir(path.parent)
+            self._write_anew(path, content)
+        self._make_name_durable(path)
+        if self._failed.get(path.parent, 0) != failures:
+            raise OSError("another fsync of its directory failed meanwhile, and may have been about this name")
+
     def _make_name_durable(self, path: Path) -> None:
         """Make the name of a file durable whose content is: it had to be, before it got this name."""
         self._make_dir(path.parent)
-        self._files.fsync_dir(path.parent)
+        try:
+            self._files.fsync_dir(path.parent)
+        except OSError:
+            with self._lock:
+                self._failed[path.parent] = self._failed.get(path.parent, 0) + 1
+            raise
 
     def _discard(self, temporary: Path) -> None:
         with suppress(OSError):  # what happened before is what is reported; `list_leftovers` shows the file

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from fake_files import FakeFiles, PowerLoss
+from fake_files import FakeFiles, Node, PowerLoss
 from store_support import NOW, WRITER
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
@@ -310,3 +310,75 @@ def test_lines_that_another_object_wrote_and_did_not_fsync_are_durable_once_they
         store_on(files).append_ledger(WRITER, 1, b"first line\n")
     store_on(files).append_ledger(WRITER, 1, b"first line\n")
     assert dict(store_on(files.lose_power()).read_ledger()) == {WRITER: b"first line\n"}
+
+
+class Forgetful(FakeFiles):
+    """A kernel that drops the names that it could not write, reports that once, and counts them as written then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dropped: dict[Path, dict[str, Node]] = {}
+
+    def fsync_dir(self, path: Path) -> None:
+        node = self._get(path)
+        before = dict(node.durable_names)
+        try:
+            super().fsync_dir(path)
+        except OSError:
+            names = node.names or {}
+            self.dropped.setdefault(path, {}).update(
+                (name, one) for name, one in names.items() if before.get(name) is not one and one.names is None
+            )
+            raise
+        for name, one in self.dropped.get(path, {}).items():
+            if node.durable_names.get(name) is one:  # not made anew since
+                del node.durable_names[name]
+
+
+def _puts(files: FakeFiles) -> list[Callable[[], object]]:
+    store = store_on(files)
+    return [lambda: store.put_block(ONE, CONTENT), lambda: store.put_maintenance_ledger(MAINTAINER, MAINTAINED)]
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["block", "maintenance ledger"])
+def test_a_name_whose_fsync_failed_is_made_anew_before_the_next_fsync_counts(kind: int) -> None:
+    files = Forgetful()
+    files.mkdir(Path("/data"))
+    files.fsync_dir(Path("/"))
+    store_on(files).put_block(TWO, CONTENT)
+    day = block_day(ONE)
+    files.fail("fsync_dir", errno.EIO, day)
+    put = _puts(files)[kind]
+    with pytest.raises(StoreUnavailable):
+        put()
+    put()
+    after = store_on(files.lose_power())
+    assert [after.has_block(ONE), dict(after.maintenance_ledgers(day))] == [
+        [True, {}],
+        [False, {MAINTAINER: MAINTAINED}],
+    ][kind]
+    assert after.read_block(TWO) == CONTENT
+
+
+def test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed_meanwhile() -> None:
+    files = Forgetful()
+    files.mkdir(Path("/data"))
+    files.fsync_dir(Path("/"))
+    store = store_on(files)
+    store.put_block(block_id(WRITER, 9), CONTENT)
+    rename = files.rename
+
+    def both(old: Path, new: Path) -> None:
+        rename(old, new)
+        if ONE in str(new) and not files.dropped:
+            files.fail("fsync_dir", errno.EIO)
+            with pytest.raises(StoreUnavailable):
+                store.put_block(TWO, CONTENT)
+
+    files.rename = both  # type: ignore[method-assign]
+    with pytest.raises(StoreUnavailable, match="another fsync"):
+        store.put_block(ONE, CONTENT)
+    for block in (ONE, TWO):
+        store.put_block(block, CONTENT)
+    after = store_on(files.lose_power())
+    assert [after.read_block(block) for block in (ONE, TWO)] == [CONTENT, CONTENT]
