@@ -96,6 +96,18 @@ def read_positions(file: Any, one: Range) -> list[Position]:  # noqa: ANN401
     raise BlockDamaged("the range is not in the block")
 
 
+def check_block(file: Any, ranges: Sequence[Range]) -> None:  # noqa: ANN401
+    """See that a block holds some ranges, whole.
+
+    Raises:
+        BlockDamaged: It does not.
+    """
+    there = dict(read_ranges(file.read()))
+    for one in ranges:
+        if one not in there or wire_columns.checksum(there[one]) != one.checksum:
+            raise BlockDamaged("a range is not in it as it was stored")
+
+
 def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
     """Yield each range of a block with its records.
 

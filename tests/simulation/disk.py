@@ -103,6 +103,14 @@ class SimFiles(FakeFiles):
         if node in self._dropped:
             self._dropped[node] = [(start, min(stop, length)) for start, stop in self._dropped[node] if start < length]
 
+    def lose(self, path: Path) -> None:
+        """A file is gone for good, by nobody's call."""
+        parent = self._find(path.parent)
+        if parent is not None and parent.names is not None:
+            parent.names.pop(path.name, None)
+            parent.durable_names.pop(path.name, None)
+            self.changes += 1
+
     def process_died(self) -> None:
         """Its handles are gone; what it wrote stays in the kernel's memory.
 

@@ -17,8 +17,9 @@ from unittest.mock import patch
 from kcl_receiver.generator import server, workers
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.maintenance import leftovers
 from kcl_receiver.reader import read_blocks, verify_blocks
-from kcl_receiver.store import entries, ledger
+from kcl_receiver.store import entries, ledger, maintenance
 from simulation import blocks, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
@@ -27,6 +28,7 @@ from simulation.follower import SimBlock, SimFollower
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
+from simulation.operators import SimRepair
 from simulation.stream import Stream
 from simulation.timeline import CURRENT, Process, Timeline
 from simulation.watch import Broken, Watch
@@ -63,6 +65,7 @@ class Host:
         self.store_fails = (0.0, False)
         self.generator_away_until = 0.0
         self.process_frozen_until = 0.0
+        self.repair_due = False
         self.expire_before: int | None = None
         self.expire_kill: tuple[str, int] | None = None
         self.start()
@@ -164,6 +167,9 @@ class Host:
         """The countdown of the disk has ended in the middle of a call."""
         if self.host_dies:
             self.die()
+        elif isinstance(process, SimRepair):
+            process.alive = False
+            self.files.process_died()
         elif process is self.maintenance:
             process.alive = False
             self.files.process_died()
@@ -285,7 +291,9 @@ class Fleet:
         self._tracer = tracer
         self.pids = 100
         self.written: dict[tuple[int, int], WriteBlock] = {}
-        self.stream = Stream(rng, self.timeline, rng.choice((1, 2, 3, 4, 4, 4, 5, 6)), world.epoch(self.more))
+        self.stream = Stream(
+            rng, self.timeline, rng.choice((1, 2, 3, 4, 4, 4, 5, 6)), world.epoch(self.more, self.theme)
+        )
         self.stream.shards_expire = self.plays(world.PARENTS_EXPIRE)
         if self.theme == "lapses":
             self.stream.retention_hours = self.more.choice((24, 24, 25, 48))
@@ -298,6 +306,8 @@ class Fleet:
         self.quiet = False
         self.ledger_lines = rng.choice((2, 6, 20, 10_000))
         self.page = (1, 3, 20, 5_000)[seed % 4]
+        if self.theme == "repair":
+            self.ledger_lines = self.more.choice((2, 4, 6))
         self.compacts = bool(seed % 2)
         interval = rng.choice((0.2, 0.6, 1.0, 3.0))
         quick = interval < 2  # what a shard may store a second is its window by the interval
@@ -317,7 +327,7 @@ class Fleet:
         self.watch = Watch(self)
         self.followers = (
             [SimFollower(host) for host in self.hosts]
-            if self.theme in ("clocks", "expiry") or self.more.random() < 0.3
+            if self.theme in ("clocks", "expiry", "repair") or self.more.random() < 0.3
             else []
         )
         self.result = Result(seed, hosts=len(self.hosts))
@@ -395,7 +405,7 @@ class Fleet:
         if self.timeline.now < self._next_look:
             return False
         self._next_look = self.timeline.now + 0.5
-        return self.watch.all_is_done()
+        return self.watch.all_is_done() and not any(host.repair_due for host in self.hosts)
 
     def _unfinished(self) -> str:
         rows = self.leases.rows
@@ -457,6 +467,10 @@ class Fleet:
                 self.result.matrix[fault.kind, level] += 1
 
 
+def _token(size: int) -> str:
+    return f"{CURRENT.host.fleet.more.getrandbits(8 * size):0{2 * size}x}"
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """Put virtual clocks and the stand-in for Parquet where the receiver looks for the real ones."""
@@ -469,6 +483,10 @@ def installed() -> Iterator[None]:
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (ledger, "read_footer", blocks.read_footer),
+            (maintenance, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
+            (maintenance, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
+            (maintenance, "secrets", SimpleNamespace(token_hex=_token)),
+            (leftovers, "check_block", blocks.check_block),
             # The same line is read by many: it is taken apart once.
             (entries, "_decode_line", lru_cache(20_000)(entries._decode_line)),
             (read_blocks, "_File", SimBlock),

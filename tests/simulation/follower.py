@@ -85,13 +85,14 @@ class Record:
                 )
             seen.append(position)
 
-    def judge(self, stored: dict[str, set[Position]]) -> None:
+    def judge(self, stored: dict[str, set[Position]], repaired: bool = False) -> None:
         """Hold it against all that the store holds."""
+        invariant = "a reader gets what repair took in" if repaired else "a reader misses nothing"
         for shard, positions in stored.items():
             missing = positions.difference(self.read.get(shard, ()))
             missing = {one for one in missing if not self._late(shard, one)}
             if missing:
-                self._broken("a reader misses nothing", f"{self._name}: {shard} {min(missing)} was never handed out")
+                self._broken(invariant, f"{self._name}: {shard} {min(missing)} was never handed out")
 
     def _late(self, shard: str, position: Position) -> bool:
         return any(
@@ -156,6 +157,8 @@ class SimFollower(Process):
         self._thread: _Thread | None = None
         self._lives_on = self.rng.random() < 0.4
         self._pauses = self.rng.choice(((0.5, 3.0), (3.0, 12.0)))
+        if host.fleet.theme == "repair":
+            self._pauses = 5.0, 20.0
         self._plan()
 
     def _plan(self) -> None:

@@ -415,6 +415,11 @@ class Watch:
                     self.stored.add((shard, position))
         return view
 
+    def ledger_lost(self, host: Host, writer: str) -> None:
+        """The file of a ledger was taken away; its blocks are there."""
+        self.scan(host)
+        self.disks[host.name].lines.pop(f"{writer}.jsonl")
+
     def _scan_maintenance(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         if name in view.maintenance:
             return
@@ -424,7 +429,9 @@ class Watch:
         except ValueError:
             self.broken("blocks are seen whole", f"{host.name}: the maintenance ledger {name} is torn")
         for entry in entries:
-            if entry["type"] == "block":
+            if entry["type"] == "block" and not entry.get("replaces"):
+                view.ledger.add(entry["block"])  # it was in no ledger, and was taken in
+            elif entry["type"] == "block":
                 view.waiting.pop(entry["block"], None)
                 for old in entry["replaces"]:
                     view.replaced.setdefault(old, set()).add(entry["block"])
@@ -603,7 +610,7 @@ class Watch:
             name = follower.host.name
             try:
                 follower.look()
-                follower.record.judge(stored[name])
+                follower.record.judge(stored[name], self.fleet.theme == "repair")
                 whole = Record(self.expect, f"who reads all of {name}'s store")
                 read_whole(follower.store, whole)
                 whole.judge(stored[name])

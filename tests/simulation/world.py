@@ -1,4 +1,4 @@
-"""What happens to the world that the fleet lives in: hours without a reader, clocks that are set.
+"""What happens to the world that the fleet lives in: hours without a reader, clocks that are set; and the themes.
 
 Time really passes on the timeline while nobody reads: the service's clock, and with it retention, knows no short cut.
 To keep it cheap, all that would be busy meanwhile (java, the leader, maintenance) is asleep on all hosts at once.
@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kcl_receiver.ranges import TRIM_HORIZON, Position
+from simulation import operators
 from simulation.timeline import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ ITERATOR_SECONDS = 300.0
 """An iterator is good for so long."""
 
 
-def epoch(rng: random.Random) -> int:
+def epoch(rng: random.Random, theme: str) -> int:
     """Return the service's clock at virtual time 0: often so that a day, or a month, ends on the way."""
-    midnight = rng.choice((0, 0, EPOCH_MS - EPOCH_MS % DAY_MS + DAY_MS, MONTH_END_MS))
+    midnights = EPOCH_MS - EPOCH_MS % DAY_MS + DAY_MS, MONTH_END_MS
+    midnight = rng.choice((0, 0, *midnights) if theme != "repair" else midnights)
     return midnight - int(rng.uniform(2, 40) * 1000) if midnight else EPOCH_MS
 
 
@@ -41,6 +42,7 @@ AWAITED: dict[str, str] = {
     "a reader misses nothing": "the same",
     "storing does not wait": "a session's start looks at blocks, and reads old ledgers, under the lock of storing",
     "expire killed in a call": "it deletes on the word of an entry that is not known to be durable",
+    "a reader gets what repair took in": "whoever is past a day does not look at it again",
     "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
 """What is not played yet, or not judged, because the receiver is known not to stand it; why."""
@@ -151,36 +153,6 @@ def _set_clock(low: float, high: float) -> Strike:
     return strike
 
 
-# ---------------------------------------------------------------------- what operators do
-
-
-def _blocks_expire(fleet: Fleet, host: Host, _: float) -> bool:
-    """`expire`, of what arrived some seconds ago: that some of it is not checkpointed yet is the operator's risk."""
-    host.expire_before = fleet.stream.millis() - int(fleet.more.uniform(1.0, 20.0) * 1000)
-    return True
-
-
-def _expire_killed(fleet: Fleet, host: Host, _: float) -> bool:
-    """`expire` is killed on its way, and often the power goes then."""
-    host.expire_kill = fleet.more.choice(("/ledger/maintenance", "/blocks/")), fleet.more.randint(0, 6)
-    if fleet.more.random() < 0.6:
-        fleet.timeline.at(fleet.timeline.now + fleet.more.uniform(4.0, 14.0), host.die)
-    return _blocks_expire(fleet, host, 0.0)
-
-
-def _lease_set_back(fleet: Fleet, host: Host, _: float) -> bool:
-    """An operator writes an earlier checkpoint into a lease, or that it is to begin anew."""
-    shards = fleet.stream.shards
-    rows = [row for row in fleet.leases.rows.values() if isinstance(row.checkpoint, Position) and row.owner is not None]
-    if not rows:
-        return False
-    row = fleet.more.choice(rows)
-    shard = shards[row.shard]
-    whole = [one for one in shard.positions if one <= row.checkpoint and shard.last_sub[one[0]] == one[1]]
-    fleet.leases.set_back(row, fleet.more.choice((TRIM_HORIZON, whole[0], fleet.more.choice(whole))))
-    return True
-
-
 LAPSES: dict[str, Strike] = {
     "java stopped for hours": _java_stopped,
     "hosts suspended for hours": _hosts_stopped,
@@ -193,19 +165,15 @@ CLOCKS: dict[str, Strike] = {
     "clock set back by days": _set_clock(-40 * 86_400.0, -86_400.0),
     "clock set forward by days": _set_clock(86_400.0, 40 * 86_400.0),
 }
-OPERATORS: dict[str, Strike] = {
-    "blocks expire": _blocks_expire,
-    "expire killed in a call": _expire_killed,
-    "lease set back": _lease_set_back,
-}
-KINDS: dict[str, Strike] = {**LAPSES, **CLOCKS, **OPERATORS}
+KINDS: dict[str, Strike] = {**LAPSES, **CLOCKS, **operators.KINDS}
 THEMES: dict[str, tuple[str, ...]] = {
     "lapses": tuple(LAPSES),
     "clocks": tuple(CLOCKS),
     "expiry": ("blocks expire", "blocks expire", "expire killed in a call", "lease set back"),
+    "repair": ("ledger of a past day lost",),
     "set back": ("all down for hours", "java stopped for hours", "lease set back", "lease set back"),
 }
-SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired")
+SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired")
 """What has to happen in many seeds, beside the faults."""
 """Which faults a theme brings."""
 

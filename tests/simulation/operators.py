@@ -1,0 +1,126 @@
+"""What operators do to the fleet: blocks that expire, leases set back, ledgers lost and put in order again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.maintenance.repair import repair
+from kcl_receiver.ranges import TRIM_HORIZON, Position
+from kcl_receiver.store.entries import BlockStored, WriterStarted, decode_ledger
+from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.names import day_of, sealed_path
+from simulation.generator import ROOT
+from simulation.timeline import Process
+
+if TYPE_CHECKING:
+    from simulation.fleet import Fleet, Host
+
+Strike = Callable[["Fleet", "Host", float], bool]
+
+STOPPED_SECONDS = 6.0
+"""So long the receiver is down for a repair."""
+
+
+def _blocks_expire(fleet: Fleet, host: Host, _: float) -> bool:
+    """`expire`, of what arrived some seconds ago: that some of it is not checkpointed yet is the operator's risk."""
+    host.expire_before = fleet.stream.millis() - int(fleet.more.uniform(1.0, 20.0) * 1000)
+    return True
+
+
+def _expire_killed(fleet: Fleet, host: Host, _: float) -> bool:
+    """`expire` is killed on its way, and often the power goes then."""
+    host.expire_kill = fleet.more.choice(("/ledger/maintenance", "/blocks/")), fleet.more.randint(0, 6)
+    if fleet.more.random() < 0.6:
+        fleet.timeline.at(fleet.timeline.now + fleet.more.uniform(4.0, 14.0), host.die)
+    return _blocks_expire(fleet, host, 0.0)
+
+
+def _lease_set_back(fleet: Fleet, host: Host, _: float) -> bool:
+    """An operator writes an earlier checkpoint into a lease, or that it is to begin anew."""
+    shards = fleet.stream.shards
+    rows = [row for row in fleet.leases.rows.values() if isinstance(row.checkpoint, Position) and row.owner is not None]
+    if not rows:
+        return False
+    row = fleet.more.choice(rows)
+    shard = shards[row.shard]
+    whole = [one for one in shard.positions if one <= row.checkpoint and shard.last_sub[one[0]] == one[1]]
+    fleet.leases.set_back(row, fleet.more.choice((TRIM_HORIZON, whole[0], fleet.more.choice(whole))))
+    return True
+
+
+def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
+    """The file of a ledger of an earlier day is gone; the receiver is stopped for a repair.
+
+    One of which nobody notices the loss before: a follower that has not read all of it waits where it ends.
+    """
+    if host.repair_due:
+        return False
+    store = LocalStore(ROOT, host.files)
+    opened = {writer: decode_ledger(writer, content).entries for writer, content in store.open_ledgers()}
+    if not opened:
+        return False
+    named = {name for one in opened.values() if one and isinstance(one[0], WriterStarted) for name in one[0].tails}
+    today = day_of(max(opened))
+    read = next((one.record.read for one in fleet.followers if one.host is host), {})
+    for writer, content in store.sealed_ledgers():
+        if writer in named or day_of(writer) >= today:
+            continue
+        ranges = [
+            one
+            for entry in decode_ledger(writer, content).entries
+            if isinstance(entry, BlockStored)
+            for one in entry.ranges
+        ]
+        if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
+            fleet.watch.ledger_lost(host, writer)
+            host.files.lose(store.root / sealed_path(writer))
+            host.repair_due = True
+            if fleet.tracing:
+                fleet.trace(f"{host.name}: the ledger of {writer} is lost")
+            fleet.timeline.at(fleet.timeline.now + fleet.more.uniform(3.0, 9.0), lambda: _stop_and_repair(host))
+            return True
+    return False
+
+
+def _stop_and_repair(host: Host) -> None:
+    if not host.repair_due:
+        return
+    timeline = host.fleet.timeline
+    host.kill_all(STOPPED_SECONDS)
+    timeline.at(timeline.now + 0.5, lambda: SimRepair(host) and None)
+    timeline.at(timeline.now + 2 * STOPPED_SECONDS, lambda: _stop_and_repair(host))
+
+
+class SimRepair(Process):
+    """`repair --yes` on a host whose receiver is stopped."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, "repair")
+        self._ends = host.fleet.timeline.now + STOPPED_SECONDS - 1.0
+        self._store = LocalStore(ROOT, host.files, token=lambda: f"{host.fleet.more.getrandbits(32):08x}")
+        self.later(0.0, self._do)
+
+    def _do(self) -> None:
+        if self.host.fleet.timeline.now > self._ends or self.host.generator is not None:
+            return
+        try:
+            report = repair(self._store, self.host.wall_millis(), apply=True)
+        except StoreUnavailable:
+            self.later(0.3, self._do)
+            return
+        finally:
+            self.host.files.process_died()
+        if self.tracing:
+            self.say(f"repairs: {report.actions}")
+        self.host.repair_due = False
+        self.host.fleet.seen["ledgers repaired"] += 1
+
+
+KINDS: dict[str, Strike] = {
+    "blocks expire": _blocks_expire,
+    "expire killed in a call": _expire_killed,
+    "lease set back": _lease_set_back,
+    "ledger of a past day lost": _ledger_lost,
+}
