@@ -18,6 +18,7 @@ import pyarrow as pa
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import Position
 from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.reader.chain import GAP, LATE
 from kcl_receiver.reader.read_query import Batch
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.local import LocalStore
@@ -89,17 +90,20 @@ class Record:
         """Hold it against all that the store holds."""
         invariant = "a reader gets what repair took in" if repaired else "a reader misses nothing"
         for shard, positions in stored.items():
+            # A hole that was reported before the repair is passed for good.
+            kinds = (LATE, GAP) if repaired else (LATE,)
             missing = positions.difference(self.read.get(shard, ()))
-            missing = {one for one in missing if not self._late(shard, one)}
+            missing = {one for one in missing if not self._reported(shard, one, kinds)}
             if missing:
                 self._broken(invariant, f"{self._name}: {shard} {min(missing)} was never handed out")
 
-    def _late(self, shard: str, position: Position) -> bool:
+    def _reported(self, shard: str, position: Position, kinds: tuple[str, ...]) -> bool:
         return any(
             hole.shard == shard
-            and hole.kind == "late"
+            and hole.kind in kinds
             and (hole.after is None or hole.after < position)
             and (hole.through is None or position <= hole.through)
+            and (hole.before is None or position < hole.before)
             for hole in self.holes
         )
 

@@ -42,7 +42,6 @@ AWAITED: dict[str, str] = {
     "a reader misses nothing": "the same",
     "storing does not wait": "a session's start looks at blocks, and reads old ledgers, under the lock of storing",
     "expire killed in a call": "it deletes on the word of an entry that is not known to be durable",
-    "a reader gets what repair took in": "whoever is past a day does not look at it again",
     "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
 """What is not played yet, or not judged, because the receiver is known not to stand it; why."""
