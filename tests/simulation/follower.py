@@ -31,6 +31,9 @@ from simulation.timeline import Process
 if TYPE_CHECKING:
     from simulation.fleet import Host
 
+MISSES_NOTHING = "a reader misses nothing"
+REPAIRED = "a reader gets what repair took in"
+STORED_AGAIN = "what expired and was stored again is read"
 COLUMNS = ("sequence_number", "sub_sequence_number")
 TRANSIENT = (StoreUnavailable, LedgerDamaged, BlockMissing, BlockDamaged)
 """What a killed generator left is not settled yet, or is not there any more: it is asked for again."""
@@ -86,12 +89,11 @@ class Record:
                 )
             seen.append(position)
 
-    def judge(self, stored: dict[str, set[Position]], repaired: bool = False) -> None:
+    def judge(self, stored: dict[str, set[Position]], invariant: str = MISSES_NOTHING) -> None:
         """Hold it against all that the store holds."""
-        invariant = "a reader gets what repair took in" if repaired else "a reader misses nothing"
         for shard, positions in stored.items():
             # A hole that was reported before the repair is passed for good.
-            kinds = (LATE, GAP) if repaired else (LATE,)
+            kinds = (LATE, GAP) if invariant == REPAIRED else (LATE,)
             missing = positions.difference(self.read.get(shard, ()))
             missing = {one for one in missing if not self._reported(shard, one, kinds)}
             if missing:

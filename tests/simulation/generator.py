@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamError
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.effects import Append, Effect, LookUp, Send, ShardFacts, WriteBlock
+from kcl_receiver.generator.effects import Append, Effect, LookFurther, LookUp, MoreHeld, Send, ShardFacts, WriteBlock
 from kcl_receiver.generator.server import PREPARE_RETRY_SECONDS, GeneratorServer, _unexpected
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
@@ -248,7 +248,20 @@ class SimWorkers(Workers):
     def look_up(self, effect: LookUp) -> ShardFacts:
         view = self.process.host.fleet.watch.sessions[effect.session]
         view.looked = self.process.host.fleet.timeline.now
-        return super().look_up(effect)
+        facts = super().look_up(effect)
+        self._check_bound(effect.shard, len(facts.held), max(self.process.host.fleet.page, self.ranges_in_memory))
+        return facts
+
+    def look_further(self, effect: LookFurther) -> MoreHeld:
+        found = super().look_further(effect)
+        self._check_bound(effect.shard, len(found.held), self.process.host.fleet.page)
+        return found
+
+    def _check_bound(self, shard: str, ranges: int, most: int) -> None:
+        if ranges > most:
+            self.process.host.fleet.watch.broken(
+                "memory", f"{shard}: {ranges} ranges are taken in at once, {most} may be"
+            )
 
     def write_block(self, effect: WriteBlock) -> Any:  # noqa: ANN401
         if self.process.tracing:

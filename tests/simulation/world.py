@@ -38,9 +38,7 @@ def epoch(rng: random.Random, theme: str) -> int:
 
 PARENTS_EXPIRE = "parents expire"
 AWAITED: dict[str, str] = {
-    "a reader gets each record once": "ledgers are read in the order of their ids, which a clock or chance decides",
-    "a reader misses nothing": "the same",
-    "storing does not wait": "a session's start looks at blocks, and reads old ledgers, under the lock of storing",
+    "what expired and was stored again is read": "a reader passes what expired, and then takes the same for read",
     "expire killed in a call": "it deletes on the word of an entry that is not known to be durable",
     "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
