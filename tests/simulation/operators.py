@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.store.entries import BlockStored, WriterStarted, decode_ledger
+from kcl_receiver.store.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import day_of, sealed_path
 from simulation.generator import ROOT
@@ -67,12 +67,10 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     for writer, content in store.sealed_ledgers():
         if writer in named or day_of(writer) >= today:
             continue
-        ranges = [
-            one
-            for entry in decode_ledger(writer, content).entries
-            if isinstance(entry, BlockStored)
-            for one in entry.ranges
-        ]
+        entries = decode_ledger(writer, content).entries
+        if any(isinstance(entry, ShardEnded) for entry in entries):
+            continue  # that a shard was read to its end stands nowhere else
+        ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
             host.files.lose(store.root / sealed_path(writer))
