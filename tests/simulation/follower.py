@@ -201,6 +201,17 @@ class SimFollower(Process):
             self._thread = None
             raise
 
+    def finish(self) -> None:
+        """Look once more, then read on past the holes at which a follower waits because something may still fill them.
+
+        Raises:
+            ReceiverError: It cannot be read.
+        """
+        self.look()
+        self.close()
+        for batch in read(self.store, columns=COLUMNS, token=self._token, on_hole=lambda _: None, stream=IDENTITY):
+            self._take(batch)
+
     def _begin(self, wait: Callable[[float], bool]) -> Reading:
         return read(
             self.store,

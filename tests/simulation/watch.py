@@ -614,7 +614,7 @@ class Watch:
         for follower in self.fleet.followers:
             name = follower.host.name
             try:
-                follower.look()
+                follower.finish()
                 follower.record.judge(stored[name], REPAIRED if self.fleet.theme == "repair" else MISSES_NOTHING)
                 whole = Record(self.expect, f"who reads all of {name}'s store")
                 read_whole(follower.store, whole)
