@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
-from kcl_receiver.ranges import Position
+from kcl_receiver.ranges import Position, Range
 from kcl_receiver.read import HoleInShard, Reading, read
 from kcl_receiver.reader.chain import GAP, LATE
 from kcl_receiver.reader.read_query import Batch
@@ -46,11 +46,11 @@ class SimBlock:
         self._rows = [row for _, columns in blocks.read_ranges(store.read_block(block)) for row in blocks.rows(columns)]
         self.compared = False
 
-    def rows(self, first: int, count: int, columns: tuple[str, ...]) -> pa.Table:
-        """Return some rows."""
-        if first < 0 or first + count > len(self._rows):
+    def rows(self, one: Range, columns: tuple[str, ...]) -> pa.Table:
+        """Return the rows of a range."""
+        chosen = self._rows[one.first_row : one.first_row + one.count]
+        if one.first_row < 0 or len(chosen) != one.count:
             raise BlockDamaged("it has fewer rows")
-        chosen = self._rows[first : first + count]
         values = {
             "sequence_number": [str(row[0].sequence_number) for row in chosen],
             "sub_sequence_number": [row[0].sub_sequence_number for row in chosen],
