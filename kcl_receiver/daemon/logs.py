@@ -86,11 +86,19 @@ class LogFile:
 
     def size(self) -> int:
         """Return its size in bytes, 0 if it is not there."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        about = self._about()
+        return 0 if about is None else about.st_size
 
     def written(self) -> float | None:
         """Return when it was last written to, in seconds since the epoch; None if it is not there."""
-        return self.path.stat().st_mtime if self.path.exists() else None
+        about = self._about()
+        return None if about is None else about.st_mtime
+
+    def _about(self) -> os.stat_result | None:
+        try:
+            return self.path.stat()
+        except OSError:
+            return None  # not there, or not for us: it says nothing either way
 
     def last_line(self) -> str:
         """Return the last line that says something, for a message; empty if there is none."""
@@ -108,13 +116,14 @@ class LogFile:
         return java_error(self._tail(ERROR_TAIL_BYTES, since))[:SHOWN]
 
     def _tail(self, most: int, since: int) -> list[str]:
-        if not self.path.exists():
-            return []
-        with self.path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            # A log that was put away meanwhile is shorter than it was.
-            file.seek(max(0, size - most, since if since <= size else 0))
-            return file.read().decode("utf-8", "replace").splitlines()
+        try:
+            with self.path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                # A log that was put away meanwhile is shorter than it was.
+                file.seek(max(0, size - most, since if since <= size else 0))
+                return file.read().decode("utf-8", "replace").splitlines()
+        except OSError:
+            return []  # a log that can't be read makes a message shorter, and must not end a supervisor
 
     def _older(self, number: int) -> Path:
         return self.path.with_name(f"{self.path.name}.{number}")

@@ -91,6 +91,7 @@ class Supervisor:
         self._probe_pause = PROBE_SECONDS[0]
         self._log_from = dict.fromkeys(Child, 0)
         self._silence = Silence()
+        self._look_failure = ""
         look = plan.look
         self._watcher = None if look is None else Watcher(lambda: look(self._log_from[Child.DAEMON]))
         self._background = None if plan.task is None else Background(plan.task, tell, time.monotonic())
@@ -127,9 +128,8 @@ class Supervisor:
         if self._is_starting() and time.monotonic() >= self._probe_at:
             self._probe()
         self._do(self._machine.tick(time.monotonic()))
-        if self._watcher is not None and (live := self._watcher.taken()) is not None and not self._machine.stopping:
-            for message in self._silence.looked(live, time.monotonic()):
-                self._tell(message)
+        if self._watcher is not None and not self._machine.stopping:
+            self._tell_look(self._watcher)
         if self._background is not None:
             if self._machine.stopping:
                 self._background.stop()
@@ -137,6 +137,18 @@ class Supervisor:
         if time.monotonic() >= self._rotate_at:
             self._rotate_at = time.monotonic() + ROTATE_SECONDS
             self._rotate()
+
+    def _tell_look(self, watcher: Watcher) -> None:
+        try:
+            live = watcher.taken()
+        except Exception as error:  # noqa: BLE001 - who looks must not end what is looked at
+            if (failure := f"{type(error).__name__}: {error}") != self._look_failure:
+                self._look_failure = failure
+                self._tell(f"internal error in the look at the live state (please report this): {failure}")
+            return
+        if live is not None:
+            for message in self._silence.looked(live, time.monotonic()):
+                self._tell(message)
 
     def _do(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -24,7 +24,7 @@ class Watcher:
         self._look = look
         self._stopped = threading.Event()
         self._newest: Live | None = None
-        self._failure: BaseException | None = None
+        self._failure: Exception | None = None
         self._reader, self._writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -46,12 +46,13 @@ class Watcher:
         """Return the newest look if it was not taken before.
 
         Raises:
-            BaseException: What ended the thread: a fault of this program.
+            Exception: What a look raised: a fault of this program. It is tried again.
         """
         with contextlib.suppress(BlockingIOError):
             os.read(self._reader, 4096)
-        if self._failure is not None:
-            raise self._failure
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
         newest, self._newest = self._newest, None
         return newest
 
@@ -60,12 +61,10 @@ class Watcher:
             while not self._stopped.is_set():
                 try:
                     self._newest = self._look()
-                except BaseException as error:  # noqa: BLE001 - told in the main thread
+                except Exception as error:  # noqa: BLE001 - told in the main thread
                     self._failure = error
-                    return
-                finally:
-                    with contextlib.suppress(BlockingIOError, BrokenPipeError):
-                        os.write(self._writer, b".")
+                with contextlib.suppress(BlockingIOError, BrokenPipeError):
+                    os.write(self._writer, b".")
                 self._stopped.wait(LOOK_SECONDS)
         finally:
             os.close(self._writer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -15,11 +16,16 @@ from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.live import Live
 
 
 def answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
+
+
+def fail(_log_from: int) -> Live:
+    raise KeyError("leaseKey")
 
 
 def main() -> int:
@@ -39,6 +45,7 @@ def main() -> int:
         ready=lambda: answers(directory / "run" / "generator.sock"),
         grace_seconds=float(sys.argv[2]),
         task=task,
+        look=fail if os.environ.get("LOOK_FAILS") else None,
     )
     try:
         return Supervisor(plan, RunLock(directory / "run", directory / "x.properties"), tell).run()

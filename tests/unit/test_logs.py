@@ -176,3 +176,9 @@ def test_what_an_earlier_daemon_said_is_no_reason(tmp_path: Path) -> None:
 def test_a_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "daemon.log")
     assert (log.last_error(), log.size(), log.written()) == ("", 0, None)
+
+
+def test_a_log_that_cannot_be_read_says_nothing_and_ends_nothing(tmp_path: Path) -> None:
+    log = LogFile(tmp_path / "daemon.log")
+    log.path.mkdir()
+    assert (log.last_error(), log.last_line()) == ("", "")

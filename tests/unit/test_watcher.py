@@ -31,24 +31,28 @@ def test_a_look_wakes_whoever_waits_and_is_taken_once() -> None:
     watcher.stop()
 
 
-def test_looks_go_on_and_the_newest_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looks_go_on_after_one_that_failed_and_the_failure_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.001)
-    third, done = threading.Event(), 0
+    failed, again, done = threading.Event(), threading.Event(), 0
 
     def count() -> Live:
         nonlocal done
         done += 1
+        if done == 2:
+            raise ValueError("a fault")
         if done == 3:
-            third.set()
-            raise ValueError("enough")
+            failed.set()
+            again.wait(PATIENCE)
         return live(done)
 
     watcher = Watcher(count)
     watcher.start()
-    assert third.wait(PATIENCE)
-    watcher._thread.join(PATIENCE)
-    with pytest.raises(ValueError, match="enough"):
+    assert failed.wait(PATIENCE)
+    with pytest.raises(ValueError, match="a fault"):
         watcher.taken()
+    assert watcher.taken() == live(1), "the newest look that there was"
+    again.set()
+    wait(watcher)
     watcher.stop()
 
 
