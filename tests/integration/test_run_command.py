@@ -171,10 +171,13 @@ def test_an_aws_that_does_not_answer_yet_is_a_warning(rig: Rig) -> None:
         said = []
         for line in process.stderr:
             said.append(line)
-            if "generator started" in line:
+            if "(failing for" in line:
                 break
     assert any("warning: stream: " in line for line in said)
-    rig.stop(process)
+    assert "StreamUnavailable: stream orders: " in said[-1], "what the generator waits for is told"
+    code, err = rig.stop(process)
+    assert "daemon started" not in "".join(said) + err, "java could do nothing yet"
+    assert (code, "stopped before anything was read" in err) == (0, True)
 
 
 def test_a_second_run_of_the_application_is_refused(rig: Rig) -> None:
@@ -227,3 +230,18 @@ def test_every_line_begins_with_the_time_in_utc(rig: Rig, monkeypatch: pytest.Mo
         assert stamp, line
         assert before <= datetime.fromisoformat(stamp[0].strip().replace("Z", "+00:00")) + timedelta(milliseconds=1)
         assert datetime.fromisoformat(stamp[0].strip().replace("Z", "+00:00")) <= after
+
+
+def test_a_java_that_is_gone_is_told_with_the_reason_at_each_try(rig: Rig) -> None:
+    process = rig.run()
+    java = rig.java_started()
+    rig.java.unlink()
+    os.kill(java["pid"], signal.SIGKILL)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "daemon exited unexpectedly (exit code 1)" in line:
+            break
+    assert "FileNotFoundError: [Errno 2] No such file or directory; restarting in" in line
+    code, err = rig.stop(process)
+    assert code == 0
+    assert "stopped cleanly" not in err
