@@ -26,10 +26,12 @@ from kcl_receiver.config_values import (
     parse_options,
     parse_size,
     parse_switch,
+    processor_line,
     store_url,
 )
 from kcl_receiver.credentials import CLIENTS, EMULATOR_KEYS, Access, Identity, is_emulator
 from kcl_receiver.errors import ConfigError
+from kcl_receiver.kcl_values import line
 
 _T = TypeVar("_T")
 
@@ -212,9 +214,18 @@ def read(file: Path) -> dict[str, str]:
             "remove the backslash: parsers do not agree on whether the comment is one",
         )
     try:
-        return dict(javaproperties.loads(content))
+        return parse(content)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}", "a backslash is written as \\\\") from error
+
+
+def parse(content: bytes) -> dict[str, str]:
+    """Return the keys of the lines of a properties file.
+
+    Raises:
+        ValueError: An escape is broken.
+    """
+    return dict(javaproperties.loads(content))
 
 
 AMBIGUOUS = re.compile(rb"(?:\A|[\r\n])[ \t\f]*\\(?:\r\n|\r|\n)[ \t\f]*[#!]")
@@ -278,6 +289,11 @@ class _Reader:
 
     def absolute(self, key: str) -> Path | None:
         value = self.text(key)
+        if value is None and key in self.raw:
+            self.note(key, "has no value", "leave it out")
+        if value is not None and not _is_path(value):
+            self.note(key, "cannot be the path of anything", "leave it out")
+            return None
         # Relative to the file and not to the working directory, which differs between daemon, generator and shell.
         return None if value is None else Path(os.path.normpath(self.file.parent / value))
 
@@ -299,13 +315,13 @@ class _Reader:
             stream_name=name,
             stream_arn=arn,
             region=self._region(arn),
-            kinesis_endpoint=self.text("kinesisEndpoint") or self.text("kinesisClient.endpointOverride"),
-            dynamodb_endpoint=self.text("dynamoDBEndpoint") or self.text("dynamoDbClient.endpointOverride"),
+            kinesis_endpoint=self._endpoint("kinesisEndpoint", "kinesisClient.endpointOverride"),
+            dynamodb_endpoint=self._endpoint("dynamoDBEndpoint", "dynamoDbClient.endpointOverride"),
             table_name=self.text("tableName") or application,
             executable_name=self.needed(
                 "executableName",
                 "the daemon needs the command of a processor",
-                f"executableName = kcl-receiver-processor --properties {self.file}",
+                processor_line(self.file),
             ),
             worker_id=self.text("workerId") or self.text("workerIdentifier"),
             initial_position=self._initial_position(),
@@ -317,7 +333,7 @@ class _Reader:
             retrieval_mode=self.kcl("retrievalMode", None),
             empty_calls=self.kcl("callProcessRecordsEvenForEmptyRecordList", False),
             store=store,
-            socket=self.absolute("receiver.socket") or Path(paths.default_socket(application)),
+            socket=self._socket(application),
             block_interval_millis=self.whole("receiver.blockIntervalMillis", 1000, least=1),
             block_max_bytes=self._size("receiver.blockMaxBytes", 64 * MIB, "64MiB"),
             window_bytes=self._size("receiver.windowBytes", 32 * MIB, "32MiB"),
@@ -341,14 +357,26 @@ class _Reader:
     def _misspelt(self) -> None:
         for key in self.raw:
             if key.startswith("receiver.") and key not in RECEIVER_KEYS:
-                near = kcl_keys.nearest(key, RECEIVER_KEYS)
-                self.note(key, "there is no such key", f"{near} = {self.raw[key]}" if near else "")
+                self.note(key, "there is no such key", self._near(key))
+
+    def _near(self, key: str) -> str:
+        near = kcl_keys.nearest(key, RECEIVER_KEYS)
+        if near is None:
+            return ""
+        if near in self.raw:
+            return "leave it out"
+        _, problems = inspect(self.file, {**_LEAST, near: self.raw[key]})
+        refused = [problem.instead for problem in problems if problem.key == near]
+        return refused[0] if refused else line(near, self.raw[key])
 
     def _kcl_values(self) -> None:
         for key, text in self.raw.items():
             found = kcl_keys.wrong(key, text)
+            if key == "streamArn" and STREAM_ARN.fullmatch(text.strip()) is None:
+                continue  # told once, by what it should be
             if found is not None and not (key in _NEEDED and not text.strip()):
-                self.note(key, *found)
+                reason, instead = found
+                self.note(key, reason, processor_line(self.file) if key == "executableName" else instead)
 
     def _stream(self, arn: str | None) -> str:
         if arn is None:
@@ -361,6 +389,18 @@ class _Reader:
             )
             return ""
         return found["name"]
+
+    def _socket(self, application: str) -> Path:
+        default = Path(paths.default_socket(application))
+        socket = self.absolute("receiver.socket") or default
+        length = len(os.fsencode(socket))
+        if length > paths.MAX_SOCKET_PATH:
+            reason = f"{socket} has {length} bytes, and a socket's path may have {paths.MAX_SOCKET_PATH}"
+            self.note("receiver.socket", reason, line("receiver.socket", str(default)))
+        return socket
+
+    def _endpoint(self, *keys: str) -> str | None:
+        return next((found for key in keys if (found := self.kcl(key, ""))), None)
 
     def _region(self, arn: str | None) -> str | None:
         found = STREAM_ARN.fullmatch(arn or "")
@@ -386,7 +426,7 @@ class _Reader:
         return InitialPosition(word or "MISSING")
 
     def _store(self) -> str:
-        example = f"receiver.store = file://{self.file.parent}/store"
+        example = f"receiver.store = {(self.file.parent / 'store').as_uri()}"
         value = self.needed("receiver.store", "nothing says where blocks go", example)
         if value:
             try:
@@ -399,6 +439,8 @@ class _Reader:
     def _size(self, key: str, default: int, shown: str) -> int:
         return self.parsed(key, default, parse_size, f"{key} = {shown}")
 
+
+_LEAST = {"applicationName": "a", "streamName": "s", "executableName": "p", "receiver.store": "file:///s"}
 
 _NEEDED = frozenset({"applicationName", "streamName", "executableName"})
 """Keys that are told to be missing where they are empty."""
@@ -429,10 +471,22 @@ RECEIVER_KEYS = frozenset(
 
 
 def default_log_directory(application: str) -> Path:
-    """Return where logs go if receiver.logDirectory says nothing: the user's state directory."""
+    """Return where logs go if receiver.logDirectory says nothing: the user's state directory, or beside the socket."""
     state = os.environ.get("XDG_STATE_HOME", "")
-    root = Path(state) if state.startswith("/") else Path("~/.local/state").expanduser()
-    return root / "kcl-receiver" / Path(paths.default_socket(application)).parent.name
+    home = os.path.expanduser("~")  # noqa: PTH111 - Path's own raises an error where there is no home
+    beside = Path(paths.default_socket(application)).parent
+    if not state.startswith("/") and not home.startswith("/"):
+        # A user id that has no entry in passwd, and no HOME, as containers have them.
+        return beside / "log"
+    return (Path(state) if state.startswith("/") else Path(home) / ".local/state") / "kcl-receiver" / beside.name
+
+
+def _is_path(text: str) -> bool:
+    """Tell whether a text can be given to the system as a path: no NUL, and no half of a character."""
+    try:
+        return b"\x00" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _whole(text: str, least: int) -> int:

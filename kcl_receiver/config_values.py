@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from kcl_receiver import kcl_values
+from kcl_receiver.kcl_values import line
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
@@ -40,6 +42,18 @@ def parse_size(text: str) -> int:
     return size
 
 
+def processor_line(file: Path, program: str = "kcl-receiver-processor") -> str:
+    """Return the line for executableName, or what to do where none can name the file: the daemon divides at spaces."""
+    if not nameable(file):
+        return "move the file to a path without blanks and quotes"
+    return line("executableName", f"{program} --properties {file}")
+
+
+def nameable(file: Path) -> bool:
+    """Tell whether executableName can name a file: the daemon divides it at blanks, and knows no quotes."""
+    return not any(character.isspace() or character in "\"'" for character in str(file))
+
+
 def parse_switch(text: str) -> bool:
     """Return true or false, by the words that KCL has for its own switches.
 
@@ -58,7 +72,13 @@ def store_url(text: str) -> str:
     Raises:
         ValueError: This version cannot use such a store.
     """
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        os.fsencode(text)
+    except ValueError:  # UnicodeEncodeError is one
+        raise ValueError("is not the URL of a store: file:///absolute/path") from None
+    if "\x00" in text or "%00" in text:
+        raise ValueError("cannot be the path of anything")
     if parts.scheme == "s3":
         raise ValueError("S3 is not in this version")
     if parts.scheme != "file":

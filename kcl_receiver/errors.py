@@ -57,6 +57,15 @@ EXIT_INTERRUPTED = 130
 """Stopped by a second SIGINT or SIGTERM before all was stored. Nothing is lost: it will be read again."""
 
 
+SEE_RECOVER = "`kcl-receiver recover` brings it back from the stream; `kcl-receiver verify` tells what else is missing"
+"""Hint for a block that is gone, or is not what was stored."""
+SEE_REPAIR = (
+    "put the file back from a backup, or let `kcl-receiver repair` put in order what can be; "
+    "see docs/format.md#a-damaged-ledger"
+)
+"""Hint for a ledger that is not as it was written."""
+
+
 class ReceiverError(Exception):
     """The root of all errors that this package raises on purpose.
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from kcl_receiver import credentials, kcl_values
 from kcl_receiver.credentials import canonical
-from kcl_receiver.kcl_values import Kind, java_trim
+from kcl_receiver.kcl_values import Kind, java_trim, line
 
 LAST_SECOND = 253_402_300_799
 """The end of the year 9999: later than that, a number of seconds is one of milliseconds."""
@@ -77,8 +77,8 @@ DAEMON_KEYS: dict[str, Key] = {
     "streamName": _text("my-stream"),
     "streamArn": _text("arn:aws:kinesis:REGION:ACCOUNT:stream/NAME"),
     "tableName": _text("my-application"),
-    "workerId": _text("host-1"),
-    "workerIdentifier": _text("host-1"),
+    "workerId": _text(""),  # better none: see checks.worker_id
+    "workerIdentifier": _text(""),
     "regionName": Key(Kind.REGION, "eu-west-1"),
     "kinesisEndpoint": Key(Kind.URL, "https://kinesis.eu-west-1.amazonaws.com"),
     "dynamoDBEndpoint": Key(Kind.URL, "https://dynamodb.eu-west-1.amazonaws.com"),
@@ -260,10 +260,10 @@ def instead(key: str, text: str) -> str:
     """Return the line to write instead of one whose value is refused."""
     about = find(key) or _ANY
     trimmed = java_trim(text)
-    if trimmed and trimmed != text and wrong(key, trimmed) is None:
-        return f"{key} = {trimmed}"
+    if about.example and trimmed and trimmed != text and wrong(key, trimmed) is None:
+        return line(key, trimmed)
     if about.kind is Kind.CREDENTIALS:
-        return f"{key} = {credentials.instead(text)}"
+        return line(key, credentials.instead(text))
     if not about.example:
         return "leave it out"
     return f"{key} = {about.example}"

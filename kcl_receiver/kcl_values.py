@@ -92,6 +92,21 @@ def java_split(text: str, separator: str) -> list[str]:
     return [] if parts == [""] and text else parts
 
 
+def line(key: str, value: str) -> str:
+    """Return the line of a properties file that gives a key a value, with escapes where Java needs them."""
+    text = "".join(
+        character if " " <= character <= "~" and character != "\\" else _escaped(character) for character in value
+    )
+    return f"{key} = {chr(92) if text.startswith(' ') else ''}{text}"
+
+
+def _escaped(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
+
+
 def as_kcl(kind: Kind, text: str) -> Any:  # noqa: ANN401 - of the kind's type
     """Return the value that KCL works with.
 

@@ -6,17 +6,19 @@ refused setting states its reason, and the line to write instead.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
-from kcl_receiver import credentials, kcl_keys, paths
+from kcl_receiver import config as properties_file
+from kcl_receiver import credentials, kcl_keys
 from kcl_receiver.config import Problem, ReceiverConfig
 from kcl_receiver.config_values import STREAM_ARN
-from kcl_receiver.credentials import Way, canonical
+from kcl_receiver.credentials import CLIENTS, Way, canonical
 from kcl_receiver.daemon.command import instead_of_latest
 from kcl_receiver.daemon.executable import executable_name
 from kcl_receiver.daemon.findings import ERROR, OK, SETTINGS, WARNING, Finding
+from kcl_receiver.kcl_values import line
 
 LEAST_DRAIN_MILLIS = 5_000
 """Time that a drain needs: the block is cut at once and made durable (well under a second on a local disk, seconds on a
@@ -37,10 +39,30 @@ def longest_wait_millis(config: ReceiverConfig) -> int:
 
 
 def settings_findings(config: ReceiverConfig, problems: list[Problem], now_millis: int | None = None) -> list[Finding]:
-    """Return what reading the file has found, and all findings about keys that could be read."""
+    """Return what reading the file has found, and all findings about keys that could be read.
+
+    A line that a finding proposes was tried: where another check would refuse it, what that one proposes is told.
+    """
+    now = int(time.time() * 1000) if now_millis is None else now_millis
+    return [replace(one, instead=_tried(config, one, now)) for one in _findings(config, problems, now)]
+
+
+def _findings(config: ReceiverConfig, problems: list[Problem], now_millis: int) -> list[Finding]:
     found = problem_findings(problems)
     known = {finding.subject for finding in found}
     return [*found, *(one for one in check_settings(config, now_millis) if one.subject not in known)]
+
+
+def _tried(config: ReceiverConfig, finding: Finding, now_millis: int) -> str:
+    key, equals, text = finding.instead.partition(", or: ")[0].partition(" = ")
+    if not equals or finding.severity != ERROR:
+        return finding.instead
+    (value,) = properties_file.parse(f"{key} = {text}".encode("latin-1")).values()
+    after = {one: old for one, old in config.raw.items() if one not in (finding.subject, key)} | {key: value}
+    again, problems = properties_file.inspect(config.path, after)
+    refused = [] if again is None else _findings(again, problems, now_millis)
+    refused = [one for one in refused if one.severity == ERROR and one.subject == key and " = " in one.instead]
+    return refused[0].instead if refused else finding.instead
 
 
 def check_settings(config: ReceiverConfig, now_millis: int | None = None) -> list[Finding]:
@@ -69,15 +91,15 @@ def unknown_keys(config: ReceiverConfig) -> Iterator[Finding]:
             continue
         near = kcl_keys.nearest_daemon_key(key)
         if near is not None:
-            line = f"{near} = {config.raw[key]}"
+            way_out = line(near, config.raw[key])
             if kcl_keys.wrong(near, config.raw[key]) is not None:
-                line = kcl_keys.instead(near, config.raw[key])
-            if near in config.raw:
-                line = "leave it out"
+                way_out = kcl_keys.instead(near, config.raw[key])
+            if near in {canonical(one) for one in config.raw}:
+                way_out = "leave it out"
             if key.startswith(kcl_keys.BEANS):
-                yield _error(key, f"is a second name for {near}, and two names for one thing can differ", line)
+                yield _error(key, f"is a second name for {near}, and two names for one thing can differ", way_out)
             else:
-                yield _error(key, "KCL has no such key and drops it", line)
+                yield _error(key, "KCL has no such key and drops it", way_out)
         elif brackets or key.partition(".")[0] in kcl_keys.DAEMON_KEYS:
             yield _error(key, "KCL takes it for a part of something else, and may not start", "leave it out")
         else:
@@ -122,19 +144,19 @@ def secrets(config: ReceiverConfig) -> Iterator[Finding]:
 def shutdown_grace(config: ReceiverConfig) -> Iterator[Finding]:
     """Without a grace time, SIGTERM never reaches the processors."""
     grace = config.shutdown_grace_millis
-    line = f"shutdownGraceMillis = {SUGGESTED_GRACE_MILLIS}"
+    way_out = f"shutdownGraceMillis = {SUGGESTED_GRACE_MILLIS}"
     if not grace:
         yield _error(
             "shutdownGraceMillis",
             "is not set: at SIGTERM the daemon would end without shutdown_requested, and what was stored since the "
             "last checkpoint would be read again after every restart",
-            line,
+            way_out,
         )
     elif grace < LEAST_DRAIN_MILLIS:
         yield _error(
             "shutdownGraceMillis",
             f"{grace} ms is too short for a drain, which takes up to {LEAST_DRAIN_MILLIS} ms to store and checkpoint",
-            line,
+            way_out,
         )
 
 
@@ -277,13 +299,16 @@ def region(config: ReceiverConfig) -> Iterator[Finding]:
     said = config.raw.get("regionName", "").strip()
     found = STREAM_ARN.fullmatch(config.stream_arn or "")
     of_arn = found["region"] if found else None
+    single = [key for key in config.raw if key.endswith("Client.region")]
+    all_of_ours = all(f"{client}.region" in single for client in CLIENTS.values())
     if said and of_arn and said != of_arn:
         yield _error("regionName", f"{said!r} is not the region of streamArn", f"regionName = {of_arn}")
-    elif not said and not config.uses_emulator:
+    elif not said and not config.uses_emulator and not all_of_ours:
+        way_out = f"regionName = {of_arn or config.region or 'eu-west-1'}"
         yield _warning(
             "regionName",
             "is not said: the daemon takes it from its environment, which differs between a shell and a service",
-            f"regionName = {of_arn or config.region or 'eu-west-1'}",
+            "say the region of each client, or of none and regionName" if single else way_out,
         )
 
 
@@ -291,14 +316,15 @@ def endpoints(config: ReceiverConfig) -> Iterator[Finding]:
     """An emulator for one service and AWS for another is hardly meant."""
     if not config.uses_emulator:
         return
-    for key, other in (("kinesisEndpoint", "dynamoDBEndpoint"), ("dynamoDBEndpoint", "kinesisEndpoint")):
-        if not config.raw.get(key, "").strip():
-            yield _error(
-                key,
-                f"is missing, while {other} is an emulator: this service would be that of AWS",
-                f"{key} = {config.raw[other].strip()}",
-            )
-    if config.raw.get("metricsLevel", "").strip().upper() != "NONE":
+    kinesis, dynamodb = config.kinesis_endpoint, config.dynamodb_endpoint
+    for key, mine, other, its in (
+        ("kinesisEndpoint", kinesis, "DynamoDB", dynamodb),
+        ("dynamoDBEndpoint", dynamodb, "Kinesis", kinesis),
+    ):
+        if mine is None:
+            reason = f"is missing, while {other} is an emulator: this service would be that of AWS"
+            yield _error(key, reason, f"{key} = {its}")
+    if kcl_keys.value(config.raw, "metricsLevel") != "NONE":
         yield _warning(
             "metricsLevel", "metrics go to CloudWatch at AWS, although the rest is an emulator", "metricsLevel = NONE"
         )
@@ -310,18 +336,7 @@ def worker_id(config: ReceiverConfig) -> Iterator[Finding]:
         yield _warning(
             "workerId",
             "is fixed: two hosts that share this file would take each other's leases for ever",
-            "leave it out (`run` sets one that is unique to host and application, and KCL makes one up)",
-        )
-
-
-def socket_path(config: ReceiverConfig) -> Iterator[Finding]:
-    """The kernel keeps 108 bytes for a socket's path."""
-    length = len(os.fsencode(config.socket))
-    if length > paths.MAX_SOCKET_PATH:
-        yield _error(
-            "receiver.socket",
-            f"{config.socket} has {length} bytes, and a socket's path may have {paths.MAX_SOCKET_PATH}",
-            f"receiver.socket = {paths.default_socket(config.application_name)}",
+            "leave it out: `run` sets one that is unique to host and application, and KCL makes one up",
         )
 
 
@@ -357,7 +372,6 @@ CHECKS: tuple[Callable[[ReceiverConfig], Iterator[Finding]], ...] = (
     timeout,
     threads,
     shard_sync,
-    socket_path,
     ignored_values,
     read_pause,
 )

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config_values import nameable, processor_line
 from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, SETTINGS, WARNING, Finding
 
 PROCESSOR = "kcl-receiver-processor"
@@ -24,34 +25,34 @@ KEY = "executableName"
 def executable_name(config: ReceiverConfig) -> Iterator[Finding]:
     """Yield what is wrong with the words of executableName."""
     words = config.executable_name.split()
-    line = f"{KEY} = {PROCESSOR} --properties {config.path}"
+    way_out = processor_line(config.path)
     if not words:
         return
     if any(quote in config.executable_name for quote in "\"'"):
-        yield Finding(SETTINGS, ERROR, KEY, "has quotes, which the daemon takes for part of a name", line)
+        yield Finding(SETTINGS, ERROR, KEY, "has quotes, which the daemon takes for part of a name", way_out)
     elif Path(words[0]).name != PROCESSOR and words[1:3] != ["-m", PROCESSOR_MODULE]:
         if PROCESSOR in config.executable_name:
             reason = "the program's path has a space in it, and the daemon divides there"
         else:
             reason = f"{words[0]} is not {PROCESSOR}: no other program keeps the promises"
-        yield Finding(SETTINGS, ERROR, KEY, reason, line)
-    elif " " in str(config.path):
-        reason = f"the path {config.path} has a space in it, and the daemon divides {KEY} there"
-        yield Finding(SETTINGS, ERROR, KEY, reason, "move the file to a path without spaces")
+        yield Finding(SETTINGS, ERROR, KEY, reason, way_out)
+    elif not nameable(config.path):
+        reason = f"the path {config.path} has a space or a quote in it, and the daemon divides {KEY} there"
+        yield Finding(SETTINGS, ERROR, KEY, reason, way_out)
     else:
-        yield from _properties_argument(config, words, line)
+        yield from _properties_argument(config, words, way_out)
 
 
-def _properties_argument(config: ReceiverConfig, words: list[str], line: str) -> Iterator[Finding]:
+def _properties_argument(config: ReceiverConfig, words: list[str], way_out: str) -> Iterator[Finding]:
     named = _argument(words)
     if named is None:
         reason = "does not say --properties FILE, so that a processor cannot find its generator"
-        yield Finding(SETTINGS, ERROR, KEY, reason, line)
+        yield Finding(SETTINGS, ERROR, KEY, reason, way_out)
     elif not Path(named).is_absolute():
         reason = f"{named} is looked for in the daemon's working directory (`run` puts the whole path there)"
-        yield Finding(SETTINGS, WARNING, KEY, reason, line)
+        yield Finding(SETTINGS, WARNING, KEY, reason, way_out)
     elif os.path.realpath(named) != os.path.realpath(config.path):
-        yield Finding(SETTINGS, ERROR, KEY, f"names another file than this one, {config.path}", line)
+        yield Finding(SETTINGS, ERROR, KEY, f"names another file than this one, {config.path}", way_out)
 
 
 def _argument(words: list[str]) -> str | None:
@@ -79,7 +80,7 @@ def find_executable(config: ReceiverConfig) -> Iterator[Finding]:
     elif shutil.which(program, path=search_path()):
         found = shutil.which(program, path=search_path())
         reason = f"{program} is not on the PATH; `run` finds {found}, a java launched by hand does not"
-        yield Finding(MACHINE, WARNING, KEY, reason, f"{KEY} = {found} --properties {config.path}")
+        yield Finding(MACHINE, WARNING, KEY, reason, processor_line(config.path, found or program))
     elif Path(program).is_file():
         yield Finding(MACHINE, ERROR, KEY, f"{program} may not be executed", f"chmod +x {program}")
     else:

@@ -97,6 +97,8 @@ def java_version(path: Path, found_by: str) -> int:
     Raises:
         EnvironmentProblem: It cannot be run, or states no version.
     """
+    # subprocess looks for a name without a slash on the PATH, and `./java` is one once it is a Path.
+    path = path.absolute()
     try:
         # Without the variables that make java print lines of its own, or load agents, before it answers.
         environment = {name: value for name, value in os.environ.items() if name not in _OPTION_VARIABLES}

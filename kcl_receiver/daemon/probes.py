@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -36,6 +37,7 @@ from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.reads import hint_for
 
 ATTEMPTS = 2
 """Tries of a call: somebody is waiting for the answer."""
@@ -58,6 +60,20 @@ def probe_machine(config: ReceiverConfig, java: str | None = None) -> Iterator[F
         yield Finding(MACHINE, ERROR, "jars", error.message, error.hint)
     yield from find_executable(config)
     yield from probe_socket_directory(config.socket.parent)
+    yield from probe_log_directory(config.log_directory)
+
+
+def probe_log_directory(directory: Path) -> Iterator[Finding]:
+    """Yield whether `run` can write its logs."""
+    there = _nearest_existing(directory)
+    try:
+        _try_to_write(there)
+    except OSError as error:
+        reason = f"{directory}: {there} cannot be written: {error.strerror}"
+        hint = f"{hint_for(error) or 'see what is there'}; or name another directory: receiver.logDirectory"
+        yield Finding(MACHINE, ERROR, "logs", reason, hint)
+    else:
+        yield Finding(MACHINE, OK, "logs", f"{directory}{'' if there == directory else ' will be made'}")
 
 
 def probe_socket_directory(directory: Path) -> Iterator[Finding]:
@@ -79,19 +95,17 @@ def probe_socket_directory(directory: Path) -> Iterator[Finding]:
         yield Finding(MACHINE, OK, "socket", str(directory))
 
 
-_SOCKET = "receiver.socket = PATH in a directory that belongs to this user alone"
+_SOCKET = "name a path in a directory that belongs to this user alone: receiver.socket"
 
 
 def probe_store(config: ReceiverConfig) -> Iterator[Finding]:
     """Yield whether blocks can be written, and whether the store is this application's."""
     directory = config.store_directory
     there = _nearest_existing(directory)
-    hint = f"chown or chmod {there}, or: receiver.store = file:///another/path"
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b"x")
-            os.fsync(file.fileno())
+        _try_to_write(there)
     except OSError as error:
+        hint = f"{hint_for(error) or 'see what is there'}; or name another place: receiver.store"
         yield Finding(STORE, ERROR, "store", f"{there} cannot be written: {error.strerror}", hint)
         return
     free = shutil.disk_usage(there).free
@@ -250,4 +264,20 @@ def kcl_tables(config: ReceiverConfig) -> tuple[str, str, str]:
 
 
 def _nearest_existing(path: Path) -> Path:
-    return next(parent for parent in (path, *path.parents) if parent.exists())
+    for parent in (path, *path.parents):
+        # A name that is too long, or below a directory that may not be entered, is told where it is written to.
+        with contextlib.suppress(OSError):
+            if parent.exists():
+                return parent
+    return path
+
+
+def _try_to_write(directory: Path) -> None:
+    """Write something that has no name into a directory, and make it durable.
+
+    Raises:
+        OSError: It cannot be done.
+    """
+    with tempfile.TemporaryFile(dir=directory) as file:
+        file.write(b"x")
+        os.fsync(file.fileno())

@@ -158,7 +158,7 @@ class Workers:
         except ValueError as error:
             raise LedgerDamaged(
                 f"the id of the newest writer in {self._store.url}, {writers[-1]}, holds no time",
-                "this program makes no such name: move its files out of the store",
+                "this program makes no such name: move its files out of the store, then run `kcl-receiver repair`",
             ) from error
 
     @property

@@ -173,7 +173,7 @@ class Expiry:
                 oldest = min(one.oldest for one in arrivals) if known else -1
                 out[entry.block] = _Block(newest, oldest, entry.rows)
         for fault in (*(fault.message for fault in changes.faults), *self._days.faults.values()):
-            raise LedgerDamaged(fault, "nothing of this day is removed before its ledgers are in order")
+            raise LedgerDamaged(fault, "nothing of this day is removed before `kcl-receiver repair` has seen to it")
         return out
 
     def _old(self, blocks: dict[str, _Block], changes: DayChanges) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity, parse_after, parse_position
 from kcl_receiver.store.names import block_path, check_writer_id
 from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
@@ -465,7 +465,7 @@ def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, 
         except (ValueError, RecursionError, msgspec.DecodeError) as error:  # the last is a ValueError in newer versions
             raise LedgerDamaged(
                 f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
-                "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
+                SEE_REPAIR,
             ) from error
         yield entry, prev
         start = end + 1

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
@@ -257,7 +257,7 @@ def lost_tail(witness: str, writer: str, seen: Tail) -> LedgerDamaged:
     """Return the error for a line that another writer saw and that is not there any more."""
     return LedgerDamaged(
         f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
-        "put the file back from a backup, or see docs/format.md#a-damaged-ledger",
+        SEE_REPAIR,
     )
 
 

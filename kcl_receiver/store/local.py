@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from kcl_receiver.errors import BlockMissing, LedgerDamaged, ReceiverError, StoreRefused, StoreUnavailable
+from kcl_receiver.errors import SEE_RECOVER, BlockMissing, LedgerDamaged, ReceiverError, StoreRefused, StoreUnavailable
 from kcl_receiver.store import names
 from kcl_receiver.store.base import STORE_DOCUMENT, BlockStore
 from kcl_receiver.store.files import Files, OsFiles
@@ -236,7 +236,7 @@ class LocalStore(BlockStore):
             if (size or 0) < tail.length:
                 raise LedgerDamaged(
                     f"the ledger {path} has {size or 0} bytes, and {tail.length} were durable",
-                    "something else writes to this file: stop it, and see `kcl-receiver verify`",
+                    "something else writes to this file: stop it, then let `kcl-receiver repair` look at it",
                 )
             with self._opened(self._files.create(path) if size is None else self._files.open(path)) as handle:
                 if size is not None and size > tail.length:
@@ -262,7 +262,7 @@ class LocalStore(BlockStore):
             if offset == 0:
                 raise LedgerDamaged(
                     f"line {first_number} cannot be appended to the ledger {path}: line {number} is not in it",
-                    "was the file replaced? Restart the receiver; see `kcl-receiver verify`",
+                    "was the file replaced? Restart the receiver, and let `kcl-receiver repair` look at it",
                 )
         if there[offset:].startswith(lines):
             return None
@@ -270,7 +270,7 @@ class LocalStore(BlockStore):
         if not lines.startswith(whole):
             raise LedgerDamaged(
                 f"line {first_number} of the ledger {path} is another one than the one to be written",
-                "two writers have the same id? Restart the receiver; see `kcl-receiver verify`",
+                "two writers have the same id? Restart the receiver, and let `kcl-receiver repair` look at it",
             )
         return _Tail(offset, first_number - 1)
 
@@ -626,9 +626,7 @@ class LocalStore(BlockStore):
                 self._durable.clear()  # a directory is gone that was there: look again at all of them
             if missing is None:
                 raise StoreUnavailable(f"{what}: {error.strerror}", "was a directory taken away?") from error
-            raise BlockMissing(
-                f"block {missing} is not in the store {self.url}", "see `kcl-receiver verify`"
-            ) from error
+            raise BlockMissing(f"block {missing} is not in the store {self.url}", SEE_RECOVER) from error
         except ReceiverError:
             raise
         except Exception as error:

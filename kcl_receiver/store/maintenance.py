@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
@@ -206,7 +206,7 @@ def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:
 
 
 def _damaged(message: str) -> LedgerDamaged:
-    return LedgerDamaged(message, "put the file back from a backup, or see docs/format.md#a-damaged-ledger")
+    return LedgerDamaged(message, SEE_REPAIR)
 
 
 class Transaction:

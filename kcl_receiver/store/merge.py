@@ -37,6 +37,7 @@ from kcl_receiver.store.parquet import (
     read_footer,
     read_ranges,
 )
+from kcl_receiver.store.reads import DAMAGED_HINT
 from kcl_receiver.store.row_groups import RowGroups
 
 SLAB_BYTES = 128 * 2**20
@@ -121,7 +122,10 @@ def check_block(file: pa.NativeFile, ranges: Sequence[Range]) -> None:
     """
     footer = read_footer(file)
     if footer.ranges != tuple(ranges):
-        raise BlockDamaged("its ranges are not those that the ledger names", "see `kcl-receiver verify --deep`")
+        raise BlockDamaged(
+            "its ranges are not those that the ledger names",
+            DAMAGED_HINT,
+        )
     for one, rows in read_ranges(file, footer):
         check_range(one, rows)
 

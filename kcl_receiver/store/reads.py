@@ -21,7 +21,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreError, StoreUnavailable
+from kcl_receiver.errors import SEE_RECOVER, BlockDamaged, BlockMissing, StoreError, StoreUnavailable
 
 _HINTS = {
     errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
@@ -42,9 +42,14 @@ _BLOCK_EIO = (
 
 _BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, RecursionError)
 """What decoding raises for bytes that are not what they should be."""
-DAMAGED_HINT = "see `kcl-receiver verify`; its records can be read again from Kinesis while the stream retains them"
+DAMAGED_HINT = "`kcl-receiver recover` reads its records again from Kinesis, while the stream retains them"
 
 _T = TypeVar("_T")
+
+
+def hint_for(error: OSError) -> str:
+    """Return what to do about an error of a file system; empty where its number tells nothing."""
+    return _HINTS.get(error.errno or 0, "")
 
 
 def unavailable(error: BaseException, what: str, hint: str = "") -> StoreUnavailable:
@@ -153,7 +158,7 @@ class _Reads:
             # A name that was not found once may be there all the same: whoever relies on "missing" changes the store.
             try:
                 if not self._is_there():
-                    return BlockMissing(f"{self._what}: it is not there", "see `kcl-receiver verify`")
+                    return BlockMissing(f"{self._what}: it is not there", SEE_RECOVER)
             except StoreError as other:
                 return other
         hint = _BLOCK_EIO if isinstance(error, OSError) and error.errno == errno.EIO else ""

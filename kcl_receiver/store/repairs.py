@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from itertools import count
 
-from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.names import check_writer_id
 
@@ -44,5 +44,5 @@ def repairs_noted(store: BlockStore, seen: int = 0) -> Iterator[str]:
         except (ValueError, LookupError, TypeError) as error:
             raise LedgerDamaged(
                 f"{_NOTE.format(number)} of the store {store.url} cannot be read: {error!r}",
-                "put the file back from a backup",
+                SEE_REPAIR,
             ) from error

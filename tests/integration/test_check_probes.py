@@ -242,6 +242,40 @@ def test_a_store_without_the_right_to_write_exits_with_4(tmp_path: Path, capsys:
         code, found = check(write(tmp_path, "http://127.0.0.1:1", "x"), capsys, "--offline")
     assert code == 4
     assert re.search(REASON, found["store"]["reason"])
+    assert re.search("mount it writable|needs to read and write", found["store"]["instead"])
+
+
+def test_a_log_directory_without_the_right_to_write_exits_with_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(tmp_path, "http://127.0.0.1:1", "x", {"receiver.logDirectory": f"{tmp_path}/logs/of/x"})
+    code, found = check(file, capsys, "--offline")
+    assert code == 0
+    assert found["logs"]["reason"] == f"{tmp_path}/logs/of/x will be made"
+    with unwritable(tmp_path / "logs"):
+        code, found = check(file, capsys, "--offline")
+    assert code == 3
+    assert re.search(REASON, found["logs"]["reason"])
+    assert "receiver.logDirectory" in found["logs"]["instead"]
+    (tmp_path / "file").touch()
+    code, found = check(
+        write(tmp_path, "http://127.0.0.1:1", "x", {"receiver.logDirectory": "file/x"}), capsys, "--offline"
+    )
+    assert code == 3
+
+
+def test_a_user_without_an_entry_in_passwd_and_without_a_home_gets_findings_and_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 987_654)
+    file = write(tmp_path, "http://127.0.0.1:1", "x", {"receiver.socket": "/tmp/kcl-receiver-987654/x/generator.sock"})
+    code, found = check(file, capsys, "--offline")
+    assert code == 0
+    assert found["logs"]["reason"] == "/tmp/kcl-receiver-987654/x/log will be made"
+    code, found = check(file, capsys)
+    assert code == 5, "boto3 looks for files below the home, too"
 
 
 def test_it_says_how_java_would_be_launched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,6 +64,20 @@ def test_a_file_with_the_four_needed_keys_gets_the_documented_defaults(
     assert config.log_directory == Path("/state/kcl-receiver/landing")
 
 
+@pytest.mark.parametrize("home", [None, "~", "nowhere"])
+def test_a_user_without_a_home_has_its_logs_beside_the_socket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str | None
+) -> None:
+    for name in ("HOME", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("os.getuid", lambda: 987_654)  # has no entry in passwd
+    config = load(write(tmp_path))
+    assert config.log_directory == Path("/tmp/kcl-receiver-987654/landing/log")
+    assert load(write(tmp_path, {"receiver.logDirectory": "log"})).log_directory == tmp_path / "log"
+
+
 def test_paths_are_relative_to_the_file_and_not_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

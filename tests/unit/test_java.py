@@ -44,6 +44,15 @@ def test_a_bare_name_is_looked_for_on_the_path(tmp_path: Path, monkeypatch: pyte
     assert find_java("java21").path == own
 
 
+@pytest.mark.parametrize("name", ["java8", "./java8", "bin/../java8"])
+def test_a_java_that_is_named_from_here_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    own = fake(tmp_path / "java8", "21")
+    (tmp_path / "bin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    assert find_java(name).path.samefile(own)
+
+
 def test_an_old_java_on_the_path_does_not_hide_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old = fake(tmp_path / "old" / "java", "11.0.2")
     packaged = fake(tmp_path / "new" / "java", "25")
