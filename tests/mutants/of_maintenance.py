@@ -29,4 +29,32 @@ MUTANTS = [
         "        return",
         ("tests/unit/test_expire.py::test_a_block_goes_that_the_second_writer_after_its_day_took_in",),
     ),
+    Mutant(
+        "an expired block that is still there is held",
+        "kcl_receiver/generator/presence.py",
+        "        elif block not in expired:\n",
+        "        else:\n",
+        ("tests/unit/test_expire.py::test_an_expired_block_that_is_still_there_is_not_held",),
+    ),
+    Mutant(
+        "repair relies on what a killed run wrote before it is durable",
+        "kcl_receiver/maintenance/repair.py",
+        "            settle_day(self._store, day)  # a run",
+        "            pass  # a run",
+        ("tests/unit/test_repair.py::test_it_may_be_killed_between_any_two_steps_and_run_again",),
+    ),
+    Mutant(
+        "what a killed repair did not note is never noted",
+        "kcl_receiver/maintenance/repair.py",
+        "                note_repair(self._store, writer)  # a run",
+        "                pass  # a run",
+        ("tests/unit/test_read_follow.py::test_what_a_killed_repair_did_not_note_is_noted_by_the_next",),
+    ),
+    Mutant(
+        "compaction keeps the store until its end",
+        "kcl_receiver/maintenance/compact.py",
+        "                if self._store.is_asked_for():\n",
+        "                if False:\n",
+        ("tests/unit/test_compact.py::test_compaction_ends_when_other_maintenance_asks_for_the_store",),
+    ),
 ]

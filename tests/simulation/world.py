@@ -39,7 +39,6 @@ def epoch(rng: random.Random, theme: str) -> int:
 PARENTS_EXPIRE = "parents expire"
 AWAITED: dict[str, str] = {
     "what expired and was stored again is read": "a reader passes what expired, and then takes the same for read",
-    "expire killed in a call": "it deletes on the word of an entry that is not known to be durable",
     "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
 """What is not played yet, or not judged, because the receiver is known not to stand it; why."""

@@ -1,0 +1,38 @@
+"""Bugs in what reads every record once."""
+
+from __future__ import annotations
+
+from mutants import Mutant
+
+FOLLOW = "tests/unit/test_read_follow.py"
+
+MUTANTS = [
+    Mutant(
+        "reading by time takes the last record of a range for its newest",
+        "kcl_receiver/reader/read_rows.py",
+        "newest < self.since)",
+        "one.arrival_last < self.since)",
+        ("tests/unit/test_read.py::test_arrival_times_that_do_not_rise_are_judged_by_the_record",),
+    ),
+    Mutant(
+        "a reader does not look at what repair noted",
+        "kcl_receiver/reader/plan.py",
+        "        yield from self._find_repairs()\n",
+        "        list(self._find_repairs())\n",
+        (f"{FOLLOW}::test_a_token_gets_what_repair_took_in_on_an_earlier_day",),
+    ),
+    Mutant(
+        "a token forgets what repair took in and what still waits",
+        "kcl_receiver/reader/read_sources.py",
+        "        return min((note - 1 for note in self._notes.values()), default=all_of_them)\n",
+        "        return all_of_them\n",
+        (f"{FOLLOW}::test_a_token_keeps_what_repair_took_in_and_waits_for_what_comes_before",),
+    ),
+    Mutant(
+        "a follower believes what it read of a day before",
+        "kcl_receiver/reader/reading.py",
+        "self._blocks.day_again(entry.day)",
+        "self._blocks.day(entry.day)",
+        (f"{FOLLOW}::test_a_follower_gets_what_repair_takes_in_on_its_day_or_an_earlier_one",),
+    ),
+]

@@ -1,0 +1,106 @@
+"""Bugs in what reads and keeps blocks and ledgers."""
+
+from __future__ import annotations
+
+from mutants import Mutant
+
+READS = "kcl_receiver/store/reads.py"
+LOCAL = "kcl_receiver/store/local.py"
+FAILING = "tests/unit/test_reads_that_fail.py"
+FAULTS = "tests/unit/test_store_faults.py"
+REPAIR = "tests/unit/test_repair.py"
+BOMB = "tests/unit/test_row_groups.py::test_a_block_that_stands_for_more_than_was_stored_is_damaged"
+
+MUTANTS = [
+    Mutant(
+        "only an OSError of a read says that the store fails",
+        READS,
+        "        except Exception as error:  # whatever",
+        "        except OSError as error:  # whatever",
+        (f"{FAILING}::test_blocks_that_cannot_be_read_are_not_damaged",),
+    ),
+    Mutant(
+        "what Arrow makes of a read that failed is damage",
+        READS,
+        "        if isinstance(file, BlockFile) and file.failure is not None:\n",
+        "        if False:\n",
+        (f"{FAILING}::test_what_arrow_makes_of_a_read_that_failed_is_no_damage",),
+    ),
+    Mutant(
+        "a block that was not found once is missing",
+        READS,
+        "                if not self._is_there():\n",
+        "                if True:\n",
+        (f"{FAILING}::test_blocks_that_cannot_be_read_are_not_damaged",),
+    ),
+    Mutant(
+        "a short read is the end of a block",
+        READS,
+        "        while wanted:\n",
+        "        if wanted:\n",
+        (f"{FAILING}::test_a_read_that_gives_a_part_is_gone_on_with",),
+    ),
+    Mutant(
+        "a short read of a ledger is a shorter ledger",
+        LOCAL,
+        "        if before is not None and len(content) < before",
+        "        if before is None and len(content) < 0",
+        (f"{FAILING}::test_ledgers_that_cannot_be_read_are_not_damaged",),
+    ),
+    Mutant(
+        "the ends of a range bound its arrivals",
+        "kcl_receiver/store/parquet.py",
+        "one.range.with_arrivals(arrivals_of(one.columns))",
+        "one.range",
+        ("tests/unit/test_expire.py::test_a_block_whose_ends_alone_are_old_stays",),
+    ),
+    Mutant(
+        "a row group is decoded whatever it claims to hold",
+        "kcl_receiver/store/row_groups.py",
+        "                if claimed > MAX_ROW_GROUP_BYTES:\n",
+        "                if False:\n",
+        (BOMB,),
+    ),
+    Mutant(
+        "a range is read whatever its rows weigh",
+        "kcl_receiver/store/row_groups.py",
+        "        if rows.nbytes > most:\n",
+        "        if False:\n",
+        (BOMB,),
+    ),
+    Mutant(
+        "what killed generators left in tmp stays",
+        LOCAL,
+        "            self._clear_temporaries()\n",
+        "            pass\n",
+        (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
+    ),
+    Mutant(
+        "what others are writing is taken for what killed generators left",
+        LOCAL,
+        "                if name[: names.WRITER_LENGTH] in generators:\n",
+        "                if generators:\n",
+        (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
+    ),
+    Mutant(
+        "what repair keeps of a damaged ledger is a leftover",
+        LOCAL,
+        "names.MAINTENANCE, DAMAGED) and",
+        "names.MAINTENANCE) and",
+        (f"{REPAIR}::test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew",),
+    ),
+    Mutant(
+        "a second fsync of a directory is believed after the first has failed",
+        LOCAL,
+        "        if content is not None and (not there or failures):\n",
+        "        if content is not None and not there:\n",
+        (f"{FAULTS}::test_a_name_whose_fsync_failed_is_made_anew_before_the_next_fsync_counts",),
+    ),
+    Mutant(
+        "an fsync is believed although another thread's of the same directory failed",
+        LOCAL,
+        "        if self._failed.get(path.parent, 0) != failures:\n",
+        "        if False:\n",
+        (f"{FAULTS}::test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed_meanwhile",),
+    ),
+]
