@@ -224,10 +224,10 @@ def reading(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> threading.Ev
     seen = threading.Event()
     real = emulator.kinesis.call
 
-    def call(operation: str, body: bytes) -> Any:  # noqa: ANN401
+    def call(operation: str, *more: Any) -> Any:  # noqa: ANN401
         if operation == "GetRecords":
             seen.set()
-        return real(operation, body)
+        return real(operation, *more)
 
     monkeypatch.setattr(emulator.kinesis, "call", call)
     return seen
