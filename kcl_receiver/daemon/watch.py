@@ -34,12 +34,13 @@ class Watch:
 
     Args:
         config: The settings.
+        dynamodb: A boto3 client to use instead of one that is made by the settings.
     """
 
-    def __init__(self, config: ReceiverConfig) -> None:
+    def __init__(self, config: ReceiverConfig, dynamodb: Any = None) -> None:  # noqa: ANN401
         self._config = config
         self._start_seconds = longest_start_seconds(config)
-        self._dynamodb: Any = None
+        self._dynamodb = dynamodb
         self._leases_at: float | None = None
         self._leases: Leases = ()
 

@@ -29,6 +29,8 @@ from kcl_receiver.live import Live
 
 STREAM = "demo"
 APPLICATION = "demo"
+COLUMNS = [column for column in view.COLUMNS if column != "owner"]
+"""There is one host, and a terminal may have 80 columns."""
 PUT_STEPS = 100
 REFRESH_SECONDS = 0.5
 PLAIN_REFRESH_SECONDS = 5.0
@@ -84,7 +86,7 @@ def run_demo(records: int, shards: int, seconds: float, directory: Path | None) 
             producer = Producer(emulator.client("kinesis"), STREAM, seed=1)
             putting = _Putting(producer, records, seconds)
             try:
-                _watch(run, properties, putting)
+                _watch(run, properties, emulator, putting)
             finally:
                 putting.stop()
             _stop(run)
@@ -204,13 +206,14 @@ def _running(properties: Path, emulator: Emulator, log: Path) -> Iterator[subpro
                 run.wait()
 
 
-def _watch(run: subprocess.Popen[bytes], properties: Path, putting: _Putting) -> None:
+def _watch(run: subprocess.Popen[bytes], properties: Path, emulator: Emulator, putting: _Putting) -> None:
     """Show the live view until everything that was put has been delivered to the processors.
 
     Raises:
         ReceiverError: `run` ended, nothing moves any more, or the puts fail.
     """
-    watch = Watch(load(properties))
+    # With credentials of its own: those of the settings are in the environment of `run`, and not in ours.
+    watch = Watch(load(properties), emulator.client("dynamodb"))
     screen = _Screen()
     started = progress = time.monotonic()
     seen = -1
@@ -254,7 +257,7 @@ def _lines(live: Live, putting: _Putting, elapsed: float) -> list[str]:
         filled = min(1.0, elapsed / EXPECTED_START_SECONDS)
         bar = "█" * round(30 * filled) + "·" * (30 - round(30 * filled))
         return [f"{head}  [{bar}] {live.phase}"]
-    return [f"{head}, {view.summary(live.generator)}", *view.table(view.shard_rows(live))]
+    return [f"{head}, {view.summary(live.generator)}", *view.table(view.shard_rows(live), COLUMNS)]
 
 
 class _Screen:

@@ -206,6 +206,13 @@ def test_run_asks_aws_for_nothing_while_all_is_well(world: World) -> None:
     assert world.asked == 0
 
 
+def test_a_client_that_is_given_is_used_whoever_the_settings_name(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aws, "client", lambda *_: pytest.fail("it was given one"))
+    assert watch.Watch(load(world.file), object()).look().leases is not None
+
+
 def test_run_asks_for_the_leases_where_they_can_say_more_and_not_each_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
