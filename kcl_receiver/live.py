@@ -267,7 +267,7 @@ def _failing(generator: GeneratorState | None) -> list[Problem]:
 
 
 def _stuck(generator: GeneratorState | None, shards: Sequence[ShardLive]) -> list[Problem]:
-    """Return that the store takes nothing and says nothing of it: a disk or a network that hangs raises no error."""
+    """Return that the store accepts nothing and says nothing of it: a disk or a network that hangs raises no error."""
     if generator is None or generator.failing is not None:
         return []
     waiting = {one.shard for one in shards if one.condition is Condition.STORING}
@@ -275,7 +275,7 @@ def _stuck(generator: GeneratorState | None, shards: Sequence[ShardLive]) -> lis
     if not ages or max(ages) < generator.silent_after:
         return []
     longest = for_people(max(ages))
-    text = f"the store takes nothing: {counted(len(ages), 'shard')} waiting for it, the longest for {longest}"
+    text = f"the store accepts nothing: {counted(len(ages), 'shard')} waiting for it, the longest for {longest}"
     hint = "see whether its disk or network hangs; nothing is lost, KCL waits"
     return [Problem(key="stuck", text=text, hint=hint, exit_code=EXIT_STORE, seconds=max(ages))]
 
@@ -316,7 +316,7 @@ def _silence(live: Live, start_seconds: float, said: str) -> list[Problem]:
     else:
         seconds = waited
         key = UNREAD
-        text = f"nothing is being read: no processor has come in {for_people(waited)} ({live.phase})"
+        text = f"nothing is being read: KCL has started no processor in {for_people(waited)} ({live.phase})"
     if said:
         text += f"; the daemon's last error: {said}"
     hint = "see docs/operations.md#nothing-is-being-read"

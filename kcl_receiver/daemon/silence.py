@@ -75,7 +75,7 @@ class Silence:
         self.phase = live.phase
         if not self.stored and live.generator.records_stored + live.generator.records_skipped > 0:
             self.stored = True
-            said.append("the first record is stored")
+            said.append("first record stored")
         return said
 
     def _problems(self, live: Live, now: float) -> list[str]:
@@ -86,7 +86,7 @@ class Silence:
         for family in self.problems.keys() - present.keys():
             over = self.problems.pop(family)
             if over.told is not None:
-                said.append(f"over after {for_people(now - over.since)}: {over.headline}")
+                said.append(f"resolved after {for_people(now - over.since)}: {over.headline}")
         for family, problem in present.items():
             age = problem.seconds or 0.0
             known = self.problems.setdefault(family, _Told(now - age))

@@ -26,7 +26,7 @@ def test_a_frozen_java_is_told_with_its_age_and_over_when_it_lives_again(make_la
     landing = make_landing(shards=1)
     run = landing.run()
     landing.producer.put(50)
-    landing.wait("the first record is told", lambda: "the first record is stored" in told(landing))
+    landing.wait("the first record is told", lambda: "first record stored" in told(landing))
     assert "reading shardId-000000000000" in told(landing)
     assert landing.cli("status", "-p", str(landing.properties)).returncode == EXIT_OK
     (java,) = landing.daemons()
@@ -36,7 +36,7 @@ def test_a_frozen_java_is_told_with_its_age_and_over_when_it_lives_again(make_la
     assert status.returncode == EXIT_AMISS
     assert re.search(r"shard 0  silent for \d+ s", status.stdout), status.stdout
     java.resume()
-    landing.wait("its end is told", lambda: re.search(r"over after \d+ s: nothing is being read", told(landing)))
+    landing.wait("its end is told", lambda: re.search(r"resolved after \d+ s: nothing is being read", told(landing)))
     assert landing.cli("status", "-p", str(landing.properties)).returncode == EXIT_OK
     assert landing.stop(run) == EXIT_OK
     assert told(landing).count("nothing is being read") == 2
@@ -51,7 +51,7 @@ def test_a_start_in_the_future_is_told_with_the_words_of_the_service(make_landin
         "kinesis", "GetShardIterator", "InvalidArgumentException", message=said, status=400, times=10**9
     )
     landing.run()
-    landing.wait("it is told", lambda: "nothing is being read: no processor has come" in told(landing))
+    landing.wait("it is told", lambda: "nothing is being read: KCL has started no processor" in told(landing))
     problem = told(landing).partition("nothing is being read")[2]
     assert "KCL has leases for this host and starts one processor per shard" in problem
     assert f"InvalidArgumentException: {said}" in problem

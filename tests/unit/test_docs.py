@@ -214,7 +214,7 @@ def test_the_lines_of_the_log_are_those_of_the_code() -> None:
         "; it would fail again, so everything stops",
         " did not end in time and is killed",
         "nothing is being read: ",
-        "over after ",
+        "resolved after ",
         "KCL waits 1 to 30 s",
         "KCL has made the leases",
         " exited unexpectedly (",

@@ -114,7 +114,7 @@ def test_a_store_that_hangs_without_an_error_is_told() -> None:
     assert seen(generator(shard(0, waiting=True, spoke_seconds=29))).exit_code == EXIT_OK
     live = seen(generator(shard(0, waiting=True, spoke_seconds=62), shard(1, waiting=True, spoke_seconds=31)))
     (problem,) = live.problems
-    assert problem.text == "the store takes nothing: 2 shards waiting for it, the longest for 62 s"
+    assert problem.text == "the store accepts nothing: 2 shards waiting for it, the longest for 62 s"
     assert (live.exit_code, problem.seconds) == (EXIT_STORE, 62)
     trouble = Trouble.of(StoreUnavailable("disk full", "make room"), 62)
     failing = seen(generator(shard(0, waiting=True, spoke_seconds=62), failing=trouble))
@@ -178,7 +178,7 @@ def test_a_start_that_takes_too_long_is_told_with_the_phase_in_which_it_hangs(
     live = seen(generator(uptime_seconds=START_SECONDS), leases, said="InvalidArgumentException: in the future")
     assert live.exit_code == EXIT_AMISS
     assert live.problems[0].text == (
-        f"nothing is being read: no processor has come in 2 min ({live.phase}); the daemon's last error: "
+        f"nothing is being read: KCL has started no processor in 2 min ({live.phase}); the daemon's last error: "
         "InvalidArgumentException: in the future"
     )
 

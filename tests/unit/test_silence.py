@@ -32,12 +32,12 @@ def test_reading_and_the_first_record_are_told_once() -> None:
     empty = generator(shard(0, records=0), shard(1, records=0), records_stored=0)
     assert machine.looked(live(empty), 0) == [f"reading {shard_id(0)}, {shard_id(1)}"]
     assert machine.looked(live(empty), 5) == []
-    assert machine.looked(live(READ), 10) == ["the first record is stored"]
+    assert machine.looked(live(READ), 10) == ["first record stored"]
     assert machine.looked(live(READ), 15) == []
 
 
 def test_records_that_were_stored_before_count_as_the_first() -> None:
-    assert "the first record is stored" in Silence().looked(live(generator(records_stored=0, records_skipped=3)), 0)
+    assert "first record stored" in Silence().looked(live(generator(records_stored=0, records_skipped=3)), 0)
 
 
 def test_the_phases_of_a_start_are_told_as_they_come() -> None:
@@ -72,7 +72,7 @@ def test_silence_is_told_at_once_and_now_and_then_and_when_it_is_over() -> None:
         at += 5
         said += len(machine.looked(silent(33 + at - 100), at))
     assert said == 2
-    assert machine.looked(live(READ), at + 5) == ["over after 20 min: nothing is being read"]
+    assert machine.looked(live(READ), at + 5) == ["resolved after 20 min: nothing is being read"]
     assert machine.looked(live(READ), at + 10) == []
 
 
@@ -104,7 +104,7 @@ def test_a_failing_store_is_told_if_it_lasts_with_its_hint() -> None:
     (said,) = machine.looked(failing(NOTED_SECONDS), 101)
     assert said == "StoreUnavailable: block 7 was not stored: disk full (failing for 10 s)\nHint: make room"
     assert machine.looked(failing(NOTED_SECONDS + 5), 106) == []
-    assert machine.looked(live(READ), 111) == ["over after 20 s: StoreUnavailable"]
+    assert machine.looked(live(READ), 111) == ["resolved after 20 s: StoreUnavailable"]
 
 
 def test_a_failure_that_was_gone_in_a_moment_is_not_told_at_all() -> None:
@@ -120,7 +120,7 @@ def test_a_generator_that_does_not_answer_is_told_after_a_while_and_its_shards_a
     assert machine.looked(gone, 100) == []
     (said,) = machine.looked(gone, 100 + NOTED_SECONDS)
     assert said.startswith("GeneratorUnavailable: no generator answers at /s: timed out")
-    assert machine.looked(live(READ), 130) == ["over after 30 s: GeneratorUnavailable"]
+    assert machine.looked(live(READ), 130) == ["resolved after 30 s: GeneratorUnavailable"]
 
 
 @pytest.mark.parametrize("count", [9, 300])
