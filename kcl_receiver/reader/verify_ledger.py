@@ -61,6 +61,7 @@ class Ledgers:
         self._read: dict[str, set[str]] = {}
         self._foreign: set[str] = set()
         self._own: tuple[str, bytes] = ("", b"")
+        self._good: dict[str, int] = {}
         self._tails: dict[str, Tail] = {}
         self._claims: list[tuple[str, str, Tail]] = []
 
@@ -141,11 +142,11 @@ class Ledgers:
     def _generator(self, writer: str) -> Iterator[Line]:
         content = self._store.ledger(writer) or b""
         known = writer in self._tails
-        number, last = 0, ""
+        number, last, good = 0, "", 0
         blocks: set[str] = set()
         try:
             for entry, own, line in iter_lines(writer, content):
-                number, last = number + 1, own
+                number, last, good = number + 1, own, good + len(line) + 1
                 if isinstance(entry, BlockStored):
                     if entry.block not in blocks and self._is_first(entry, writer):
                         blocks.add(entry.block)
@@ -157,13 +158,17 @@ class Ledgers:
         except LedgerDamaged as fault:
             if not known:
                 self.faults.append(fault.message)
+        self._good[writer] = good
         if not known:
             self._tails[writer] = Tail(number, last)
             if content and not content.endswith(b"\n"):
                 self.torn.append(writer)
 
     def _is_first(self, entry: BlockStored, writer: str) -> bool:
-        """Return whether no ledger before this one has an entry of the same block."""
+        """Return whether no ledger before this one has an entry of the same block.
+
+        What is torn or damaged in that ledger is no entry: the block is known by the later one alone.
+        """
         if entry.block in self._foreign:
             return False
         own = writer_of(entry.block)
@@ -171,7 +176,7 @@ class Ledgers:
             return True
         self._foreign.add(entry.block)
         if self._own[0] != own:
-            self._own = own, (self._store.ledger(own) or b"") if own in self._tails else b""
+            self._own = own, (self._store.ledger(own) or b"")[: self._good.get(own, 0)]
         return b'"type":"block","block":"%s"' % entry.block.encode() not in self._own[1]
 
     def lost_tails(self) -> list[str]:

@@ -18,7 +18,7 @@ from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_NOTHING, StoreRefused, StoreUnavailable
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, StreamIdentity
 from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
-from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded
+from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, ledger_path
@@ -307,6 +307,20 @@ def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_pro
     assert report.leftovers == [("tmp/half.tmp", 2)]
     assert report.torn == [WRITER]
     assert report.shards[0].records == 8
+
+
+@pytest.mark.parametrize("end", [-1, -3, -40])
+def test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in(landing: Landing, end: int) -> None:
+    killed = put(landing.store, 9, block_range(10, 11, after=Position(9)))
+    line, _ = encode_lines([killed], landing.ledger.tail.number + 1, landing.ledger.tail.hash)
+    with landing.ledger_path.open("ab") as file:
+        file.write(line[:end])
+    begin(landing.store, OTHER_WRITER, seal=True).append([session_at(11, session="s2")])
+    assert verify_store(landing.store).proven
+    assert verify_store(landing.store).orphans == []
+    landing.store.delete_block(killed.block)
+    report = verify_store(landing.store)
+    assert (report.missing, states(report)[SHARD]) == ([killed.block], LOST)
 
 
 def test_a_block_that_is_neither_readable_nor_in_the_ledger_is_damaged(landing: Landing) -> None:
