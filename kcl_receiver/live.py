@@ -49,6 +49,9 @@ LOST = frozenset({Condition.SILENT, Condition.AWAY})
 HELD = ALIVE | LOST
 """A processor of this host has it, and so there is a lease."""
 
+GONE = frozenset({Condition.ENDED, Condition.ELSEWHERE, Condition.LEFT, Condition.STARTING, Condition.UNOWNED})
+"""No processor of this host has it; if there was one, it left in good order."""
+
 SETTLED = frozenset({Condition.ELSEWHERE, Condition.ENDED, Condition.HOLD})
 """Nothing is to be read here; what is on hold is told for itself."""
 
@@ -110,6 +113,16 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     def unread(self) -> bool:
         """Whether something that should be read here is not."""
         return any(one.key.startswith(UNREAD) for one in self.problems)
+
+    @property
+    def lost(self) -> bool:
+        """Whether a processor is silent or not connected."""
+        return any(one.condition in LOST for one in self.shards)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing is to be read here: all shards are with other workers, or have ended."""
+        return bool(self.shards) and all(one.condition in SETTLED for one in self.shards)
 
     @property
     def exit_code(self) -> int:
@@ -297,7 +310,10 @@ def _silence(live: Live, start_seconds: float, said: str) -> list[Problem]:
         return []
     limit = generator.silent_after
     lost = [one for one in live.shards if one.condition in LOST and (one.seconds or 0.0) >= limit]
-    waited = generator.uptime_seconds
+    # Since the last processor left, or since the start if there was none: KCL hands shards out anew all the time.
+    gone = {one.shard for one in live.shards if one.condition in GONE}
+    left = [one.spoke_seconds for one in generator.shards if one.shard in gone]
+    waited = min(left, default=generator.uptime_seconds)
     seconds: float
     if live.reading:
         if not lost:
@@ -309,7 +325,7 @@ def _silence(live: Live, start_seconds: float, said: str) -> list[Problem]:
         seconds = min(one.seconds or 0.0 for one in lost)
         key = UNREAD
         text = f"nothing is being read: {_named(lost)}"
-    elif waited < start_seconds or (live.shards and all(one.condition in SETTLED for one in live.shards)):
+    elif waited < start_seconds or live.settled:
         return []
     elif any(one.condition is Condition.AWAY for one in live.shards):
         return []  # for less than the limit: they may come back

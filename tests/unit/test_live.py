@@ -190,6 +190,24 @@ def test_a_host_without_leases_of_its_own_has_nothing_to_read() -> None:
     assert conditions(live) == [Condition.ELSEWHERE, Condition.ELSEWHERE, Condition.ENDED]
 
 
+def test_a_shard_that_ended_a_moment_ago_is_no_silence_of_its_children() -> None:
+    children = [lease(0, owner=None, checkpoint="SHARD_END"), lease(1, owner=None), lease(2, owner=None)]
+
+    def ended(seconds: float) -> Live:
+        parent = shard(0, state="closed", connected=False, shard_end=True, spoke_seconds=seconds)
+        return seen(generator(parent, uptime_seconds=1e6), children)
+
+    assert ended(START_SECONDS - 1).problems == ()
+    (problem,) = ended(START_SECONDS).problems
+    assert problem.text.startswith("nothing is being read: KCL has started no processor in 2 min (KCL has")
+    assert problem.seconds == START_SECONDS
+
+
+def test_a_shard_that_is_handed_to_another_host_is_no_silence() -> None:
+    released = shard(0, state="closed", connected=False, spoke_seconds=4)
+    assert seen(generator(released, uptime_seconds=1e6), [lease(0, owner=None)]).exit_code == EXIT_OK
+
+
 def test_a_shard_that_has_moved_to_another_worker_is_not_silent_here() -> None:
     moved = shard(0, connected=False, spoke_seconds=999)
     assert conditions(seen(generator(moved), [lease(0, owner="other-1")])) == [Condition.ELSEWHERE]

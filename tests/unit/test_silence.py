@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from live_support import WORKER, generator, lease, shard, shard_id
 
-from kcl_receiver.daemon.silence import AGAIN_SECONDS, REPEAT_SECONDS, Silence
+from kcl_receiver.daemon.silence import AGAIN_SECONDS, HANDOVER_SECONDS, REPEAT_SECONDS, Silence
 from kcl_receiver.errors import GeneratorUnavailable, StoreUnavailable
 from kcl_receiver.live import NOTED_SECONDS, Live, look
 from kcl_receiver.report import GeneratorState, LeaseState, ShardState, Trouble
@@ -74,6 +74,33 @@ def test_silence_is_told_at_once_and_now_and_then_and_when_it_is_over() -> None:
     assert said == 2
     assert machine.looked(live(READ), at + 5) == ["resolved after 20 min: nothing is being read"]
     assert machine.looked(live(READ), at + 10) == []
+
+
+def test_a_host_that_stands_by_says_nothing_while_the_shards_of_another_are_handed_out() -> None:
+    machine, days = Silence(), 259_200.0
+    standing_by = [lease(0, owner="other")]
+    for at in (0.0, 5.0):
+        machine.looked(live(generator(uptime_seconds=days), standing_by), at)
+    handed_out = live(generator(uptime_seconds=days), [lease(0, owner=None)])
+    assert machine.looked(handed_out, 10) == []
+    assert machine.looked(handed_out, 5 + HANDOVER_SECONDS - 1) == []
+    back = machine.looked(live(generator(uptime_seconds=days), standing_by), 5 + HANDOVER_SECONDS)
+    assert back == ["every shard has ended, or is with another worker"]
+    machine.looked(handed_out, 10 + HANDOVER_SECONDS)
+    (said,) = machine.looked(handed_out, 5 + 2 * HANDOVER_SECONDS)
+    assert said.startswith("nothing is being read: KCL has started no processor")
+    assert machine.looked(live(READ), 5 + 3 * HANDOVER_SECONDS)[1] == "over after 4 min: nothing is being read"
+
+
+def test_shards_that_are_put_on_hold_one_after_the_other_are_told() -> None:
+    machine = reading()
+    held = [shard(number, state="on hold", problem="LedgerDamaged: line 7\nHint: repair") for number in range(3)]
+    assert machine.looked(live(generator(held[0], shard(1))), 100) == []
+    (said,) = machine.looked(live(generator(held[0], shard(1))), 110)
+    assert said == f"{shard_id(0)} is not read: LedgerDamaged: line 7\nHint: repair"
+    (said,) = machine.looked(live(generator(*held)), 110 + AGAIN_SECONDS)
+    assert said.startswith(f"{shard_id(0)} is not read: LedgerDamaged: line 7 (and 2 shards more; `kcl-receiver")
+    assert machine.looked(live(generator(*held)), 115 + AGAIN_SECONDS) == []
 
 
 def test_a_silence_that_comes_again_is_told_again() -> None:
