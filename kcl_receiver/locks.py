@@ -44,11 +44,14 @@ class HeldPath:
             fcntl.flock(inherited, self._kind | fcntl.LOCK_NB)
 
     def lost(self) -> bool:
-        """Return whether the name is gone, or is another file's now."""
+        """Return whether the name is gone, or is another file's now; not if that cannot be told at this moment."""
         try:
             return not os.path.samestat(self.path.lstat(), os.fstat(self.fd))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return True
+        except OSError:
+            # To take again what we hold would find ourselves in the way, and look like another one.
+            return False
 
     def take_again(self) -> None:
         """Lock what has the name now; the old file is let go. Raises what making the object does."""

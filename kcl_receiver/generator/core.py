@@ -462,8 +462,12 @@ class GeneratorCore:
     # ------------------------------------------------------------------ to look at
 
     def checkpoints(self) -> dict[str, Position | str]:
-        """Return the last checkpoint of each shard that KCL is known to have taken: a position, or SHARD_END."""
-        known = ((session.shard, session.last_checkpoint) for session in self._roster.current.values())
+        """Return the last checkpoint of each shard that KCL is known to have taken: a position, or SHARD_END.
+
+        What a lease says that could not be looked up is not one: it may have been edited, and be past everything.
+        """
+        sessions = (session for session in self._roster.current.values() if session.facts is not None)
+        known = ((session.shard, session.last_checkpoint) for session in sessions)
         return {shard: checkpoint for shard, checkpoint in known if checkpoint is not None}
 
     def status(self, now: float) -> CoreState:

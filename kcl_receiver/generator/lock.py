@@ -41,10 +41,10 @@ class GeneratorLock:
         self._say()
 
     def look_after(self) -> None:
-        """Take the lock again if its file was removed, or replaced.
+        """Take the lock again if its file was removed, or replaced. What cannot be made now is tried the next time.
 
         Raises:
-            EnvironmentProblem: Another generator has it now, or it cannot be made.
+            EnvironmentProblem: Another generator has it now.
         """
         self._hold_directory()
         if not self._file.lost():
@@ -52,8 +52,10 @@ class GeneratorLock:
         try:
             private_directory(str(self._path.parent))
             self._file.take_again()
-        except OSError as error:
+        except BlockingIOError as error:
             raise self._refused(error) from error
+        except OSError:
+            return  # a full disk, for one: nobody else can make it either, and whoever is connected is served
         self._hold_directory()
         self._say()
 
@@ -74,8 +76,10 @@ class GeneratorLock:
             self._directory = HeldPath(self._path.parent, directory=True, shared=True)
 
     def _say(self) -> None:
-        os.ftruncate(self._file.fd, 0)
-        os.pwrite(self._file.fd, f"{os.getpid()}\n".encode(), 0)
+        # A courtesy to whoever finds the lock taken: a full disk must not end a generator for it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._file.fd, 0)
+            os.pwrite(self._file.fd, f"{os.getpid()}\n".encode(), 0)
 
     def _refused(self, error: OSError) -> EnvironmentProblem:
         if not isinstance(error, BlockingIOError):

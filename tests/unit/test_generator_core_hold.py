@@ -6,6 +6,7 @@ import pytest
 from generator_harness import Harness, Processor
 
 from kcl_receiver.errors import BlockDamaged, LeaseRefused, LedgerDamaged, ReceiverError, StreamUnavailable
+from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import Draining, Hold
 
 REFUSED = LeaseRefused("shard-0: 5:0 is none of its numbers", "set it to another one")
@@ -49,6 +50,18 @@ def test_nothing_is_taken_from_a_processor_that_does_not_keep_still() -> None:
         assert p.refused is not None
         assert p.refused.error == "ProtocolError"
         assert h.asked == []
+
+
+def test_what_a_lease_says_that_cannot_be_read_is_no_checkpoint_up_to_which_anything_is_forgotten() -> None:
+    h = Harness()
+    p = on_hold(h)
+    h.core.progress(p.connection, 0, "999999999:0", h.now)
+    assert h.core.checkpoints() == {}
+    h.disconnect(p.connection)
+    p.reconnect(1)
+    h.look_up()
+    h.core.progress(p.connection, 0, "5:0", h.now)
+    assert h.core.checkpoints() == {"shard-0": Position(5)}
 
 
 def test_a_draining_generator_tells_those_on_hold_and_waits_for_them() -> None:

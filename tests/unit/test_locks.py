@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
@@ -41,6 +42,20 @@ def test_a_lock_whose_file_was_removed_is_lost_and_can_be_taken_again(tmp_path: 
     held.take_again()
     assert not held.lost()
     assert is_locked(held.path)
+    held.release()
+
+
+def test_a_lock_whose_name_cannot_be_looked_at_just_now_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = HeldPath(tmp_path / "lock")
+
+    def failing(_path: Path) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "lstat", failing)
+        assert not held.lost()
     held.release()
 
 
@@ -124,6 +139,24 @@ def test_a_generator_whose_lock_another_one_has_must_end(socket: Path) -> None:
         lock.look_after()
     other.release()
     lock.look_after()
+    lock.release()
+
+
+def test_a_generator_goes_on_whose_lock_cannot_be_made_again_yet(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = GeneratorLock(socket)
+    path = socket.parent / GENERATOR_LOCK
+    path.unlink()
+
+    def full(*_args: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "open", full)
+        lock.look_after()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "pwrite", full)
+        lock.look_after()
+    assert is_locked(path)
     lock.release()
 
 
