@@ -25,6 +25,9 @@ START = "start"
 """Key of the item."""
 _MILLIS = "fromMillis"
 
+LONGEST_RETENTION_MILLIS = 365 * 86_400_000
+"""That of Kinesis."""
+
 
 def table_of(config: ReceiverConfig) -> str:
     """Return the name of the table."""
@@ -45,6 +48,9 @@ def pinned(dynamodb: Any, table: str) -> int | None:  # noqa: ANN401 - boto3 has
 def pin(dynamodb: Any, config: ReceiverConfig, now_millis: int) -> int:  # noqa: ANN401 - boto3 has no types
     """Return the time from which LATEST reads, in milliseconds since the epoch: that of the very first start.
 
+    Where leases are there already, and the time is not, it is a time before all records: a shard that has no lease yet
+    must not begin now, after others were read for long.
+
     Whole seconds, because KCL's key counts them; rounded down, so that nothing is left out. The service's clock is
     taken where it is behind this host's: Kinesis refuses to begin in the future, and records until then were left out.
 
@@ -53,13 +59,21 @@ def pin(dynamodb: Any, config: ReceiverConfig, now_millis: int) -> int:  # noqa:
         ConfigError: The item is not ours, or leases exist that began at a time which is not known.
     """
     table = table_of(config)
-    item, service_millis = aws.read_item(dynamodb, table, KEY, START)
+    item, _ = aws.read_item(dynamodb, table, KEY, START)
     if item is None:
-        unknown = undecided(aws.read_leases(dynamodb, config.table_name) or (), None, config)
+        leases = aws.read_leases(dynamodb, config.table_name) or ()
+        # Once more: another host may have begun in between, and then the leases are of its time.
+        item, service_millis = aws.read_item(dynamodb, table, KEY, START)
+        if item is not None:
+            return _millis(item, table)
+        unknown = undecided(leases, None, config)
         if unknown is not None:
             raise unknown
         aws.make_table(dynamodb, table, KEY)
         first = min(now_millis, now_millis if service_millis is None else service_millis) // 1000 * 1000
+        if leases:
+            # It was read before, so a shard without a lease is a child: KCL's own LATEST reads it from its beginning.
+            first = max(0, first - LONGEST_RETENTION_MILLIS)
         item = aws.put_item_if_absent(dynamodb, table, KEY, {KEY: {"S": START}, _MILLIS: {"N": str(first)}})
     return _millis(item, table)
 

@@ -25,6 +25,9 @@ with a zone, a timedelta or an age such as `12h`, both counted back from now, IS
 _SURE_FROM, _SURE_TO = 10**11, 10**14
 """Milliseconds since the epoch of 1973 and of 5138. Seconds of our time are below, microseconds are beyond."""
 
+_DIGITS_OF_TIME = range(8, 20)
+"""Digits of a day such as 20261122, up to those of nanoseconds since the epoch; sequence numbers of Kinesis have 56."""
+
 SHARDS_NAMED = 20
 """How many shards an error lists."""
 
@@ -54,6 +57,8 @@ def parse_bound(
             return _millis(bound)
         if isinstance(bound, Mapping):
             return {shard: _position(one) for shard, one in bound.items()}
+        if isinstance(bound, str) and bound.isdecimal() and len(bound) in _DIGITS_OF_TIME:
+            raise ValueError(f"{bound} may be a time without a unit, or a sequence number: write {bound}:0 for that")
         if isinstance(bound, str) and not bound.partition(":")[0].isdecimal():
             return time_millis(bound, now_ms)
         only = _position(bound)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_check_probes import check, make_lease, write
 
+from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.daemon import start
@@ -88,11 +89,26 @@ def test_no_time_is_made_up_for_leases_that_have_begun_at_one(
     assert "would leave out all that came since" in found["start"]["reason"]
 
 
-def test_leases_that_begin_at_the_horizon_or_at_a_checkpoint_need_no_time(
+def test_where_shards_were_read_before_those_without_a_lease_are_read_from_their_beginning(
     emulator: Emulator, dynamodb: Boto3, config: ReceiverConfig
 ) -> None:
     make_lease(emulator, config.table_name, "shardId-000000000000", "TRIM_HORIZON")
-    assert start.pin(dynamodb, config, NOW) == 1767225600_000
+    assert start.pin(dynamodb, config, NOW) == 1767225600_000 - 365 * 86_400_000
+
+
+def test_a_host_that_begins_while_another_one_makes_the_leases_takes_the_time_of_that_one(
+    emulator: Emulator, dynamodb: Boto3, config: ReceiverConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_leases = aws.read_leases
+
+    def after_the_other(client: Boto3, table: str) -> list[aws.Lease] | None:
+        monkeypatch.setattr(aws, "read_leases", read_leases)
+        start.pin(dynamodb, config, NOW)
+        make_lease(emulator, table, "shardId-000000000000", "AT_TIMESTAMP")
+        return read_leases(client, table)
+
+    monkeypatch.setattr(aws, "read_leases", after_the_other)
+    assert start.pin(dynamodb, config, NOW + 60_000) == 1767225600_000
 
 
 def test_a_damaged_item_is_refused_and_not_replaced_by_now(dynamodb: Boto3, config: ReceiverConfig) -> None:
