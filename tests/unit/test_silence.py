@@ -89,7 +89,7 @@ def test_a_host_that_stands_by_says_nothing_while_the_shards_of_another_are_hand
     machine.looked(handed_out, 10 + HANDOVER_SECONDS)
     (said,) = machine.looked(handed_out, 5 + 2 * HANDOVER_SECONDS)
     assert said.startswith("nothing is being read: KCL has started no processor")
-    assert machine.looked(live(READ), 5 + 3 * HANDOVER_SECONDS)[1] == "over after 4 min: nothing is being read"
+    assert machine.looked(live(READ), 5 + 3 * HANDOVER_SECONDS)[1] == "resolved after 4 min: nothing is being read"
 
 
 def test_shards_that_are_put_on_hold_one_after_the_other_are_told() -> None:
