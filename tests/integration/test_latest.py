@@ -70,6 +70,15 @@ def test_of_hosts_that_start_at_once_one_says_the_time(emulator: Emulator, confi
     assert (pins.pop() - NOW // 1000 * 1000) % 60_000 == 0
 
 
+def test_an_item_that_is_there_is_kept(dynamodb: Boto3, config: ReceiverConfig) -> None:
+    table = start.table_of(config)
+    aws.make_table(dynamodb, table, "key")
+    aws.make_table(dynamodb, table, "key")
+    first, second = ({"key": {"S": "start"}, "fromMillis": {"N": number}} for number in ("1000", "2000"))
+    assert aws.put_item_if_absent(dynamodb, table, "key", first) == first
+    assert aws.put_item_if_absent(dynamodb, table, "key", second) == first
+
+
 def test_a_host_whose_clock_is_ahead_begins_at_the_services_time(dynamodb: Boto3, config: ReceiverConfig) -> None:
     before = int(time.time()) * 1000
     pinned = start.pin(dynamodb, config, before + 3_600_000)
