@@ -82,7 +82,8 @@ def problem_findings(problems: list[Problem]) -> list[Finding]:
 def unknown_keys(config: ReceiverConfig) -> Iterator[Finding]:
     """The daemon drops keys that it does not know without a word."""
     for key in config.raw:
-        if key.startswith(kcl_keys.NESTED) and key not in kcl_keys.DAEMON_KEYS:
+        nested = key.startswith(kcl_keys.NESTED) and key not in kcl_keys.DAEMON_KEYS
+        if nested and not key.startswith(NESTED_CREDENTIALS):  # of those, `identity` says more
             yield _warning(key, "reaches into KCL's own objects, and is not checked: what is wrong ends the daemon", "")
         if key.startswith("receiver.") or kcl_keys.find(key) is not None:
             continue

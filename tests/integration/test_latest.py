@@ -17,6 +17,7 @@ from kcl_receiver.daemon import start
 from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_OK, EXIT_STREAM, EXIT_USAGE, ConfigError, StreamUnavailable
+from kcl_receiver.paths import SUPERVISED
 
 NOW = 1767225600_999
 
@@ -154,6 +155,11 @@ def test_check_accepts_latest_and_says_who_may_start_it_and_from_when(
 def test_a_generator_without_run_refuses_latest_with_the_line_to_write(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("KCL_RECEIVER_SUPERVISED", raising=False)
+    monkeypatch.setattr("kcl_receiver.generator.role.run_generator", lambda *_, **__: EXIT_OK)
+    monkeypatch.delenv(SUPERVISED, raising=False)
     assert run_cli(["generator", "--properties", str(file)]) == EXIT_USAGE
     assert "initialPositionInStreamExtended = " in capsys.readouterr().err
+    monkeypatch.setenv(SUPERVISED, "1")
+    with pytest.raises(SystemExit) as left:
+        run_cli(["generator", "--properties", str(file)])
+    assert left.value.code == EXIT_OK

@@ -31,7 +31,7 @@ MUTANTS = [
         "    return finding.instead\n",
         (
             "tests/unit/test_hints.py::test_a_refused_value_is_named_with_its_key_and_with_a_line_that_works"
-            "[retrievalMode]",
+            "[skipShardSyncAtWorkerInitializationIfLeasesExist]",
         ),
     ),
     Mutant(

@@ -133,6 +133,17 @@ SURPRISING: list[tuple[dict[str, str | None], str, str]] = [
     ({"workerId": "w"}, "workerId", "share this file"),
     ({"somethingElse": "x"}, "somethingElse", "does nothing"),
     ({"aws.secretKey": "x"}, "aws.secretKey", "looks like a secret"),
+    (
+        {"receiver.javaOptions": "-Daws.accessKeyId=AKIA -Daws.secretAccessKey=x"},
+        "receiver.javaOptions",
+        "looks like a secret",
+    ),
+    (
+        {"AwsCredentialsProvider": "org.example.VaultProvider"},
+        "AwsCredentialsProvider",
+        "two identities: java signs as org.example.VaultProvider says; check, generator, status",
+    ),
+    ({"kinesisCredentialsProvider.class": "Mine"}, "kinesisCredentialsProvider.class", "two identities"),
     ({"isGracefulLeaseHandoffEnabled": "false"}, "isGracefulLeaseHandoffEnabled", "without a drain"),
     ({"cleanupLeasesUponShardCompletion": "false"}, "cleanupLeasesUponShardCompletion", "no effect"),
     ({"idleTimeBetweenReadsInMillis": "50"}, "idleTimeBetweenReadsInMillis", "200 ms at least"),

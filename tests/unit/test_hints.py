@@ -40,6 +40,7 @@ HOSTILE = [
         "9" * 30,
         "9" * 5000,
         "true ",
+        "DEFAULT ",
         "none",
         "TRUE",
         "a=b",
@@ -145,7 +146,15 @@ def test_a_refused_value_is_named_with_its_key_and_with_a_line_that_works(tmp_pa
 
 
 FIRST_OF_KIND = {about.kind: key for key, about in reversed(DAEMON_KEYS.items())}
-ALIKE = {key for key, about in DAEMON_KEYS.items() if about.kind is not Kind.TEXT} - set(FIRST_OF_KIND.values())
+PROMISED = {
+    *("skipShardSyncAtWorkerInitializationIfLeasesExist", "callProcessRecordsEvenForEmptyRecordList", "retrievalMode"),
+    *("maxActiveThreads", "shutdownGraceMillis", "gracefulLeaseHandoffTimeoutMillis", "timeoutInSeconds"),
+}
+"""Keys of which `check` refuses values that KCL takes."""
+ALIKE = {key for key, about in DAEMON_KEYS.items() if about.kind is not Kind.TEXT} - {
+    *FIRST_OF_KIND.values(),
+    *PROMISED,
+}
 """Keys whose values are judged as those of another one are: some values will do."""
 
 BESIDE = {
