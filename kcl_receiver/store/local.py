@@ -303,9 +303,11 @@ class LocalStore(BlockStore):
             if self._files.size(path) is None:
                 return
             self._make_dir(sealed.parent)
+            if sealed.parent in self._failed and self._files.size(sealed) is not None:
+                self._files.unlink(sealed)  # a name whose fsync failed may be dropped: it is made anew
             with suppress(FileExistsError):  # a writer was killed between this step and the last one
                 self._files.link(path, sealed)
-            self._files.fsync_dir(sealed.parent)
+            self._make_name_durable(sealed)
             # Not before the new name is durable: which of two names survives a loss of power is the disk's choice.
             self._files.unlink(path)
             self._files.fsync_dir(path.parent)

@@ -334,6 +334,10 @@ class Forgetful(FakeFiles):
             if node.durable_names.get(name) is one:  # not made anew since
                 del node.durable_names[name]
 
+    def unlink(self, path: Path) -> None:
+        super().unlink(path)
+        self.dropped.get(path.parent, {}).pop(path.name, None)
+
 
 def _puts(files: FakeFiles) -> list[Callable[[], object]]:
     store = store_on(files)
@@ -382,3 +386,18 @@ def test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed
         store.put_block(block, CONTENT)
     after = store_on(files.lose_power())
     assert [after.read_block(block) for block in (ONE, TWO)] == [CONTENT, CONTENT]
+
+
+def test_a_ledger_whose_sealed_name_could_not_be_made_durable_is_linked_anew() -> None:
+    files = Forgetful()
+    files.mkdir(Path("/data"))
+    files.fsync_dir(Path("/"))
+    store = store_on(files)
+    for writer in (WRITER, MAINTAINER):
+        store.append_ledger(writer, 1, b"first line\n")
+    store.seal_ledger(MAINTAINER)
+    files.fail("fsync_dir", errno.EIO, "sealed")
+    with pytest.raises(StoreUnavailable):
+        store.seal_ledger(WRITER)
+    store.seal_ledger(WRITER)
+    assert store_on(files.lose_power()).ledger(WRITER) == b"first line\n"
