@@ -252,6 +252,9 @@ class _Reader:
         value = self.raw.get(key)
         if value is not None and credentials.canonical(key).startswith("awsCredentialsProvider"):
             value = credentials.shown(value)
+        if value is not None and _SECRET_OPTION.search(value):
+            # What is printed here ends up in logs and tickets, and the key may be any: a misspelt one, for instance.
+            value, instead = "…", "leave it out"
         self.problems.append(Problem(key, value, reason, instead))
 
     def text(self, key: str) -> str | None:
@@ -439,6 +442,9 @@ class _Reader:
     def _size(self, key: str, default: int, shown: str) -> int:
         return self.parsed(key, default, parse_size, f"{key} = {shown}")
 
+
+_SECRET_OPTION = re.compile(r"(?i)-D\S*(secret|password|token)\S*=")
+"""An option of java that sets a secret."""
 
 _LEAST = {"applicationName": "a", "streamName": "s", "executableName": "p", "receiver.store": "file:///s"}
 

@@ -227,3 +227,10 @@ def test_a_comment_after_a_lone_backslash_is_refused_because_parsers_differ(tmp_
     (tmp_path / "x").write_bytes(b"a = b\n \\\r\n #c\n")
     with pytest.raises(ConfigError, match="nothing but a backslash"):
         load(tmp_path / "x")
+
+
+def test_a_secret_among_options_of_java_is_not_repeated_whatever_the_key(tmp_path: Path) -> None:
+    for key in ("receiver.javaOption", "receiver.javaLaunch", "failoverTimeMillis"):
+        error = refused(tmp_path, {key: "-Daws.accessKeyId=AKIA -Daws.secretAccessKey=WORD"})
+        assert key in str(error)
+        assert "WORD" not in str(error)
