@@ -162,15 +162,15 @@ MUTANTS = (
         "skipped by the highest number, not by the ranges that are present",
         (
             Held,
-            "__init__",
-            "for first, last in sorted(spans):",
-            "spans = list(spans)\n    spans = [(min(s[0] for s in spans), max(s[1] for s in spans))] if spans else []\n"
-            "    for first, last in sorted(spans):",
+            "add",
+            "every = sorted([*known, *spans])",
+            "every = sorted([*known, *spans])\n"
+            "    every = [(every[0][0], max(one[1] for one in every))] if every else []",
         ),
     ),
     _bug(
         "nothing is held: what is stored is stored again",
-        (Held, "__init__", "for first, last in sorted(spans):", "for first, last in ():"),
+        (Held, "add", "every = sorted([*known, *spans])", "every = []"),
     ),
     _bug(
         "blocks without a ledger entry are not adopted",

@@ -1,0 +1,152 @@
+"""Bugs in the generator: leases, the ledger that changes, what is held, clocks."""
+
+from __future__ import annotations
+
+from mutants import Mutant
+
+MUTANTS = [
+    Mutant(
+        "a lease's trouble ends its processor, and with it the daemon",
+        "kcl_receiver/generator/core.py",
+        "if isinstance(error, LeaseRefused | StoreError) and not error.mends:",
+        "if False:",
+        (
+            "tests/unit/test_generator_core_hold.py::test_a_lease_that_cannot_be_read_puts_its_shard_on_hold_and_no_other",
+        ),
+    ),
+    Mutant(
+        "a shard that ListShards does not show yet is taken for a trimmed one",
+        "kcl_receiver/generator/stream.py",
+        '        if self._iterator(shard, ShardIteratorType="TRIM_HORIZON"):',
+        "        if False:",
+        ("tests/unit/test_stream_view.py::test_a_shard_that_is_not_listed_yet_is_asked_for_again",),
+    ),
+    Mutant(
+        "a checkpoint that is refused is taken for another stream's",
+        "kcl_receiver/generator/stream.py",
+        "            raise LeaseRefused(",
+        "            raise StreamReplaced(",
+        ("tests/unit/test_stream_view.py::test_a_checkpoint_that_the_service_refuses_is_a_verdict_on_that_lease",),
+    ),
+    Mutant(
+        "the end of a shard on hold is answered",
+        "kcl_receiver/processor/core.py",
+        "        if isinstance(self._action, ShardEnded):\n            return None\n",
+        "        if False:\n            return None\n",
+        ("tests/unit/test_processor_core_hold.py::test_the_shards_end_is_never_answered_and_the_process_stays",),
+    ),
+    Mutant(
+        "records of a shard on hold are kept",
+        "kcl_receiver/processor/core.py",
+        "and not self._lease_gone and not self._holding.on:",
+        "and not self._lease_gone:",
+        (
+            "tests/unit/test_processor_core_hold.py::test_records_are_answered_after_a_pause_and_neither_sent_nor_checkpointed",
+        ),
+    ),
+    Mutant(
+        "a ledger that is full of what it carries is followed by the next with each line",
+        "kcl_receiver/generator/rollover.py",
+        "whole.size - first.size >= max(LEDGER_BYTES, first.size)",
+        "whole.size >= LEDGER_BYTES",
+        ("tests/unit/test_workers.py::test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records",),
+    ),
+    Mutant(
+        "a shard that has ended is carried on",
+        "kcl_receiver/generator/workers.py",
+        "                else:\n                    self._recent.end(shard)\n",
+        "",
+        (
+            "tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger",
+        ),
+    ),
+    Mutant(
+        "what the stream cannot hold any more is carried on",
+        "kcl_receiver/generator/workers.py",
+        "            self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))\n",
+        "            pass\n",
+        (
+            "tests/unit/test_workers.py::test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard",
+        ),
+    ),
+    Mutant(
+        "the generator is not told that SHARD_END was taken",
+        "kcl_receiver/processor/core.py",
+        "told = [Transmit(Progress(self._behind, SHARD_END))] if self._open else []",
+        "told = []",
+        (
+            "tests/unit/test_processor_core_end.py::test_the_generator_is_told_that_kcl_has_taken_the_end_before_the_daemon_ends_the_process",
+        ),
+    ),
+    Mutant(
+        "a page takes in all ranges of all ledgers",
+        "kcl_receiver/generator/lookback.py",
+        "[: self._page + 1]\n        here",
+        "\n        here",
+        ("tests/unit/test_lookback.py::test_the_memory_of_a_page_does_not_grow_with_the_ledgers",),
+    ),
+    Mutant(
+        "a batch past the page is taken without asking what is held",
+        "kcl_receiver/generator/core.py",
+        "            if not session.knows(batch):",
+        "            if False:",
+        (
+            "tests/unit/test_generator_core_held.py::test_a_batch_that_reaches_past_what_is_known_waits_for_the_next_page",
+        ),
+    ),
+    Mutant(
+        "a batch that reaches past the page is taken without asking what is held",
+        "kcl_receiver/generator/session.py",
+        "batch.last < self.known_to",
+        "batch.first < self.known_to",
+        (
+            "tests/unit/test_generator_core_held.py::test_a_batch_that_reaches_past_what_is_known_waits_for_the_next_page",
+        ),
+    ),
+    Mutant(
+        "each page reads all ledgers",
+        "kcl_receiver/generator/lookback.py",
+        "if bounds is None or self._passed is None or bounds.last > self._passed:",
+        "if True:",
+        ("tests/unit/test_lookback.py::test_a_later_page_reads_only_the_ledgers_that_reach_into_it",),
+    ),
+    Mutant(
+        "a ledger begins when the clock says",
+        "kcl_receiver/generator/rollover.py",
+        "if newest_ms is None or now_ms >= newest_ms + 1000:",
+        "if True:",
+        (
+            "tests/unit/test_wall_clock.py::test_a_reader_with_a_token_gets_what_a_writer_stores_after_the_clock_was_set_back[2000]",
+        ),
+    ),
+    Mutant(
+        "a clock that is set back ends the ledger's day",
+        "kcl_receiver/generator/rollover.py",
+        "    if today > day:",
+        "    if today != day:",
+        ("tests/unit/test_rollover.py::test_a_day_ends_once_whatever_the_clock_is_set_to[2026-02-27-False]",),
+    ),
+    Mutant(
+        "expire passes over days that are still to come",
+        "kcl_receiver/maintenance/expire.py",
+        " or day > to_come:",
+        ":",
+        ("tests/unit/test_expire.py::test_a_day_that_is_still_to_come_is_looked_at_because_a_clock_was_wrong",),
+    ),
+    Mutant(
+        "the first records after a starting point are believed to be of the stream",
+        "kcl_receiver/generator/workers.py",
+        "            self._view.describe(self._identity())\n            return replace(effect.more.rest",
+        "            return replace(effect.more.rest",
+        (
+            "tests/unit/test_workers.py::test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point_come",
+        ),
+    ),
+    Mutant(
+        "a torn line counts as the entry of a block",
+        "kcl_receiver/reader/verify_ledger.py",
+        '(self._store.ledger(own) or b"")[: self._good.get(own, 0)]',
+        'self._store.ledger(own) or b""',
+        ("tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in",),
+    ),
+]
