@@ -502,7 +502,9 @@ class LocalStore(BlockStore):
         with self._trouble(f"{path} cannot be listed"):
             try:
                 return sorted(self._files.listdir(path))
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if self._files.is_dir(path):  # or all that is in it would be missing
+                    raise OSError(f"it is there, and was not found: {error}") from error
                 return []
 
     def _block(self, block_id: str) -> Path:

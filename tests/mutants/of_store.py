@@ -103,4 +103,11 @@ MUTANTS = [
         "        if False:\n",
         (f"{FAULTS}::test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed_meanwhile",),
     ),
+    Mutant(
+        "a directory that was not found once is empty",
+        LOCAL,
+        "                if self._files.is_dir(path):  # or",
+        "                if False:  # or",
+        (f"{FAILING}::test_directories_that_are_not_found_and_are_there_are_not_empty",),
+    ),
 ]

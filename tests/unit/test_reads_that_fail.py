@@ -90,12 +90,12 @@ class Outage:
         opened, whole = OsFiles.open_random, OsFiles.read
         if blocks:
             monkeypatch.setattr(
-                OsFiles, "open_random", lambda files, path: pa.PythonFile(Faulty(opened(files, path), self._count))
+                OsFiles, "open_random", lambda files, path: pa.PythonFile(Faulty(opened(files, path), self.count))
             )
         else:
-            monkeypatch.setattr(OsFiles, "read", lambda files, path: self._count(whole(files, path)))
+            monkeypatch.setattr(OsFiles, "read", lambda files, path: self.count(whole(files, path)))
 
-    def _count(self, content: bytes) -> bytes:
+    def count(self, content: bytes) -> bytes:
         self.reads += 1
         return self._fault(content) if self.reads > self.begins else content
 
@@ -177,6 +177,21 @@ def test_ledgers_that_cannot_be_read_are_not_damaged(
     command: str,
 ) -> None:
     outage = Outage(monkeypatch, FAULTS.get(fault, short), blocks=False)
+    _nothing_is_lost(outage, template, tmp_path, capsys, command)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_directories_that_are_not_found_and_are_there_are_not_empty(
+    template: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+) -> None:
+    outage = Outage(monkeypatch, FAULTS["not found"], blocks=False)
+    monkeypatch.undo()
+    listed = OsFiles.listdir
+    monkeypatch.setattr(OsFiles, "listdir", lambda files, path: (outage.count(b""), listed(files, path))[1])
     _nothing_is_lost(outage, template, tmp_path, capsys, command)
 
 
