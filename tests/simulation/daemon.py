@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from kcl_receiver.ranges import Position
+from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position
 from simulation.leases import SHARD_END, Checkpoint, order
 from simulation.processor import SimProcessor
 from simulation.stream import Fetcher, Page
@@ -100,7 +100,7 @@ class Consumer:
         self.last = self.largest = checkpoint
         if self.fleet.stream.expired(self.shard):
             self.fleet.seen["sessions of an expired shard"] += 1
-        self.fetcher = Fetcher(self.fleet.stream, self.shard, checkpoint)
+        self.fetcher = Fetcher(self.fleet.stream, self.shard, checkpoint, self.daemon.start_millis)
         self.child = SimProcessor(self.daemon.host, self)
         self.fleet.watch.session_began(self.child, self.shard, checkpoint)
         words: dict[str, Any] = {"shardId": self.shard.id}
@@ -299,8 +299,9 @@ class Consumer:
 class Daemon(Process):
     """The java process; its worker id stays the same over restarts."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, start_millis: int | None = None) -> None:
         super().__init__(host, "daemon")
+        self.start_millis = start_millis
         self.worker = f"worker-{host.name}"
         self.consumers: dict[str, Consumer] = {}
         self.takes_leases = False
@@ -311,7 +312,7 @@ class Daemon(Process):
         self.takes_leases = True
         if not self.host.fleet.leases.rows:
             for shard in self.host.fleet.stream.listed():
-                self.host.fleet.leases.create(shard.id)
+                self.host.fleet.leases.create(shard.id, TRIM_HORIZON if self.start_millis is None else AT_TIMESTAMP)
         self._renew()
 
     def _renew(self) -> None:

@@ -372,7 +372,10 @@ def plan(fleet: Fleet) -> list[Fault]:
     kinds = [kind for kind in world.THEMES.get(fleet.theme, ()) if fleet.plays(kind)]
     if kinds:
         for _ in range(more.choice((1, 1, 2, 2, 3))):
-            faults.append(_fault(fleet, more.choice(kinds), more))
+            fault = _fault(fleet, more.choice(kinds), more)
+            if fleet.theme == "latest" and more.random() < 0.7:  # before the first checkpoint
+                fault.level, fault.at = 0, more.uniform(1.0, 8.0)
+            faults.append(fault)
     return faults
 
 

@@ -20,7 +20,7 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.maintenance import leftovers
 from kcl_receiver.reader import read_blocks, verify_blocks
 from kcl_receiver.store import entries, ledger, maintenance
-from simulation import blocks, world
+from simulation import blocks, latest, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
@@ -28,10 +28,10 @@ from simulation.follower import SimBlock, SimFollower
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
-from simulation.operators import SimRepair
+from simulation.operators import SimRepair, set_back_after
 from simulation.stream import Stream
 from simulation.timeline import CURRENT, Process, Timeline
-from simulation.watch import Broken, Watch
+from simulation.watch import Broken, DiskView, Watch
 
 SETTLE_SECONDS = 400.0
 """After the last fault: until then all must be stored and checkpointed."""
@@ -66,6 +66,7 @@ class Host:
         self.generator_away_until = 0.0
         self.process_frozen_until = 0.0
         self.repair_due = False
+        self.successor: Host | None = None
         self.expire_before: int | None = None
         self.expire_kill: tuple[str, int] | None = None
         self.start()
@@ -138,7 +139,11 @@ class Host:
             if self.fleet.asleep:
                 self._after(self.fleet.asleep_until - self.fleet.timeline.now + 0.1, self._start_daemon)
                 return
-            self.daemon = Daemon(self)
+            start = latest.start_millis(self.fleet, self) if self.fleet.theme == "latest" else None
+            if start is None and self.fleet.theme == "latest":
+                self._after(1.0, self._start_daemon)
+                return
+            self.daemon = Daemon(self, start)
 
     def _start_maintenance(self, boots: int) -> None:
         if boots == self.boots and (self.fleet.compacts or self.fleet.theme == "expiry"):
@@ -173,8 +178,11 @@ class Host:
         elif process is self.maintenance:
             process.alive = False
             self.files.process_died()
-            timeline, boots = self.fleet.timeline, self.boots
-            timeline.at(timeline.now + 1.0, lambda: self._start_maintenance(boots))
+            timeline, boots, pause = self.fleet.timeline, self.boots, 1.0
+            if self.expire_before is not None:
+                pause = self.fleet.more.choice((1.0, 12.0))
+                set_back_after(self)
+            timeline.at(timeline.now + pause, lambda: self._start_maintenance(boots))
         else:
             self.kill_generator()
 
@@ -201,6 +209,8 @@ class Host:
 
     def die(self) -> None:
         """The machine loses its power, and is started again after a while."""
+        if self.successor is not None:
+            return
         if self.fleet.tracing:
             self.fleet.trace(f"{self.name}: the machine dies")
         self._kill_all()
@@ -233,9 +243,16 @@ class Host:
 
     def kill_all(self, down: float | None = None) -> None:
         """kill -9 of every process; the machine stays, and all is started again after a while."""
+        if self.successor is not None:
+            return
         self._kill_all()
         down = self.fleet.rng.uniform(0.2, 3.0) if down is None else down
         self._after(down, lambda boots: self.start() if boots == self.boots else None)
+
+    def retire(self, successor: Host) -> None:
+        """It never comes back; its disk stays readable."""
+        self._kill_all()
+        self.successor = successor
 
     def heal(self) -> None:
         """No fault from here on."""
@@ -324,6 +341,9 @@ class Fleet:
         )
         for number in range(rng.choice((1, 2, 2, 2, 3))):
             self.hosts.append(Host(self, f"host{number}", settings))
+        self.dynamo = latest.SimDynamo(self)
+        if self.theme == "latest":
+            latest.put_before(self)
         self.watch = Watch(self)
         self.followers = (
             [SimFollower(host) for host in self.hosts]
@@ -449,8 +469,17 @@ class Fleet:
                 if fault.nth == 0:
                     self.timeline.at(self.timeline.now, lambda fault=fault: self.strike(fault))
 
+    def replace(self, host: Host) -> None:
+        """Let another host, whose store is empty, come in the place of one."""
+        other = Host(self, f"host{len(self.hosts)}", host.settings)
+        self.watch.disks[other.name] = DiskView()
+        self.hosts.append(other)
+        host.retire(other)
+
     def strike(self, fault: Fault) -> None:
         self.pending_strikes -= 1
+        while fault.host.successor is not None:
+            fault.host = fault.host.successor
         if self.awake > self.end_of_production + 15 and self.end_of_production:
             return
         states = [level for level in range(1, 7) if self.watch.levels[level] > 0]

@@ -18,7 +18,7 @@ import pyarrow as pa
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.read import HoleInShard, Reading, read
-from kcl_receiver.reader.chain import GAP, LATE
+from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.local import LocalStore
@@ -89,13 +89,13 @@ class Record:
                 )
             seen.append(position)
 
-    def judge(self, stored: dict[str, set[Position]], invariant: str = MISSES_NOTHING) -> None:
-        """Hold it against all that the store holds."""
+    def judge(
+        self, stored: dict[str, set[Position]], invariant: str = MISSES_NOTHING, told: tuple[str, ...] = (LATE,)
+    ) -> None:
+        """Hold it against all that the store holds, but for what lies in holes that were reported, of some kinds."""
         for shard, positions in stored.items():
-            # A hole that was reported before the repair is passed for good.
-            kinds = (LATE, GAP) if invariant == REPAIRED else (LATE,)
             missing = positions.difference(self.read.get(shard, ()))
-            missing = {one for one in missing if not self._reported(shard, one, kinds)}
+            missing = {one for one in missing if not self._reported(shard, one, told)}
             if missing:
                 self._broken(invariant, f"{self._name}: {shard} {min(missing)} was never handed out")
 

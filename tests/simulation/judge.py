@@ -71,7 +71,7 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     lost = watch.lost(shard)
     watch.fleet.seen["records trimmed unread"] += len(lost)
     expired = len(watch.expired(shard))
-    stored = len(shard.positions) - len(lost) - expired
+    stored = len(shard.positions) - shard.before_start - len(lost) - expired
     if found is None:
         if stored:
             watch.broken("provable coverage", f"{shard.id}: verify does not know it")

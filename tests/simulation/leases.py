@@ -53,9 +53,9 @@ class LeaseTable:
         self.fleet = fleet
         self.rows: dict[str, Lease] = {}
 
-    def create(self, shard: str) -> None:
+    def create(self, shard: str, checkpoint: Checkpoint = TRIM_HORIZON) -> None:
         if shard not in self.rows:
-            self.rows[shard] = Lease(shard)
+            self.rows[shard] = Lease(shard, checkpoint)
 
     def write(
         self, worker: str, shard: str, counter: int, checkpoint: Checkpoint | None = None, session: str = ""

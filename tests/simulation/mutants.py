@@ -19,19 +19,24 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-from kcl_receiver.generator import presence, workers
+from kcl_receiver.daemon import start
+from kcl_receiver.generator import presence, rollover, workers
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.roster import Roster
+from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
-from kcl_receiver.store import handover
+from kcl_receiver.reader.plan import LedgerWalk
+from kcl_receiver.store import handover, maintenance
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.wire.columns import Columns
@@ -417,6 +422,61 @@ MUTANTS = (
             "self._ledger.append(entries)",
             "[self._index.add(entry) for entry in entries]\n    self._ledger.append(entries)",
         ),
+    ),
+    # What the world does: hours without a reader, clocks that are set, what operators do
+    _bug(
+        "a shard that is not listed any more is taken for another stream's",
+        (StreamView, "shard", "self._check_not_there(shard)", "raise StreamReplaced(shard, '')"),
+    ),
+    _bug(
+        "the end of a shard that is not listed any more is not confirmed",
+        (StreamView, "is_closed", "return found is None or", "return found is not None and"),
+    ),
+    _bug(
+        "the id of a ledger is the clock's, also where it is not later than those before",
+        (rollover, "begins_at", "newest_ms is None or", "True or"),
+    ),
+    _bug(
+        "the time from which LATEST reads is each host's own",
+        (start, "pin", "return _millis(item, table)", "return now_millis // 1000 * 1000"),
+    ),
+    _bug(
+        "a block's age is that of its ranges' ends",
+        (
+            Expiry,
+            "_blocks",
+            "arrivals = [one.arrivals for one in entry.ranges]",
+            "arrivals = [one._arrivals_of_ends() for one in entry.ranges]",
+        ),
+    ),
+    _bug(
+        "expire deletes on the word of an entry that is not known to be durable",
+        (maintenance, "delete_recorded", "settle_day(store, day)", "pass"),
+    ),
+    _bug(
+        "an expired block that is still there counts as held",
+        (presence, "held_now", "elif block not in expired:", "else:"),
+    ),
+    _bug(
+        "who is past a day does not look at what repair took in of it",
+        (LedgerWalk, "_find_repairs", "if self._polled or self._from is not None:", "if False:"),
+    ),
+    _bug(
+        "a session's start looks at blocks under the lock of storing",
+        (
+            Workers,
+            "look_up",
+            "found = MoreHeld((), None, None)\n",
+            "found = MoreHeld((), None, None)\n    with self._lock:\n        held_now(self._store, beyond)\n",
+        ),
+    ),
+    _bug(
+        "a lease that was set back has all its ranges loaded at once",
+        (Workers, "look_up", "since, self._page)", "since, 10**9)"),
+    ),
+    _bug(
+        "what is held past the first page is stored again",
+        (Session, "knows", "self.known_to is None or", "True or"),
     ),
 )
 

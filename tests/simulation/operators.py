@@ -50,6 +50,17 @@ def _lease_set_back(fleet: Fleet, host: Host, _: float) -> bool:
     return True
 
 
+def set_back_after(host: Host) -> None:
+    """`expire` was killed on this host: a lease of it is set back before anybody runs it again."""
+    fleet = host.fleet
+    worker = None if host.daemon is None else host.daemon.worker
+    rows = [row for row in fleet.leases.rows.values() if row.owner == worker and isinstance(row.checkpoint, Position)]
+    if worker is not None and rows:
+        row = fleet.more.choice(rows)
+        fleet.leases.set_back(row, TRIM_HORIZON)
+        fleet.leases.give(row, worker)
+
+
 def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """The file of a ledger of an earlier day is gone; the receiver is stopped for a repair.
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from kcl_receiver.ranges import Position, StreamIdentity
+from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from simulation.timeline import EPOCH_MS, Timeline
 
 ARN = "arn:aws:kinesis:eu-west-1:123456789012:stream/simulated"
@@ -36,6 +36,7 @@ class Shard:
         begins: For each Kinesis record, the number of user records before it.
         trimmed: So many Kinesis records are trimmed.
         closed_at: When it was closed, by the service's clock.
+        before_start: So many user records came before the time from which reading begins, and are not asked for.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Shard:
     begins: list[int] = field(default_factory=list)
     trimmed: int = 0
     closed_at: int = 0
+    before_start: int = 0
 
 
 class Stream:
@@ -112,10 +114,10 @@ class Stream:
         """What ListShards gives."""
         return [shard for shard in self.shards.values() if not self.expired(shard)]
 
-    def put(self, shard: Shard, count: int) -> None:
-        """Put one Kinesis record; with more than one user record it is an aggregate."""
+    def put(self, shard: Shard, count: int, ago: int = 0) -> None:
+        """Put one Kinesis record, some milliseconds ago; with more than one user record it is an aggregate."""
         sequence = self._next_sequence()
-        now = self.millis()
+        now = self.millis() - ago
         arrival: int | None = now
         if self.arrivals_waver and self._rng.random() < 0.03:
             arrival = None if self._rng.random() < 0.1 else now + self._rng.randint(-2_000, 20_000)
@@ -175,9 +177,9 @@ class Stream:
             "OpenShardCount": len(self.open_shards()),
             "RetentionPeriodHours": self.retention_hours,
         }
-        return {"StreamDescriptionSummary": summary, **self._metadata()}
+        return {"StreamDescriptionSummary": summary, **self.metadata()}
 
-    def _metadata(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What boto3 adds of the answer's headers: the service's clock, in whole seconds."""
         return {"ResponseMetadata": {"HTTPHeaders": {"date": formatdate(self.millis() // 1000, usegmt=True)}}}
 
@@ -198,7 +200,7 @@ class Stream:
             if len(shard.parents) > 1:
                 raw["AdjacentParentShardId"] = shard.parents[1]
             out.append(raw)
-        return {"Shards": out, **self._metadata()}
+        return {"Shards": out, **self.metadata()}
 
     def _iterator(self, **asked: Any) -> dict[str, Any]:  # noqa: ANN401
         self._answer("GetShardIterator")
@@ -206,7 +208,7 @@ class Stream:
         if self.expired(shard):
             error = {"Code": "ResourceNotFoundException", "Message": f"Shard {shard.id} does not exist"}
             raise ClientError({"Error": error}, "GetShardIterator")
-        return {"ShardIterator": "some", **self._metadata()}
+        return {"ShardIterator": "some", **self.metadata()}
 
 
 class Page(NamedTuple):
@@ -234,7 +236,7 @@ class Fetcher:
     is at its end.
     """
 
-    def __init__(self, stream: Stream, shard: Shard, checkpoint: Position | str) -> None:
+    def __init__(self, stream: Stream, shard: Shard, checkpoint: Position | str, start_millis: int | None) -> None:
         self._stream = stream
         self._shard = shard
         self._known: int | None = None
@@ -242,6 +244,8 @@ class Fetcher:
         if isinstance(checkpoint, Position):
             self._known = checkpoint.sequence_number
             self._first = bisect_left(shard.sequences, self._known)
+        elif checkpoint == AT_TIMESTAMP and start_millis is not None:
+            self._first = bisect_left(shard.arrivals, start_millis)
         self._index = self._first
 
     def page(self, limit: int) -> Page:

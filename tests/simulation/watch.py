@@ -19,6 +19,7 @@ from kcl_receiver import errors
 from kcl_receiver.errors import BlockDamaged, ReceiverError
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
 from kcl_receiver.ranges import After, Position, Range, parse_position
+from kcl_receiver.reader.chain import GAP, LATE
 from kcl_receiver.reader.coverage import select
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import LocalStore
@@ -265,7 +266,7 @@ class Watch:
         """Yield the records that are not stored on any host, in order."""
         for host in self.fleet.hosts:
             self.scan(host)
-        pointer = self.pointer.get(shard.id, 0)
+        pointer = self.pointer.get(shard.id, shard.before_start)
         while pointer < len(shard.positions) and (shard.id, shard.positions[pointer]) in self.stored:
             pointer += 1
         self.pointer[shard.id] = pointer
@@ -615,7 +616,10 @@ class Watch:
             name = follower.host.name
             try:
                 follower.finish()
-                follower.record.judge(stored[name], REPAIRED if self.fleet.theme == "repair" else MISSES_NOTHING)
+                # What is stored later in a hole that was reported before is passed for good.
+                theme = self.fleet.theme
+                told = (LATE, GAP) if theme in ("repair", "expiry", "set back") else (LATE,)
+                follower.record.judge(stored[name], REPAIRED if theme == "repair" else MISSES_NOTHING, told)
                 whole = Record(self.expect, f"who reads all of {name}'s store")
                 read_whole(follower.store, whole)
                 again = self.disks[name].expired_at
@@ -658,7 +662,8 @@ class Watch:
         gone = {*self.lost(shard)}
         # What a killed compaction made, and no ledger knows, may still hold what was removed on purpose since.
         gone |= self.expired(shard).difference(read)
-        expected = [one for one in shard.positions if one not in gone] if gone else shard.positions
+        put = shard.positions[shard.before_start :]
+        expected = [one for one in put if one not in gone] if gone else put
         if read != expected:
             self.broken("once per record", f"{shard.id}: {len(read)} records read, {len(expected)} stored")
 

@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from simulation import operators
+from simulation import latest, operators
 from simulation.timeline import EPOCH_MS
 
 if TYPE_CHECKING:
@@ -161,11 +161,12 @@ CLOCKS: dict[str, Strike] = {
     "clock set back by days": _set_clock(-40 * 86_400.0, -86_400.0),
     "clock set forward by days": _set_clock(86_400.0, 40 * 86_400.0),
 }
-KINDS: dict[str, Strike] = {**LAPSES, **CLOCKS, **operators.KINDS}
+KINDS: dict[str, Strike] = {**LAPSES, **CLOCKS, **operators.KINDS, **latest.KINDS}
 THEMES: dict[str, tuple[str, ...]] = {
     "lapses": tuple(LAPSES),
     "clocks": tuple(CLOCKS),
     "expiry": ("blocks expire", "blocks expire", "expire killed in a call", "lease set back"),
+    "latest": tuple(latest.KINDS),
     "repair": ("ledger of a past day lost",),
     "set back": ("all down for hours", "java stopped for hours", "lease set back", "lease set back"),
 }
