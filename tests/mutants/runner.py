@@ -60,8 +60,12 @@ class Copy:
         self.place = place
         shutil.copytree(origin, place, ignore=LEFT_OUT, symlinks=True)
 
-    def passing(self, tests: Iterable[str]) -> dict[str, bool]:
+    def passing(self, tests: Iterable[str], *, first: bool = False) -> dict[str, bool]:
         """Run tests; return for each whether it passed: of a parametrized one, all its cases.
+
+        Args:
+            tests: Their names.
+            first: End after the first case that fails.
 
         Raises:
             RuntimeError: A test was not run: there is none of this name, its file cannot be imported, it was skipped,
@@ -87,7 +91,7 @@ class Copy:
         with tempfile.TemporaryDirectory() as base:
             try:
                 ran = subprocess.run(
-                    [*command, f"--basetemp={base}/tests", f"--junit-xml={report}", *tests],
+                    [*command, *(["-x"] if first else []), f"--basetemp={base}/tests", f"--junit-xml={report}", *tests],
                     cwd=self.place,
                     env=space,
                     stdin=subprocess.DEVNULL,
@@ -117,7 +121,7 @@ class Copy:
         text = file.read_text(encoding="utf-8")
         file.write_text(changed(text, mutant), encoding="utf-8")
         try:
-            return [test for test, passed in self.passing(mutant.tests).items() if passed]
+            return [test for test, passed in self.passing(mutant.tests, first=len(mutant.tests) == 1).items() if passed]
         finally:
             file.write_text(text, encoding="utf-8")
 
@@ -141,6 +145,15 @@ class Verdict:
     mutant: Mutant
     problem: str
     seconds: float
+
+
+def unsound(chosen: Sequence[Mutant], copies: Sequence[Copy]) -> list[str]:
+    """Return the tests that fail without any bug."""
+    tests = list(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
+    shares = [share for number in range(len(copies)) if (share := tests[number :: len(copies)])]
+    with ThreadPoolExecutor(len(copies)) as pool:
+        found = pool.map(lambda copy, share: copy.passing(share), copies, shares)
+        return [test for each in found for test, passed in each.items() if not passed]
 
 
 def judge(chosen: Sequence[Mutant], copies: Sequence[Copy]) -> Iterable[Verdict]:
@@ -176,8 +189,7 @@ def main() -> int:
         parser.error(f"no bug holds {options.only!r}")
     with tempfile.TemporaryDirectory(prefix="mutants-") as base:
         copies = [Copy(ROOT, Path(base) / f"copy-{number}") for number in range(min(options.jobs, len(chosen)))]
-        sound = copies[0].passing(test for mutant in chosen for test in mutant.tests)
-        if failing := [test for test, passed in sound.items() if not passed]:
+        if failing := unsound(chosen, copies):
             _say(f"without any bug these fail: {', '.join(failing)}")
             return 1
         missed = 0
