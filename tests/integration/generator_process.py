@@ -50,6 +50,7 @@ class GeneratorProcess:
             "regionName": "us-east-1",
             "kinesisEndpoint": emulator.url,
             "dynamoDBEndpoint": emulator.url,
+            "initialPositionInStream": "TRIM_HORIZON",
             "AWSCredentialsProvider": "EnvironmentVariableCredentialsProvider",
             "receiver.store": self.store.as_uri(),
             "receiver.socket": str(self.socket),
