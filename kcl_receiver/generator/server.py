@@ -185,10 +185,15 @@ class GeneratorServer:
                     continue
             except FileNotFoundError:
                 pass
+            except OSError:
+                continue  # it cannot be told at this moment
             log.warning("the socket %s was removed by somebody; listening again", self._path)
             if self._listening is not None:
                 self._listening.close()
-            await self._listen()
+            try:
+                await self._listen()
+            except EnvironmentProblem as error:
+                log.warning("%s; tried again in a second: whoever is connected is served", error)  # a full disk
 
     def opened(self, connection: Connection) -> None:
         """A process of this user connected."""

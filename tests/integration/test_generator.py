@@ -155,6 +155,20 @@ def test_a_socket_file_that_somebody_deleted_is_made_again(make_generator: Make)
     assert connected.expect(Stored).number == 1
 
 
+def test_a_socket_that_cannot_be_made_again_yet_ends_nobody_who_is_connected(make_generator: Make) -> None:
+    generator = make_generator().up()
+    connected = Peer(generator.socket)
+    connected.greet()
+    generator.socket.unlink()
+    generator.socket.mkdir()
+    generator.wait("it is told", lambda: "listened on" in generator.log())
+    connected.hand_over([1])
+    assert connected.expect(Stored).number == 1
+    generator.socket.rmdir()
+    generator.wait("the socket is back", generator.socket.exists)
+    Peer(generator.socket).greet("s2", shard="shardId-000000000001")
+
+
 def test_what_a_killed_generator_had_stored_is_reported_by_the_next_one_and_not_stored_twice(
     make_generator: Make,
 ) -> None:
