@@ -67,6 +67,7 @@ class Host:
         self.process_frozen_until = 0.0
         self.repair_due = False
         self.successor: Host | None = None
+        self.begins: int | None = None
         self.expire_before: int | None = None
         self.expire_kill: tuple[str, int] | None = None
         self.start()
@@ -132,6 +133,11 @@ class Host:
                 self._after(0.5, self._start_generator)
                 return
             CURRENT.host = self
+            if self.fleet.theme == "latest":
+                self.begins = latest.start_millis(self.fleet, self)
+                if self.begins is None:
+                    self._after(1.0, self._start_generator)
+                    return
             self.generator = SimGenerator(self, self.settings)
 
     def _start_daemon(self, boots: int) -> None:
@@ -139,11 +145,10 @@ class Host:
             if self.fleet.asleep:
                 self._after(self.fleet.asleep_until - self.fleet.timeline.now + 0.1, self._start_daemon)
                 return
-            start = latest.start_millis(self.fleet, self) if self.fleet.theme == "latest" else None
-            if start is None and self.fleet.theme == "latest":
+            if self.fleet.theme == "latest" and self.begins is None:
                 self._after(1.0, self._start_daemon)
                 return
-            self.daemon = Daemon(self, start)
+            self.daemon = Daemon(self, self.begins)
 
     def _start_maintenance(self, boots: int) -> None:
         if boots == self.boots and (self.fleet.compacts or self.fleet.theme == "expiry"):
@@ -318,6 +323,7 @@ class Fleet:
             self.stream.retention_hours = 365 * 24
         self.stream.arrivals_waver = self.theme == "expiry"
         self.leases = LeaseTable(self)
+        self.dynamo = latest.SimDynamo(self)
         self.hosts: list[Host] = []
         self.target = rng.choice((300, 1500, 2000, 2000, 2000, 2500, 4000))
         self.quiet = False
@@ -341,7 +347,6 @@ class Fleet:
         )
         for number in range(rng.choice((1, 2, 2, 2, 3))):
             self.hosts.append(Host(self, f"host{number}", settings))
-        self.dynamo = latest.SimDynamo(self)
         if self.theme == "latest":
             latest.put_before(self)
         self.watch = Watch(self)
