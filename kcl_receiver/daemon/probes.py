@@ -198,9 +198,9 @@ def _no_table(config: ReceiverConfig) -> Finding:
     reason = (
         f"there is no table {table}, though {config.store} holds blocks: it was deleted, or tableName or "
         "applicationName was changed. KCL makes it anew and reads from the starting point; what is stored is not "
-        "stored twice, and what lies before the starting point is not read"
+        "stored twice, and what lies before the starting point is not read; TRIM_HORIZON reads all there is"
     )
-    return Finding(STREAM, WARNING, LEASES_GONE, reason, "initialPositionInStream = TRIM_HORIZON reads all there is")
+    return Finding(STREAM, WARNING, LEASES_GONE, reason, "initialPositionInStream = TRIM_HORIZON")
 
 
 def probe_running(config: ReceiverConfig) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ import pytest
 from test_check_probes import check, make_lease, write
 
 from kcl_receiver import aws
+from kcl_receiver.cli import run
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.daemon import start
@@ -136,6 +137,25 @@ def test_a_service_that_is_away_is_told_as_such(emulator: Emulator, dynamodb: Bo
             start.pin(emulator.client("dynamodb"), config, NOW)
     finally:
         emulator.faults.clear()
+
+
+def test_run_waits_for_a_service_that_is_away_and_begins_at_the_time_of_its_start(
+    emulator: Emulator, config: ReceiverConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    def tell(message: str) -> None:
+        said.append(message)
+        emulator.faults.clear()
+
+    monkeypatch.setattr(run, "tell", tell)
+    monkeypatch.setattr(run, "MOST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(run.time, "time", lambda: NOW / 1000)
+    emulator.faults.set_down("dynamodb")
+    assert run._pinned(config) == 1767225600_000
+    waiting, begun = said
+    assert waiting.startswith("waiting to learn from when on LATEST reads: ")
+    assert "from 2026-01-01 00:00:00 UTC on" in begun
 
 
 def test_check_accepts_latest_and_says_who_may_start_it_and_from_when(
