@@ -62,12 +62,17 @@ def arn_of(emulator: Emulator, key: str) -> str:
     return str(sts.get_caller_identity()["Arn"])
 
 
-def assumed(role: str, session: str) -> str:
-    return f"arn:aws:sts::000000000001:assumed-role/{role}/{session}"
+def assumed(emulator: Emulator, role: str, session: str) -> str:
+    return f"arn:aws:sts::{emulator.account}:assumed-role/{role}/{session}"
+
+
+def owned(emulator: Emulator, arn: str) -> str:
+    """Return the ARN in the account of this emulator: each in a process has the next one."""
+    return arn.replace("000000000001", emulator.account)
 
 
 def role(emulator: Emulator, arn: str, session: str, more: str = "") -> str:
-    return f"StsAssumeRoleCredentialsProvider|{arn}|{session}|endpoint={emulator.url}^us-east-1{more}"
+    return f"StsAssumeRoleCredentialsProvider|{owned(emulator, arn)}|{session}|endpoint={emulator.url}^us-east-1{more}"
 
 
 def test_a_role_for_each_service(emulator: Emulator, tmp_path: Path) -> None:
@@ -76,8 +81,8 @@ def test_a_role_for_each_service(emulator: Emulator, tmp_path: Path) -> None:
         "AwsCredentialsProviderDynamoDB": role(emulator, LEASES, "s2"),
     }
     assert ask(emulator, write(tmp_path, emulator.url, STREAM, keys)) == (
-        {assumed("reader", "s1")},
-        {assumed("leases", "s2")},
+        {assumed(emulator, "reader", "s1")},
+        {assumed(emulator, "leases", "s2")},
     )
     # Java's STS client asks the default chain, in which the system properties that an emulator is given come first.
     assert emulator.signers.keys("sts", "AssumeRole") == {"emulator"}
@@ -127,11 +132,11 @@ def test_a_web_identity_is_taken_from_the_environment(
 ) -> None:
     (tmp_path / "token").write_text("token")
     monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-    monkeypatch.setenv("AWS_ROLE_ARN", READER)
+    monkeypatch.setenv("AWS_ROLE_ARN", owned(emulator, READER))
     monkeypatch.setenv("AWS_ROLE_SESSION_NAME", "web")
     monkeypatch.setenv("AWS_ENDPOINT_URL_STS", emulator.url)
     keys = {"AwsCredentialsProvider": "WebIdentityTokenFileCredentialsProvider"}
-    mine = {assumed("reader", "web")}
+    mine = {assumed(emulator, "reader", "web")}
     assert ask(emulator, write(tmp_path, emulator.url, STREAM, keys)) == (mine, mine)
 
 
@@ -168,7 +173,7 @@ def test_credentials_of_a_role_are_renewed_while_the_process_runs(
     monkeypatch.setattr(kinesis._request_signer._credentials, "_time_fetcher", lambda: later)
     aws.describe_stream(kinesis, STREAM)
     assert len(emulator.signers.keys("kinesis")) == 2
-    assert who(emulator, "kinesis") == {assumed("reader", "s1")}
+    assert who(emulator, "kinesis") == {assumed(emulator, "reader", "s1")}
 
 
 def test_check_asks_as_the_file_says(emulator: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
