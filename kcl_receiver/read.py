@@ -135,6 +135,11 @@ def read(
     bounds = [parse_bound(name, one, asked, now) for name, one in (("start", start), ("end", end))]
     asked = None if asked is None else frozenset(map(shard_id, asked))
     begin, last = ({shard_id(each): at for each, at in one.items()} if isinstance(one, dict) else one for one in bounds)
+    for name, one in (("start", begin), ("end", last)):
+        if asked is not None and (others := sorted(set(_shards(one)) - asked)):
+            raise ConfigError(
+                f"{name} names {', '.join(others)[:200]}, which is not read", "name it in `shards` as well"
+            )
     # A token that names its shards knows them, and refuses others by itself.
     if chosen_stream is not None and (from_token is None or from_token.shards is None):
         check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)

@@ -138,6 +138,12 @@ def test_a_position_goes_with_one_shard(lake: Lake) -> None:
         read(lake.store, start="5:0")
 
 
+@pytest.mark.parametrize("name", ["start", "end"])
+def test_a_position_of_a_shard_that_is_not_read_is_refused(lake: Lake, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} names {SHARD}, which is not read"):
+        read(lake.store, **{name: {"0": "5:0"}}, shards=["1"])  # type: ignore[arg-type]
+
+
 def test_times_are_milliseconds_of_iso_8601_or_ages() -> None:
     assert time_millis("2026-11-22", NOW) == 1_795_305_600_000
     for text in (
