@@ -46,8 +46,12 @@ class RecentRanges:
 
     def take(self, ranges: Iterable[tuple[Range, str]], forgotten: Mapping[str, Forgotten]) -> None:
         """Take in what an earlier writer kept. What several of them kept is kept once."""
+        known: dict[str, set[tuple[Range, str]]] = {}
         for one, block in ranges:
-            if (one, block) not in self._ranges.get(one.shard, []):
+            if one.shard not in known:
+                known[one.shard] = set(self._ranges.get(one.shard, ()))
+            if (one, block) not in known[one.shard]:
+                known[one.shard].add((one, block))
                 self.add(block, [one])
         for shard, dropped in forgotten.items():
             self.forget(shard, dropped.through)
