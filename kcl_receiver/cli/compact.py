@@ -19,7 +19,7 @@ from kcl_receiver.cli.options import output_option, properties_or_other_option, 
 from kcl_receiver.cli.times import AGE, DAY
 from kcl_receiver.config import load
 from kcl_receiver.config_values import parse_compression, parse_size
-from kcl_receiver.errors import EXIT_AMISS, EXIT_OK, ConfigError
+from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from kcl_receiver.store.base import open_store
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def compact(
     Neighbours of one day become one block of about the target size; every range is checked on the way, and the new
     block is read back before the ledger names it and the old ones go. The receiver may be running, and so may readers.
     Blocks that are damaged are named and left alone: recover them first. It may be stopped or killed at any time; the
-    next run goes on and puts in order what is left over. It stops early, with exit code 0, when `recover`, `repair` or
-    `expire` ask for the store.
+    next run goes on and puts in order what is left over. It stops early when `recover`, `repair` or `expire` ask for
+    the store.
 
     Exit code 0; 1 if a block or ledger is damaged; 2 wrong options; 4 the store, also while other maintenance is at
-    work; 130 interrupted.
+    work; 130 interrupted, or stopped early.
 
     \b
     Examples:
@@ -122,7 +122,10 @@ def compact(
         click.echo(json.dumps(to_json(place.url, reports, dry_run=dry_run), indent=2))
     else:
         _end(reports, dry_run=dry_run)
-    return EXIT_AMISS if any(report.damaged or report.faults for report in reports) else EXIT_OK
+    if any(report.damaged or report.faults for report in reports):
+        return EXIT_AMISS
+    # `run` looks at the last days alone once a run has come to the end of all.
+    return EXIT_INTERRUPTED if any(report.gave_way for report in reports) else EXIT_OK
 
 
 def to_json(url: str, reports: list[DayReport], *, dry_run: bool) -> dict[str, Any]:

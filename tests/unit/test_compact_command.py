@@ -14,6 +14,7 @@ from test_config import write
 from kcl_receiver.cli import run as run_module
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
+from kcl_receiver.errors import EXIT_INTERRUPTED
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import lifecycle
@@ -50,6 +51,15 @@ def test_it_compacts_and_says_what_it_did(tmp_path: Path, capsys: pytest.Capture
     assert run_cli(["compact", "--store", store.url]) == 4  # the lock of this process is held
     assert run_cli(["compact", "--store", store.url, "--dry-run"]) == 0
     assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_a_run_that_stopped_early_has_not_succeeded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([False, True])
+    monkeypatch.setattr(LocalStore, "is_asked_for", lambda _: next(answers))
+    assert run_cli(["compact", "--store", old_store(tmp_path).url]) == EXIT_INTERRUPTED
+    assert "Stopped early" in capsys.readouterr().out
 
 
 def test_json_tells_each_day(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
