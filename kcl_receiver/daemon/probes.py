@@ -161,7 +161,7 @@ def probe_leases(dynamodb: Any, config: ReceiverConfig, shards: list[Shard]) -> 
         yield from probe_start(dynamodb, config, leases or [])
 
 
-def probe_start(dynamodb: Any, config: ReceiverConfig, leases: Iterable[Lease]) -> Iterator[Finding]:  # noqa: ANN401
+def probe_start(dynamodb: Any, config: ReceiverConfig, leases: Sequence[Lease]) -> Iterator[Finding]:  # noqa: ANN401
     """Yield from when on LATEST reads."""
     table = start.table_of(config)
     try:
@@ -173,7 +173,8 @@ def probe_start(dynamodb: Any, config: ReceiverConfig, leases: Iterable[Lease]) 
     if unknown is not None:
         yield Finding(STREAM, ERROR, "start", unknown.message, unknown.hint)
     elif pinned is None:
-        yield Finding(STREAM, OK, "start", f"LATEST: `run` makes table {table} with the time of the first start")
+        time = "a time before all records, since shards were read before" if leases else "the time of the first start"
+        yield Finding(STREAM, OK, "start", f"LATEST: `run` makes table {table} with {time}")
     else:
         yield Finding(STREAM, OK, "start", f"LATEST: from {start.said(pinned)} on, by table {table}")
 

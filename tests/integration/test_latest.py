@@ -101,9 +101,11 @@ def test_no_time_is_made_up_for_leases_that_have_begun_at_one(
 
 
 def test_where_shards_were_read_before_those_without_a_lease_are_read_from_their_beginning(
-    emulator: Emulator, dynamodb: Boto3, config: ReceiverConfig
+    emulator: Emulator, dynamodb: Boto3, file: Path, config: ReceiverConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_lease(emulator, config.table_name, "shardId-000000000000", "TRIM_HORIZON")
+    _, found = check(file, capsys)
+    assert "with a time before all records" in found["start"]["reason"]
     assert start.pin(dynamodb, config, NOW) == 1767225600_000 - 365 * 86_400_000
 
 
