@@ -54,12 +54,13 @@ class Lease(NamedTuple):
 
 
 class StreamSummary(NamedTuple):
-    """What DescribeStreamSummary says."""
+    """What DescribeStreamSummary says; `date` is the service's clock, milliseconds in whole seconds, -1 if unknown."""
 
     identity: StreamIdentity
     status: str
     open_shards: int
     retention_hours: int
+    date: int = -1
 
 
 def client(access: Access, attempts: int = ATTEMPTS) -> Any:  # noqa: ANN401 - boto3 has no types
@@ -110,16 +111,27 @@ def describe_stream(kinesis: Any, name: str, arn: str | None = None) -> StreamSu
         StreamUnavailable: AWS cannot be reached, or does not allow it.
     """
     try:
-        summary = kinesis.describe_stream_summary(**_named(name, arn))["StreamDescriptionSummary"]
+        answer = kinesis.describe_stream_summary(**_named(name, arn))
     except (ClientError, BotoCoreError) as error:
         raise stream_error(error, f"stream {name}", "kinesis:DescribeStreamSummary") from error
+    summary = answer["StreamDescriptionSummary"]
     created = round(summary["StreamCreationTimestamp"].timestamp() * 1000)
     return StreamSummary(
         StreamIdentity(summary["StreamARN"], created),
         summary["StreamStatus"],
         summary["OpenShardCount"],
         summary["RetentionPeriodHours"],
+        _date_of(answer),
     )
+
+
+def _date_of(answer: dict[str, Any]) -> int:
+    """Return what the answer says of the service's clock, in milliseconds since the epoch; -1 if it says nothing."""
+    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return round(parsedate_to_datetime(said).timestamp() * 1000)
+    except (TypeError, ValueError):
+        return -1
 
 
 def list_shards(kinesis: Any, name: str, arn: str | None = None) -> Iterator[Shard]:  # noqa: ANN401

@@ -130,8 +130,9 @@ class Range:
         arrival_last: The same of the last record.
         checksum: See `kcl_receiver.wire.columns.checksum`; 32 hexadecimal digits.
         first_row: Row of the block at which the range begins; -1 before the block is built.
-        possibly_trimmed: The link to `after` was older than the stream's retention when reading resumed, so that
-            records in between may have been trimmed before they were read.
+        delivered: When KCL delivered it at the latest, by the service's clock, milliseconds since the epoch; -1 if not
+            known. It tells whether something may have been trimmed that lies between `after` and `first`: see
+            `kcl_receiver.horizon`.
         out_of_order: When its records arrived, where the two ends do not tell: one in between is older or younger than
             both, or of unknown arrival. Set when the block is built. Nothing but `arrivals` reads it.
     """
@@ -148,7 +149,7 @@ class Range:
     arrival_last: int
     checksum: str
     first_row: int = -1
-    possibly_trimmed: bool = False
+    delivered: int = -1
     out_of_order: Arrivals | None = None
 
     @property
@@ -178,11 +179,10 @@ class Range:
             "bytes": self.size,
             "arrival_from": self.arrival_first,
             "arrival_to": self.arrival_last,
+            "delivered": self.delivered,
             "checksum": self.checksum,
             "first_row": self.first_row,
         }
-        if self.possibly_trimmed:
-            out["possibly_trimmed"] = True
         if self.out_of_order is not None:
             out["arrivals"] = self.out_of_order._asdict()
         return out
@@ -209,7 +209,7 @@ class Range:
                 arrival_last=int(raw["arrival_to"]),
                 checksum=str(raw["checksum"]),
                 first_row=int(raw["first_row"]),
-                possibly_trimmed=bool(raw.get("possibly_trimmed", False)),
+                delivered=int(raw["delivered"]),
                 out_of_order=None
                 if arrivals is None
                 else Arrivals(*(int(arrivals[name]) for name in ("oldest", "newest", "unknown"))),

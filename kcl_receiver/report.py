@@ -48,6 +48,20 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class UnreadState(msgspec.Struct, frozen=True, kw_only=True):
+    """A place at which records may have been trimmed before they were read.
+
+    Attributes:
+        after: The last position before it.
+        arrived_from: When these records had arrived, milliseconds since the epoch; -1 if that is not known.
+        arrived_to: Until when.
+    """
+
+    after: str
+    arrived_from: int
+    arrived_to: int
+
+
 class ShardState(msgspec.Struct, frozen=True, kw_only=True):
     """What a generator knows of a shard: its youngest session.
 
@@ -68,7 +82,10 @@ class ShardState(msgspec.Struct, frozen=True, kw_only=True):
         window_used: Bytes admitted and not stored.
         waiting: A batch waits for the window.
         shard_end: The shard's end is confirmed and recorded.
-        possibly_trimmed: Records may have been trimmed before this session read on.
+        read_until: All that had arrived by then was read; milliseconds since the epoch, by the service's clock. -1 if
+            that is not known yet.
+        possibly_trimmed: Where records may have been trimmed before they were read, the last place; None if nowhere.
+        possibly_trimmed_links: Number of such places in this session.
     """
 
     shard: str
@@ -87,7 +104,9 @@ class ShardState(msgspec.Struct, frozen=True, kw_only=True):
     window_used: int
     waiting: bool
     shard_end: bool
-    possibly_trimmed: bool
+    read_until: int
+    possibly_trimmed: UnreadState | None
+    possibly_trimmed_links: int = 0
 
 
 class CoreState(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,7 +28,8 @@ class _Lines(logging.Formatter):
 @properties_option
 @click.option("--leave-when-idle", is_flag=True, help="Leave after receiver.idleExitMillis without a processor.")
 @click.option("--lock-fd", type=int, hidden=True)
-def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> None:
+@click.option("--begins-at", type=int, hidden=True, help="What `run` made of LATEST, milliseconds since the epoch.")
+def generator(properties: str, leave_when_idle: bool, lock_fd: int | None, begins_at: int | None) -> None:
     """Run the generator alone: the process that makes blocks out of batches.
 
     There is one per host and application. `kcl-receiver run` starts it by itself, and so does the first processor under
@@ -52,4 +53,4 @@ def generator(properties: str, leave_when_idle: bool, lock_fd: int | None) -> No
     if not os.environ.get(SUPERVISED):
         # The daemon was started without `run`, and so with the file as it is.
         refuse_latest(config, int(time.time() * 1000))
-    sys.exit(run_generator(config, inherited_lock=lock_fd, leave_when_idle=leave_when_idle))
+    sys.exit(run_generator(config, inherited_lock=lock_fd, leave_when_idle=leave_when_idle, begins_at=begins_at))

@@ -81,7 +81,8 @@ def run(ctx: click.Context, properties: str, java: str | None, log_configuration
 def _run(config: ReceiverConfig, java: str | None, logback: Path | None, findings: list[Finding]) -> int:
     lock = RunLock(config.socket.parent, config.path)
     try:
-        changed = overrides(config, _pinned(config), _token(config))
+        pinned = _pinned(config)
+        changed = overrides(config, pinned, _token(config))
         effective = write_effective(config, changed, config.socket.parent)
         found = find_java(java, config.java)
         tuning = tune(config, found).options
@@ -89,7 +90,7 @@ def _run(config: ReceiverConfig, java: str | None, logback: Path | None, finding
         tell(patience(config, first=any(finding.subject in (NO_LEASES, LEASES_GONE) for finding in findings)))
         logs = {child: LogFile(config.log_directory / f"{child.value}.log") for child in Child}
         plan = Plan(
-            commands={Child.GENERATOR: generator_command(config), Child.DAEMON: daemon},
+            commands={Child.GENERATOR: generator_command(config, pinned), Child.DAEMON: daemon},
             # PYTHONSAFEPATH: the working directory must not shadow modules of the generator.
             environments={
                 Child.GENERATOR: {**os.environ, "PYTHONSAFEPATH": "1", SUPERVISED: "1"},
@@ -118,9 +119,15 @@ def _prepare(config: ReceiverConfig, changed: Mapping[str, str | None], effectiv
     write_effective(config, changed, effective.parent)
 
 
-def generator_command(config: ReceiverConfig) -> list[str]:
-    """Return the command line of the generator, run by the same Python as this."""
-    return [sys.executable, "-m", "kcl_receiver.cli.main", "generator", "--properties", str(config.path)]
+def generator_command(config: ReceiverConfig, begins_at: int | None = None) -> list[str]:
+    """Return the command line of the generator, run by the same Python as this.
+
+    Args:
+        config: The user's settings.
+        begins_at: The time that LATEST was turned into, milliseconds since the epoch, or None.
+    """
+    command = [sys.executable, "-m", "kcl_receiver.cli.main", "generator", "--properties", str(config.path)]
+    return command if begins_at is None else [*command, "--begins-at", str(begins_at)]
 
 
 def compaction(config: ReceiverConfig) -> Task:

@@ -12,7 +12,7 @@ from kcl_receiver.cli.options import output_option, properties_or_other_option, 
 from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
 from kcl_receiver.cli.verify_others import Others, others_options
 from kcl_receiver.cli.verify_picture import picture, width
-from kcl_receiver.cli.view import counted
+from kcl_receiver.cli.view import counted, utc_between
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.coverage import Gap, Span
 from kcl_receiver.reader.verify import (
@@ -64,7 +64,7 @@ def verify(
     \b
       proven            all that KCL delivered is stored, without a break
       nothing stored    reading began, and no record is stored yet
-      possibly trimmed  reading resumed so late that records may have expired unread
+      possibly trimmed  not read within the retention, so that records may have expired unread
       gap               there may be records that no block holds
       lost              the ledger names records that no readable block holds
       expired           all was stored without a break, and removed on purpose
@@ -170,7 +170,7 @@ def _expired_to_json(one: ExpiredStretch) -> dict[str, Any]:
 
 
 def _gap_to_json(gap: Gap) -> dict[str, Any]:
-    return {
+    out = {
         "after": _position_or_none(gap.after),
         "through": _position_or_none(gap.through),
         "before": _position_or_none(gap.before),
@@ -178,6 +178,9 @@ def _gap_to_json(gap: Gap) -> dict[str, Any]:
         "arrival_after": gap.begin_ms,
         "arrival_before": gap.end_ms,
     }
+    if gap.unread is not None:
+        out["unread_from"], out["unread_to"] = gap.unread
+    return out
 
 
 def _span_to_json(span: Span) -> dict[str, Any]:
@@ -312,7 +315,10 @@ def _gap(gap: Gap) -> str:
         words.append(f"through {gap.through}")
     if gap.before is not None:
         words.append(f"before {gap.before}")
-    return f"{' '.join(words)}: {gap.why}" if words else gap.why
+    why = gap.why
+    if gap.unread is not None:
+        why += f": what arrived {utc_between(*gap.unread)} may have expired unread"
+    return f"{' '.join(words)}: {why}" if words else why
 
 
 def _span(span: Span) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 
 import click
 
@@ -139,8 +140,20 @@ def problem_lines(live: Live) -> list[str]:
         lines.append(click.style(problem.text, fg="red"))
         if problem.hint:
             lines.append(f"Hint: {problem.hint}")
-    trimmed = [] if live.generator is None else [one for one in live.generator.shards if one.possibly_trimmed]
-    for one in trimmed:
-        said = f"{one.shard}: records may have been trimmed before they were read: see `kcl-receiver verify`"
-        lines.append(click.style(said, fg="yellow"))
+    for one in () if live.generator is None else live.generator.shards:
+        if one.possibly_trimmed is not None:
+            begin, end = one.possibly_trimmed.arrived_from, one.possibly_trimmed.arrived_to
+            said = (
+                f"{one.shard}: records that arrived {utc_between(begin, end)} may have been trimmed before they were "
+                "read: see `kcl-receiver verify`"
+            )
+            lines.append(click.style(said, fg="yellow"))
     return lines
+
+
+def utc_between(begin: int, end: int) -> str:
+    """Return a span of time for people, in milliseconds since the epoch, -1 where it is not known."""
+    times = [f"{datetime.fromtimestamp(at / 1000, timezone.utc):%Y-%m-%d %H:%M:%SZ}" for at in (begin, end) if at >= 0]
+    if begin < 0:
+        return f"until {times[0]}" if times else "at a time that is not known"
+    return f"between {times[0]} and {times[1]}" if end >= 0 else f"after {times[0]}"

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from collections.abc import Iterable
 
 from kcl_receiver.errors import LeaseRefused, ProtocolError, ReceiverError, StoreError, StreamGone, StreamReplaced
 from kcl_receiver.generator.builder import AdmittedPart
@@ -33,6 +34,9 @@ from kcl_receiver.generator.effects import (
     LedgerRecord,
     LookFurther,
     LookUp,
+    MarksRecord,
+    Measure,
+    Measurement,
     MoreHeld,
     Send,
     SessionRecord,
@@ -41,16 +45,17 @@ from kcl_receiver.generator.effects import (
     Stop,
     WrittenBlock,
 )
+from kcl_receiver.generator.marks import ShardMarks
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.retries import Retries
 from kcl_receiver.generator.roster import Roster, clipped
 from kcl_receiver.generator.session import Session, State
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
-from kcl_receiver.ranges import SHARD_END, Position, parse_position
+from kcl_receiver.ranges import SHARD_END, Position, parse_after, parse_position
 from kcl_receiver.report import CoreState
 from kcl_receiver.wire.frames import ReceivedBatch
-from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, ShardEndConfirmed, Stored
+from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, Progress, ShardEndConfirmed, Stored
 
 
 class GeneratorCore:
@@ -69,6 +74,7 @@ class GeneratorCore:
         self._pending: deque[Session] = deque()
         self._pipeline = Pipeline(settings)
         self._retries = Retries(settings.store_timeout, rng)
+        self._marks = ShardMarks()
         self._skipped = 0
         self._idle_since: float | None = now
         self._drain_since: float | None = None
@@ -88,7 +94,10 @@ class GeneratorCore:
 
     def disconnected(self, connection: int, now: float) -> list[Effect]:
         """The connection is gone. Its session stays: what was admitted is stored, and the processor may return."""
+        session = self._roster.session_on(connection)
         self._roster.disconnected(connection)
+        if session is not None:
+            self._record_marks([session], now)  # it may never come back
         return self._settle(now)
 
     def failed(self, connection: int, error: ReceiverError, now: float) -> list[Effect]:
@@ -108,7 +117,7 @@ class GeneratorCore:
         session.heard(now)
         effects, older = self._roster.join(connection, session)
         if older is not None:
-            self._close_session(older)
+            self._close_session(older, now)
         if session.state is State.OPEN:
             effects += self._welcome(session)
         if session.state is State.ON_HOLD:
@@ -121,14 +130,21 @@ class GeneratorCore:
         if session is None:
             return self.failed(connection, ProtocolError("a session was left before it was opened"), now)
         effects = self._roster.hang_up(connection)
-        self._close_session(session)
+        self._close_session(session, now)
         return [*effects, *self._settle(now)]
 
-    def _close_session(self, session: Session) -> None:
+    def _close_session(self, session: Session, now: float) -> None:
+        self._record_marks([session], now)
         session.state = State.CLOSED
         self._pipeline.drop(session)
         for work in (_looking_up, _looking_further, _confirming):
             self._retries.mended(work(session))
+
+    def _record_marks(self, sessions: Iterable[Session], now: float, *, ended: bool = False) -> None:
+        """Let the ledger know how far sessions have read; nothing is done for those of which there is no news."""
+        record = self._marks.take([one for one in sessions if one.state is State.OPEN], now, ended=ended)
+        if record is not None:
+            self._pipeline.record(record)
 
     def _welcome(self, session: Session) -> list[Effect]:
         session.reported = session.tracker.stored_through
@@ -152,6 +168,8 @@ class GeneratorCore:
             if batch.message.number < session.tracker.next_number:
                 return [*self._send(session, Admitted(batch.message.number)), *self._settle(now)]
             session.check_next(batch)
+            if batch.message.at > now * 1000:
+                raise ProtocolError(f"{session.shard}: batch {batch.message.number} was delivered in the future")
         except ReceiverError as error:
             return self.failed(connection, error, now)
         session.lags(batch.message.behind, now)
@@ -171,20 +189,26 @@ class GeneratorCore:
         self._pipeline.flush(session)
         return self._settle(now)
 
-    def progress(self, connection: int, behind: int, checkpoint: str | None, now: float) -> list[Effect]:
-        """How far the processor is, and that it is called at all: for `status`, and for what need not be kept."""
+    def progress(self, connection: int, said: Progress, now: float) -> list[Effect]:
+        """How far the processor is: for `status`, for what need not be kept in memory, and for the ledger's marks."""
         session = self._roster.session_on(connection)
         if session is None:
             return []
-        if checkpoint == SHARD_END and session.shard_end_recorded:
+        if said.checkpoint == SHARD_END and session.shard_end_recorded:
             session.shard_end_taken = True
             return []
         try:
-            session.checkpoint = None if checkpoint is None else parse_position(checkpoint)
+            session.checkpoint = None if said.checkpoint is None else parse_position(said.checkpoint)
+            through = None if said.through is None else parse_after(said.through)
         except ValueError as error:
             return self._roster.refuse(connection, ProtocolError(f"{session.shard}: {error}"))
-        session.lags(behind, now)
-        return []
+        session.lags(said.behind, now)
+        if through is None or session.state is not State.OPEN or said.behind < 0 or said.noted > now * 1000:
+            return []
+        told = self._marks.reading(session, through, said.noted, said.behind, now)
+        if told:
+            self._record_marks([session], now)  # as long as nothing comes, nothing else says so
+        return [*told, *self._settle(now)]
 
     def shard_end(self, connection: int, last: str, now: float) -> list[Effect]:
         """All of the shard is stored, says its processor: ask the stream, then write it down."""
@@ -210,8 +234,11 @@ class GeneratorCore:
             self._retries.mended(_looking_up(session))
             kept = session.begin(facts)
             session.state = State.RECORDING
-            rank = session.hello.rank
-            self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, kept))
+            if (late := self._marks.saw(facts.measured, now)) is not None:
+                self._pipeline.record(late)
+            rank, time = session.hello.rank, self._marks.time(now)
+            self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, kept, time))
+            return [*self._marks.begun(session, facts, now), *self._settle(now)]
         return self._settle(now)
 
     def look_up_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
@@ -263,7 +290,9 @@ class GeneratorCore:
         session = self._roster.sessions.get(session_id)
         if session is not None and session.state is State.OPEN and session.shard_end is not None:
             self._retries.mended(_confirming(session))
-            self._pipeline.record(ShardEndRecord(session.id, session.shard, session.shard_end))
+            self._record_marks([session], now, ended=True)
+            end = ShardEndRecord(session.id, session.shard, session.shard_end, self._marks.time(now))
+            self._pipeline.record(end)
         return self._settle(now)
 
     def shard_end_failed(self, session_id: str, error: ReceiverError, now: float) -> list[Effect]:
@@ -285,6 +314,22 @@ class GeneratorCore:
             self._lost = error
             effects += self.drain(now)
         return effects
+
+    def measured(self, seen: Measurement, now: float) -> list[Effect]:
+        """The stream told its clock and its retention: write down how far the shards are read."""
+        record = self._marks.measured(seen, self._open_sessions(), now)
+        if record is not None:
+            self._pipeline.record(record)
+        return self._settle(now)
+
+    def measure_failed(self, now: float) -> list[Effect]:
+        """The stream did not answer: it is asked again, and how far the shards are read is written down anyway."""
+        self._marks.failed(now)
+        self._record_marks(self._open_sessions(), now)
+        return self._settle(now)
+
+    def _open_sessions(self) -> list[Session]:
+        return [session for session in self._roster.current.values() if session.state is State.OPEN]
 
     def block_written(self, number: int, written: WrittenBlock, now: float) -> list[Effect]:
         """The block is durable; its ledger entry comes next, and only then is anything reported."""
@@ -315,6 +360,8 @@ class GeneratorCore:
     def _recorded(self, record: LedgerRecord) -> list[Effect]:
         if isinstance(record, BlockRecord):
             return self._block_stored(record)
+        if isinstance(record, MarksRecord):
+            return []
         session = self._roster.sessions.get(record.session)
         if session is None or session.state is State.CLOSED:
             return []
@@ -328,6 +375,7 @@ class GeneratorCore:
         touched: dict[str, Session] = {}
         for part in self._pipeline.stored(record):
             part.session.tracker.stored(part.number)
+            self._marks.stored(part.session, part.part.range.arrival_last)
             part.session.records += part.part.range.count
             touched[part.session.id] = part.session
         return [effect for session in touched.values() for effect in self._report(session)]
@@ -347,6 +395,7 @@ class GeneratorCore:
             return []
         self._drain_since = now
         self._pipeline.flush()
+        self._record_marks(self._roster.sessions.values(), now)
         effects: list[Effect] = []
         for session in self._roster.sessions.values():
             session.pending = None
@@ -370,8 +419,14 @@ class GeneratorCore:
             self._roster.hello_due(),
             self._idle_exit_at(),
             self._drained_at(),
+            self._measure_at(),
         )
         return min((time for time in times if time is not None), default=None)
+
+    def _measure_at(self) -> float | None:
+        """When the stream is asked for its clock next: while sessions are open, and before the end comes."""
+        due = self._marks.due()
+        return due if due is not None and self._drain_since is None and self._roster.serving else None
 
     def _idle_exit_at(self) -> float | None:
         idle_exit = self._settings.idle_exit
@@ -398,6 +453,8 @@ class GeneratorCore:
         effects += self._admit_pending(now)
         effects += self._pipeline.cut_if_due(now)
         effects += self._pipeline.append_if_due()
+        if self._measure_at() is not None and self._marks.asks(now):
+            effects.append(Measure())
         return [*effects, *self._leave_if_done(now)]
 
     def _admit_pending(self, now: float) -> list[Effect]:
@@ -430,8 +487,9 @@ class GeneratorCore:
         return effects
 
     def _admit(self, session: Session, batch: ReceivedBatch, now: float) -> list[Effect]:
+        delivered, told = self._marks.delivered(session, batch)
         try:
-            parts = session.parts(batch)
+            parts = session.parts(batch, delivered)
         except ReceiverError as error:
             return self._turn_away(session, error, now)
         number = batch.message.number
@@ -440,7 +498,7 @@ class GeneratorCore:
         self._skipped += batch.columns.count - sum(part.range.count for part in parts)
         for part in parts:
             self._pipeline.add(AdmittedPart(session, number, part), now)
-        return [*self._send(session, Admitted(number)), *self._report(session)]
+        return [*told, *self._send(session, Admitted(number)), *self._report(session)]
 
     def _leave_if_done(self, now: float) -> list[Effect]:
         if self._roster.serving or not self._pipeline.empty:

@@ -1,14 +1,18 @@
 """What the generator's state machine asks its driver to do, and the values that the driver gives back.
 
-Every effect but `Send`, `Close` and `Stop` is answered by one event, whether it went well or not; the state machine
-never asks for the same thing twice at a time.
+Every effect but `Send`, `Close`, `PossiblyTrimmed` and `Stop` is answered by one event, whether it went well or not;
+the state machine never asks for the same thing twice at a time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple
 
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.horizon import Late, ShardMark, Unread
 from kcl_receiver.ranges import After, Position, Range
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Message
@@ -27,6 +31,40 @@ class Close:
     """Hang up once all that was sent is delivered."""
 
     connection: int
+
+
+class Measurement(NamedTuple):
+    """What the stream said of itself; times in milliseconds.
+
+    Attributes:
+        date: The service's clock, cut off to a second, since the epoch; -1 if it did not say.
+        before: This host's clock (CLOCK_BOOTTIME) before it was asked.
+        after: The same when the answer was there.
+        retention_hours: The stream's retention period.
+        opened: Of the shards that were open when shards were listed last: when that was, by the service's clock, at the
+            earliest; -1 if that is not known.
+    """
+
+    date: int
+    before: int
+    after: int
+    retention_hours: int
+    opened: Mapping[str, int] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Ask the stream for its clock, its retention and its open shards. Answered by `measured` or `measure_failed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PossiblyTrimmed:
+    """Tell people that records of a shard may have been trimmed unread after a position. It has no answer."""
+
+    shard: str
+    after: After
+    unread: Unread
+    retention_hours: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +89,24 @@ class ShardFacts:
         more: See `MoreHeld`.
         parents: Shard ids of the parents (two after a merge).
         hash_range: Lowest and highest hash key, as decimal strings; None if the stream no longer lists the shard.
-        retention_hours: The stream's retention period.
-        possibly_trimmed: The last stored record before `after` is older than the retention, or the stream no longer
-            lists the shard.
+        measured: What the stream said of its clock and its retention.
+        read_until: All that had arrived by then is known not to be past `after`; -1 if nothing is known.
+        begins: Where `after` is AT_TIMESTAMP, that time; -1 if not known.
     """
 
     held: tuple[Range, ...]
     parents: tuple[str, ...]
     hash_range: tuple[str, str] | None
-    retention_hours: int
-    possibly_trimmed: bool
+    measured: Measurement
+    read_until: int = -1
+    begins: int = -1
     known_to: Position | None = None
     more: object = None
+
+    @property
+    def retention_hours(self) -> int:
+        """The stream's retention period."""
+        return self.measured.retention_hours
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +190,7 @@ class SessionRecord:
     rank: int
     after: After
     facts: ShardFacts
+    time: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +208,23 @@ class ShardEndRecord:
     session: str
     shard: str
     last: After
+    time: int
 
 
-LedgerRecord = SessionRecord | BlockRecord | ShardEndRecord
+@dataclass(frozen=True, slots=True)
+class MarksRecord:
+    """Ledger entry: how far shards were read; see `kcl_receiver.store.entries.MarksTaken`."""
+
+    time: int
+    measured: int
+    retention_hours: int
+    offset: int
+    marks: tuple[ShardMark, ...] = ()
+    late: tuple[Late, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+
+LedgerRecord = SessionRecord | BlockRecord | ShardEndRecord | MarksRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +241,4 @@ class Stop:
     error: ReceiverError | None
 
 
-Effect = Send | Close | LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append | Stop
+Effect = Send | Close | LookUp | LookFurther | ConfirmShardEnd | Measure | PossiblyTrimmed | WriteBlock | Append | Stop

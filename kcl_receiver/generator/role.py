@@ -33,6 +33,8 @@ KEPT_BYTES = 64 * 2**20
 
 KCL_IDLE_MILLIS = 1500
 """KCL's default of idleTimeBetweenReadsInMillis."""
+FANOUT_SECONDS = 300.0
+"""So long does a subscription last, in which the service sends without being asked: what comes may be as old."""
 
 
 def drain_seconds(config: ReceiverConfig) -> float:
@@ -63,16 +65,20 @@ def settings_of(config: ReceiverConfig, *, leave_when_idle: bool) -> GeneratorSe
         drain=drain_seconds(config),
         idle_exit=config.idle_exit_millis / 1000 if leave_when_idle else None,
         silent_after=silent_after(idle_millis(config)),
+        note_apart=0.0 if config.retrieval_mode == "POLLING" else FANOUT_SECONDS,
     )
 
 
-def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_when_idle: bool) -> int:
+def run_generator(
+    config: ReceiverConfig, *, inherited_lock: int | None, leave_when_idle: bool, begins_at: int | None = None
+) -> int:
     """Run the generator of a properties file; return the exit code.
 
     Args:
         config: The properties.
         inherited_lock: Descriptor of the lock, where a processor took it and handed it on.
         leave_when_idle: Leave when no processor has been connected for receiver.idleExitMillis and all is stored.
+        begins_at: The time that `run` has turned LATEST into, milliseconds since the epoch.
 
     Raises:
         ReceiverError: It can't start, or can't go on.
@@ -81,12 +87,13 @@ def run_generator(config: ReceiverConfig, *, inherited_lock: int | None, leave_w
     share_the_pool()
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
-        return asyncio.run(_serve(config, lock, leave_when_idle=leave_when_idle))
+        return asyncio.run(_serve(config, lock, begins_at, leave_when_idle=leave_when_idle))
     finally:
         lock.release()
 
 
-async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle: bool) -> int:
+async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | None, *, leave_when_idle: bool) -> int:
+    begins = config.initial_position.timestamp_millis if begins_at is None else begins_at
     core = GeneratorCore(
         settings_of(config, leave_when_idle=leave_when_idle),
         boot_clock(),
@@ -102,6 +109,7 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, *, leave_when_idle
         config.application_name,
         compression,
         store_again=config.store_again,
+        begins=-1 if begins is None else begins,
     )
     gc.collect()
     gc.freeze()  # what was imported stays: there is no use in looking at it again and again

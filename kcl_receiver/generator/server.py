@@ -14,6 +14,7 @@ import stat
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ from kcl_receiver.generator.effects import (
     Effect,
     LookFurther,
     LookUp,
+    Measure,
+    PossiblyTrimmed,
     Send,
     Stop,
     WriteBlock,
@@ -237,7 +240,7 @@ class GeneratorServer:
         if isinstance(message, Flush):
             return core.flush(number, now)
         if isinstance(message, Progress):
-            return core.progress(number, message.behind, message.checkpoint, now)
+            return core.progress(number, message, now)
         if isinstance(message, ShardEnd):
             return core.shard_end(number, message.last, now)
         if isinstance(message, Leave):
@@ -286,6 +289,10 @@ class GeneratorServer:
                 self._spawn(self._look_further(effect))
             elif isinstance(effect, ConfirmShardEnd):
                 self._spawn(self._confirm_shard_end(effect))
+            elif isinstance(effect, Measure):
+                self._spawn(self._measure())
+            elif isinstance(effect, PossiblyTrimmed):
+                log.error("%s", _possibly_trimmed(effect))
             elif isinstance(effect, Stop):
                 self.stop(effect.error)
         self._arm()
@@ -359,14 +366,6 @@ class GeneratorServer:
             self._apply(self._core.look_up_failed(effect.session, error, boot_clock()))
             return
         log.info("session %s of %s begins after %s", effect.session, effect.shard, effect.after)
-        if facts.possibly_trimmed:
-            log.error(
-                "%s: reading resumes after %s, which is older than the stream's retention of %d h: records in between "
-                "may have been trimmed before they were read; `kcl-receiver verify` shows the place",
-                effect.shard,
-                effect.after,
-                facts.retention_hours,
-            )
         self._apply(self._core.looked_up(effect.session, facts, boot_clock()))
 
     async def _look_further(self, effect: LookFurther) -> None:
@@ -377,6 +376,15 @@ class GeneratorServer:
             self._apply(self._core.look_further_failed(effect.session, error, boot_clock()))
             return
         self._apply(self._core.looked_further(effect.session, found, boot_clock()))
+
+    async def _measure(self) -> None:
+        try:
+            seen = await self._in_thread(self._asking, self._workers.measure)
+        except ReceiverError as error:
+            log.warning("the stream does not tell its clock and its retention now; it is asked again: %s", error)
+            self._apply(self._core.measure_failed(boot_clock()))
+            return
+        self._apply(self._core.measured(seen, boot_clock()))
 
     async def _confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         try:
@@ -433,6 +441,19 @@ def _checked(batch: ReceivedBatch) -> ReceivedBatch:
     except ValueError as error:
         raise ProtocolError(f"batch {batch.message.number} can't be stored: {error}") from error
     return batch
+
+
+def _possibly_trimmed(effect: PossiblyTrimmed) -> str:
+    begin, end = (("an unknown time" if at < 0 else f"{_utc(at)}") for at in effect.unread)
+    return (
+        f"{effect.shard}: what follows {effect.after} was not read within the stream's retention of "
+        f"{effect.retention_hours} h: records that arrived between {begin} and {end} may have been trimmed before they "
+        "were read; `kcl-receiver verify` shows the place"
+    )
+
+
+def _utc(milliseconds: int) -> str:
+    return f"{datetime.fromtimestamp(milliseconds / 1000, timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _unexpected(error: BaseException) -> ReceiverError:

@@ -23,6 +23,7 @@ from kcl_receiver.errors import ProtocolError, ReceiverError
 from kcl_receiver.generator.effects import BlockPart, MoreHeld, ShardFacts
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.tracker import Tracker
+from kcl_receiver.horizon import Unread
 from kcl_receiver.ranges import SHARD_END, After, Position, Range, parse_after
 from kcl_receiver.wire.columns import Columns, checksum
 from kcl_receiver.wire.frames import ReceivedBatch
@@ -59,6 +60,11 @@ class Session:
         looking_further: That is being asked.
         spoke: When its processor last said anything.
         behind: millisBehindLatest, -1 if not known, and when that was said.
+        reading: What its last reading says: all that had arrived by a time is not past a position; see `marks`.
+        marked: The latest time that is recorded so.
+        opened: When the stream said that the shard was open, as recorded last.
+        unread: The last position after which something may have been trimmed unread, and what.
+        unread_links: Number of such positions.
     """
 
     hello: Hello
@@ -80,6 +86,11 @@ class Session:
     behind_at: float | None = None
     checkpoint: Position | None = None
     records: int = 0
+    reading: tuple[After, int] | None = None
+    marked: int = -1
+    opened: int = -1
+    unread: tuple[After, Unread] | None = None
+    unread_links: int = 0
     problem: ReceiverError | None = None
     known_to: Position | None = None
     more: object = None
@@ -176,8 +187,12 @@ class Session:
             raise ProtocolError(f"{self.shard} ends at {end}, {self.delivered} was delivered last")
         return end
 
-    def parts(self, batch: ReceivedBatch) -> list[BlockPart]:
+    def parts(self, batch: ReceivedBatch, delivered: int) -> list[BlockPart]:
         """Return what of a batch is not held yet, as ranges with their records; mostly that is all of it.
+
+        Args:
+            batch: The batch.
+            delivered: See `Range.delivered`.
 
         Raises:
             ProtocolError: A batch that is held in part is damaged: its parts must not get checksums that hide it.
@@ -186,15 +201,16 @@ class Session:
             self.held.forget_through(batch.after)
         columns = batch.columns
         if not self.held.touches(batch.first, batch.last):
-            return [BlockPart(self._range(batch, columns, batch.after, batch.whole, batch.message.checksum), columns)]
+            one = self._range(batch, columns, batch.after, batch.whole, batch.message.checksum, delivered)
+            return [BlockPart(one, columns)]
         try:
             if checksum(columns) != batch.message.checksum:
                 raise ProtocolError(f"{self.shard}: batch {batch.message.number} does not fit its checksum")
-            return self._missing_parts(batch, columns)
+            return self._missing_parts(batch, columns, delivered)
         except (OverflowError, ValueError) as error:
             raise ProtocolError(f"{self.shard}: batch {batch.message.number} is malformed: {error}") from error
 
-    def _missing_parts(self, batch: ReceivedBatch, columns: Columns) -> list[BlockPart]:
+    def _missing_parts(self, batch: ReceivedBatch, columns: Columns, delivered: int) -> list[BlockPart]:
         out: list[BlockPart] = []
         for start, stop in self.held.missing(columns.count, columns.position):
             after = batch.after if start == 0 else columns.position(start - 1)
@@ -202,11 +218,17 @@ class Session:
             whole = batch.whole if stop == columns.count else columns.last_whole(start, stop)
             if whole is not None and whole < part.position(0):
                 whole = None
-            out.append(BlockPart(self._range(batch, part, after, whole, checksum(part)), part))
+            out.append(BlockPart(self._range(batch, part, after, whole, checksum(part), delivered), part))
         return out
 
     def _range(
-        self, batch: ReceivedBatch, columns: Columns, after: After, whole: Position | None, digest: str
+        self,
+        batch: ReceivedBatch,
+        columns: Columns,
+        after: After,
+        whole: Position | None,
+        digest: str,
+        delivered: int,
     ) -> Range:
         entire = columns is batch.columns
         return Range(
@@ -221,5 +243,5 @@ class Session:
             arrival_first=batch.message.arrival_first if entire else columns.arrival_of(0),
             arrival_last=batch.message.arrival_last if entire else columns.arrival_of(columns.count - 1),
             checksum=digest,
-            possibly_trimmed=(self.facts is not None and self.facts.possibly_trimmed and after == self.after),
+            delivered=delivered,
         )

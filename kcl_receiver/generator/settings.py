@@ -25,6 +25,7 @@ class GeneratorSettings:
         idle_exit: Leave after so long without a processor; None if a supervisor decides that.
         max_in_flight: Blocks being written at a time.
         silent_after: A processor that has said nothing for so long is called silent.
+        note_apart: Least time between two notes of a processor; see `kcl_receiver.processor.notes`.
     """
 
     application: str
@@ -38,6 +39,7 @@ class GeneratorSettings:
     idle_exit: float | None = None
     max_in_flight: int = 4
     silent_after: float = SILENT_SECONDS
+    note_apart: float = 0.0
 
     def welcome(self, writer: str, next_number: int) -> Welcome:
         """Return what a processor is told of the settings when its session opens or resumes."""
@@ -50,4 +52,5 @@ class GeneratorSettings:
             generator_timeout_millis=round(self.generator_timeout * 1000),
             store_timeout_millis=round(self.store_timeout * 1000),
             drain_millis=round(self.drain * 1000),
+            note_millis=round(self.note_apart * 1000),
         )

@@ -6,7 +6,7 @@ from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.session import Session
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.report import CoreState, ShardState, Trouble
+from kcl_receiver.report import CoreState, ShardState, Trouble, UnreadState
 
 
 def status(
@@ -60,9 +60,18 @@ def _shard_state(session: Session, now: float) -> ShardState:
         window_used=session.tracker.unstored_bytes,
         waiting=session.pending is not None,
         shard_end=session.shard_end_recorded,
-        possibly_trimmed=session.facts is not None and session.facts.possibly_trimmed,
+        read_until=-1 if session.reading is None else session.reading[1],
+        possibly_trimmed=_unread(session),
+        possibly_trimmed_links=session.unread_links,
     )
 
 
 def _age(since: float, now: float) -> float:
     return round(max(0.0, now - since), 3)
+
+
+def _unread(session: Session) -> UnreadState | None:
+    if session.unread is None:
+        return None
+    after, (begin, end) = session.unread
+    return UnreadState(after=str(after), arrived_from=begin, arrived_to=end)

@@ -9,13 +9,15 @@ with one lease is a verdict on that lease alone. A shard that the stream no long
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from kcl_receiver import aws
 from kcl_receiver.errors import LeaseRefused, StreamGone, StreamReplaced, StreamUnavailable
-from kcl_receiver.generator.effects import ShardFacts
+from kcl_receiver.generator.effects import Measurement, ShardFacts
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 
 LEASES_HINT = (
@@ -26,6 +28,11 @@ LEASE_HINT = (
     "if the stream was made again: stop, delete the lease table {table} (or give the application a new name), and "
     "start again. If only this lease was edited: stop, set it to a position of the stream or delete its row, and start"
 )
+
+
+def boot_millis() -> int:
+    """Return CLOCK_BOOTTIME in milliseconds."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
 class StreamView:
@@ -45,7 +52,29 @@ class StreamView:
         self._table = table
         self._lock = threading.Lock()
         self._shards: dict[str, aws.Shard] = {}
-        self.retention_hours = 0
+        self._opened: Mapping[str, int] = {}
+        self._described = Measurement(-1, 0, 0, 0)
+
+    @property
+    def retention_hours(self) -> int:
+        """The stream's retention period when it was described last; 0 before it was."""
+        return self._described.retention_hours
+
+    @property
+    def measured(self) -> Measurement:
+        """What the stream said of itself when it was described last, and its shards when they were listed last."""
+        return self._described._replace(opened=self._opened)
+
+    def measure(self, stream: StreamIdentity) -> Measurement:
+        """Ask the stream for its clock, its retention and its open shards.
+
+        Raises:
+            StreamError: See `describe`.
+        """
+        self.describe(stream)
+        with self._lock:
+            self._refresh()
+        return self.measured
 
     def describe(self, expected: StreamIdentity | None) -> StreamIdentity:
         """Return which stream has the name now.
@@ -58,7 +87,9 @@ class StreamView:
             StreamReplaced: It is not the expected one.
             StreamUnavailable: AWS does not tell.
         """
+        before = boot_millis()
         summary = aws.describe_stream(self._kinesis, self._name, self._arn)
+        after = boot_millis()
         if summary.status == "DELETING":
             raise StreamGone(f"stream {self._name} is being deleted", "what was stored stays; nothing more will come")
         if expected is not None and summary.identity != expected:
@@ -66,7 +97,7 @@ class StreamView:
                 f"stream {self._name} was deleted and made again: it is {summary.identity}, and was {expected}",
                 LEASES_HINT.format(table=self._table),
             )
-        self.retention_hours = summary.retention_hours
+        self._described = Measurement(summary.date, before, after, summary.retention_hours)
         return summary.identity
 
     def shard(self, shard: str) -> aws.Shard | None:
@@ -99,10 +130,14 @@ class StreamView:
         return found is None or found.last is not None
 
     def _refresh(self) -> None:
+        before = boot_millis()
         try:
             self._shards = {one.id: one for one in aws.list_shards(self._kinesis, self._name, self._arn)}
         except StreamGone as error:
             raise self._contradiction("ListShards", f"there is no stream {self._name}") from error
+        seen = self._described
+        at = before + seen.date - seen.after if seen.date >= 0 and seen.after <= before else -1
+        self._opened = {one.id: at for one in self._shards.values() if one.last is None}
 
     def _check_not_there(self, shard: str) -> None:
         """Return if the service knows no such shard. A new one may be read before ListShards shows it everywhere.
@@ -160,24 +195,17 @@ class StreamView:
 
 
 def shard_facts(
-    view: StreamView,
-    arrival: int | None,
-    held: tuple[Range, ...],
-    stream: StreamIdentity,
-    shard: str,
-    after: After,
-    now_ms: int,
+    view: StreamView, stream: StreamIdentity, shard: str, after: After, held: tuple[Range, ...], *, known: bool
 ) -> ShardFacts:
     """Return what a session needs to know before its first batch; blocks while AWS is asked.
 
     Args:
         view: The stream.
-        arrival: Arrival time of the last stored record up to `after`, -1 if unknown; None if no range holds `after`.
-        held: The shard's ranges past `after` whose blocks are present.
         stream: The stream that this generator reads.
         shard: Shard id.
         after: Where the session begins.
-        now_ms: Wall clock, milliseconds since the epoch.
+        held: The shard's ranges past `after` whose blocks are present.
+        known: A range that is recorded holds `after`.
 
     Raises:
         StreamGone: The stream is gone.
@@ -188,17 +216,10 @@ def shard_facts(
     view.describe(stream)
     described = view.shard(shard)
     if described is None:
-        return ShardFacts(held, (), None, view.retention_hours, possibly_trimmed=True)
-    if isinstance(after, Position) and arrival is None:
+        return ShardFacts(held, (), None, view.measured)
+    if isinstance(after, Position) and not known:
         view.check_position(shard, after)
-    retention_ms = view.retention_hours * 3_600_000
-    return ShardFacts(
-        held=held,
-        parents=described.parents,
-        hash_range=described.hash_range,
-        retention_hours=view.retention_hours,
-        possibly_trimmed=arrival is not None and 0 <= arrival < now_ms - retention_ms,
-    )
+    return ShardFacts(held, described.parents, described.hash_range, view.measured)
 
 
 def confirm_shard_end(view: StreamView, stream: StreamIdentity, shard: str) -> None:

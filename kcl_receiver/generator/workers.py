@@ -14,9 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.generator.clock import ServiceClock
 from kcl_receiver.generator.effects import (
     Append,
     BlockRecord,
@@ -24,23 +26,28 @@ from kcl_receiver.generator.effects import (
     LedgerRecord,
     LookFurther,
     LookUp,
+    MarksRecord,
+    Measurement,
     MoreHeld,
     SessionRecord,
     ShardFacts,
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.known import KnownMarks
 from kcl_receiver.generator.lookback import PAGE, LookBack
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, begins_at, is_due, oldest_in_reach
-from kcl_receiver.generator.stream import StreamView, confirm_shard_end, shard_facts
-from kcl_receiver.ranges import Position, StreamIdentity
+from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
+from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
+from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
     Entry,
+    MarksTaken,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -52,6 +59,8 @@ from kcl_receiver.store.names import began_at, block_id, day_at, writer_id, writ
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 NOTHING = Position(0)
@@ -74,6 +83,14 @@ def wall_millis() -> int:
     return time.time_ns() // 1_000_000
 
 
+def boot_id() -> str:
+    """Return what tells one boot of this host from another: CLOCK_BOOTTIME belongs to it. Empty if it is not told."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
 class Workers:
     """The generator's hands: one method for each effect that takes time. `prepare` comes first.
 
@@ -88,6 +105,7 @@ class Workers:
         new_writer: Returns an id that nobody had; it is given its time, milliseconds since the epoch.
         ledger_lines: See `rollover.is_due`.
         page: See `LookBack`.
+        begins: The time of AT_TIMESTAMP, milliseconds since the epoch; -1 if that is not where reading begins.
     """
 
     def __init__(
@@ -101,6 +119,7 @@ class Workers:
         new_writer: Callable[[int], str] = writer_id,
         ledger_lines: int = LEDGER_LINES,
         page: int = PAGE,
+        begins: int = -1,
     ) -> None:
         self._store = store
         self._view = view
@@ -110,8 +129,11 @@ class Workers:
         self._new_writer = new_writer
         self._ledger_lines = ledger_lines
         self._page = page
-        self._lock = threading.Lock()  # guards the three below
+        self._begins = begins
+        self._clock: MarksTaken | None = None
+        self._lock = threading.Lock()  # guards the four below
         self._recent = RecentRanges()
+        self._marks = KnownMarks()
         self._ledger: LedgerWriter
         self._day = ""
         self._block_ids: dict[int, str] = {}
@@ -139,6 +161,8 @@ class Workers:
             self._recent = _recent_of(taken, self.stream)
             self._ended = {shard for stream, shard in taken.ended if stream == self.stream}
             self._ended_known_at = wall_millis()
+            self._marks = _marks_of(taken, self.stream)
+            self._clock = self._first_clock(taken, self.stream)
             self._to_seal = taken.to_seal
             writer = self._new_writer(begins_at(wall_millis(), self._newest()))
             self._next = LedgerWriter(self._store, writer), self._first_entries(writer, taken.tails, taken.adopted)
@@ -170,10 +194,49 @@ class Workers:
         host, pid, now = socket.gethostname(), os.getpid(), wall_millis()
         started = WriterStarted(writer, host, pid, now, __version__, tails)
         self._day = day_at(now)
+        clock = [] if self._clock is None else [self._clock]
+        oldest = (now if self._clock is None else self._clock.time) - self._view.retention_hours * HOUR_MS
         with self._lock:
             self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))
-        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten)
-        return [started, *adopted, carried]  # the last one tells that all of them are there
+            marks = self._marks.carried(oldest)
+        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten, marks)
+        return [started, *adopted, *clock, carried]  # the last one tells that all of them are there
+
+    def _first_clock(self, taken: Takeover, stream: StreamIdentity) -> MarksTaken | None:
+        """Return what is measured now; times that the writer before had after its last measurement are raised by it."""
+        seen, now = self._view.measured, boot_millis()
+        clock = ServiceClock()
+        clock.measured(seen, now)
+        if clock.offset is None:
+            return None
+        time = clock.latest(now)
+        new = MarksTaken(stream, time, clock.latest(seen.before), seen.retention_hours, boot_id(), clock.offset)
+        last = max(
+            (one for one in taken.read if one.stream == stream),
+            key=lambda one: one.time,
+            default=None,
+        )
+        if last is None:
+            return new
+        # Of another boot nothing is known but that it was before now.
+        by = new.offset - last.offset if new.boot and new.boot == last.boot else time - last.measured
+        if by <= MARGIN_MS:
+            return new
+        ranges = (one for entry in taken.blocks if entry.stream == stream for one in entry.ranges)
+        sessions = {one.session for one in ranges if one.delivered >= last.measured}
+        for entry in taken.read:
+            if entry.time >= last.measured:
+                sessions.update(mark.session for mark in entry.marks)
+        late = (Late(last.measured, time + 1, by),) if sessions else ()
+        return replace(new, late=late, sessions=tuple(sorted(sessions)))
+
+    def measure(self) -> Measurement:
+        """Ask the stream for its clock, its retention and its open shards.
+
+        Raises:
+            StreamError: It does not tell, or it is gone or another one.
+        """
+        return self._view.measure(self._identity())
 
     def _begin_ledger(self) -> None:
         """Make the first lines of the next ledger durable, then seal those before it.
@@ -228,10 +291,13 @@ class Workers:
             arrival = back.arrival
         elif not self._store_again:
             found = MoreHeld(tuple(held_now(self._store, beyond)), None, None)
-        facts = shard_facts(self._view, arrival, found.held, stream, effect.shard, effect.after, wall_millis())
+        facts = shard_facts(self._view, stream, effect.shard, effect.after, found.held, known=arrival is not None)
         if not isinstance(effect.after, Position):
             found = MoreHeld((), NOTHING, _Unconfirmed(found))
-        return replace(facts, known_to=found.known_to, more=found.more)
+        begins = self._begins if effect.after == AT_TIMESTAMP else -1
+        facts = replace(facts, known_to=found.known_to, more=found.more, begins=begins)
+        with self._lock:
+            return replace(facts, read_until=self._marks.until(effect.shard, effect.after, facts))
 
     def look_further(self, effect: LookFurther) -> MoreHeld:
         """Return what else of a session's shard is held, as delivery advances.
@@ -310,6 +376,8 @@ class Workers:
             for entry in entries:
                 if isinstance(entry, BlockStored):
                     self._recent.add(entry.block, entry.ranges)
+                if not isinstance(entry, MarksTaken) or entry.stream == self.stream:
+                    self._marks.add(entry)
             for shard, checkpoint in checkpoints.items():
                 if isinstance(checkpoint, Position):
                     self._recent.forget(shard, checkpoint)
@@ -359,10 +427,40 @@ class Workers:
                 parents=facts.parents,
                 hash_range=facts.hash_range,
                 retention_hours=facts.retention_hours,
-                time=now,
-                possibly_trimmed=facts.possibly_trimmed,
+                time=record.time if record.time >= 0 else now,
+                begins=facts.begins,
             )
-        return ShardEnded(record.session, record.shard, stream, record.last, now)
+        if isinstance(record, MarksRecord):
+            return self._marks_taken(record, stream)
+        return ShardEnded(record.session, record.shard, stream, record.last, record.time if record.time >= 0 else now)
+
+    def _marks_taken(self, record: MarksRecord, stream: StreamIdentity) -> MarksTaken:
+        taken = MarksTaken(
+            stream,
+            record.time,
+            record.measured,
+            record.retention_hours,
+            boot_id(),
+            record.offset,
+            record.marks,
+            record.late,
+            record.sessions,
+        )
+        self._clock = replace(taken, marks=(), late=(), sessions=())
+        return taken
+
+
+def _marks_of(taken: Takeover, stream: StreamIdentity) -> KnownMarks:
+    marks = KnownMarks()
+    for carried in taken.carried:
+        if carried.stream == stream:
+            marks.take(carried.marks)
+    entries: tuple[SessionStarted | BlockStored | MarksTaken, ...] = (*taken.begun, *taken.blocks, *taken.read)
+    for entry in entries:
+        if entry.stream == stream:
+            marks.add(entry)
+    marks.settle()
+    return marks
 
 
 def _recent_of(taken: Takeover, stream: StreamIdentity) -> RecentRanges:

@@ -50,6 +50,7 @@ from kcl_receiver.processor.codec import (
 from kcl_receiver.processor.effects import Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.holding import Holding
 from kcl_receiver.processor.kept import KeptBatches
+from kcl_receiver.processor.notes import Notes
 from kcl_receiver.processor.patience import Patience
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After
 from kcl_receiver.wire.frames import BATCH_BYTES
@@ -130,6 +131,8 @@ class ProcessorCore:
         self._told: tuple[int, str | None] | None = None
         self._told_at = 0.0
         self._behind = -1
+        self._notes = Notes()
+        self._noted: int | None = None
         self._exited = False
         # Until the generator's Welcome says what the properties file does.
         self._batch_bytes = BATCH_BYTES
@@ -156,12 +159,12 @@ class ProcessorCore:
         self._patience.begin(now)
         self._checkpoints.begin()
         try:
-            effects = self._begin(action, rank, now)
+            effects = self._begin(action, now, rank)
         except ReceiverError as error:
             return self._exit(error)
         return [*effects, *self._settle(now)]
 
-    def _begin(self, action: Action, rank: int, now: float) -> list[Effect]:
+    def _begin(self, action: Action, now: float, rank: int) -> list[Effect]:
         if isinstance(action, Initialize):
             self._shard = action.shard
             self._start = action.after
@@ -171,10 +174,12 @@ class ProcessorCore:
             return [Connect()]
         if isinstance(action, ProcessRecords):
             self._behind = action.behind
+            at = int(now * 1000)
+            self._noted = self._notes.call(at)
             # A generator that drains does not take what the delivery before left on its way either.
             before = self._kept.bytes - self._kept.left_behind
             if action.columns is not None and not self._lease_gone and not self._holding.on:
-                self._kept.take(action.columns, self._batch_bytes, action.behind)
+                self._kept.take(action.columns, self._batch_bytes, action.behind, at)
             self._delivery_bytes = self._kept.bytes - before
             return self._tell_progress(now)
         if isinstance(action, LeaseLost):
@@ -189,10 +194,12 @@ class ProcessorCore:
         taken = self._checkpoints.taken
         news = (self._behind, None if taken is None else str(taken))
         heard = self._open or self._link is Link.ON_HOLD
-        if not heard or self._lease_gone or (self._told == news and now < self._told_at + HEARTBEAT_SECONDS):
+        noted = None if self._behind < 0 or self._holding.on or not self._open else self._noted
+        due = self._told != news or now >= self._told_at + HEARTBEAT_SECONDS or noted is not None
+        if not heard or self._lease_gone or not due:
             return []
         self._told, self._told_at = news, now
-        return [Transmit(Progress(*news))]
+        return [Transmit(Progress(*news) if noted is None else Progress(*news, str(self._kept.delivered), noted))]
 
     def _give_up_lease(self) -> list[Effect]:
         if self._lease_gone:
@@ -340,6 +347,7 @@ class ProcessorCore:
         self._batch_bytes = welcome.batch_bytes
         self._window_bytes = welcome.window_bytes
         self._drain = welcome.drain_millis / 1000
+        self._notes.apart = welcome.note_millis
         self._checkpoints.interval = welcome.checkpoint_interval_millis / 1000
         self._patience.generator_timeout = welcome.generator_timeout_millis / 1000
         self._patience.store_timeout = welcome.store_timeout_millis / 1000

@@ -80,8 +80,8 @@ class KeptBatches:
         """True if nothing is kept but what the present generator has not admitted."""
         return self.first >= (self.awaiting or self._to_send)
 
-    def take(self, columns: Columns, limit: int, behind: int) -> None:
-        """Number the delivered records as batches of at most `limit` bytes, and keep them.
+    def take(self, columns: Columns, limit: int, behind: int, at: int) -> None:
+        """Number the records that were delivered at a time as batches of at most `limit` bytes, and keep them.
 
         KCL may read a page again when it restarts its fetcher; what this session has got already is on its way.
         """
@@ -91,9 +91,9 @@ class KeptBatches:
                 return
             columns = columns.slice(known, columns.count) if known else columns
         for part in split(columns, self.delivered, limit):
-            self._keep(part, behind)
+            self._keep(part, behind, at)
 
-    def _keep(self, part: Part, behind: int) -> None:
+    def _keep(self, part: Part, behind: int, at: int) -> None:
         columns = part.columns
         message = Batch(
             number=self.next_number,
@@ -105,6 +105,7 @@ class KeptBatches:
             arrival_first=columns.arrival_of(0),
             arrival_last=columns.arrival_of(columns.count - 1),
             behind=behind,
+            at=at,
             checksum=checksum(columns),
             lengths=batch_lengths(columns),
         )

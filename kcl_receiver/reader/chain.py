@@ -9,11 +9,11 @@ What a range proves is said in `coverage`: one that follows a position covers ev
 starting point no more than itself. So the *frontier*, before which all was given, moves only along ranges that meet it.
 The first range of all may begin at a starting point. Everything else waits in a heap of packed references.
 
-A hole is final once it is known that nothing can come to fill it. A checkpoint is made only when everything up to it is
-in the ledger. So a session that began at a checkpoint past the frontier, or a shard that ended there, finds all that
-will ever be there in what came before it. A range whose link was older than the stream's retention leaves a hole that
-is final from the start. Otherwise someone else must say so: `finish` at the end of all that is known, `give_up` at the
-end of patience.
+A hole is final once it is known that nothing can come to fill it. A checkpoint is made only when everything up to it
+is in the ledger. So a session that began at a checkpoint past the frontier, or a shard that ended there, finds all
+that will ever be there in what came before it. A range across whose link the shard was not read within the stream's
+retention, as far as marks are known that were recorded before it, leaves a hole that is final from the start.
+Otherwise someone else must say so: `finish` at the end of all that is known, `give_up` at the end of patience.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kcl_receiver.horizon import HOUR_MS, Horizon, ShardMark, Times, place
 from kcl_receiver.ranges import LATEST, After, Position, Range
-from kcl_receiver.reader.coverage import HOUR_MS, Cut, Span, SpanSet
+from kcl_receiver.reader.coverage import Cut, Span, SpanSet
 from kcl_receiver.store.entries import SessionStarted
 
 GAP = "gap"
@@ -38,7 +39,7 @@ WHY_SESSION = "a later session began past it"
 WHY_ENDED = "the shard ended past it"
 WHY_KNOWN = "nothing that fills it is in the ledger"
 WHY_LIMIT = "nothing that fills it came in time"
-WHY_TRIMMED = "reading resumed later than the stream's retention"
+WHY_TRIMMED = "not read within the stream's retention"
 WHY_AGAIN = "an earlier session had begun to read, and this one began at another place"
 WHY_LATE = "they were stored after later ones had been read"
 
@@ -94,10 +95,17 @@ class Chain:
         start: Where to begin: before the position to begin with, or after the last one that was read before.
         begun: Reading goes on after `start`: what follows is linked to it, or a hole.
         adopt: Begin with whatever range or session is known first, and call nothing before it a hole.
+        times: What is known of the stream's retention, and of clocks that were late.
     """
 
     def __init__(
-        self, dropped: Callable[[int], None], start: Cut = LOWEST, *, begun: bool = False, adopt: bool = False
+        self,
+        dropped: Callable[[int], None],
+        start: Cut = LOWEST,
+        *,
+        begun: bool = False,
+        adopt: bool = False,
+        times: Times | None = None,
     ) -> None:
         self._dropped = dropped
         self._adopt = adopt and not begun
@@ -110,7 +118,8 @@ class Chain:
         self._out: deque[Hole] = deque()
         self._reached: _Reached | None = None
         self._known = False
-        self._late: set[tuple[str, After]] = set()
+        self._times = times or Times()
+        self._horizon = Horizon(self._times)
         self._first: SessionStarted | None = None
         self._starts: dict[str, int] = {}
 
@@ -134,6 +143,8 @@ class Chain:
             replaced: Its block was replaced: a range that is the same goes before it.
         """
         first, high = Cut(one.first, 0), Cut(one.last, 1)
+        doubtful = isinstance(one.after, Position) and one.after < one.first and self._is_doubtful(one)
+        self._horizon.arrived(one.last, one.arrival_last)
         if first < self._frontier and not replaced:
             self._judge_late(source, index, Span(first, min(high, self._frontier)))
         if high <= self._frontier:
@@ -144,7 +155,7 @@ class Chain:
             flags = _STARTS | (0 if self._begun else self._judge_start(one))
         elif one.after < one.first:
             low = Cut(one.after, 1)
-            if one.possibly_trimmed or (one.session, one.after) in self._late:
+            if doubtful:
                 flags = _DOUBTFUL
         ref = b"".join(
             (
@@ -162,14 +173,26 @@ class Chain:
 
     def session(self, entry: SessionStarted) -> None:
         """Take in that a session began."""
-        if entry.possibly_trimmed:
-            self._late.add((entry.session, entry.after))
         if isinstance(entry.after, Position):
             self._reach(_Reached(Cut(entry.after, 1), WHY_SESSION, entry.time))
         elif not self._begun:
             self._starts[entry.session] = entry.time
             if self._first is None:
                 self._first = entry
+
+    def mark(self, one: ShardMark, time: int) -> None:
+        """Take in what was recorded, at a time, of how far the shard was read."""
+        if one.until >= 0:
+            self._horizon.reading(place(one.position), one.until, self._times.delivered(one.session, time))
+
+    def _is_doubtful(self, one: Range) -> bool:
+        """Return whether what is known says that a link was not read in time.
+
+        Where reading begins within the ledger, what came before is not known, and nothing is said: `verify` proves it.
+        """
+        after = place(one.after)
+        known = self._horizon.until(after) >= 0 and one.delivered >= 0
+        return known and not self._horizon.is_good(after, self._times.delivered(one.session, one.delivered))
 
     def ended(self, last: After, time: int) -> None:
         """Take in that the shard was read to its end."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from kcl_receiver import horizon
 from kcl_receiver.errors import HoleFound, ReceiverError, StreamReplaced, TokenRefused
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader import chain as chains
@@ -20,12 +21,13 @@ from kcl_receiver.reader import read_rows
 from kcl_receiver.reader.chain import Chain
 from kcl_receiver.reader.coverage import Cut, Span
 from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
+from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, ShardEnded
+from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.parquet import SCHEMA
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ class Reading:
         self._stop = query.stop or threading.Event()
         self._wait = query.wait or self._stop.wait
         self._chains: dict[str, Chain] = {}
+        self._known = horizon.Times()
         self._sources = Sources(store, self._blocks)
         self._in_time: set[str] = set()
         ends = self._end if isinstance(self._end, dict) else {}
@@ -166,6 +169,12 @@ class Reading:
                 if (found := self._blocks.made(block)) is not None:
                     day.taken.add(block)
                     yield from self._feed(place, found, note=entry.note)
+        elif isinstance(entry, MarksTaken):
+            if entry.stream == self.stream:
+                see_times(self._known, entry)
+                for mark in entry.marks:
+                    if self._wants(mark.shard):
+                        self._chain(mark.shard).mark(mark, entry.time)
         elif isinstance(entry, SessionStarted | ShardEnded | BlockStored):
             if entry.stream != self.stream:
                 self._judge_stream(entry.stream)
@@ -173,6 +182,7 @@ class Reading:
                 yield from self._take_block(place, entry)
             elif self._wants(entry.shard):
                 if isinstance(entry, SessionStarted):
+                    self._known.retention.see(entry.time, entry.retention_hours)
                     self._chain(entry.shard).session(entry)
                 else:
                     self._chain(entry.shard).ended(entry.last, entry.time)
@@ -219,11 +229,12 @@ class Reading:
         if shard not in self._chains:
             position = self._positions.get(shard)
             if position is not None:
-                self._chains[shard] = Chain(self._sources.release, Cut(position, 1), begun=True)
+                self._chains[shard] = Chain(self._sources.release, Cut(position, 1), begun=True, times=self._known)
             elif isinstance(self._start, dict) and shard in self._start:
-                self._chains[shard] = Chain(self._sources.release, Cut(self._start[shard], 0))
+                self._chains[shard] = Chain(self._sources.release, Cut(self._start[shard], 0), times=self._known)
             else:
-                self._chains[shard] = Chain(self._sources.release, adopt=isinstance(self._start, int))
+                adopts = isinstance(self._start, int)
+                self._chains[shard] = Chain(self._sources.release, adopt=adopts, times=self._known)
         return self._chains[shard]
 
     # What a chain says

@@ -13,15 +13,17 @@ from __future__ import annotations
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
-from kcl_receiver.ranges import After, Range, StreamIdentity
+from kcl_receiver.horizon import ShardMark, Times
+from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.coverage import Span
+from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.verify_blocks import Listing, check_block, positions_of
 from kcl_receiver.reader.verify_ledger import Ledgers, Line
 from kcl_receiver.reader.verify_report import (
@@ -42,7 +44,7 @@ from kcl_receiver.reader.verify_report import (
 )
 from kcl_receiver.reader.verify_shard import Shard
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, SessionStarted
+from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
 from kcl_receiver.store.ledger import rebuild_from_footers
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle
 from kcl_receiver.store.names import writer_of
@@ -79,7 +81,7 @@ _NO_LEDGER = "", ""
 _REPLACED_IN_PART = "it was replaced, and no block in its place holds all of its ranges"
 
 _Key = tuple[StreamIdentity, str]
-_Late = dict[_Key, set[tuple[str, After]]]
+_EveryTime = dict[StreamIdentity, Times]
 
 
 def verify_store(
@@ -102,10 +104,26 @@ def verify_store(
     parents: dict[_Key, str] = {}
     for (stream, shard), one in sorted(found.shards.items(), reverse=True):
         parents.update(((stream, parent), shard) for parent in one.parents)
-    report.shards = [one.report(parents.get(key)) for key, one in sorted(found.shards.items())]
+    opened = _opened(found.shards)
+    report.shards = [one.report(parents.get(key), opened.get(key)) for key, one in sorted(found.shards.items())]
     if not ledger_only:
         report.leftovers = sorted(store.list_leftovers())
     return report
+
+
+def _opened(shards: Mapping[_Key, Shard]) -> dict[_Key, int]:
+    """Return for each shard whose parents were read when one of them is last known to have been open; -1 if none is.
+
+    One of which that is not known was made after its own parents were open, or where reading began. Parents have lower
+    ids than their children.
+    """
+    opened: dict[_Key, int] = {}
+    for key, shard in sorted(shards.items()):
+        parents = [(shard.stream, one) for one in shard.parents if (shard.stream, one) in shards]
+        if parents:
+            known = ((shards[one].cover, opened.get(one)) for one in parents)
+            opened[key] = max(max(cover.horizon.opened, cover.begun(of)) for cover, of in known)
+    return opened
 
 
 def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) -> Iterator[Damage]:
@@ -179,11 +197,11 @@ class _AgainError(Exception):
 
 def _verify(store: BlockStore, *, deep: bool, ledger_only: bool, now_ms: int | None) -> _Found:
     known: dict[str, str] = {}
-    late: _Late = {}
+    times: _EveryTime = {}
     now = int(time.time() * 1000) if now_ms is None else now_ms
     with _seldom_collected():
         while True:
-            run = _Run(store, known, late, deep=deep, ledger_only=ledger_only, now_ms=now)
+            run = _Run(store, known, times, deep=deep, ledger_only=ledger_only, now_ms=now)
             try:
                 run.first()
                 run.second()
@@ -212,18 +230,25 @@ class _Run:
     Args:
         store: The store.
         known: Blocks that were found damaged while their records were counted, with the reason; more are put in.
-        late: The late sessions, where they must be known before; they are put in.
+        times: What is known of each stream's retention and clocks; more is put in.
         deep: See `verify_store`.
         ledger_only: See `verify_store`.
         now_ms: Milliseconds since the epoch.
     """
 
     def __init__(
-        self, store: BlockStore, known: dict[str, str], late: _Late, *, deep: bool, ledger_only: bool, now_ms: int
+        self,
+        store: BlockStore,
+        known: dict[str, str],
+        times: _EveryTime,
+        *,
+        deep: bool,
+        ledger_only: bool,
+        now_ms: int,
     ) -> None:
         self._store = store
         self._known = known
-        self._late = late
+        self._times = times
         self._deep = deep
         self._ledger_only = ledger_only
         self._report = Report(store.url, deep=deep, ledger_only=ledger_only)
@@ -267,26 +292,35 @@ class _Run:
         report.missing = sorted(self._missing)
         for blocks in (report.replaced_present, report.expired_present):
             blocks.sort()
-        if any(shard.cover.unsettled for shard in self.found.shards.values()):
-            self._late.update({key: shard.cover.late for key, shard in self.found.shards.items()})
+        if any(map(_was_hasty, self.found.shards.values())):
+            for times in self._times.values():
+                times.complete = True
             raise _AgainError
 
     def _shard(self, stream: StreamIdentity, shard: str) -> Shard:
         key = stream, shard
         found = self.found.shards.get(key)
         if found is None:
-            found = self.found.shards[key] = Shard(stream, shard, self._late.get(key, ()))
+            found = self.found.shards[key] = Shard(stream, shard, self._times_of(stream))
         return found
+
+    def _times_of(self, stream: StreamIdentity) -> Times:
+        return self._times.setdefault(stream, Times())
+
+    def _marks(self, entry: MarksTaken) -> None:
+        see_times(self._times_of(entry.stream), entry)
+        for mark in entry.marks:
+            self._shard(entry.stream, mark.shard).cover.add_mark(mark, entry.time)
 
     def _line(self, one: Line, pool: ThreadPoolExecutor) -> Callable[[], None]:
         """Begin to look at what a line names, and return what takes it in."""
         entry = one.entry
         if isinstance(entry, BlockStored):
             return self._block(entry, one.line, (one.writer, one.day), pool)
+        if isinstance(entry, MarksTaken):
+            return partial(self._marks, entry)
         shard = self._shard(entry.stream, entry.shard)
-        if isinstance(entry, SessionStarted):
-            return partial(shard.add_session, entry)
-        return partial(setattr, shard, "ended", entry)
+        return partial(shard.add_session, entry) if isinstance(entry, SessionStarted) else partial(shard.add_end, entry)
 
     def _block(
         self, entry: BlockStored, line: bytes, where: tuple[str, str], pool: ThreadPoolExecutor
@@ -435,6 +469,12 @@ class _Run:
         for shard in shards.values():
             shard.look_for()
         for entry in self._once_more():
+            if isinstance(entry, MarksTaken):
+                for mark in entry.marks:
+                    shards[entry.stream, mark.shard].cover.see_mark(mark, entry.time)
+                continue
+            for one in entry.ranges:
+                shards[entry.stream, one.shard].cover.see_range(one)
             changes = self._ledgers.changes(entry.block)
             if entry.block in changes.expired or entry.block in self._expired_by_rule:
                 for one in entry.ranges:
@@ -443,17 +483,28 @@ class _Run:
                 for one in entry.ranges:
                     shards[entry.stream, one.shard].see_good(one, entry.block)
         for shard in shards.values():
+            shard.cover.seen()
             for one, block, parts in shard.recount():
                 self._count(shard, one, block, parts)
 
-    def _once_more(self) -> Iterator[BlockStored]:
+    def _once_more(self) -> Iterator[BlockStored | MarksTaken]:
         for entry, _, _, _ in self._ledgers.walk():
-            if isinstance(entry, BlockStored) and all(
-                (entry.stream, one.shard) in self.found.shards for one in entry.ranges
-            ):
-                yield entry
+            of: Iterable[Range | ShardMark] = ()
+            if isinstance(entry, BlockStored | MarksTaken):
+                of = entry.ranges if isinstance(entry, BlockStored) else entry.marks
+                if all((entry.stream, one.shard) in self.found.shards for one in of):
+                    yield entry
         for block, size in self._orphans:
             yield from rebuild_from_footers(self._store, [(block, size)], unreadable={})
+
+
+def _was_hasty(shard: Shard) -> bool:
+    """Return whether a link was judged before all was known that speaks against it."""
+    times, cover = shard.times, shard.cover
+    if times.complete:
+        return False
+    needed = cover.horizon.need
+    return (needed > 0 and needed + times.raised > times.retention.least_ever) or (times.raised > 0 and cover.doubts)
 
 
 def _mark(stream: StreamIdentity, one: Range) -> int:

@@ -14,6 +14,7 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     Acknowledged,
     BlockStored,
+    MarksTaken,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -33,7 +34,7 @@ _NO_LINE = Tail(0, "")
 class Line(NamedTuple):
     """An entry, its line, and the ledger that it is in: `day` is empty unless that is a maintenance ledger."""
 
-    entry: BlockStored | SessionStarted | ShardEnded
+    entry: BlockStored | SessionStarted | ShardEnded | MarksTaken
     line: bytes
     writer: str
     day: str
@@ -98,7 +99,7 @@ class Ledgers:
         return self.changes(block)
 
     def walk(self) -> Iterator[Line]:
-        """Yield the entries about blocks, sessions and ends; each block once.
+        """Yield the entries about blocks, sessions, ends and marks; each block once.
 
         Raises:
             StoreUnavailable: The store cannot be read now.
@@ -151,7 +152,7 @@ class Ledgers:
                     if entry.block not in blocks and self._is_first(entry, writer):
                         blocks.add(entry.block)
                         yield Line(entry, line, writer, "")
-                elif isinstance(entry, SessionStarted | ShardEnded):
+                elif isinstance(entry, SessionStarted | ShardEnded | MarksTaken):
                     yield Line(entry, line, writer, "")
                 elif isinstance(entry, WriterStarted) and not known:
                     self._claims.extend((writer, other, tail) for other, tail in entry.tails.items())

@@ -3,7 +3,7 @@
 proven              one chain of links leads from where reading began to the last record
 nothing stored      reading began, and no record is stored yet: there is nothing to prove
 expired             the same, and all records of the shard were removed on purpose
-possibly trimmed    the chain holds, but one link is older than the stream's retention was when reading resumed
+possibly trimmed    the chain holds, but across one link the shard was not read within the stream's retention
 gap                 the chain is broken: records may exist that no block holds
 lost                the ledger names records, and no block that can be read holds them
 """

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kcl_receiver.ranges import After, Position, Range, StreamIdentity
-from kcl_receiver.reader.coverage import Cover, Coverage, Gap, Segments, Span, SpanSet, Taken, covered_by, span_of
+from kcl_receiver.horizon import Times
+from kcl_receiver.ranges import Position, Range, StreamIdentity
+from kcl_receiver.reader.coverage import Coverage, Gap, Segments, Span, SpanSet, Taken, covered_by, span_of
+from kcl_receiver.reader.proof import Cover
 from kcl_receiver.reader.verify_report import (
     EXPIRED,
     GAP,
@@ -55,9 +57,10 @@ class Shard:
     Args:
         stream: Its stream.
         shard: Its id.
-        late: What is known before; see `Cover`.
+        times: See `Cover`.
 
     Attributes:
+        times: See above.
         cover: What all its ranges prove, those of blocks that are gone included.
         parents: Ids of its parents.
         ended: The entry that says that it was read to its end.
@@ -69,10 +72,11 @@ class Shard:
         uncounted: See `ShardReport.uncounted_ranges` and `ShardReport.uncounted_records`.
     """
 
-    def __init__(self, stream: StreamIdentity, shard: str, late: Iterable[tuple[str, After]] = ()) -> None:
+    def __init__(self, stream: StreamIdentity, shard: str, times: Times) -> None:
         self.stream = stream
         self.shard = shard
-        self.cover = Cover(late)
+        self.times = times
+        self.cover = Cover(times)
         self.parents: set[str] = set()
         self.ended: ShardEnded | None = None
         self.records = 0
@@ -97,6 +101,11 @@ class Shard:
         """Take in a session."""
         self.cover.add_session(one)
         self.parents.update(one.parents)
+
+    def add_end(self, one: ShardEnded) -> None:
+        """Take in that it was read to its end."""
+        self.ended = one
+        self.cover.add_end(one)
 
     def add_good(self, one: Range, block: str) -> list[Span]:
         """Take in a range of a good block.
@@ -163,10 +172,11 @@ class Shard:
     @property
     def settled(self) -> bool:
         """Whether nothing is left to be looked for among all ranges."""
-        return not self.wanted and not self.deferred
+        return not self.wanted and not self.deferred and not self.cover.asked()
 
     def look_for(self) -> None:
         """Begin to look for what is wanted, and for what lies where deferred ranges lie."""
+        self.cover.look_again()
         self._wanted_spans = SpanSet(span_of(one.range) for one in self.wanted)
         self._deferred_spans = SpanSet(span_of(one) for one, _ in self.deferred)
         self._deferred_keys = {(one.first, one.last, block) for one, block in self.deferred}
@@ -226,13 +236,14 @@ class Shard:
                 out.append(ExpiredStretch(first, high.position, found.records[at], *times))
         return tuple(sorted(out, key=lambda one: (one.first, one.last, one.before)))
 
-    def report(self, child: str | None) -> ShardReport:
+    def report(self, child: str | None, opened: int | None = None) -> ShardReport:
         """Return what is found.
 
         Args:
             child: Id of a shard whose parent this one is, or None if there is none.
+            opened: See `kcl_receiver.horizon.begun`.
         """
-        coverage = self.cover.coverage(None if self.ended is None else self.ended.last)
+        coverage = self.cover.coverage(None if self.ended is None else self.ended.last, opened)
         gaps = coverage.gaps
         if self.ended is None and child is not None:
             gaps = (*gaps, _end_not_recorded(coverage, child, -1 if self._last is None else self._last[1]))

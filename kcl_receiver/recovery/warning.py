@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from kcl_receiver.horizon import HOUR_MS
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.coverage import HOUR_MS
 from kcl_receiver.reader.verify_report import Damage
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.salvage import salvage

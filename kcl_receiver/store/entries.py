@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity, parse_after, parse_position
 from kcl_receiver.store.names import block_path, check_writer_id
 from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
@@ -96,8 +97,8 @@ class SessionStarted:
         parents: Ids of the shard's parents, none for a shard that the stream was made with.
         hash_range: First and last hash key, decimal, or None if not known.
         retention_hours: The stream's retention, or 0 if not known.
-        time: Milliseconds since the epoch.
-        possibly_trimmed: What follows the checkpoint may have been trimmed before this session came to read it.
+        time: Milliseconds since the epoch, by the service's clock; by this host's if that is not known.
+        begins: Where `after` is AT_TIMESTAMP, that time, milliseconds since the epoch; -1 if not known.
     """
 
     session: str
@@ -109,7 +110,7 @@ class SessionStarted:
     hash_range: tuple[str, str] | None
     retention_hours: int
     time: int
-    possibly_trimmed: bool = False
+    begins: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
@@ -124,7 +125,7 @@ class SessionStarted:
             "hash_range": None if self.hash_range is None else list(self.hash_range),
             "retention_hours": self.retention_hours,
             "time": self.time,
-            "possibly_trimmed": self.possibly_trimmed,
+            "begins": self.begins,
         }
 
     @classmethod
@@ -141,7 +142,7 @@ class SessionStarted:
             hash_range=None if hash_range is None else (_text(hash_range[0]), _text(hash_range[1])),
             retention_hours=int(raw["retention_hours"]),
             time=int(raw["time"]),
-            possibly_trimmed=bool(raw["possibly_trimmed"]),
+            begins=int(raw["begins"]),
         )
 
 
@@ -205,7 +206,8 @@ class ShardEnded:
         shard: Shard id.
         stream: The stream.
         last: Position of the shard's last record; what the session began after if it delivered none.
-        time: Milliseconds since the epoch.
+        time: When the end was reached at the latest, by the service's clock, milliseconds since the epoch; by this
+            host's if that is not known.
     """
 
     session: str
@@ -238,6 +240,65 @@ class ShardEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class MarksTaken:
+    """How far shards were read, and the clock by which that is told.
+
+    Attributes:
+        stream: The stream.
+        time: When, at the latest, by the service's clock; milliseconds since the epoch.
+        measured: When clock and retention were last asked for.
+        retention_hours: The stream's retention then.
+        boot: Id of the boot of the host, which its clock belongs to.
+        offset: Milliseconds from that clock, CLOCK_BOOTTIME, to the service's.
+        marks: At most one of each shard.
+        late: By how much the times of `sessions` are to be raised that were recorded before.
+        sessions: Ids of the sessions that `late` is about.
+    """
+
+    stream: StreamIdentity
+    time: int
+    measured: int
+    retention_hours: int
+    boot: str
+    offset: int
+    marks: tuple[ShardMark, ...] = ()
+    late: tuple[Late, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members that the line holds; `from_json` reads them back."""
+        out: dict[str, Any] = {
+            "type": "marks",
+            "stream": _stream_to_json(self.stream),
+            "time": self.time,
+            "measured": self.measured,
+            "retention_hours": self.retention_hours,
+            "boot": self.boot,
+            "offset": self.offset,
+            "marks": list(map(_mark_to_json, self.marks)),
+        }
+        if self.late:
+            out["late"] = [one._asdict() for one in self.late]
+            out["sessions"] = list(self.sessions)
+        return out
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> MarksTaken:
+        """Return the entry that `to_json` wrote; see `entry_from_json`."""
+        return cls(
+            stream=_stream_from_json(raw["stream"]),
+            time=int(raw["time"]),
+            measured=int(raw["measured"]),
+            retention_hours=int(raw["retention_hours"]),
+            boot=_text(raw["boot"]),
+            offset=int(raw["offset"]),
+            marks=tuple(map(_mark_from_json, raw["marks"])),
+            late=tuple(Late(int(one["since"]), int(one["until"]), int(one["by"])) for one in raw.get("late", ())),
+            sessions=tuple(map(_text, raw.get("sessions", ()))),
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Carried:
     """What a writer carries over from all before it, so that who comes next need not read all of the ledger.
 
@@ -246,11 +307,13 @@ class Carried:
         ranges: Each shard's ranges that reach to its last checkpoint or past it and that the stream can still hold, and
             its last one, each with the id of its block. None of a shard that KCL knows to be read to its end.
         forgotten: By shard, what is left out of that, while the stream can still hold some of it.
+        marks: Marks that count, of shards that were read within the retention; see `kcl_receiver.horizon`.
     """
 
     stream: StreamIdentity
     ranges: tuple[tuple[Range, str], ...]
     forgotten: dict[str, Forgotten]
+    marks: tuple[ShardMark, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
@@ -261,6 +324,7 @@ class Carried:
             "forgotten": {
                 shard: {"through": str(one.through), "newest": one.newest} for shard, one in self.forgotten.items()
             },
+            "marks": list(map(_mark_to_json, self.marks)),
         }
 
     @classmethod
@@ -273,6 +337,7 @@ class Carried:
                 str(shard): Forgotten(parse_position(one["through"]), int(one["newest"]))
                 for shard, one in raw["forgotten"].items()
             },
+            tuple(map(_mark_from_json, raw["marks"])),
         )
 
 
@@ -333,13 +398,14 @@ class Acknowledged:
         return cls(int(raw["time"]), check_writer_id(writer), int(raw["line"]), _text(raw["reason"]))
 
 
-Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | Carried | Expired | Acknowledged
+Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | MarksTaken | Carried | Expired | Acknowledged
 
 ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
     "writer": WriterStarted.from_json,
     "session": SessionStarted.from_json,
     "block": BlockStored.from_json,
     "shard_end": ShardEnded.from_json,
+    "marks": MarksTaken.from_json,
     "carried": Carried.from_json,
     "expired": Expired.from_json,
     "acknowledged": Acknowledged.from_json,
@@ -507,6 +573,21 @@ def _block_id(value: object) -> str:
     block = _text(value)
     block_path(block)  # who looks for the block, or for its writer, must find an id
     return block
+
+
+def _mark_to_json(mark: ShardMark) -> dict[str, Any]:
+    return {
+        "shard": mark.shard,
+        "session": mark.session,
+        "position": str(mark.position),
+        "until": mark.until,
+        "opened": mark.opened,
+    }
+
+
+def _mark_from_json(raw: dict[str, Any]) -> ShardMark:
+    shard, session, position = (_text(raw[name]) for name in ("shard", "session", "position"))
+    return ShardMark(shard, session, parse_after(position), int(raw["until"]), int(raw["opened"]))
 
 
 def _stream_to_json(stream: StreamIdentity) -> dict[str, Any]:

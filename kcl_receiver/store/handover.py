@@ -15,6 +15,7 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
+    MarksTaken,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -36,6 +37,7 @@ class Takeover:
         blocks: The entries of all blocks in the open ledgers, and those that are adopted.
         begun: The sessions in the open ledgers. The position after which one began is a checkpoint that KCL had taken.
         ended: Stream and shard of each end in the open ledgers. Whether KCL has recorded it is not known.
+        read: The entries of the open ledgers that say how far shards were read.
         adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger, or the
             ledger was lost. They go into the new writer's first lines.
         unreadable: Blocks like these whose footer cannot be read, with the reason.
@@ -48,6 +50,7 @@ class Takeover:
     blocks: list[BlockStored] = field(default_factory=list)
     begun: list[SessionStarted] = field(default_factory=list)
     ended: set[tuple[StreamIdentity, str]] = field(default_factory=set)
+    read: list[MarksTaken] = field(default_factory=list)
     adopted: list[BlockStored] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     to_seal: list[str] = field(default_factory=list)
@@ -87,6 +90,7 @@ def take_over(store: BlockStore) -> Takeover:
         out.blocks += [entry for entry in one.entries if isinstance(entry, BlockStored)]
         out.begun += [entry for entry in one.entries if isinstance(entry, SessionStarted)]
         out.ended |= {(entry.stream, entry.shard) for entry in one.entries if isinstance(entry, ShardEnded)}
+        out.read += [entry for entry in one.entries if isinstance(entry, MarksTaken)]
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}
     known.update(one.block for old in before.values() if old for one in old.entries if isinstance(one, BlockStored))

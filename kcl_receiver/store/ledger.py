@@ -18,6 +18,7 @@ from kcl_receiver.store.entries import (
     BlockStored,
     Entry,
     Expired,
+    MarksTaken,
     SessionStarted,
     ShardEnded,
     Tail,
@@ -109,12 +110,14 @@ class LedgerIndex:
         replaced: Which blocks stand in for one, as maintenance recorded it.
         expired: Blocks that were removed on purpose.
         acknowledged: What is known to be gone of the ledgers.
+        marks: What is recorded of how far shards were read.
     """
 
     def __init__(self) -> None:
         self.replaced: dict[str, tuple[str, ...]] = {}
         self.expired: dict[str, Expired] = {}
         self.acknowledged: list[Acknowledged] = []
+        self.marks: list[MarksTaken] = []
         self.writers: dict[str, Tail] = {}
         self.torn: dict[str, int] = {}
         self.adopted: list[BlockStored] = []
@@ -199,6 +202,8 @@ class LedgerIndex:
             self._claims.extend((entry.writer, writer, tail) for writer, tail in entry.tails.items())
         elif isinstance(entry, SessionStarted):
             self._sessions.setdefault((entry.stream, entry.shard), []).append(entry)
+        elif isinstance(entry, MarksTaken):
+            self.marks.append(entry)
         elif isinstance(entry, ShardEnded):
             self._ends[entry.stream, entry.shard] = entry
         elif isinstance(entry, BlockStored) and entry.block not in self._blocks:

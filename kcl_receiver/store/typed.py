@@ -37,9 +37,9 @@ class RangeLine(msgspec.Struct, gc=False):
     size: int = msgspec.field(name="bytes")
     arrival_first: int = msgspec.field(name="arrival_from")
     arrival_last: int = msgspec.field(name="arrival_to")
+    delivered: int
     checksum: str
     first_row: int
-    possibly_trimmed: bool = False
     arrivals: ArrivalsLine | None = None
 
 
@@ -97,7 +97,7 @@ def range_of(raw: RangeLine) -> Range:
         raw.arrival_last,
         raw.checksum,
         raw.first_row,
-        raw.possibly_trimmed,
+        raw.delivered,
         None if arrivals is None else Arrivals(arrivals.oldest, arrivals.newest, arrivals.unknown),
     )
 

@@ -71,6 +71,7 @@ class Batch(Message, frozen=True):
         arrival_first: Arrival time of the first record in milliseconds since the epoch, -1 if unknown.
         arrival_last: The same of the last one.
         behind: millisBehindLatest of the delivery, -1 if unknown.
+        at: CLOCK_BOOTTIME when the daemon delivered it, in milliseconds.
         checksum: `kcl_receiver.wire.columns.checksum` of the columns.
         lengths: Bytes of each of the eight buffers, in the order of `Columns.buffers`.
     """
@@ -84,6 +85,7 @@ class Batch(Message, frozen=True):
     arrival_first: Long
     arrival_last: Long
     behind: Long
+    at: Number
     checksum: str
     lengths: tuple[Long, Long, Long, Long, Long, Long, Long, Long]
 
@@ -93,13 +95,19 @@ class Flush(Message, frozen=True):
 
 
 class Progress(Message, frozen=True):
-    """How far the processor is: for `status`, and for what the generator need not keep in memory of the ledger.
+    """How far the processor is: for `status`, for what the generator need not keep in memory, and for its marks.
 
-    `checkpoint` is a position, or SHARD_END.
+    Attributes:
+        behind: millisBehindLatest of the last delivery, -1 if unknown.
+        checkpoint: The last one that KCL has taken, a position or SHARD_END, or None.
+        through: The last position that the daemon delivered, or where reading began; None if `noted` says nothing.
+        noted: CLOCK_BOOTTIME in milliseconds: the last delivery was read from the stream after that. 0 with None.
     """
 
     behind: Long
     checkpoint: str | None
+    through: str | None = None
+    noted: Number = 0
 
 
 class ShardEnd(Message, frozen=True):
@@ -128,6 +136,7 @@ class Welcome(Message, frozen=True):
         generator_timeout_millis: How long to go on without a generator.
         store_timeout_millis: How long to wait without any progress of the store.
         drain_millis: How long shutdown_requested may take.
+        note_millis: Least time between two times that `Progress.noted` can name.
     """
 
     generator: str
@@ -138,6 +147,7 @@ class Welcome(Message, frozen=True):
     generator_timeout_millis: Long
     store_timeout_millis: Long
     drain_millis: Long
+    note_millis: Long
 
 
 class Admitted(Message, frozen=True):

@@ -130,6 +130,7 @@ def batch_of(
         arrival_first=arrivals[0],
         arrival_last=arrivals[-1],
         behind=behind,
+        at=1,
         checksum=reference_checksum(columns),
         lengths=lengths,  # type: ignore[arg-type] # eight
     )

@@ -25,7 +25,15 @@ from kcl_receiver.generator import server as server_module
 from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.effects import Append, ConfirmShardEnd, LookUp, ShardFacts, WriteBlock, WrittenBlock
+from kcl_receiver.generator.effects import (
+    Append,
+    ConfirmShardEnd,
+    LookUp,
+    Measurement,
+    ShardFacts,
+    WriteBlock,
+    WrittenBlock,
+)
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.workers import Workers
@@ -266,6 +274,9 @@ class _Prepared:
         return
 
 
+MEASURED = Measurement(1_790_000_000_000, 0, 0, 24)
+
+
 class StageWorkers(Workers):
     """The real workers over a store in memory and a stream that is described by the stage."""
 
@@ -281,7 +292,7 @@ class StageWorkers(Workers):
         held = sorted((one for of_block in found for one in of_block), key=lambda one: (one.first, one.last))
         if isinstance(effect.after, Position):
             self._recent.arrival_of(effect.shard, effect.after)
-        return ShardFacts(tuple(held), (), ("0", "1"), 24, possibly_trimmed=False)
+        return ShardFacts(tuple(held), (), ("0", "1"), MEASURED)
 
     def confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         if self._stage.open_shards:

@@ -339,6 +339,7 @@ class ProcessorStage:
             "generator_timeout_millis": 60_000,
             "store_timeout_millis": 300_000,
             "drain_millis": 10_000,
+            "note_millis": 0,
         }
         return Welcome(generator="writer", next_number=number, **{**usual, **changes})
 

@@ -37,7 +37,7 @@ EXAMPLES: tuple[Message, ...] = (
     Flush(),
     Progress(-1, None),
     ShardEnd("5:1"),
-    Welcome("writer", 1, 1, 1, 1, 1, 1, 1),
+    Welcome("writer", 1, 1, 1, 1, 1, 1, 1, 0),
     Admitted(1),
     Stored(1),
     Refused("FrameError", "message", "hint"),

@@ -20,6 +20,7 @@ from generator_harness import batch_message, columns_of
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
+from kcl_receiver.generator.stream import boot_millis
 from kcl_receiver.ranges import After, Position
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.frames import FrameReader, encode, encode_batch
@@ -195,7 +196,7 @@ def batch(
 ) -> tuple[Batch, Columns]:
     """Return a batch of plain records with these sequence numbers."""
     columns = columns_of([Position(one) for one in numbers], data_bytes)
-    return batch_message(columns, number, after, Position(numbers[-1])), columns
+    return batch_message(columns, number, after, Position(numbers[-1]), at=boot_millis()), columns
 
 
 @contextmanager

@@ -185,7 +185,7 @@ class Connection:
 
     def welcome(self, next_number: int = 1, *, drain_millis: int = 10_000) -> None:
         self.send(
-            Welcome("writer", next_number, 8 * 1024 * 1024, 32 * 1024 * 1024, 0, 60_000, 60_000, drain_millis),
+            Welcome("writer", next_number, 8 * 1024 * 1024, 32 * 1024 * 1024, 0, 60_000, 60_000, drain_millis, 0),
             Stored(next_number - 1),
         )
 

@@ -16,6 +16,7 @@ from memory_formula import MIB, generator_bytes
 
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.generator.settings import GeneratorSettings
+from kcl_receiver.generator.stream import boot_millis
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.wire.columns import Columns, VarColumn
 from kcl_receiver.wire.messages import Admitted, Stored
@@ -50,7 +51,7 @@ class Shard(Peer):
         )
         assert columns.memory <= BATCH_BYTES
         self.sent += 1
-        self.send(batch_message(columns, self.sent, self._after, positions[-1]), columns)
+        self.send(batch_message(columns, self.sent, self._after, positions[-1], at=boot_millis()), columns)
         self._after = positions[-1]
 
     def listen(self) -> None:

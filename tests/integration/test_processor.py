@@ -401,7 +401,7 @@ def test_a_generator_that_hangs_up_in_the_middle_of_a_frame_is_asked_again(landi
     processor.hear()
     first = listener.accept()
     first.receive(Hello)
-    frame = b"".join(bytes(part) for part in encode(Welcome("writer", 1, 1, 1, 1, 1, 1, 1)))
+    frame = b"".join(bytes(part) for part in encode(Welcome("writer", 1, 1, 1, 1, 1, 1, 1, 0)))
     first.socket.sendall(frame[: len(frame) // 2])
     first.close()
     admitted(processor, listener.open(), 1, 1)

@@ -10,6 +10,7 @@ from generator_harness import batch_message, columns_of
 from generator_process import SHARD, GeneratorProcess, Peer
 
 from kcl_receiver.errors import EXIT_OK
+from kcl_receiver.generator.stream import boot_millis
 from kcl_receiver.ranges import After
 from kcl_receiver.wire.messages import Admitted, Draining, Stored
 
@@ -29,7 +30,7 @@ def test_a_sigterm_stores_a_thousand_items_takes_no_more_and_ends_in_order(
         if number == 11:
             generator.signal(signal.SIGTERM)
             peer.expect(Draining)
-        peer.send(batch_message(columns, number, after, last), columns)
+        peer.send(batch_message(columns, number, after, last, at=boot_millis()), columns)
         if number < 11:
             assert peer.expect(Admitted).number == number
         after = last

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from generator_process import STREAM
-from store_support import SHARD, Record, begin, columns_of, put, range_of, session_at
+from store_support import LATE, NOW, SHARD, Record, begin, columns_of, put, range_of, session_at
 from test_recovery import HOUR, Source, reshard
 
 from kcl_receiver import aws
@@ -107,7 +107,8 @@ class Landed:
                     continue
                 records: list[Record] = [(one[0], one[1], one[3].encode(), one[2], one[4]) for one in batch]
                 columns = columns_of(records)
-                block = range_of(columns, shard=shard, after=after, possibly_trimmed=trimmed)
+                delivered = self.now + (LATE - NOW if trimmed else 0)
+                block = range_of(columns, shard=shard, after=after, delivered=delivered)
                 self.ledger.append([self.put(BlockRange(block, columns))])
                 after = last
             if described.last is not None:

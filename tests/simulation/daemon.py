@@ -118,6 +118,8 @@ class Consumer:
         page = self._next_page(fetcher)
         self.last_page = page
         if page.at_end and not page.records:
+            assert self.child is not None
+            self.fleet.watch.delivered(self.child, [])
             self.at_end = True
             self.plan(0.01)
             return
@@ -165,6 +167,8 @@ class Consumer:
                 return
         for child in children:
             table.create(child)
+        if self.child is not None:
+            self.fleet.watch.delivered(self.child, [])
         self.at_shard_end = self.largest
         self.largest = SHARD_END
         self._action("shardEnded", {})

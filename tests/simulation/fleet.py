@@ -15,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from kcl_receiver.generator import server, workers
+from kcl_receiver.generator import stream as generator_stream
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.maintenance import leftovers
@@ -37,7 +38,7 @@ SETTLE_SECONDS = 400.0
 """After the last fault: until then all must be stored and checkpointed."""
 
 
-MAX_STEPS = 200_000
+MAX_STEPS = 600_000
 
 
 class Host:
@@ -55,6 +56,7 @@ class Host:
         self.generator: SimGenerator | None = None
         self.daemon: Daemon | None = None
         self.boots = 0
+        self.machine_boots = 0
         self.maintenance: SimMaintenance | None = None
         self.maintainers: set[str] = set()
         self.lingering: list[Any] = []
@@ -243,6 +245,7 @@ class Host:
 
     def _boot(self, boots: int) -> None:
         if boots == self.boots:
+            self.machine_boots += 1
             self.boot_base = self.fleet.timeline.now - self.fleet.rng.uniform(5, 50)
             self.start()
 
@@ -306,7 +309,7 @@ class Fleet:
         self.rng = rng = random.Random(seed)
         self.more = random.Random(f"{seed} world")
         self.theme = world.theme(seed, self.more)
-        self.asleep_until = self.lapsed = 0.0
+        self.asleep_until = self.lapsed = self.paused = 0.0
         self.seen: Counter[str] = Counter()
         self.timeline = Timeline(limit, Broken("waits end", f"more than {limit} steps: something spins"))
         self.tracing = tracer is not None
@@ -513,6 +516,9 @@ def installed() -> Iterator[None]:
             (server, "boot_clock", lambda: CURRENT.host.boot_clock()),
             (server, "check_columns", blocks.check_columns),
             (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
+            (workers, "boot_millis", lambda: int(CURRENT.host.boot_clock() * 1000)),
+            (workers, "boot_id", lambda: f"{CURRENT.host.name} {CURRENT.host.machine_boots}"),
+            (generator_stream, "boot_millis", lambda: int(CURRENT.host.boot_clock() * 1000)),
             (workers, "encode_block", blocks.encode_block),
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),

@@ -295,6 +295,7 @@ class SimGenerator(Process):
             new_writer=self._new_writer,
             ledger_lines=fleet.ledger_lines,
             page=fleet.page,
+            begins=-1 if host.begins is None else host.begins,
         )
         workers.process = self
         store.storing = WatchedLock()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fake_files import FakeFiles, Node
 
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.horizon import interval_ms
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
 from kcl_receiver.store.local import LocalStore
@@ -21,6 +22,8 @@ from simulation.stream import IDENTITY, Shard
 if TYPE_CHECKING:
     from simulation.watch import Watch
 
+TOLD = 80
+"""Deliveries."""
 HORIZON = "read within the horizon"
 AGAIN = "reading began again at a starting point, and did not meet what is stored"
 
@@ -76,7 +79,9 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
         if stored:
             watch.broken("provable coverage", f"{shard.id}: verify does not know it")
         return
-    unread = watch.longest_unread(shard)
+    # A guest that is paused learns of it late: what came since its clock was last measured may be later by all of it.
+    fleet = watch.fleet
+    unread = max(watch.longest_unread(shard), int(fleet.paused * 1000))
     for gap in found.gaps:
         # Where no checkpoint was made yet, reading begins again at what is retained.
         if gap.why != AGAIN or unread < _doubtful(watch):
@@ -89,9 +94,18 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
         if any(Span.holds(span, position) for span in found.spans):
             watch.expect(HORIZON, f"{shard.id}: {position} was trimmed unread, and is in a stretch called proven")
             return
-    if lost and found.state == PROVEN and watch.was_begun(shard, lost[-1]):
+    # Where nothing has come since, a few readings tell.
+    told = (
+        found.ended
+        or watch.calls_since_lapse(shard) > TOLD
+        or (found.last is not None and lost and lost[-1] < found.last)
+    )
+    if lost and found.state == PROVEN and watch.was_begun(shard, lost[-1]) and told:
         watch.expect(HORIZON, f"{shard.id} is called proven, and {lost[-1]} was trimmed unread")
-    if found.state == POSSIBLY_TRIMMED and not lost and unread < _doubtful(watch):
+    # TRIM_HORIZON asks for what is retained when the first session begins, of which some is about to expire.
+    soon = interval_ms(fleet.stream.retention_hours)
+    late = [one for one in found.possibly_trimmed if unread < (_doubtful(watch) if one.after is not None else soon)]
+    if found.state == POSSIBLY_TRIMMED and late and not lost:
         hours = unread / 3_600_000
         watch.expect(HORIZON, f"{shard.id} is called possibly trimmed, and was left unread for {hours:.1f} h: {found}")
 

@@ -117,6 +117,8 @@ class Watch:
         self.awaited: Counter[str] = Counter()
         self.checkpoints = 0
         self._reads: dict[str, tuple[int, int]] = {}
+        self._began: dict[str, int] = {}
+        self._calls: Counter[str] = Counter()
 
     def broken(self, invariant: str, what: str) -> NoReturn:
         raise Broken(invariant, what)
@@ -134,12 +136,15 @@ class Watch:
         view = SessionView(child.session, shard, checkpoint, child.host.name, len(self.sessions))
         self.sessions[child.session] = view
         self.by_shard[shard.id].append(view)
+        self._began.setdefault(shard.id, self.fleet.stream.millis())
 
     def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
         view = self.sessions[child.session]
         now = self.fleet.stream.millis()
-        last_read, longest = self._reads.get(view.shard.id, (now, 0))
+        parents = [self._reads[parent][0] for parent in view.shard.parents if parent in self._reads]
+        last_read, longest = self._reads.get(view.shard.id) or (max(parents, default=self._began[view.shard.id]), 0)
         self._reads[view.shard.id] = now, max(longest, now - last_read)
+        self._calls[view.shard.id] = 0 if now - last_read > 60_000 else self._calls[view.shard.id] + 1
         seen = view.delivered
         last = seen[-1] if seen else None
         seen += [one for one in positions if last is None or one > last]
@@ -293,9 +298,17 @@ class Watch:
         views = self.by_shard[shard.id]
         return any(view.delivered and view.delivered[0] <= position for view in views)
 
+    def calls_since_lapse(self, shard: Shard) -> int:
+        """Return how many deliveries, empty ones too, there were since the shard was left unread for a while."""
+        return self._calls[shard.id]
+
     def longest_unread(self, shard: Shard) -> int:
-        """Return for how many milliseconds at most a shard was not read, by the service's clock."""
-        return self._reads.get(shard.id, (0, 0))[1]
+        """Return for how many milliseconds at most a shard, or one that it was made of, was not read.
+
+        Of a child that was made meanwhile nobody knows how old it is.
+        """
+        parents = [self.longest_unread(self.fleet.stream.shards[parent]) for parent in shard.parents]
+        return max(self._reads.get(shard.id, (0, 0))[1], *parents, 0)
 
     def answered(self, consumer: Consumer, action: str) -> None:
         self.waits(consumer)

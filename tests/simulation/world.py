@@ -39,7 +39,6 @@ def epoch(rng: random.Random, theme: str) -> int:
 PARENTS_EXPIRE = "parents expire"
 AWAITED: dict[str, str] = {
     "what expired and was stored again is read": "a reader passes what expired, and then takes the same for read",
-    "read within the horizon": "only a session's first link is judged, and by the age of the last record",
 }
 """What is not played yet, or not judged, because the receiver is known not to stand it; why."""
 
@@ -107,20 +106,12 @@ def _guests_paused(fleet: Fleet, host: Host, _: float) -> bool:
     """Every machine is a guest, and is paused: it takes no notice, and none of its clocks does."""
     if not _hosts_stopped(fleet, host, 0.0):
         return False
-    for one in fleet.hosts:
-        fleet.timeline.at(fleet.asleep_until, _lost_time(one, fleet.asleep_until - fleet.timeline.now))
+    fleet.paused += fleet.asleep_until - fleet.timeline.now
+    seconds = fleet.asleep_until - fleet.timeline.now
+    for one in fleet.hosts:  # at once: nothing on it runs until it goes on, and then no clock shows the time between
+        one.boot_base += seconds
+        one.wall_offset -= int(seconds * 1000)
     return True
-
-
-def _lost_time(host: Host, seconds: float) -> Callable[[], None]:
-    boots = host.boots
-
-    def lose() -> None:
-        if host.boots == boots:
-            host.boot_base += seconds
-            host.wall_offset -= int(seconds * 1000)
-
-    return lose
 
 
 def _all_down(fleet: Fleet, host: Host, _: float) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -25,7 +25,10 @@ from kcl_receiver.generator.effects import (
     Effect,
     LookFurther,
     LookUp,
+    Measure,
+    Measurement,
     MoreHeld,
+    PossiblyTrimmed,
     Send,
     SessionRecord,
     ShardEndRecord,
@@ -43,12 +46,14 @@ from kcl_receiver.wire.messages import Admitted, Batch, Draining, Hello, Message
 APPLICATION = "landing"
 START = 1000.0
 """The clock's first reading, in seconds."""
+SERVICE_START = round(START * 1000) + 1000
+"""What the service's clock shows then at the latest, in milliseconds: the same clock, cut off to a second."""
 
 Place = int | tuple[int, int]
 """A position as tests write it: a sequence number, or one with its sub-sequence number."""
 
-Asked = LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append
-A = TypeVar("A", bound=LookUp | LookFurther | ConfirmShardEnd | WriteBlock | Append)
+Asked = LookUp | LookFurther | ConfirmShardEnd | Measure | WriteBlock | Append
+A = TypeVar("A", bound=LookUp | LookFurther | ConfirmShardEnd | Measure | WriteBlock | Append)
 
 
 def position(place: Place) -> Position:
@@ -57,7 +62,8 @@ def position(place: Place) -> Position:
 
 def columns_of(positions: Sequence[Position], data_bytes: int = 10, arrival: int | None = None) -> Columns:
     """Return one record for each position, with key, data, and arrival time (unless it is given) made from it."""
-    arrivals = [one.sequence_number % 10**12 if arrival is None else arrival for one in positions]
+    came = SERVICE_START - 1000
+    arrivals = [came + one.sequence_number % 1000 if arrival is None else arrival for one in positions]
     return Columns(
         count=len(positions),
         sequence=VarColumn.of([str(one.sequence_number).encode() for one in positions]),
@@ -69,7 +75,11 @@ def columns_of(positions: Sequence[Position], data_bytes: int = 10, arrival: int
 
 
 def batch_message(
-    columns: Columns, number: int = 1, after: After = "TRIM_HORIZON", whole: Position | None = None
+    columns: Columns,
+    number: int = 1,
+    after: After = "TRIM_HORIZON",
+    whole: Position | None = None,
+    at: int = round(START * 1000),
 ) -> Batch:
     """Return the message that describes these columns truly."""
     last = columns.count - 1
@@ -83,6 +93,7 @@ def batch_message(
         arrival_first=columns.arrival_of(0),
         arrival_last=columns.arrival_of(last),
         behind=7,
+        at=at,
         checksum=checksum(columns),
         lengths=batch_lengths(columns),
     )
@@ -133,8 +144,13 @@ def held_range(shard: str, first: Place, last: Place) -> Range:
     )
 
 
-def facts(*held: Range, possibly_trimmed: bool = False) -> ShardFacts:
-    return ShardFacts(held, ("parent",), ("0", "10"), 24, possibly_trimmed)
+def measured(at: float = START, *, hours: int = 24, opened: Mapping[str, int] | None = None) -> Measurement:
+    """Return what a stream says whose clock shows the same as this one."""
+    return Measurement(int(at * 1000), int(at * 1000), int(at * 1000), hours, opened or {})
+
+
+def facts(*held: Range, read_until: int = round(START * 1000), at: float = START, hours: int = 24) -> ShardFacts:
+    return ShardFacts(held, ("parent",), ("0", "10"), measured(at, hours=hours), read_until)
 
 
 def written(block: WriteBlock) -> WrittenBlock:
@@ -247,6 +263,7 @@ class Harness:
         self.connections: set[int] = set()
         self.closed: list[int] = []
         self.asked: list[Asked] = []
+        self.told: list[PossiblyTrimmed] = []
         self.blocks: list[WriteBlock] = []
         self.entries: list[Any] = []
         self.stop: Stop | None = None
@@ -272,6 +289,8 @@ class Harness:
                 self.closed.append(effect.connection)
             elif isinstance(effect, Stop):
                 self.stop = effect
+            elif isinstance(effect, PossiblyTrimmed):
+                self.told.append(effect)
             else:
                 self._ask(effect)
 
@@ -428,6 +447,11 @@ class Harness:
         """Let time pass, then tick once."""
         self.now += seconds
         self.tick()
+
+    @property
+    def nothing_is_due(self) -> bool:
+        """Whether nothing is to be done at any time, but to ask the stream for its clock now and then."""
+        return self.core.deadline() in (None, self.core._marks.due())
 
     def tick(self) -> None:
         self.do(self.core.tick(self.now))

@@ -31,7 +31,8 @@ def shard(shard: str | int = 0, **changes: object) -> ShardState:
         "window_used": 0,
         "waiting": False,
         "shard_end": False,
-        "possibly_trimmed": False,
+        "read_until": -1,
+        "possibly_trimmed": None,
     }
     return ShardState(**values | changes)
 

@@ -13,7 +13,7 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import LATEST, After, Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import SessionStarted, decode_ledger
+from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded, decode_ledger
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
 from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.parquet import read_positions
@@ -21,30 +21,29 @@ from kcl_receiver.store.parquet import read_positions
 HOUR_MS = 3_600_000
 
 
-def cover(ranges: Sequence[Range], sessions: Sequence[SessionStarted] = (), ended: After | None = None) -> Coverage:
+def cover(
+    ranges: Sequence[Range],
+    sessions: Sequence[SessionStarted] = (),
+    ended: ShardEnded | None = None,
+    marks: Sequence[MarksTaken] = (),
+    opened: int | None = None,
+    others: Sequence[SessionStarted] = (),
+) -> Coverage:
     """Return what a shard's ranges prove.
 
     A session that began at a checkpoint shows that the shard had been read up to there, and so does the shard's end:
-    both must be covered, or the end of what was stored is lost.
-
-    Args:
-        ranges: All ranges of the shard, in any order.
-        sessions: All sessions of the shard, in any order.
-        ended: The last position of the shard if it was read to its end.
+    both must be covered, or the end of what was stored is lost. `others` are sessions of other shards of the stream:
+    they have seen its retention.
     """
-    late = {(one.session, one.after) for one in sessions if one.possibly_trimmed}
+    times = NaiveTimes(ranges, sessions, marks, opened, others)
     linked: list[Range] = []
     doubtful: list[Range] = []
     for one in ranges:
-        old = one.possibly_trimmed or (one.session, one.after) in late
-        (doubtful if old and isinstance(one.after, Position) else linked).append(one)
+        is_link = isinstance(one.after, Position) and one.after < one.first
+        (doubtful if is_link and not times.is_good(one.after, times.delivered(one)) else linked).append(one)
     covered = SpanSet([*map(_covered_by, linked), *map(span_of, doubtful)])
-    unread = SpanSet(
-        Span(Cut(one.after, 1), Cut(one.first, 0))
-        for one in doubtful
-        if isinstance(one.after, Position) and one.after < one.first
-    )
-    known = [*(one.after for one in sessions), *(one.after for one in doubtful), ended]
+    unread = SpanSet(Span(Cut(one.after, 1), Cut(one.first, 0)) for one in doubtful if isinstance(one.after, Position))
+    known = [*(one.after for one in sessions), *(one.after for one in doubtful), ended.last if ended else None]
     reached = sorted(one for one in known if isinstance(one, Position) and not covered.holds(one))
     firsts = sorted(one.first for one in ranges)
     segments = covered.spans()
@@ -55,18 +54,102 @@ def cover(ranges: Sequence[Range], sessions: Sequence[SessionStarted] = (), ende
         if hole is None:
             continue
         if before is not None and after is not None and not unread.missing(Span(before.high, after.low)):
-            trimmed.append(Gap(hole.after, None, hole.before, "reading resumed later than the stream's retention"))
+            trimmed.append(Gap(hole.after, None, hole.before, UNREAD))
         else:
             gaps.append(hole)
-    for late_start in sorted({one for _, one in late if isinstance(one, Position)}):
-        nothing_follows = not firsts or firsts[-1] <= late_start
-        if covered.holds(late_start) and (nothing_follows or ended == late_start):
-            last = late_start if nothing_follows else segments[-1].high.position
-            trimmed.append(Gap(last, None, None, "reading resumed later than the stream's retention"))
-    if not segments and ended is not None and late:
-        trimmed.append(Gap(None, None, None, "reading resumed later than the stream's retention"))
-    _judge_first_start(segments, ranges, sessions, gaps, trimmed)
+    tails = [*((one.after, one.time) for one in sessions), *times.not_good]
+    if ended is not None:
+        tails.append((ended.last, times.raised(ended.session, ended.time)))
+    end = segments[-1].high.position if segments else None
+    for after, at in tails:
+        if isinstance(after, Position) and (end is None or not segments[-1].holds(after)):
+            continue
+        if not times.is_good("TRIM_HORIZON" if end is None else end, at):
+            trimmed.append(Gap(end, None, None, UNREAD))
+            break
+    _judge_first_start(segments, ranges, sessions, times, gaps, trimmed)
     return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
+
+
+class NaiveTimes:
+    """Which links of a shard were read in time, by the rules as they are written down: all marks of all, until no more
+    of them count."""
+
+    def __init__(
+        self,
+        ranges: Sequence[Range],
+        sessions: Sequence[SessionStarted],
+        taken: Sequence[MarksTaken],
+        opened: int | None,
+        others: Sequence[SessionStarted],
+    ) -> None:
+        shards = {one.shard for one in (*ranges, *sessions)}
+        self._late = [(session, late) for one in taken for session in one.sessions for late in one.late]
+        self._retention = sorted(
+            {
+                *((one.measured, one.retention_hours * HOUR_MS) for one in taken if one.retention_hours),
+                *((one.time, one.retention_hours * HOUR_MS) for one in (*sessions, *others) if one.retention_hours),
+            }
+        )
+        self._marks = [(one.last, one.arrival_last - 60_000) for one in ranges if one.arrival_last >= 0]
+        starts = sorted((one for one in sessions if not isinstance(one.after, Position)), key=lambda one: one.time)
+        if starts and (start := self.start(starts[0], opened)) >= 0:
+            self._marks.append((BEFORE, start))
+        waiting = [
+            (one.position, one.until, self.raised(one.session, entry.time))
+            for entry in taken
+            for one in entry.marks
+            if one.shard in shards and one.until >= 0
+        ]
+        while True:
+            good = [one for one in waiting if self.is_good(one[0], one[2])]
+            if not good:
+                break
+            self._marks += [(_place(position), until) for position, until, _ in good]
+            waiting = [one for one in waiting if one not in good]
+        self.not_good = [(position, at) for position, _, at in waiting]
+
+    @staticmethod
+    def start(first: SessionStarted, opened: int | None) -> int:
+        hours = first.retention_hours or 24
+        said = first.begins if first.after == "AT_TIMESTAMP" else -1
+        if opened is not None:
+            return max(said, opened)
+        if first.hash_range is None:
+            return -1
+        if first.after == "AT_TIMESTAMP":
+            return said
+        return first.time - hours * HOUR_MS + min(hours * HOUR_MS // 100, 15 * 60_000)
+
+    def raised(self, session: str, at: int) -> int:
+        by = [late.by for one, late in self._late if one == session and late.since <= at < late.until]
+        return at + max(by, default=0)
+
+    def delivered(self, one: Range) -> int:
+        return -1 if one.delivered < 0 else self.raised(one.session, one.delivered)
+
+    def is_good(self, after: After, at: int) -> bool:
+        return at >= 0 and any(
+            position <= _place(after) and until >= 0 and at - until <= self._least(until, at)
+            for position, until in self._marks
+        )
+
+    def _least(self, begin: int, end: int) -> int:
+        if not self._retention:
+            return 24 * HOUR_MS
+        before = [time for time, _ in self._retention if time <= begin]
+        behind = [time for time, _ in self._retention if time >= end]
+        low = max(before, default=self._retention[0][0])
+        high = min(behind, default=self._retention[-1][0])
+        return min(hours for time, hours in self._retention if min(low, high) <= time <= max(low, high))
+
+
+BEFORE = Position(-1)
+UNREAD = "not read within the stream's retention"
+
+
+def _place(after: After) -> Position:
+    return after if isinstance(after, Position) else BEFORE
 
 
 def _covered_by(one: Range) -> Span:
@@ -110,34 +193,41 @@ def _judge_first_start(
     segments: Sequence[Span],
     ranges: Sequence[Range],
     sessions: Sequence[SessionStarted],
+    times: NaiveTimes,
     gaps: list[Gap],
     trimmed: list[Gap],
 ) -> None:
-    """Add what an earlier session shows that began at a starting point and stored nothing.
-
-    It had begun to read at another place than the session whose records are the first: LATEST is a later place each
-    time, and with the others, if it was longer ago than the stream's retention, its first records may be trimmed now.
-    """
-    if not segments:
-        return
-    openers = {one.session for one in ranges if one.first == segments[0].low.position}
+    """Judge the link from the starting point to the first record."""
+    first_ranges = [
+        one
+        for one in ranges
+        if segments and one.first == segments[0].low.position and not isinstance(one.after, Position)
+    ]
+    openers = {one.session for one in first_ranges}
     starts = sorted((one for one in sessions if not isinstance(one.after, Position)), key=lambda one: one.time)
     first = next((one for one in starts if one.session in openers), None)
-    if first is None or starts[0] is first:
+    if first is None:
         return
-    earlier = starts[0]
-    begin = segments[0].low.position
-    if first.after == LATEST:
-        gaps.insert(0, Gap(None, None, begin, "an earlier session had begun to read, and this one began at LATEST"))
-    elif first.retention_hours and first.time - earlier.time > first.retention_hours * HOUR_MS:
-        why = "reading had begun longer ago than the stream's retention, and then began again"
-        trimmed.insert(0, Gap(None, None, begin, why))
+    earlier, begin = starts[0], segments[0].low.position
+    if earlier is not first and (first.after == LATEST or 0 <= earlier.begins < first.begins):
+        at = "LATEST" if first.after == LATEST else "a later time"
+        gaps.insert(0, Gap(None, None, begin, f"an earlier session had begun to read, and this one began at {at}"))
+    elif not any(times.is_good(one.after, times.delivered(one)) for one in first_ranges):
+        trimmed.insert(0, Gap(None, None, begin, UNREAD))
 
 
-def _covered_by(one: Range) -> Span:
-    if isinstance(one.after, Position) and one.after < one.first:
-        return Span(Cut(one.after, 1), Cut(one.last, 1))
-    return span_of(one)
+def _opened(index: LedgerIndex, stream: StreamIdentity, parents: set[str], taken: Sequence[MarksTaken]) -> int | None:
+    known = []
+    for parent in parents & set(index.shards(stream)):
+        known += [one.arrival_last for one, _ in index.ranges(stream, parent)]
+        known += [one.opened for entry in taken for one in entry.marks if one.shard == parent]
+        starts = [one for one in index.sessions(stream, parent) if not isinstance(one.after, Position)]
+        grandparents = {one for start in index.sessions(stream, parent) for one in start.parents}
+        if starts:
+            first = min(starts, key=lambda one: one.time)
+            known.append(NaiveTimes.start(first, _opened(index, stream, grandparents, taken)))
+        known.append(-1)
+    return max(known, default=None)
 
 
 class NaiveShard(NamedTuple):
@@ -160,8 +250,11 @@ class Naive(NamedTuple):
 
 def naive_verify(store: BlockStore) -> Naive:
     index = LedgerIndex()
+    taken: list[MarksTaken] = []
     for writer, content in sorted(store.read_ledger()):
-        index.add_ledger(decode_ledger(writer, content))
+        ledger = decode_ledger(writer, content)
+        index.add_ledger(ledger)
+        taken += [entry for entry in ledger.entries if isinstance(entry, MarksTaken)]
     for day in store.maintenance_days():
         index.add_maintenance(load_day(store, day))
     sizes = dict(store.list_blocks())
@@ -199,7 +292,12 @@ def naive_verify(store: BlockStore) -> Naive:
             everything = index.ranges(stream, shard)
             good = [(one, b) for one, b in everything if b not in bad | gone]
             end = index.shard_ended(stream, shard)
-            found = cover([one for one, _ in everything], index.sessions(stream, shard), end.last if end else None)
+            every_range = [one for one, _ in everything]
+            parents = {parent for one in index.sessions(stream, shard) for parent in one.parents}
+            of = [one for one in taken if one.stream == stream]
+            others = [one for other in index.shards(stream) for one in index.sessions(stream, other)]
+            opened = _opened(index, stream, parents, of)
+            found = cover(every_range, index.sessions(stream, shard), end, of, opened, others)
             gaps = list(found.gaps)
             children = [
                 child

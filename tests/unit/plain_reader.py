@@ -145,7 +145,7 @@ def _chains(ranges: list[dict[str, Any]]) -> dict[str, int]:
     stretches: dict[str, list[tuple[tuple[Position, int], tuple[Position, int]]]] = defaultdict(list)
     for one in ranges:
         low = (position(one["from"]), 0)
-        if ":" in one["after"] and not one.get("possibly_trimmed"):
+        if ":" in one["after"]:
             low = min(low, (position(one["after"]), 1))
         stretches[one["shard"]].append((low, (position(one["to"]), 1)))
     out: dict[str, int] = {}

@@ -93,6 +93,7 @@ def welcome(
         generator_timeout_millis=round(generator_timeout * 1000),
         store_timeout_millis=round(STORE_TIMEOUT * 1000),
         drain_millis=round(DRAIN * 1000),
+        note_millis=0,
     )
 
 

@@ -108,6 +108,7 @@ def range_of(users: Sequence[User], shard: str = SHARD) -> Range:
         size=columns.size,
         arrival_first=columns.arrival_of(0),
         arrival_last=columns.arrival_of(columns.count - 1),
+        delivered=columns.arrival_of(columns.count - 1),
         checksum=checksum(columns),
     )
 

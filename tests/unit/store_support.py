@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, WriterStarted
+from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, SessionStarted, ShardEnded, WriterStarted
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.names import block_id, writer_id
@@ -20,6 +21,9 @@ from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
 """When what these tests store was stored. It has nothing to do with the day on which they run: what asks the clock is
 given this time, by its argument or by `stop_the_clock`; what meets a real clock (the emulator's) takes its own."""
+HOUR = 3_600_000
+LATE = NOW + 26 * HOUR
+"""Later than what a stream retains for 24 hours."""
 WRITER = writer_id(NOW, "7f3a9c01")
 OTHER_WRITER = writer_id(NOW + 60_000, "00000002")
 STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1_790_000_000_000)
@@ -57,7 +61,7 @@ def range_of(
     shard: str = SHARD,
     after: After = TRIM_HORIZON,
     session: str = "s1",
-    possibly_trimmed: bool = False,
+    delivered: int | None = None,
 ) -> Range:
     last = columns.count - 1
     return Range(
@@ -72,7 +76,7 @@ def range_of(
         arrival_first=columns.arrival_of(0),
         arrival_last=columns.arrival_of(last),
         checksum=checksum(columns),
-        possibly_trimmed=possibly_trimmed,
+        delivered=max(columns.arrival_of(0), columns.arrival_of(last)) if delivered is None else delivered,
     )
 
 
@@ -82,12 +86,21 @@ def block_range(*sequence_numbers: int, data: bytes = b"data", **named: object) 
 
 
 def plain_range(
-    first: int, last: int, after: After | int = TRIM_HORIZON, *, session: str = "s1", trimmed: bool = False
+    first: int,
+    last: int,
+    after: After | int = TRIM_HORIZON,
+    *,
+    session: str = "s1",
+    trimmed: bool = False,
+    at: int = NOW,
+    arrived: int = NOW,
 ) -> Range:
-    """A range without records, for arithmetic."""
+    """A range without records, for arithmetic; `trimmed` if it was delivered later than the retention."""
     follows = Position(after) if isinstance(after, int) else after
     begin, end = Position(first), Position(last)
-    return Range(SHARD, session, follows, begin, end, end, 10, 100, NOW, NOW, "0" * 32, 0, trimmed)
+    return Range(
+        SHARD, session, follows, begin, end, end, 10, 100, arrived, arrived, "0" * 32, 0, LATE if trimmed else at
+    )
 
 
 def session_at(
@@ -100,11 +113,33 @@ def session_at(
     parents: tuple[str, ...] = (),
     retention_hours: int = 24,
     stream: StreamIdentity = STREAM,
+    begins: int = NOW,
 ) -> SessionStarted:
+    """A session's start; `trimmed` if it came later than the retention."""
     follows = Position(after) if isinstance(after, int) else after
-    return SessionStarted(
-        session, shard, follows, 1, stream, parents, ("0", str(2**128 - 1)), retention_hours, time, trimmed
-    )
+    at = time + LATE - NOW if trimmed else time
+    hashes = ("0", str(2**128 - 1))
+    return SessionStarted(session, shard, follows, 1, stream, parents, hashes, retention_hours, at, begins)
+
+
+def end_at(last: After | int, *, session: str = "s1", shard: str = SHARD, time: int = NOW) -> ShardEnded:
+    return ShardEnded(session, shard, STREAM, Position(last) if isinstance(last, int) else last, time)
+
+
+def marks_at(
+    *marks: ShardMark,
+    time: int = NOW,
+    hours: int = 24,
+    late: Sequence[Late] = (),
+    sessions: Sequence[str] = (),
+    stream: StreamIdentity = STREAM,
+) -> MarksTaken:
+    """What is recorded of how far shards were read."""
+    return MarksTaken(stream, time, time, hours, "boot", 0, tuple(marks), tuple(late), tuple(sessions))
+
+
+def mark(position: After | int, until: int, *, shard: str = SHARD, session: str = "s1", opened: int = -1) -> ShardMark:
+    return ShardMark(shard, session, Position(position) if isinstance(position, int) else position, until, opened)
 
 
 def stored(

@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "kcl_receiver"
 
 DRIVERS = {
-    "generator": {"client", "connection", "lock", "lookback", "presence", "role", "server", "stream", "workers"},
+    "generator": {
+        *("client", "connection", "known", "lock", "lookback", "presence", "role", "server", "stream", "workers"),
+    },
     "processor": {"driver", "link", "main", "spawn"},
     "recovery": {"against", "calls", "damages", "fallback", "fetch", "restore", "sources", "warning"},
     "wire": set[str](),

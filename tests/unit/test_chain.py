@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, plain_range, session_at
+from store_support import HOUR, NOW, mark, plain_range, session_at
 
 from kcl_receiver.ranges import LATEST, Position, Range
 from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part, Ref
-from kcl_receiver.reader.coverage import Cut, Span, SpanSet, cover, span_of
+from kcl_receiver.reader.coverage import Cut, Span, SpanSet, span_of
+from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.entries import SessionStarted
 
 
@@ -115,10 +116,13 @@ def test_a_link_older_than_the_retention_is_a_hole_of_its_own_kind() -> None:
     reader = Reader()
     reader.add(plain_range(1, 10))
     assert reader.add(plain_range(21, 30, 10, trimmed=True)) == [(POSSIBLY_TRIMMED, 10, None), 1]
-    marked_by_its_session = Reader()
-    marked_by_its_session.add(plain_range(1, 10))
-    marked_by_its_session.session(session_at(10, session="s2", trimmed=True))
-    assert marked_by_its_session.add(plain_range(21, 30, 10, session="s2")) == [(POSSIBLY_TRIMMED, 10, None), 1]
+    read_meanwhile = Reader()
+    read_meanwhile.add(plain_range(1, 10))
+    read_meanwhile.chain.mark(mark(10, NOW + 20 * HOUR), NOW + 20 * HOUR)
+    assert read_meanwhile.add(plain_range(21, 30, 10, trimmed=True)) == [1]
+    begun_within = Reader()
+    assert begun_within.session(session_at(10, session="s2", trimmed=True)) == [(GAP, None, 10)]
+    assert begun_within.add(plain_range(21, 30, 10, trimmed=True)) == [0]
 
 
 def test_reading_that_began_at_a_checkpoint_shows_that_all_before_it_is_missing() -> None:

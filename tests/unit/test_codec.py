@@ -456,6 +456,7 @@ def test_the_columns_and_their_checksum_survive_the_way_over_the_socket() -> Non
         arrival_first=columns.arrival_of(0),
         arrival_last=columns.arrival_of(columns.count - 1),
         behind=0,
+        at=1,
         checksum=checksum(columns),
         lengths=batch_lengths(columns),
     )

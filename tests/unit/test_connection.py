@@ -12,7 +12,7 @@ from kcl_receiver.generator.connection import Connection
 from kcl_receiver.wire.frames import HEADER, MAGIC, MAX_MESSAGE, MAX_PAYLOAD, Frame, encode
 from kcl_receiver.wire.messages import CODES, PROTOCOL_VERSION, Batch, Message, Status, StatusRequest, Welcome
 
-WELCOME = Welcome("writer", 1, 1, 1, 1, 1, 1, 1)
+WELCOME = Welcome("writer", 1, 1, 1, 1, 1, 1, 1, 0)
 LARGEST = HEADER.pack(MAGIC, PROTOCOL_VERSION, CODES[Batch], MAX_MESSAGE, MAX_PAYLOAD)
 
 

@@ -8,12 +8,12 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_support import NOW, plain_range, session_at
+from store_support import HOUR, LATE, NOW, end_at, plain_range, session_at
 
+from kcl_receiver.horizon import MARGIN_MS, Unread
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
-from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, cover, select, span_of
-
-HOUR = 3_600_000
+from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, select, span_of
+from kcl_receiver.reader.proof import cover
 
 
 def segments(coverage: Coverage) -> list[tuple[int, int]]:
@@ -85,7 +85,7 @@ def test_what_was_stored_already_need_not_be_stored_again_to_link() -> None:
 def test_sub_sequence_numbers_are_part_of_the_link() -> None:
     def sub(first: tuple[int, int], last: tuple[int, int], after: After) -> Range:
         begin, end = Position(*first), Position(*last)
-        return Range("s", "s1", after, begin, end, None, 3, 1, 0, 0, "")
+        return Range("s", "s1", after, begin, end, None, 3, 1, NOW, NOW, "", delivered=NOW)
 
     first = sub((1, 0), (2, 4), TRIM_HORIZON)
     assert_proven(cover([first, sub((2, 5), (2, 9), Position(2, 4))]))
@@ -122,17 +122,17 @@ def test_a_checkpoint_past_all_that_is_stored_shows_that_the_end_was_lost() -> N
 
 
 def test_the_end_of_a_shard_past_all_that_is_stored_shows_that_the_end_was_lost() -> None:
-    assert holes(cover([plain_range(1, 10)], [session_at()], Position(12)).gaps) == [(10, 12, None)]
-    assert cover([plain_range(1, 10)], [session_at()], Position(10)).gaps == ()
+    assert holes(cover([plain_range(1, 10)], [session_at()], end_at(12)).gaps) == [(10, 12, None)]
+    assert cover([plain_range(1, 10)], [session_at()], end_at(10)).gaps == ()
 
 
 def test_a_checkpoint_where_nothing_at_all_is_stored_is_a_gap() -> None:
     assert holes(cover([], [session_at(), session_at(20)]).gaps) == [(None, 20, None)]
-    assert holes(cover([], [session_at()], Position(4)).gaps) == [(None, 4, None)]
+    assert holes(cover([], [session_at()], end_at(4)).gaps) == [(None, 4, None)]
 
 
 def test_an_empty_shard_is_proven() -> None:
-    assert cover([], [session_at()], TRIM_HORIZON) == Coverage((), (), ())
+    assert cover([], [session_at()], end_at(TRIM_HORIZON)) == Coverage((), (), ())
 
 
 def test_checkpoints_inside_a_gap_are_named_in_it_and_make_no_other() -> None:
@@ -151,34 +151,48 @@ def test_a_link_older_than_the_retention_is_possibly_trimmed_and_no_gap() -> Non
     assert len(coverage.segments) == 2
 
 
-def test_a_session_that_was_late_makes_its_first_link_possibly_trimmed() -> None:
-    sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
-    ranges = [plain_range(1, 10), plain_range(50, 60, 10, session="s2"), plain_range(61, 70, 60, session="s2")]
+def test_any_link_of_a_session_may_be_possibly_trimmed_and_is_so_alone() -> None:
+    sessions = [session_at(), session_at(10, session="s2")]
+    ranges = [
+        plain_range(1, 10),
+        plain_range(20, 30, 10, session="s2"),
+        plain_range(50, 60, 30, session="s2", trimmed=True),
+        plain_range(61, 70, 60, session="s2"),
+    ]
     coverage = cover(ranges, sessions)
     assert coverage.gaps == ()
-    assert holes(coverage.possibly_trimmed) == [(10, None, 50)]
+    assert holes(coverage.possibly_trimmed) == [(30, None, 50)]
+    assert coverage.possibly_trimmed[0].unread == Unread(NOW - MARGIN_MS, LATE - 24 * HOUR)
 
 
 def test_a_late_session_that_has_delivered_nothing_yet_is_possibly_trimmed_at_its_end() -> None:
     sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
     assert holes(cover([plain_range(1, 10)], sessions).possibly_trimmed) == [(10, None, None)]
-    assert cover([plain_range(1, 10), plain_range(12, 13, 10)], sessions).possibly_trimmed == ()
     past_what_is_stored = cover([plain_range(1, 8)], sessions)
     assert holes(past_what_is_stored.gaps) == [(8, 10, None)]
     assert past_what_is_stored.possibly_trimmed == ()
 
 
-def test_a_shard_that_ended_where_a_late_session_began_is_possibly_trimmed_past_all_that_is_stored() -> None:
+def test_what_a_late_session_may_have_missed_lies_behind_all_that_is_stored() -> None:
     sessions = [session_at(), session_at(10, session="s2", trimmed=True)]
     stored = [plain_range(1, 10), plain_range(12, 13, 10)]
-    assert holes(cover(stored, sessions, Position(10)).possibly_trimmed) == [(13, None, None)]
-    assert cover(stored, sessions, Position(13)).possibly_trimmed == ()
+    assert holes(cover(stored, sessions).possibly_trimmed) == [(13, None, None)]
+    assert cover(stored, [session_at(), session_at(10, session="s2")]).possibly_trimmed == ()
 
 
-def test_a_shard_that_ended_unread_is_possibly_trimmed_if_it_was_read_late() -> None:
-    assert holes(cover([], [session_at(trimmed=True)], TRIM_HORIZON).possibly_trimmed) == [(None, None, None)]
-    assert cover([], [session_at(trimmed=True)]).possibly_trimmed == ()
-    assert cover([], [session_at()], TRIM_HORIZON).possibly_trimmed == ()
+def test_a_shard_that_ended_later_than_the_retention_is_possibly_trimmed_past_all_that_is_stored() -> None:
+    sessions = [session_at(), session_at(10, session="s2")]
+    stored = [plain_range(1, 10), plain_range(12, 13, 10)]
+    assert holes(cover(stored, sessions, end_at(13, time=LATE)).possibly_trimmed) == [(13, None, None)]
+    assert holes(cover(stored, sessions, end_at(10, time=LATE)).possibly_trimmed) == [(13, None, None)]
+    assert cover(stored, sessions, end_at(13)).possibly_trimmed == ()
+
+
+def test_a_shard_that_ended_unread_is_possibly_trimmed_if_it_ended_late() -> None:
+    ended = end_at(TRIM_HORIZON, time=LATE)
+    assert holes(cover([], [session_at()], ended).possibly_trimmed) == [(None, None, None)]
+    assert cover([], [session_at()], end_at(TRIM_HORIZON)).possibly_trimmed == ()
+    assert cover([], [session_at(trimmed=True)], ended).possibly_trimmed == ()  # all that was retained then
 
 
 def test_a_late_link_that_another_range_covers_is_proven() -> None:
@@ -209,11 +223,14 @@ def test_beginning_at_latest_twice_loses_what_came_between() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "retention", "proven"), [(23, 24, True), (25, 24, False), (25, 48, True), (25, 0, True)]
+    ("minutes", "retention", "proven"), [(10, 24, True), (20, 24, False), (10, 0, True), (20, 0, False)]
 )
-def test_beginning_again_later_than_the_retention_is_possibly_trimmed(hours: int, retention: int, proven: bool) -> None:
-    sessions = [session_at(), session_at(session="s2", time=NOW + hours * HOUR, retention_hours=retention)]
-    coverage = cover([plain_range(5, 9, session="s2")], sessions)
+def test_beginning_again_later_than_what_was_retained_at_first_is_possibly_trimmed(
+    minutes: int, retention: int, proven: bool
+) -> None:
+    later = NOW + minutes * 60_000
+    sessions = [session_at(retention_hours=retention), session_at(session="s2", time=later)]
+    coverage = cover([plain_range(5, 9, session="s2", at=later)], sessions)
     assert coverage.gaps == ()
     assert (holes(coverage.possibly_trimmed) == []) is proven
 
@@ -297,7 +314,7 @@ def test_whatever_is_lost_from_a_delivery_is_never_called_proven(data: st.DataOb
     whole = cover(ranges, sessions)
     assert whole.gaps == whole.possibly_trimmed == ()
     kept = [one for one in ranges if data.draw(st.booleans())]
-    coverage = cover(kept, sessions, Position(numbers[reached - 1]) if reached else TRIM_HORIZON)
+    coverage = cover(kept, sessions, end_at(numbers[reached - 1] if reached else TRIM_HORIZON))
     held = SpanSet(map(span_of, kept))
     missing = [number for number in numbers[:reached] if not held.holds(Position(number))]
     assert bool(coverage.gaps) is bool(missing)

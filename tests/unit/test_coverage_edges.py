@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aggregation import Form, forms
-from store_support import plain_range, session_at
+from store_support import LATE, plain_range, session_at
 
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.reader.coverage import cover
+from kcl_receiver.reader.proof import cover
 
 
 def record(form: Form, number: int, after: Position | str = "TRIM_HORIZON", session: str = "s1") -> Range:
@@ -25,7 +25,10 @@ def test_a_late_session_that_has_delivered_nothing_is_possibly_trimmed_after_a_l
     sessions = [session_at(), session_at(form.end(10), session="s2", trimmed=True)]
     (hole,) = cover(ranges, sessions).possibly_trimmed
     assert (hole.after, hole.before) == (form.end(10), None)
-    assert cover([*ranges, record(form, 11, form.end(10))], sessions).possibly_trimmed == ()
+    (hole,) = cover([*ranges, record(form, 11, form.end(10))], sessions).possibly_trimmed
+    assert (hole.after, hole.before) == (form.end(11), None)
+    in_time = replace(record(form, 11, form.end(10)), arrival_last=LATE)
+    assert cover([*ranges, in_time], sessions).possibly_trimmed == ()
 
 
 @forms

@@ -229,7 +229,7 @@ def test_the_lines_of_the_log_are_those_of_the_code() -> None:
         "reading began at a checkpoint, and nothing up to it is stored",
         "reading resumed at a checkpoint past what is stored",
         "reading began again at a starting point, and did not meet what is stored",
-        "reading resumed later than the stream's retention",
+        "not read within the stream's retention",
         "give each application a store of its own: change receiver.store or applicationName",
         "copy the jars of a complete amazon_kclpy 3.1.x to ",
     ],

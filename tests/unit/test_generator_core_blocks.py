@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from generator_harness import START, Harness, Processor, position, received
+from generator_harness import SERVICE_START, START, Harness, Processor, position, received
 
 from kcl_receiver.generator.effects import Append, WriteBlock
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.columns import checksum
-from kcl_receiver.wire.messages import Admitted, Stored
+from kcl_receiver.wire.messages import Admitted, Progress, Stored
 
 BATCH = received(1, "TRIM_HORIZON", [5]).columns.memory
 """Bytes of a batch of one record with the harness's usual key and data."""
@@ -180,7 +180,7 @@ def test_a_batch_larger_than_a_block_has_a_block_of_its_own() -> None:
 def test_no_block_is_cut_for_an_empty_interval() -> None:
     h = Harness()
     p = h.open()
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     for _ in range(5):
         h.cut()
     p.flush()
@@ -199,7 +199,7 @@ def test_a_flush_cuts_at_once() -> None:
     p.batch(5)
     p.flush()
     assert writing(h) == [1]
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_a_flush_of_a_session_that_has_nothing_in_the_block_does_not_cut() -> None:
@@ -283,9 +283,9 @@ def test_the_range_says_what_the_batch_said() -> None:
     assert (told.shard, told.session, told.after) == ("shard-0", p.session, Position(3))
     assert (told.first, told.last, told.whole) == (Position(5), Position(6, 1), Position(5))
     assert (told.count, told.size) == (3, sent.columns.size)
-    assert (told.arrival_first, told.arrival_last) == (5, 6)
+    assert (told.arrival_first, told.arrival_last) == (SERVICE_START - 995, SERVICE_START - 994)
     assert told.checksum == sent.message.checksum == checksum(part.columns)
-    assert (told.first_row, told.possibly_trimmed) == (-1, False)
+    assert (told.first_row, told.delivered) == (-1, SERVICE_START)
 
 
 # ---------------------------------------------------------------------- the window
@@ -417,7 +417,7 @@ def test_no_more_than_so_many_blocks_are_on_their_way() -> None:
     p.batch(50)
     h.cut()
     assert writing(h) == [1, 2]
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     h.write()
     assert writing(h) == [2]
     h.append()
@@ -510,7 +510,7 @@ def test_the_status_shows_where_everything_is() -> None:
     p.flush()
     p.batch(7, 8)
     h.now += 0.25
-    h.do(h.core.progress(p.connection, 1234, "5:0", h.now))
+    h.do(h.core.progress(p.connection, Progress(1234, "5:0"), h.now))
     h.now += 2
     status = msgspec.to_builtins(h.core.status(h.now))
     shard = status.pop("shards")
@@ -548,7 +548,9 @@ def test_the_status_shows_where_everything_is() -> None:
             "window_used": BATCH + building,
             "waiting": False,
             "shard_end": False,
-            "possibly_trimmed": False,
+            "read_until": -1,
+            "possibly_trimmed": None,
+            "possibly_trimmed_links": 0,
         }
     ]
 
@@ -606,7 +608,7 @@ def test_everything_that_a_processor_says_shows_that_it_is_called() -> None:
         return h.core.status(h.now).shards[0].spoke_seconds
 
     assert silent() == 1
-    h.do(h.core.progress(p.connection, 0, None, h.now))
+    h.do(h.core.progress(p.connection, Progress(0, None), h.now))
     assert silent() == 1
     p.batch(5)
     assert silent() == 1
@@ -620,5 +622,5 @@ def test_everything_that_a_processor_says_shows_that_it_is_called() -> None:
 
 def test_progress_from_nobody_is_ignored() -> None:
     h = Harness()
-    assert h.core.progress(99, 1, None, h.now) == []
-    assert h.core.progress(h.connect(), 1, None, h.now) == []
+    assert h.core.progress(99, Progress(1, None), h.now) == []
+    assert h.core.progress(h.connect(), Progress(1, None), h.now) == []

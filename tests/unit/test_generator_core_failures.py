@@ -130,7 +130,7 @@ def test_an_error_that_does_not_mend_stops_at_once(error: ReceiverError) -> None
     h.write(error=error)
     assert h.stop is not None
     assert h.stop.error is error
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_after_the_stop_nothing_more_is_asked() -> None:
@@ -145,7 +145,7 @@ def test_after_the_stop_nothing_more_is_asked() -> None:
     h.write(3, error=AWAY)
     h.write(1, error=DAMAGED)
     h.write(2, error=DAMAGED)  # the harness refuses whatever is asked after Stop
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     h.advance(60)
     q.batch(8)
     q.flush()
@@ -153,7 +153,7 @@ def test_after_the_stop_nothing_more_is_asked() -> None:
     h.drain()
     h.disconnect(p.connection)
     h.disconnect(q.connection)
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_a_ledger_that_was_not_written_gets_the_very_same_entries_before_any_other() -> None:

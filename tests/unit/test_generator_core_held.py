@@ -6,7 +6,7 @@ import struct
 from dataclasses import replace
 from itertools import pairwise
 
-from generator_harness import Harness, Place, Processor, facts, held_range, position, received
+from generator_harness import SERVICE_START, Harness, Place, Processor, facts, held_range, position, received
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,13 +17,11 @@ from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.frames import ReceivedBatch
 
 
-def opened(
-    *held: tuple[Place, Place], after: After = "TRIM_HORIZON", trimmed: bool = False
-) -> tuple[Harness, Processor]:
+def opened(*held: tuple[Place, Place], after: After = "TRIM_HORIZON") -> tuple[Harness, Processor]:
     """Return a session of which these spans are held already."""
     h = Harness()
     ranges = [held_range("shard-0", first, last) for first, last in held]
-    return h, h.open(after=after, known=facts(*ranges, possibly_trimmed=trimmed))
+    return h, h.open(after=after, known=facts(*ranges))
 
 
 def cut(h: Harness) -> list[BlockPart]:
@@ -184,23 +182,10 @@ def test_what_is_held_is_of_its_session_and_not_of_others() -> None:
     assert (p.stored, q.stored) == (1, 0)
 
 
-def test_possibly_trimmed_is_said_of_the_sessions_first_range_alone() -> None:
-    h, p = opened(after=Position(3), trimmed=True)
-    p.batch(5)
-    p.batch(6)
-    assert [part.range.possibly_trimmed for part in cut(h)] == [True, False]
-
-
-def test_possibly_trimmed_is_said_only_of_the_part_that_follows_the_sessions_beginning() -> None:
-    h, p = opened((6, 7), after=Position(3), trimmed=True)
+def test_every_part_of_a_batch_says_when_it_was_delivered() -> None:
+    h, p = opened((6, 7), after=Position(3))
     p.batch(5, 6, 7, 8)
-    assert [part.range.possibly_trimmed for part in cut(h)] == [True, False]
-
-
-def test_possibly_trimmed_is_not_said_where_nothing_was() -> None:
-    h, p = opened(after=Position(3))
-    p.batch(5)
-    assert [part.range.possibly_trimmed for part in cut(h)] == [False]
+    assert [part.range.delivered for part in cut(h)] == [SERVICE_START] * 2
 
 
 # ---------------------------------------------------------------------- what does not fit its checksum is not blessed

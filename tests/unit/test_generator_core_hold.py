@@ -7,7 +7,7 @@ from generator_harness import Harness, Processor
 
 from kcl_receiver.errors import BlockDamaged, LeaseRefused, LedgerDamaged, ReceiverError, StreamUnavailable
 from kcl_receiver.ranges import Position
-from kcl_receiver.wire.messages import Draining, Hold
+from kcl_receiver.wire.messages import Draining, Hold, Progress
 
 REFUSED = LeaseRefused("shard-0: 5:0 is none of its numbers", "set it to another one")
 
@@ -55,12 +55,12 @@ def test_nothing_is_taken_from_a_processor_that_does_not_keep_still() -> None:
 def test_what_a_lease_says_that_cannot_be_read_is_no_checkpoint_up_to_which_anything_is_forgotten() -> None:
     h = Harness()
     p = on_hold(h)
-    h.core.progress(p.connection, 0, "999999999:0", h.now)
+    h.core.progress(p.connection, Progress(0, "999999999:0"), h.now)
     assert h.core.checkpoints() == {}
     h.disconnect(p.connection)
     p.reconnect(1)
     h.look_up()
-    h.core.progress(p.connection, 0, "5:0", h.now)
+    h.core.progress(p.connection, Progress(0, "5:0"), h.now)
     assert h.core.checkpoints() == {"shard-0": Position(5)}
 
 

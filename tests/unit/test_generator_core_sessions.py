@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from generator_harness import START, Harness, facts
+from generator_harness import SERVICE_START, START, Harness, facts
 
 from kcl_receiver.errors import FrameError, StreamGone, StreamReplaced, StreamUnavailable
 from kcl_receiver.generator.effects import LookUp, SessionRecord, Stop
@@ -24,7 +24,7 @@ def test_a_session_is_welcome_only_after_its_start_is_in_the_ledger() -> None:
     h.append()
     assert p.welcome is not None
     (entry,) = h.entries
-    assert entry == SessionRecord("shard-0.1", "shard-0", 1, Position(17, 3), facts())
+    assert entry == SessionRecord("shard-0.1", "shard-0", 1, Position(17, 3), facts(), SERVICE_START)
 
 
 def test_welcome_says_the_settings_in_force() -> None:
@@ -37,7 +37,7 @@ def test_welcome_says_the_settings_in_force() -> None:
         block_max_bytes=400,
     )
     p = h.open(number=4)
-    assert p.welcome == Welcome("writer-1", 4, 400, 500, 2500, 7000, 8000, 9000)
+    assert p.welcome == Welcome("writer-1", 4, 400, 500, 2500, 7000, 8000, 9000, 0)
     assert Harness(window_bytes=300, block_max_bytes=400).open().welcome.batch_bytes == 300  # type: ignore[union-attr]
     assert Harness().open().welcome.batch_bytes == 8 * 1024 * 1024  # type: ignore[union-attr]
 
@@ -172,13 +172,13 @@ def test_a_connection_that_does_not_say_hello_is_closed_in_time() -> None:
     assert h.closed == []
     h.to_deadline()
     assert h.closed == [p.connection]
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_a_connection_that_asks_for_the_status_need_not_say_hello() -> None:
     h = Harness()
     h.core.watched(h.connect())
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     h.advance(10 * HELLO_SECONDS)
     assert h.closed == []
 
@@ -296,7 +296,7 @@ def test_a_late_failure_of_a_fenced_sessions_look_up_changes_nothing() -> None:
     h.look_up(StreamUnavailable("throttled"))
     assert h.core.status(h.now).failing is None
     h.look_up()
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_a_processor_that_vanished_before_its_session_began_costs_nothing_until_it_returns() -> None:

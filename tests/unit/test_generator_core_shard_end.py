@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from generator_harness import START, Harness, Processor
+from generator_harness import SERVICE_START, START, Harness, Processor
 
 from kcl_receiver.errors import StreamGone, StreamReplaced, StreamUnavailable
 from kcl_receiver.generator.effects import Append, ConfirmShardEnd, ShardEndRecord, Stop
 from kcl_receiver.ranges import Position
-from kcl_receiver.wire.messages import ShardEndConfirmed
+from kcl_receiver.wire.messages import Progress, ShardEndConfirmed
 
 
 def at_its_end() -> tuple[Harness, Processor]:
@@ -29,25 +29,25 @@ def test_the_end_is_confirmed_only_after_the_ledger_says_it() -> None:
     assert p.of(ShardEndConfirmed) == []
     h.append()
     assert p.of(ShardEndConfirmed) == [ShardEndConfirmed()]
-    assert h.shard_end_entries() == [ShardEndRecord(p.session, "shard-0", Position(6))]
+    assert h.shard_end_entries() == [ShardEndRecord(p.session, "shard-0", Position(6), SERVICE_START + 1000)]
     assert h.core.status(h.now).shards[0].shard_end
 
 
 def test_that_kcl_has_taken_the_end_is_known_when_the_processor_says_so() -> None:
     h, p = at_its_end()
-    h.do(h.core.progress(p.connection, 0, "5:0", h.now))
+    h.do(h.core.progress(p.connection, Progress(0, "5:0"), h.now))
     p.shard_end()
     h.confirm()
     h.append()
     assert h.core.checkpoints() == {"shard-0": Position(5)}
-    h.do(h.core.progress(p.connection, 0, "SHARD_END", h.now))
+    h.do(h.core.progress(p.connection, Progress(0, "SHARD_END"), h.now))
     assert h.core.checkpoints() == {"shard-0": "SHARD_END"}
     assert h.core.status(h.now).shards[0].checkpoint == "SHARD_END"
 
 
 def test_an_end_that_the_ledger_does_not_hold_was_never_taken() -> None:
     h, p = at_its_end()
-    h.do(h.core.progress(p.connection, 0, "SHARD_END", h.now))
+    h.do(h.core.progress(p.connection, Progress(0, "SHARD_END"), h.now))
     assert p.refused is not None
     assert p.refused.error == "ProtocolError"
     assert h.core.checkpoints() == {}
@@ -225,7 +225,7 @@ def test_a_late_answer_about_a_session_that_left_changes_nothing(error: StreamGo
     p.shard_end()
     p.leave()
     h.confirm(error)
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     assert h.core.status(h.now).failing is None
     older = h.processor(rank=0)
     older.hello()

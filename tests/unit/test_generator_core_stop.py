@@ -255,7 +255,7 @@ def test_a_generator_that_nobody_ever_used_leaves_after_its_time() -> None:
 
 def test_without_idle_exit_it_stays_for_ever() -> None:
     h = Harness()
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
     h.advance(1e6)
     assert h.stop is None
 
@@ -266,7 +266,7 @@ def test_a_processor_that_is_connected_keeps_it_there() -> None:
     h.open()
     h.advance(100)
     assert h.stop is None
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_the_time_begins_again_when_the_last_processor_goes() -> None:
@@ -333,7 +333,7 @@ def test_every_deadline_is_met_by_a_tick_at_that_very_time(began: float) -> None
     assert h.core.deadline() == START + began + HELLO_SECONDS
     h.to_deadline()
     assert h.closed == [silent]
-    assert h.core.deadline() is None
+    assert h.nothing_is_due
 
 
 def test_the_earliest_of_what_is_due_is_the_deadline() -> None:

@@ -36,7 +36,7 @@ ranges = st.builds(
     arrival_last=st.integers(-1, 2**60),
     checksum=st.text("0123456789abcdef", min_size=32, max_size=32),
     first_row=st.integers(-1, 10**9),
-    possibly_trimmed=st.booleans(),
+    delivered=st.integers(-1, 2**60),
     out_of_order=st.none() | st.builds(Arrivals, st.integers(-1, 2**60), st.integers(-1, 2**60), st.integers(0, 99)),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from store_support import (
+    HOUR,
     NOW,
     OTHER_WRITER,
     SHARD,
@@ -18,6 +19,8 @@ from store_support import (
     begin,
     block_range,
     columns_of,
+    mark,
+    marks_at,
     put,
     range_of,
     records_at,
@@ -259,6 +262,8 @@ def test_a_reading_since_a_time_leaves_old_ledgers_alone(lake: Lake, tmp_path: P
     lake.block(run_of(1, 9))
     for day in range(1, 5):
         lake.next_writer(writer_id(NOW + day * 86_400_000, f"0000000{day}"))
+        an_hour_before = NOW + day * 86_400_000 - HOUR
+        lake.add(marks_at(mark(day * 10 - 1, an_hour_before), time=an_hour_before))
         columns = columns_of([(day * 10 + at, 0, b"k", NOW + day * 86_400_000 + at, b"d") for at in range(10)])
         lake.block(BlockRange(range_of(columns, after=Position(day * 10 - 1)), columns))
     asked: list[str] = []

@@ -222,7 +222,7 @@ def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_pat
         path.unlink()
     else:
         content = bytearray(path.read_bytes())
-        content[len(content) // 3] ^= 1
+        content[content.index(b"key-5") + 4] ^= 1
         path.write_bytes(content)
     report = verify_store(store, deep=True)
     assert [*report.missing, *report.damaged] == [block]

@@ -28,7 +28,7 @@ from kcl_receiver.errors import (
     StoreUnavailable,
     StreamUnavailable,
 )
-from kcl_receiver.report import GeneratorState, LeaseState, Trouble
+from kcl_receiver.report import GeneratorState, LeaseState, Trouble, UnreadState
 
 NOW = 1_000_000.0
 DAEMON_ERROR = (
@@ -192,8 +192,11 @@ def test_json_holds_all_of_it_and_exits_alike(world: World, show: Show) -> None:
 
 
 def test_records_that_may_have_been_trimmed_are_named(world: World, show: Show) -> None:
-    world.generator = generator(shard(0, possibly_trimmed=True), shard(1))
-    assert "shardId-000000000000: records may have been trimmed before they were read" in show()[1]
+    world.generator = generator(
+        shard(0, possibly_trimmed=UnreadState(after="9:0", arrived_from=0, arrived_to=3_600_000)), shard(1)
+    )
+    said = "records that arrived between 1970-01-01 00:00:00Z and 1970-01-01 01:00:00Z may have been trimmed before"
+    assert f"shardId-000000000000: {said}" in show()[1]
 
 
 # The look of `run`

@@ -65,7 +65,7 @@ def view_of(kinesis: Kinesis) -> StreamView:
 
 def facts(kinesis: Kinesis, after: After = TRIM_HORIZON, view: StreamView | None = None) -> Any:  # noqa: ANN401
     view = view or view_of(kinesis)
-    return shard_facts(view, None, (), STREAM, SHARD, after, round(CREATED.timestamp() * 1000))
+    return shard_facts(view, STREAM, SHARD, after, (), known=False)
 
 
 @pytest.mark.parametrize("after", [TRIM_HORIZON, Position(5), Position(150)])
@@ -73,7 +73,6 @@ def test_a_shard_that_is_not_listed_was_closed_and_trimmed_and_its_end_is_confir
     kinesis = Kinesis()
     kinesis.listed = kinesis.known = False
     found = facts(kinesis, after)
-    assert found.possibly_trimmed
     assert found.hash_range is None
     confirm_shard_end(view_of(kinesis), STREAM, SHARD)
 
@@ -86,7 +85,7 @@ def test_a_shard_that_is_not_listed_yet_is_asked_for_again() -> None:
     with pytest.raises(StreamUnavailable):
         confirm_shard_end(view_of(kinesis), STREAM, SHARD)
     kinesis.listed = True
-    assert not facts(kinesis).possibly_trimmed
+    assert facts(kinesis).hash_range is not None
 
 
 def test_a_checkpoint_that_the_service_refuses_is_a_verdict_on_that_lease() -> None:
@@ -94,17 +93,17 @@ def test_a_checkpoint_that_the_service_refuses_is_a_verdict_on_that_lease() -> N
         facts(Kinesis(), Position(50))
     assert "orders-leases" in caught.value.hint
     assert not caught.value.mends
-    assert not facts(Kinesis(), Position(150)).possibly_trimmed
+    assert facts(Kinesis(), Position(150)).hash_range is not None
 
 
 def test_a_shard_that_expired_since_it_was_listed_is_looked_up_anew() -> None:
     kinesis = Kinesis()
     view = view_of(kinesis)
-    assert not facts(kinesis, Position(150), view).possibly_trimmed
+    assert facts(kinesis, Position(150), view).hash_range is not None
     kinesis.listed = kinesis.known = False
     with pytest.raises(StreamUnavailable):
         facts(kinesis, Position(150), view)
-    assert facts(kinesis, Position(150), view).possibly_trimmed
+    assert facts(kinesis, Position(150), view).hash_range is None
 
 
 def test_only_the_description_tells_that_the_stream_is_gone_or_another_one() -> None:

@@ -11,7 +11,18 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from fake_files import FakeFiles
-from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block_range, put, session_at
+from store_support import (
+    LATE,
+    NOW,
+    OTHER_WRITER,
+    SHARD,
+    STREAM,
+    WRITER,
+    begin,
+    block_range,
+    put,
+    session_at,
+)
 
 from kcl_receiver.cli import verify as command
 from kcl_receiver.cli.main import run_cli
@@ -202,14 +213,14 @@ def test_a_gap_is_shown_with_both_its_ends(landing: Landing) -> None:
 
 def test_a_late_resumption_is_possibly_trimmed_and_never_proven(landing: Landing) -> None:
     landing.add(session_at(9, session="s2", trimmed=True))
-    landing.block(block_range(20, after=Position(9), session="s2", possibly_trimmed=True))
+    landing.block(block_range(20, after=Position(9), session="s2", delivered=LATE))
     report = verify_store(landing.store)
     assert not report.proven
     assert states(report) == {SHARD: POSSIBLY_TRIMMED, OTHER_SHARD: PROVEN}
 
 
 def test_lost_is_said_before_gap_and_gap_before_possibly_trimmed(landing: Landing) -> None:
-    landing.block(block_range(20, after=Position(9), session="s2", possibly_trimmed=True))
+    landing.block(block_range(20, after=Position(9), session="s2", delivered=LATE))
     landing.block(block_range(30, after=Position(25), session="s3"))
     assert states(verify_store(landing.store))[SHARD] == GAP
     landing.path(1).unlink()

@@ -7,17 +7,28 @@ from dataclasses import replace
 from unittest import mock
 
 from fake_files import FakeFiles
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from naive_verify import Naive, naive_verify
 from naive_verify import cover as naive_cover
-from store_support import NOW, STREAM, block_range, plain_range, session_at, stored
+from store_support import HOUR, NOW, STREAM, block_range, end_at, mark, marks_at, plain_range, session_at, stored
 
-from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position
-from kcl_receiver.reader import coverage
-from kcl_receiver.reader.coverage import Cover, Span, SpanSet, Taken, cover, select, span_of
+from kcl_receiver.horizon import Late, Times
+from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
+from kcl_receiver.reader import proof
+from kcl_receiver.reader.coverage import Span, SpanSet, Taken, select, span_of
+from kcl_receiver.reader.proof import Cover, cover, see_times
 from kcl_receiver.reader.verify import Report, damage, verify_store
-from kcl_receiver.store.entries import BlockStored, Carried, Expired, SessionStarted, ShardEnded, Tail, WriterStarted
+from kcl_receiver.store.entries import (
+    BlockStored,
+    Carried,
+    Expired,
+    MarksTaken,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+)
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
@@ -89,13 +100,25 @@ class RandomStore:
         after: After = self.random.choice([TRIM_HORIZON, AT_TIMESTAMP, LATEST]) if starting else Position(reached - 1)
         self.next[shard], self.after[shard] = reached, after
         self.session[shard] = f"s{self.random.getrandbits(30)}"
-        trimmed = self.random.random() < 0.15
-        line = session_at(after, session=self.session[shard], shard=shard, time=self.began, trimmed=trimmed)
+        line = session_at(after, session=self.session[shard], shard=shard, time=self.began)
+        self.mark(shard)
         if self.random.random() < 0.9:
             self.ledger.append([line])
         else:  # its line comes after its ranges
             self.block([shard])
             self.ledger.append([line])
+
+    def mark(self, shard: str) -> None:
+        """Record how far some shard was read, or that a clock was late."""
+        if self.random.random() < 0.5:
+            return
+        until = self.began + self.random.choice([-30, -1, 0, 20]) * HOUR
+        session = self.session.get(shard, "s")
+        late = [Late(self.began - HOUR, self.began + HOUR, 30 * HOUR)] if self.random.random() < 0.1 else ()
+        reached = self.after.get(shard, TRIM_HORIZON)
+        said = mark(reached, until, shard=shard, session=session, opened=until)
+        sessions = [session] if late else ()
+        self.ledger.append([marks_at(said, time=self.began, late=late, sessions=sessions)])
 
     def block(self, shards: list[str] | None = None) -> None:
         self.numbers += 1
@@ -107,7 +130,8 @@ class RandomStore:
             begin = self.next[shard] + self.random.choice([0, 0, 0, 2])
             end = begin + self.random.randint(1, 4)
             named = {"shard": shard, "after": self.after.get(shard, TRIM_HORIZON), "session": self.session[shard]}
-            ranges.append(block_range(*range(begin, end), **named))
+            at = self.began + self.random.choice([0, 0, 0, 0, 1, 20, 25]) * HOUR
+            ranges.append(block_range(*range(begin, end), **named, delivered=at))
             self.next[shard], self.after[shard] = end, Position(end - 1)
         if not ranges or self.random.random() < 0.05:
             return  # stored nowhere: a gap
@@ -195,7 +219,7 @@ def test_a_store_read_as_a_stream_is_judged_as_one_read_whole(seed: int) -> None
     made = RandomStore(seed)
     naive = naive_verify(made.store)
     compared(verify_store(made.store), naive)
-    with mock.patch.object(coverage, "MANY", 2), mock.patch.object(Taken.__init__, "__defaults__", (1,)):
+    with mock.patch.object(proof, "MANY", 2), mock.patch.object(Taken.__init__, "__defaults__", (1,)):
         compared(verify_store(made.store), naive)  # most of it does not fit, and is looked for a second time
     found = {one.block: one for one in damage(made.store)}
     for block, lost in naive.damage.items():
@@ -212,52 +236,95 @@ def test_a_store_read_as_a_stream_is_judged_as_one_read_whole(seed: int) -> None
 positions = st.integers(1, 30)
 
 
+hours = st.sampled_from([-30, -24, -1, 0, 0, 0, 1, 20, 24, 25, 47, 49])
+names = st.sampled_from(["s1", "s2", "s3"])
+starts = st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP, LATEST])
+places = st.one_of(positions, starts)
+
+History = tuple[list[Range], list[SessionStarted], ShardEnded | None, list[MarksTaken], int | None]
+
+
 @st.composite
-def shard_histories(draw: st.DrawFn) -> tuple[list, list, After | None]:  # type: ignore[type-arg]
-    starts = st.sampled_from([TRIM_HORIZON, AT_TIMESTAMP, LATEST])
-    names = st.sampled_from(["s1", "s2", "s3"])
+def shard_histories(draw: st.DrawFn) -> History:
     ranges = [
-        plain_range(first, first + length, after, session=session, trimmed=trimmed)
-        for first, length, after, session, trimmed in draw(
-            st.lists(st.tuples(positions, st.integers(0, 6), st.one_of(positions, starts), names, st.booleans()))
+        plain_range(first, first + length, after, session=session, at=NOW + at * HOUR, arrived=NOW + came * HOUR)
+        for first, length, after, session, at, came in draw(
+            st.lists(st.tuples(positions, st.integers(0, 6), places, names, hours, hours))
         )
     ]
     sessions = [
-        session_at(after, session=session, time=NOW + hours * 3_600_000, trimmed=trimmed)
-        for after, session, hours, trimmed in draw(
-            st.lists(st.tuples(st.one_of(positions, starts), names, st.integers(0, 99), st.booleans()), max_size=5)
+        session_at(after, session=session, time=NOW + at * HOUR, begins=NOW + begins * HOUR)
+        for after, session, at, begins in draw(st.lists(st.tuples(places, names, hours, hours), max_size=5))
+    ]
+    marks = [
+        marks_at(
+            *(mark(place, NOW + until * HOUR, session=session) for place, until, session in some),
+            time=NOW + at * HOUR,
+            hours=retention,
+            late=[Late(NOW, NOW + 2 * HOUR, by * HOUR)] if by else (),
+            sessions=["s2"] if by else (),
+        )
+        for some, at, retention, by in draw(
+            st.lists(
+                st.tuples(
+                    st.lists(st.tuples(places, hours, names), max_size=3),
+                    hours,
+                    st.sampled_from([24, 24, 24, 48]),
+                    st.sampled_from([0, 0, 0, 23, 30]),
+                ),
+                max_size=4,
+            )
         )
     ]
-    return ranges, sessions, draw(st.one_of(st.none(), positions.map(Position), starts))
+    end = draw(st.one_of(st.none(), st.builds(lambda last, at: end_at(last, time=NOW + at * HOUR), places, hours)))
+    opened = draw(st.one_of(st.none(), hours.map(lambda at: NOW + at * HOUR)))
+    return ranges, sessions, end, marks, opened
 
 
 @settings(max_examples=400)
 @given(shard_histories())
-def test_ranges_taken_in_one_at_a_time_prove_what_they_prove_together(history: tuple) -> None:  # type: ignore[type-arg]
-    ranges, sessions, ended = history
-    assert cover(ranges, sessions, ended) == naive_cover(ranges, sessions, ended)
+def test_ranges_taken_in_one_at_a_time_prove_what_they_prove_together(history: History) -> None:
+    assert cover(*history) == naive_cover(*history)
 
 
 @settings(max_examples=200)
-@given(shard_histories(), st.randoms(use_true_random=False))
-def test_the_order_of_sessions_and_ranges_changes_nothing_or_is_told(history: tuple, order: random.Random) -> None:  # type: ignore[type-arg]
-    ranges, sessions, ended = history
-    mixed = [*ranges, *sessions]
+@given(shard_histories(), st.randoms(use_true_random=False), st.sampled_from([2, 256]))
+def test_the_order_of_all_entries_and_what_is_forgotten_change_nothing(
+    history: History, order: random.Random, kept: int
+) -> None:
+    ranges, sessions, ended, marks, opened = history
+    assume(ranges or sessions)  # else nothing is known of the shard
+    mixed: list[Range | SessionStarted | MarksTaken] = [*ranges, *sessions, *marks]
     order.shuffle(mixed)
+    times = Times()
+    seen = [(one.measured, one.retention_hours) for one in marks]
+    for time, of in sorted([*seen, *((one.time, one.retention_hours) for one in sessions)]):
+        times.retention.see(time, of)
+    for entry in marks:
+        see_times(times, entry)
 
-    def taken(late: set) -> Cover:  # type: ignore[type-arg]
-        found = Cover(late)
+    def take(found: Cover, *, again: bool) -> None:
         for one in mixed:
-            (found.add_range if one in ranges else found.add_session)(one)  # type: ignore[operator]
-        return found
+            if isinstance(one, Range):
+                (found.see_range if again else found.add_range)(one)
+            elif isinstance(one, MarksTaken):
+                for said in one.marks:
+                    (found.see_mark if again else found.add_mark)(said, one.time)
+            elif not again:
+                found.add_session(one)
 
-    with mock.patch.object(coverage, "MANY", 1):
-        first = taken(set())
-        again = taken(first.late) if first.unsettled else first
-    assert not again.unsettled
-    assert again.coverage(ended) == naive_cover(
-        ranges, [one for one in mixed if isinstance(one, SessionStarted)], ended
-    )
+    with mock.patch.object(proof, "MANY", 1):
+        found = Cover(times, kept)
+        take(found, again=False)
+        if ended is not None:
+            found.add_end(ended)
+        if found.asked():
+            found.look_again()
+            take(found, again=True)
+            found.seen()
+        proven = found.coverage(ended.last if ended else None, opened)
+    in_order = [one for one in mixed if isinstance(one, SessionStarted)]
+    assert proven == naive_cover(ranges, in_order, ended, marks, opened)
 
 
 @settings(max_examples=200)

@@ -10,7 +10,7 @@ from typing import cast
 import pytest
 from test_workers import QuietStream, part, position
 
-from kcl_receiver.generator.effects import Append, BlockRecord, SessionRecord, ShardFacts, WriteBlock
+from kcl_receiver.generator.effects import Append, BlockRecord, Measurement, SessionRecord, ShardFacts, WriteBlock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.maintenance.compact import Options, compact
@@ -46,8 +46,8 @@ class Host:
         self.made.prepare()
         self.number += 1
         self.blocks = 0
-        facts = ShardFacts((), (), ("0", "1"), 24, possibly_trimmed=False)
-        record = SessionRecord("s", SHARD, self.number, self.after, facts)
+        facts = ShardFacts((), (), ("0", "1"), Measurement(-1, 0, 0, 24))
+        record = SessionRecord("s", SHARD, self.number, self.after, facts, AFTER_MIDNIGHT)
         self.made.append(Append((record,)), {})
 
     @property
@@ -59,7 +59,7 @@ class Host:
         assert self.made is not None
         self.blocks += 1
         numbers = list(range(self.last + 1, self.last + count + 1))
-        written = self.made.write_block(WriteBlock(self.blocks, (part(numbers, self.after),)))
+        written = self.made.write_block(WriteBlock(self.blocks, (part(numbers, self.after, arrival=AFTER_MIDNIGHT),)))
         self.made.append(Append((BlockRecord(self.blocks, written),)), {SHARD: position(self.last)})
         self.last = numbers[-1]
 

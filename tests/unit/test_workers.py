@@ -20,6 +20,7 @@ from kcl_receiver.generator.effects import (
     BlockRecord,
     LookFurther,
     LookUp,
+    Measurement,
     SessionRecord,
     ShardEndRecord,
     WriteBlock,
@@ -48,6 +49,10 @@ class QuietStream:
 
     def shard(self, shard: str) -> Shard:
         return Shard(shard, 0, None, (), ("0", "1"))
+
+    @property
+    def measured(self) -> Measurement:
+        return Measurement(-1, 0, 0, self.retention_hours)
 
     def check_position(self, _shard: str, _position: Position) -> None:
         """Every number is one of the stream's."""
@@ -106,8 +111,9 @@ def store(
     made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
 
 
-def part(numbers: list[int], after: After, shard: str = SHARD) -> BlockPart:
-    columns = columns_of([position(one) for one in numbers], arrival=workers_module.wall_millis())
+def part(numbers: list[int], after: After, shard: str = SHARD, arrival: int | None = None) -> BlockPart:
+    came = workers_module.wall_millis() if arrival is None else arrival
+    columns = columns_of([position(one) for one in numbers], arrival=came)
     message = batch_message(columns, 1, after)
     last = position(numbers[-1])
     one = Range(
@@ -122,6 +128,7 @@ def part(numbers: list[int], after: After, shard: str = SHARD) -> BlockPart:
         arrival_first=message.arrival_first,
         arrival_last=message.arrival_last,
         checksum=message.checksum,
+        delivered=message.arrival_last,
     )
     return BlockPart(one, columns)
 
@@ -353,7 +360,7 @@ def next_day(made: Workers, wall: Wall, days: int = 1) -> None:
 
 
 def end_shard(made: Workers, last: After, *, known_to_kcl: bool) -> None:
-    made.append(Append((ShardEndRecord("s", SHARD, last),)), {SHARD: SHARD_END} if known_to_kcl else {})
+    made.append(Append((ShardEndRecord("s", SHARD, last, -1),)), {SHARD: SHARD_END} if known_to_kcl else {})
 
 
 def carried_ranges(tmp_path: Path, shard: str = SHARD) -> int:
@@ -514,7 +521,7 @@ def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(tmp_
         made = workers(tmp_path, wall)
         carried.append(carried_ranges(tmp_path))
         facts = made.look_up(LookUp("s", SHARD, position(last)))
-        made.append(Append((SessionRecord("s", SHARD, last, position(last), facts),)), {})
+        made.append(Append((SessionRecord("s", SHARD, last, position(last), facts, -1),)), {})
         store(made, last, [last + 1, last + 2], position(last))
     assert carried == [20, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]

@@ -17,7 +17,8 @@ from typing import Any
 from kcl_receiver.emulator.producer import Acknowledged
 from kcl_receiver.emulator.verdict import LeaseVerdict, Verdict, judge
 from kcl_receiver.errors import BlockDamaged, BlockMissing
-from kcl_receiver.reader.coverage import cover, select, span_of
+from kcl_receiver.reader.coverage import select, span_of
+from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.parquet import read_positions
@@ -169,8 +170,9 @@ def read_all(acknowledged: Iterable[Acknowledged], stores: Sequence[Path]) -> Re
                 if whole or any(part.holds(position) for part in chosen.parts):
                     got[shard, position.sequence_number, position.sub_sequence_number] += 1
         sessions = [session for index in indexes for session in index.sessions(stream, shard)]
-        ends = [end.last for index in indexes if (end := index.shard_ended(stream, shard)) is not None]
-        coverage = cover([one for one, _ in found], sessions, ends[0] if ends else None)
+        ends = [end for index in indexes if (end := index.shard_ended(stream, shard)) is not None]
+        marks = [entry for index in indexes for entry in index.marks if entry.stream == stream]
+        coverage = cover([one for one, _ in found], sessions, ends[0] if ends else None, marks)
         gaps += [f"{shard}: a gap after {gap.after}: {gap.why}" for gap in (*coverage.gaps, *coverage.possibly_trimmed)]
         if len(coverage.segments) > 1 and not coverage.gaps:
             gaps.append(f"{shard}: {len(coverage.segments)} segments that nothing links")
