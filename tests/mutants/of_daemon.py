@@ -77,4 +77,27 @@ MUTANTS = [
         "        pass  # still",
         ("tests/unit/test_workers.py::test_a_generator_whose_store_another_one_holds_reports_nothing_stored",),
     ),
+    Mutant(
+        "a processor that left a moment ago was never there",
+        "kcl_receiver/live.py",
+        "    waited = min(left, default=generator.uptime_seconds)\n",
+        "    waited = generator.uptime_seconds\n",
+        ("tests/unit/test_live.py::test_a_shard_that_ended_a_moment_ago_is_no_silence_of_its_children",),
+    ),
+    Mutant(
+        "a host that stands by complains at each hand-over",
+        "kcl_receiver/daemon/silence.py",
+        "            self.well_at = now\n",
+        "            pass\n",
+        (
+            "tests/unit/test_silence.py::test_a_host_that_stands_by_says_nothing_while_the_shards_of_another_are_handed_out",
+        ),
+    ),
+    Mutant(
+        "a lock that cannot be looked at is lost",
+        "kcl_receiver/locks.py",
+        "would find ourselves in the way, and look like another one.\n            return False\n",
+        "would find ourselves in the way, and look like another one.\n            return True\n",
+        ("tests/unit/test_locks.py::test_a_lock_whose_name_cannot_be_looked_at_just_now_is_not_lost",),
+    ),
 ]

@@ -149,4 +149,22 @@ MUTANTS = [
         'self._store.ledger(own) or b""',
         ("tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in",),
     ),
+    Mutant(
+        "what a lease says that cannot be read is a checkpoint",
+        "kcl_receiver/generator/core.py",
+        " if session.facts is not None)\n",
+        ")\n",
+        (
+            "tests/unit/test_generator_core_hold.py::test_what_a_lease_says_that_cannot_be_read_is_no_checkpoint_up_to_which_anything_is_forgotten",
+        ),
+    ),
+    Mutant(
+        "what was carried over is compared all with all",
+        "kcl_receiver/generator/recent.py",
+        "            if (one, block) not in known[one.shard]:\n",
+        "            if (one, block) not in self._ranges.get(one.shard, []):\n",
+        (
+            "tests/unit/test_recent.py::test_what_was_carried_over_is_taken_in_without_comparing_each_range_with_all_others",
+        ),
+    ),
 ]

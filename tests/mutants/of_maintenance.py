@@ -57,4 +57,11 @@ MUTANTS = [
         "                if False:\n",
         ("tests/unit/test_compact.py::test_compaction_ends_when_other_maintenance_asks_for_the_store",),
     ),
+    Mutant(
+        "a compaction that gave way has come to its end",
+        "kcl_receiver/cli/compact.py",
+        "    return EXIT_INTERRUPTED if any(report.gave_way for report in reports) else EXIT_OK\n",
+        "    return EXIT_OK\n",
+        ("tests/unit/test_compact_command.py::test_a_run_that_stopped_early_has_not_succeeded",),
+    ),
 ]

@@ -98,4 +98,20 @@ MUTANTS = [
         "    if False:\n",
         (f"{_LATEST}::test_a_generator_without_run_refuses_latest_with_the_line_to_write",),
     ),
+    Mutant(
+        "LATEST begins now although shards were read before",
+        "kcl_receiver/daemon/start.py",
+        "        if leases:\n",
+        "        if False:\n",
+        (
+            "tests/integration/test_latest.py::test_where_shards_were_read_before_those_without_a_lease_are_read_from_their_beginning",
+        ),
+    ),
+    Mutant(
+        "a secret among options of java is repeated",
+        "kcl_receiver/config.py",
+        "        if value is not None and _SECRET_OPTION.search(value):\n",
+        "        if False:\n",
+        ("tests/unit/test_config.py::test_a_secret_among_options_of_java_is_not_repeated_whatever_the_key",),
+    ),
 ]

@@ -110,4 +110,11 @@ MUTANTS = [
         "                if False:  # or",
         (f"{FAILING}::test_directories_that_are_not_found_and_are_there_are_not_empty",),
     ),
+    Mutant(
+        "a sealed name whose fsync failed is believed",
+        "kcl_receiver/store/local.py",
+        "            if sealed.parent in self._failed and self._files.size(sealed) is not None:\n",
+        "            if False:\n",
+        ("tests/unit/test_store_faults.py::test_a_ledger_whose_sealed_name_could_not_be_made_durable_is_linked_anew",),
+    ),
 ]
