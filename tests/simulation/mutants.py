@@ -68,6 +68,13 @@ def _bug(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
     return Mutant(name, tuple(Edit(*edit) for edit in edits))
 
 
+_NAME = "self._make_name_durable(path)"
+
+
+def _unless(condition: str) -> str:
+    return f"(None if {condition} else {_NAME})"
+
+
 _FSYNC = "self._files.fsync(self._files.open(path))"
 
 # One fsync is not here: that of the directory in `settle_ledger`, which a new generator's first append repeats before
@@ -293,7 +300,10 @@ MUTANTS = (
     ),
     # Every fsync removed, one by one
     _bug("no fsync of a block", (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass")),
-    _bug("no fsync of a block's directory", (LocalStore, "put_block", "self._make_name_durable(path)", "pass")),
+    _bug(
+        "no fsync of a block's directory",
+        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is not None")),
+    ),
     _bug("no fsync of the ledger", (LocalStore, "append_ledger", "self._files.fsync(handle)", "pass")),
     _bug(
         "no fsync of the ledger's directory",
@@ -310,7 +320,7 @@ MUTANTS = (
     ),
     _bug(
         "no fsync of the directory of a block left behind",
-        (LocalStore, "settle_block", "self._make_name_durable(path)", "pass"),
+        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is None")),
     ),
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
@@ -326,11 +336,11 @@ MUTANTS = (
     ),
     _bug(
         "lines that a failed append left in the file are believed",
-        (LocalStore, "append_ledger", "self.settle_ledger(writer, self._files.read(path))", "pass"),
+        (LocalStore, "append_ledger", "self.settle_ledger(writer, self._read(path))", "pass"),
     ),
     _bug(
         "no fsync of the directory of sealed ledgers",
-        (LocalStore, "seal_ledger", "self._files.fsync_dir(sealed.parent)", "pass"),
+        (LocalStore, "seal_ledger", "self._make_name_durable(sealed)", "pass"),
     ),
     # One ledger after the other
     _bug(
@@ -366,7 +376,7 @@ MUTANTS = (
     ),
     _bug(
         "no fsync of the directory of maintenance ledgers",
-        (LocalStore, "put_maintenance_ledger", "self._make_name_durable(path)", "pass"),
+        (LocalStore, "_put_once", _NAME, _unless("'maintenance' in path.parts")),
     ),
     _bug(
         "what was put in another block is taken for gone, and stored again",
@@ -376,16 +386,16 @@ MUTANTS = (
     _bug(
         "a block gets its name before its content is durable",
         (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass"),
-        (LocalStore, "put_block", "self._make_name_durable(path)", f"self._make_name_durable(path)\n        {_FSYNC}"),
+        (LocalStore, "_put_once", _NAME, f"{_NAME}\n    {_FSYNC}"),
     ),
     _bug(
         "a block's directory is fsynced before the block gets its name",
-        (LocalStore, "put_block", "\n        self._make_name_durable(path)", ""),
+        (LocalStore, "_put_once", f"\n    {_NAME}", ""),
         (
             LocalStore,
-            "put_block",
-            "self._write_anew(path, payload)",
-            "self._make_name_durable(path)\n            self._write_anew(path, payload)",
+            "_put_once",
+            "self._write_anew(path, content)",
+            f"{_NAME}\n        self._write_anew(path, content)",
         ),
     ),
     _bug(
