@@ -238,6 +238,7 @@ class Maker:
             arrival_first=self.arrival(lease, begin),
             arrival_last=self.arrival(lease, begin + count - 1),
             checksum=checksum(columns) if columns else made_up,
+            delivered=self.arrival(lease, begin + count - 1),
         )
         lease.next += count
         lease.after = positions[-1]

@@ -87,7 +87,18 @@ def _columns(first: int, count: int) -> Columns:
 def _range(columns: Columns, shard: str, after: Position | str) -> Range:
     last = columns.position(columns.count - 1)
     return Range(
-        shard, "s1", after, columns.position(0), last, last, columns.count, columns.size, NOW, NOW, checksum(columns)
+        shard,
+        "s1",
+        after,
+        columns.position(0),
+        last,
+        last,
+        columns.count,
+        columns.size,
+        NOW,
+        NOW,
+        checksum(columns),
+        delivered=NOW,
     )
 
 
