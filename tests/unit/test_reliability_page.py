@@ -56,16 +56,39 @@ def known_tests(file: str) -> dict[str, frozenset[str]]:
 
 @cache
 def invariants() -> frozenset[str]:
-    """Return the names of all invariants that the simulation can say are broken."""
+    """Return the names of all invariants that the simulation can say are broken, as texts or by constants."""
+    trees = [tree_of(path) for path in (ROOT / "tests" / "simulation").glob("*.py")]
+    constants = {
+        target.id: node.value.value
+        for tree in trees
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     found = set()
-    for path in (ROOT / "tests" / "simulation").glob("*.py"):
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.Call) and node.args:
+    for tree in trees:
+        for node in ast.walk(tree):
+            names: list[ast.expr] = []
+            if isinstance(node, ast.Call):
                 called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-                name = node.args[0]
-                if called in ("broken", "Broken") and not (isinstance(name, ast.Name) and name.id == "invariant"):
-                    assert isinstance(name, ast.Constant), f"{path}:{node.lineno}: say the invariant's name as a text"
+                names = {
+                    "broken": node.args[:1],
+                    "_broken": node.args[:1],
+                    "Broken": node.args[:1],
+                    "expect": node.args[:1],
+                }.get(called, [])
+                names = names or (node.args[1:2] if called == "judge" else [])
+            elif isinstance(node, ast.arguments):
+                with_default = node.args[len(node.args) - len(node.defaults) :]
+                names = [
+                    value for one, value in zip(with_default, node.defaults, strict=True) if one.arg == "invariant"
+                ]
+            for name in (one for each in names for one in ast.walk(each)):
+                if isinstance(name, ast.Constant) and isinstance(name.value, str) and name in names:
                     found.add(name.value)
+                elif isinstance(name, ast.Name) and isinstance(constants.get(name.id), str):
+                    found.add(constants[name.id])
     return frozenset(found)
 
 
