@@ -105,7 +105,8 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     # TRIM_HORIZON asks for what is retained when the first session begins, of which some is about to expire.
     soon = interval_ms(fleet.stream.retention_hours)
     late = [one for one in found.possibly_trimmed if unread < (_doubtful(watch) if one.after is not None else soon)]
-    if found.state == POSSIBLY_TRIMMED and late and not lost:
+    # What a ledger said that was lost is not known any more, and where reading began may be among it.
+    if found.state == POSSIBLY_TRIMMED and late and not lost and fleet.theme != "repair":
         hours = unread / 3_600_000
         watch.expect(HORIZON, f"{shard.id} is called possibly trimmed, and was left unread for {hours:.1f} h: {found}")
 

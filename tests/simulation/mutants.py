@@ -29,6 +29,7 @@ from kcl_receiver.generator.session import Session
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.horizon import Horizon
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
@@ -443,6 +444,11 @@ MUTANTS = (
         (StreamView, "is_closed", "return found is None or", "return found is not None and"),
     ),
     _bug(
+        "a link is proven whenever the shard was read",
+        (Horizon, "is_good", "return ", "return True or "),
+        (Horizon, "reading", "return False", "return True"),
+    ),
+    _bug(
         "the id of a ledger is the clock's, also where it is not later than those before",
         (rollover, "begins_at", "newest_ms is None or", "True or"),
     ),
@@ -545,7 +551,7 @@ def catch(name: str, seeds: int = MAX_SEEDS) -> Caught:
     mutant = next(one for one in MUTANTS if one.name == name)
     for seed in range(1, seeds + 1):
         with installed(), mutated(mutant):
-            broken = Fleet(seed, limit=60_000).run().broken
+            broken = Fleet(seed, limit=400_000).run().broken
         if broken is not None:
             return Caught(name, seed, broken.invariant, time.monotonic() - began)
     return Caught(name, 0, "", time.monotonic() - began)
