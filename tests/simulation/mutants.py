@@ -191,7 +191,7 @@ MUTANTS = (
     ),
     _bug(
         "adopted blocks are not written into the ledger",
-        (Workers, "_first_entries", ", *adopted, carried]", ", carried]"),
+        (Workers, "_first_entries", ", *adopted, *clock", ", *clock"),
     ),
     # Positions
     _bug(
