@@ -277,11 +277,18 @@ class _Prepared:
 MEASURED = Measurement(1_790_000_000_000, 0, 0, 24)
 
 
+class _HeldStore:
+    """A store whose lock nobody takes away; nothing else is asked of it here."""
+
+    def hold(self) -> None:
+        pass
+
+
 class StageWorkers(Workers):
     """The real workers over a store in memory and a stream that is described by the stage."""
 
     def __init__(self, stage: Stage) -> None:
-        super().__init__(None, None, APPLICATION, "none", store_again=False)  # type: ignore[arg-type]
+        super().__init__(_HeldStore(), None, APPLICATION, "none", store_again=False)  # type: ignore[arg-type]
         self._stage = stage
         self.stream = STREAM
 

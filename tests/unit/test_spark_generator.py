@@ -14,7 +14,7 @@ from generator_harness import Harness, Processor
 from test_workers import workers
 
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable
-from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookUp, WriteBlock
+from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookFurther, LookUp, WriteBlock
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
@@ -244,6 +244,7 @@ def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(tmp_pat
     h = Harness()
     p = h.open("shard-0", known=facts)
     p.batch(*form.records(5, 6, 7, 8))
+    h.look_further(made.look_further(LookFurther("s2", "shard-0", facts.more)))
     h.cut()
     h.store()
     assert h.block_rows() == [form.positions(5, 6, 8)]
