@@ -121,17 +121,8 @@ def describe_stream(kinesis: Any, name: str, arn: str | None = None) -> StreamSu
         summary["StreamStatus"],
         summary["OpenShardCount"],
         summary["RetentionPeriodHours"],
-        _date_of(answer),
+        _date(answer) or -1,
     )
-
-
-def _date_of(answer: dict[str, Any]) -> int:
-    """Return what the answer says of the service's clock, in milliseconds since the epoch; -1 if it says nothing."""
-    said = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
-    try:
-        return round(parsedate_to_datetime(said).timestamp() * 1000)
-    except (TypeError, ValueError):
-        return -1
 
 
 def list_shards(kinesis: Any, name: str, arn: str | None = None) -> Iterator[Shard]:  # noqa: ANN401

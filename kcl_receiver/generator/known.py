@@ -23,11 +23,14 @@ class KnownMarks:
     def __init__(self) -> None:
         self._times = Times()
         self._shards: dict[str, Horizon] = {}
+        self._begun: set[str] = set()
+        """Shards of which anything was ever taken in: none of their sessions to come is the first."""
 
     def __len__(self) -> int:
         return len(self._shards)
 
     def _of(self, shard: str) -> Horizon:
+        self._begun.add(shard)
         found = self._shards.get(shard)
         if found is None:
             found = self._shards[shard] = Horizon(self._times, KEPT)
@@ -47,7 +50,12 @@ class KnownMarks:
                     horizon.reading(place(mark.position), mark.until, entry.time)
         elif isinstance(entry, SessionStarted):
             self._times.retention.see(entry.time, entry.retention_hours)
-            self._of(entry.shard)
+            # Kept, or a restart before the first checkpoint would seem to come too late. Of a child, `until` asks
+            # again: what is known of its parents may come after this.
+            until = -1 if entry.parents else self._first(entry.shard, entry.after, entry, entry.time)
+            horizon = self._of(entry.shard)
+            if until >= 0:
+                horizon.mark(place(entry.after), until)
 
     def take(self, marks: Iterable[ShardMark]) -> None:
         """Take in what a writer before has carried over."""
@@ -66,13 +74,17 @@ class KnownMarks:
         """Return until when all that arrived is known not to be past a session's beginning; -1 if nothing is known."""
         horizon = self._shards.get(shard)
         found = -1 if horizon is None else horizon.until(place(after))
+        return max(found, self._first(shard, after, facts, facts.measured.date))
+
+    def _first(self, shard: str, after: After, facts: ShardFacts | SessionStarted, time: int) -> int:
+        """Return until when all that arrived lies before the start of a shard's first session; -1 if it is none."""
         if isinstance(after, Position):
-            return found
+            return -1
         parents = [self._shards[parent].opened for parent in facts.parents if parent in self._shards]
-        if parents or (horizon is None and facts.hash_range is not None):
-            opened = max(parents) if parents else None
-            found = max(found, begun(after, facts.measured.date, facts.retention_hours, facts.begins, opened))
-        return found
+        if not parents and (shard in self._begun or facts.hash_range is None):
+            return -1
+        opened = max(parents) if parents else None
+        return begun(after, time, facts.retention_hours, facts.begins, opened)
 
     def carried(self, oldest: int) -> tuple[ShardMark, ...]:
         """Return what the next ledger is to carry, and forget the rest: all that is no use since an oldest time."""

@@ -167,4 +167,21 @@ MUTANTS = [
             "tests/unit/test_recent.py::test_what_was_carried_over_is_taken_in_without_comparing_each_range_with_all_others",
         ),
     ),
+    Mutant(
+        "where a shard's first session began is known to that session alone",
+        "kcl_receiver/generator/known.py",
+        "            if until >= 0:\n                horizon.mark(place(entry.after), until)\n",
+        "",
+        (
+            "tests/unit/test_known_marks.py::"
+            "test_a_restart_before_the_first_checkpoint_is_judged_from_where_the_first_session_began",
+        ),
+    ),
+    Mutant(
+        "a shard that was read long ago begins for the first time",
+        "kcl_receiver/generator/known.py",
+        "        if not parents and (shard in self._begun or facts.hash_range is None):\n",
+        "        if not parents and (shard in self._shards or facts.hash_range is None):\n",
+        ("tests/unit/test_known_marks.py::test_a_shard_that_was_read_long_ago_does_not_begin_for_the_first_time",),
+    ),
 ]
