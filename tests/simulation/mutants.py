@@ -31,6 +31,7 @@ from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.horizon import Horizon
 from kcl_receiver.maintenance.expire import Expiry
+from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
@@ -468,6 +469,10 @@ MUTANTS = (
     _bug(
         "expire deletes on the word of an entry that is not known to be durable",
         (maintenance, "delete_recorded", "settle_day(store, day)", "pass"),
+    ),
+    _bug(
+        "repair deletes what is in no ledger, whether others hold it or not",
+        (Leftovers, "orphans", "if ranges <= held]", "]"),
     ),
     _bug(
         "an expired block that is still there counts as held",

@@ -471,19 +471,24 @@ class Watch:
     def _gone(self, host: Host, view: DiskView, block: str, present: set[str]) -> None:
         """A block that was durable may go, if another one is durably in its place and holds all that it held.
 
-        Or if it was removed on purpose, and that is durable.
+        Or if it was removed on purpose, and that is durable. Or if no durable ledger ever named it, because a
+        compaction was killed before it did, and blocks that are durably recorded and not replaced hold all of it.
         """
         if block in view.expired:
             view.seen.discard(f"{block}.parquet")
             return
         old = view.whole[block][1]
-        held = {row for new in view.replaced.get(block, ()) for row in self._rows_of(view, new, present)}
+        made = set().union(*view.replaced.values())
+        others = view.replaced.get(block, set())
+        if block not in view.ledger and block not in made:
+            others = (view.ledger | made) - view.replaced.keys() - view.expired.keys()
+        held = {row for other in others for row in self._rows_of(view, other, present)}
         if not {(one.shard, row[0]) for one, rows in old for row in rows} <= held:
             self.broken("what is durable stays", f"{host.name}: {block} is gone, and what it held is in no other block")
         view.seen.discard(f"{block}.parquet")
 
     def _rows_of(self, view: DiskView, block: str, present: set[str]) -> Iterator[tuple[str, Position]]:
-        if f"{block}.parquet" in present:
+        if f"{block}.parquet" in present and block in view.whole:
             yield from ((one.shard, row[0]) for one, rows in view.whole[block][1] for row in rows)
         for newer in view.replaced.get(block, ()):
             yield from self._rows_of(view, newer, present)
