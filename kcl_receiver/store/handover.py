@@ -24,7 +24,8 @@ from kcl_receiver.store.entries import (
     decode_ledger,
 )
 from kcl_receiver.store.ledger import LedgerIndex, has_line, lost_tail, rebuild_from_footers
-from kcl_receiver.store.maintenance import acknowledged
+from kcl_receiver.store.maintenance import acknowledged, taken_in
+from kcl_receiver.store.names import day_of, writer_of
 
 
 @dataclass(slots=True)
@@ -34,7 +35,8 @@ class Takeover:
     Attributes:
         tails: The last line of each writer whose end nobody has named yet.
         carried: What the open ledgers carry over from those that are sealed.
-        blocks: The entries of all blocks in the open ledgers, and those that are adopted.
+        blocks: The entries of all blocks in the open ledgers, those that are adopted, and those that `repair` recorded
+            of the same writers and that are gone: others may hold their ranges now.
         begun: The sessions in the open ledgers. The position after which one began is a checkpoint that KCL had taken.
         ended: Stream and shard of each end in the open ledgers. Whether KCL has recorded it is not known.
         read: The entries of the open ledgers that say how far shards were read.
@@ -94,8 +96,14 @@ def take_over(store: BlockStore) -> Takeover:
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}
     known.update(one.block for old in before.values() if old for one in old.entries if isinstance(one, BlockStored))
-    for writer in sorted({*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)}):
+    writers = {*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)}
+    for writer in sorted(writers):
         out.adopted += rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
+    # `repair` may have recorded the last ones, and compaction put others in their place: those are held, too.
+    known.update(entry.block for entry in out.adopted)
+    for day in sorted({day_of(writer) for writer in writers}):
+        repaired = (entry for entry in taken_in(store, day) if writer_of(entry.block) in writers)
+        out.blocks += [entry for entry in repaired if entry.block not in known]
     for writer in out.tails:
         store.settle_ledger(writer, contents[writer])
     return _settled(store, out)

@@ -164,6 +164,23 @@ def expired_blocks(store: BlockStore, day: str) -> frozenset[str] | None:
     return frozenset(out)
 
 
+def taken_in(store: BlockStore, day: str) -> list[BlockStored]:
+    """Return the entries of the blocks of a day that `repair` recorded, also of those that were replaced since.
+
+    Costs a look at each maintenance ledger of the day, and reads those of `repair` alone, up to a fault.
+
+    Raises:
+        StoreUnavailable: It cannot be read now.
+    """
+    out: list[BlockStored] = []
+    for writer, line in store.maintenance_starts(day):
+        started = decode_ledger(writer, line).entries
+        if started and isinstance(started[0], WriterStarted) and started[0].role == REPAIR:
+            found = decode_ledger(writer, store.maintenance_ledger(writer) or b"").entries
+            out += [entry for entry in found if isinstance(entry, BlockStored)]
+    return out
+
+
 def settle_day(store: BlockStore, day: str) -> None:
     """Make the maintenance ledgers of a day durable, before anything irrevocable is done on their word.
 

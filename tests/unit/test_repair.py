@@ -33,6 +33,7 @@ from store_support import NOW, OTHER_WRITER, WRITER, begin, put, session_at
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.generator.presence import held_now
 from kcl_receiver.maintenance.repair import (
     ACKNOWLEDGE,
     DELETE,
@@ -139,6 +140,20 @@ def test_a_block_that_its_writer_could_not_record_any_more_is_taken_in(files: Fa
     entry = load_day(store, DAY).blocks[orphan.block]
     assert (entry.ranges, entry.rows, entry.size, entry.time, entry.replaces) == (orphan.ranges, 5, orphan.size, 0, ())
     assert_in_order(files)
+
+
+def test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start(files: FakeFiles) -> None:
+    """The generator was killed before it recorded its last block; what that held must not be stored again."""
+    store = fake_store(files)
+    fill(store, usual())
+    orphan = put(store, 99, part(0, 500, 5))
+    done(store)
+    run(store)
+    assert orphan.block not in present(store)
+    taken = take_over(fake_store(files))
+    found = {entry.block: entry.ranges for entry in taken.blocks}
+    assert [one.count for one in held_now(store, {orphan.block: found[orphan.block]})] == [5]
+    assert len(found) == len(taken.blocks)
 
 
 def test_all_of_a_day_is_one_transaction(files: FakeFiles) -> None:
