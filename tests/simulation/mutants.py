@@ -358,8 +358,8 @@ MUTANTS = (
         (
             handover,
             "take_over",
-            "sorted({*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)})",
-            "sorted(out.tails)",
+            "{*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)}",
+            "{*out.tails}",
         ),
     ),
     _bug(
