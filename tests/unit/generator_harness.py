@@ -354,6 +354,12 @@ class Harness:
             self.do(self.core.shard_end_failed(effect.session, error, self.now))
         return effect
 
+    def measure(self, answer: Measurement | None = None) -> Measure:
+        """Answer what the stream is asked of itself; None: it does not answer."""
+        effect = self.take(Measure)
+        self.do(self.core.measure_failed(self.now) if answer is None else self.core.measured(answer, self.now))
+        return effect
+
     def write(self, number: int | None = None, error: ReceiverError | None = None) -> WriteBlock:
         """Answer a WriteBlock: the oldest, or the one of this number."""
         effect = next(one for one in self.waiting(WriteBlock) if number in (None, one.number))

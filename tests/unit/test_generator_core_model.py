@@ -13,7 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from generator_harness import Harness, Processor, facts, received
+from generator_harness import Harness, Processor, facts, measured, received
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -26,6 +26,7 @@ from kcl_receiver.generator.effects import (
     ConfirmShardEnd,
     LookFurther,
     LookUp,
+    Measure,
     MoreHeld,
     WriteBlock,
 )
@@ -297,6 +298,11 @@ class Generator(RuleBasedStateMachine):
         errors = {"well": None, "later": StreamUnavailable("throttled"), "never": StreamGone("deleted")}
         self.h.confirm(errors[outcome])
 
+    @precondition(lambda self: self.alive() and self.h.waiting(Measure))
+    @rule(well=st.booleans())
+    def measure(self, *, well: bool) -> None:
+        self.h.measure(measured(self.h.now) if well else None)
+
     # ------------------------------------------------------------------ time
 
     @precondition(alive)
@@ -421,6 +427,8 @@ class Generator(RuleBasedStateMachine):
             self.look_further("well")
         elif self.h.waiting(ConfirmShardEnd):
             self.h.confirm()
+        elif self.h.waiting(Measure):
+            self.h.measure(measured(self.h.now))
         else:
             self.h.store()
 
