@@ -7,6 +7,7 @@ import pytest
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable, StreamUnavailable
 from kcl_receiver.generator.effects import Append, Close, Effect
 from kcl_receiver.generator.retries import FIRST_CEILING, LAST_CEILING, LEAST_PAUSE, Retries
+from kcl_receiver.report import Trouble
 
 ERROR = StoreUnavailable("disk full")
 LIMIT = 300.0
@@ -129,20 +130,20 @@ def test_work_that_nobody_wants_any_more_is_neither_tried_again_nor_shown() -> N
     made.mended("look-up a")
     assert made.due(1e9) == [Close(2)]
     made.mended("look-up b")
-    assert made.error() is None
+    assert made.trouble(3.0) is None
 
 
 @pytest.mark.parametrize("mends", [True, False])
 def test_the_error_of_what_failed_last_is_shown_until_it_mends(mends: bool) -> None:
     made = retries()
-    assert made.error() is None
+    assert made.trouble(0.0) is None
     later = StreamUnavailable("throttled") if mends else BlockDamaged("checksum")
     made.failed("ledger", StoreUnavailable("older"), again, 0.0)
     made.failed("ledger", ERROR, again, 1.0)
-    assert made.error() is ERROR
+    assert made.trouble(3.0) == Trouble.of(ERROR, 3.0)
     made.failed("look-up", later, again, 2.0)
-    assert made.error() is later
+    assert made.trouble(3.0) == Trouble.of(later, 1.0)
     made.mended("look-up")
-    assert made.error() is ERROR
+    assert made.trouble(3.0) == Trouble.of(ERROR, 3.0)
     made.mended("ledger")
-    assert made.error() is None
+    assert made.trouble(3.0) is None

@@ -22,8 +22,7 @@ tracker.Tracker.stored_through = property(lambda self: self._next - 1)
 SKIPS_NOTHING = """
 from kcl_receiver.generator import held
 
-plain = held.Held.__init__
-held.Held.__init__ = lambda self, spans=(): plain(self)
+held.Held.add = lambda self, spans=(): None
 """
 
 
