@@ -135,7 +135,7 @@ DAEMON_KEYS: dict[str, Key] = {
     "disableWorkerMetrics": _switch(False),
     "maxThroughputPerHostKBps": Key(Kind.NUMBER, "100000", 0, unset="0"),
     "dampeningPercentage": _int(60, most=100),
-    "reBalanceThresholdPercentage": _int(10, most=100),
+    "reBalanceThresholdPercentage": _int(10),
     "allowThroughputOvershoot": _switch(True),
     "varianceBalancingFrequency": _int(3),
     "workerMetricsEMAAlpha": Key(Kind.NUMBER, "0.5", 0, 1, "0"),
