@@ -35,6 +35,8 @@ HOUR_MS = 3_600_000
 INTERVAL_MS = 900_000
 LEAST_MS = 24 * HOUR_MS
 """The least retention that a stream can have (IncreaseStreamRetentionPeriod in the Kinesis API reference)."""
+NEVER_SEEN = 1 << 62
+"""Longer than any retention."""
 KEPT = 256
 """Marks of a shard that are kept; of the older ones, every second is left out beyond that."""
 
@@ -96,11 +98,17 @@ class ShardMark:
 
 
 class Retention:
-    """What a stream's retention was seen to be, and when. What it was in between is the less of two neighbours."""
+    """What a stream's retention was seen to be, and when. What it was in between is the less of two neighbours.
+
+    Of neighbours that say the same two are kept, and of those between them the least that one of them said, so that one
+    that comes late, out of order, does not part them as if nothing had been there.
+    """
 
     def __init__(self) -> None:
         self._times: list[int] = []
         self._lengths: list[int] = []
+        self._before: list[int] = []
+        """The least that was seen between the one kept before and this one."""
         self.least_ever = LEAST_MS
         """The least that was ever seen, in milliseconds; the least that a stream can have before anything was."""
 
@@ -115,20 +123,25 @@ class Retention:
             self._lengths[at] = min(self._lengths[at], length)
             return
         before, after = self._lengths[max(0, at - 2) : at], self._lengths[at : at + 2]
+        between = self._before[at] if before and after else NEVER_SEEN
         if before[-1:] == [length] == after[:1]:
-            return  # between two that say the same
-        if before == [length, length]:
+            self._before[at] = min(between, length)
+        elif before == [length, length]:  # the end moves behind what was left out, if anything was
             self._times[at - 1] = time
+            self._before[at - 1] = min(self._before[at - 1], between, length)
         elif after == [length, length]:
             self._times[at] = time
+            self._before[at + 1] = min(self._before[at + 1], between, length)
         else:
             self._times.insert(at, time)
             self._lengths.insert(at, length)
+            self._before.insert(at, between)
 
     def least(self, begin: int, end: int) -> int:
         """Return the least that it can have been from one time to another, in milliseconds."""
         first = max(0, bisect_right(self._times, begin) - 1)
-        return min(self._lengths[first : bisect_left(self._times, end) + 1], default=self.least_ever)
+        past = bisect_left(self._times, end) + 1
+        return min((*self._lengths[first:past], *self._before[first + 1 : past]), default=self.least_ever)
 
 
 class Late(NamedTuple):

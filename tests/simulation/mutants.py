@@ -2,12 +2,16 @@
 
 A bug is one function of the package with some text of its source replaced, compiled anew and put in its place for the
 run. A bug that no seed catches is a hole in the simulation. `scripts/mutants` prints the table.
+
+Some bugs need a rare seed. `caught.json` notes for each bug the seed that caught it last, which is tried first; when it
+does so no more, the seeds are searched from the first on.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
+import json
 import multiprocessing
 import os
 import sys
@@ -16,6 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -46,6 +51,9 @@ from simulation.fleet import Fleet, installed
 
 MAX_SEEDS = 1000
 """A bug that this many seeds do not catch is a hole."""
+STEPS = 400_000
+"""A bug that spins is stopped after so many steps, which no seed needs without one."""
+NOTED = Path(__file__).with_name("caught.json")
 
 
 @dataclass(frozen=True)
@@ -550,14 +558,23 @@ class Caught:
     seconds: float
 
 
+def noted() -> dict[str, int]:
+    """Return which seed caught which bug when that was last noted."""
+    found: dict[str, int] = json.loads(NOTED.read_text(encoding="utf-8"))
+    return found
+
+
 def catch(name: str, seeds: int = MAX_SEEDS) -> Caught:
-    """Run seeds with a bug until one breaks an invariant."""
+    """Run seeds with a bug until one breaks an invariant that it keeps without the bug."""
     began = time.monotonic()
     mutant = next(one for one in MUTANTS if one.name == name)
-    for seed in range(1, seeds + 1):
+    first = noted().get(name)
+    for seed in [*([] if first is None else [first]), *range(1, seeds + 1)]:
         with installed(), mutated(mutant):
-            broken = Fleet(seed, limit=400_000).run().broken
+            broken = Fleet(seed, limit=STEPS).run().broken
         if broken is not None:
+            with installed():
+                assert Fleet(seed, limit=STEPS).run().broken is None, f"seed {seed} breaks without {name!r}"
             return Caught(name, seed, broken.invariant, time.monotonic() - began)
     return Caught(name, 0, "", time.monotonic() - began)
 
@@ -568,10 +585,12 @@ def main() -> int:
     parser.add_argument("--only", default="", help="bugs whose name holds this")
     parser.add_argument("--seeds", type=int, default=MAX_SEEDS, help="seeds for each bug (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: %(default)s)")
+    parser.add_argument("--note", action="store_true", help=f"write the seeds that catch to {NOTED.name}")
     options = parser.parse_args()
     names = [mutant.name for mutant in MUTANTS if options.only in mutant.name]
     sys.stdout.write(f"{'bug':84} {'seed':>5}  invariant\n")
     missed = []
+    seeds = noted()
     with multiprocessing.Pool(options.jobs) as pool:
         for caught in pool.imap_unordered(_catch, [(name, options.seeds) for name in names], chunksize=1):
             shown = str(caught.seed) if caught.seed else "-"
@@ -579,8 +598,12 @@ def main() -> int:
                 f"{caught.mutant:84} {shown:>5}  {caught.invariant or 'NOT CAUGHT'}  ({caught.seconds:.0f} s)\n"
             )
             sys.stdout.flush()
+            seeds[caught.mutant] = caught.seed
             if not caught.seed:
                 missed.append(caught.mutant)
+    if options.note:
+        kept = {mutant.name: seeds[mutant.name] for mutant in MUTANTS if seeds.get(mutant.name)}
+        NOTED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
     sys.stdout.write(f"\n{len(names) - len(missed)} of {len(names)} caught\n")
     return 1 if missed else 0
 

@@ -38,14 +38,19 @@ def _expire_killed(fleet: Fleet, host: Host, _: float) -> bool:
 
 
 def _lease_set_back(fleet: Fleet, host: Host, _: float) -> bool:
-    """An operator writes an earlier checkpoint into a lease, or that it is to begin anew."""
+    """An operator writes a checkpoint into a lease that it had before, or that it is to begin anew."""
     shards = fleet.stream.shards
     rows = [row for row in fleet.leases.rows.values() if isinstance(row.checkpoint, Position) and row.owner is not None]
     if not rows:
         return False
     row = fleet.more.choice(rows)
     shard = shards[row.shard]
-    whole = [one for one in shard.positions if one <= row.checkpoint and shard.last_sub[one[0]] == one[1]]
+    lost = set(fleet.watch.lost(shard))  # none of them ever was a checkpoint
+    whole = [
+        one
+        for one in shard.positions
+        if one <= row.checkpoint and shard.last_sub[one[0]] == one[1] and one not in lost
+    ]
     fleet.leases.set_back(row, fleet.more.choice((TRIM_HORIZON, whole[0], fleet.more.choice(whole))))
     return True
 

@@ -46,11 +46,15 @@ AWAITED: dict[str, str] = {
 # ---------------------------------------------------------------------- hours without a reader
 
 
-def _fall_asleep(fleet: Fleet) -> float:
-    """Let hours pass, in which records are put and shards change; return when they are over."""
+def _fall_asleep(fleet: Fleet, *, idle: bool = False) -> float:
+    """Let hours pass, in which records are put and shards change; return when they are over.
+
+    With `idle` the generators live on and note every quarter of an hour how far was read: a month of that is much to run.
+    """
     rng, now = fleet.more, fleet.timeline.now
     retention = fleet.stream.retention_hours
-    hours = rng.choice((0.4 * retention, 0.7 * retention, 1.02 * retention, 1.1 * retention, 2.1 * retention, 24 * 30))
+    month = 24 * 30 if not idle else 2.1 * retention
+    hours = rng.choice((0.4 * retention, 0.7 * retention, 1.02 * retention, 1.1 * retention, 2.1 * retention, month))
     wakes = now + hours * HOUR
     fleet.asleep_until = wakes
     fleet.lapsed += wakes - now
@@ -83,7 +87,7 @@ def _java_stopped(fleet: Fleet, host: Host, _: float) -> bool:
     """SIGSTOP of every daemon; generators and processors live on."""
     if fleet.asleep or any(one.daemon is None for one in fleet.hosts):
         return False
-    wakes = _fall_asleep(fleet)
+    wakes = _fall_asleep(fleet, idle=True)
     for one in fleet.hosts:
         assert one.daemon is not None
         one.freeze(one.daemon, wakes - fleet.timeline.now)
@@ -159,7 +163,7 @@ THEMES: dict[str, tuple[str, ...]] = {
     "expiry": ("blocks expire", "blocks expire", "expire killed in a call", "lease set back"),
     "latest": tuple(latest.KINDS),
     "repair": ("ledger of a past day lost",),
-    "set back": ("all down for hours", "java stopped for hours", "lease set back", "lease set back"),
+    "set back": ("all down for hours", "hosts suspended for hours", "lease set back", "lease set back"),
 }
 SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired")
 """What has to happen in many seeds, beside the faults."""

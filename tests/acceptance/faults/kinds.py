@@ -125,7 +125,7 @@ def _hold(rng: Random) -> float:
 def _wait_failing(host: Host, is_it: Callable[[str], bool]) -> None:
     host.wait(
         f"{host.worker}: the generator meets the fault",
-        lambda: is_it(host.status().get("failing") or ""),
+        lambda: is_it((host.status().get("failing") or {"message": ""})["message"]),
         FAULT_SECONDS,
     )
 
