@@ -550,7 +550,7 @@ def _function(owner: Any, name: str) -> Any:  # noqa: ANN401
 
 @dataclass(frozen=True)
 class Caught:
-    """Which seed caught a bug, and by which invariant; seed 0 for none."""
+    """Which seed caught a bug, and by which invariant; seed 0 for none, and then the problem in its place."""
 
     mutant: str
     seed: int
@@ -574,9 +574,11 @@ def catch(name: str, seeds: int = MAX_SEEDS) -> Caught:
             broken = Fleet(seed, limit=STEPS).run().broken
         if broken is not None:
             with installed():
-                assert Fleet(seed, limit=STEPS).run().broken is None, f"seed {seed} breaks without {name!r}"
+                alone = Fleet(seed, limit=STEPS).run().broken
+            if alone is not None:
+                return Caught(name, 0, f"NOT CAUGHT: without it seed {seed} breaks {alone.invariant}", 0.0)
             return Caught(name, seed, broken.invariant, time.monotonic() - began)
-    return Caught(name, 0, "", time.monotonic() - began)
+    return Caught(name, 0, "NOT CAUGHT", time.monotonic() - began)
 
 
 def main() -> int:
@@ -595,7 +597,7 @@ def main() -> int:
         for caught in pool.imap_unordered(_catch, [(name, options.seeds) for name in names], chunksize=1):
             shown = str(caught.seed) if caught.seed else "-"
             sys.stdout.write(
-                f"{caught.mutant:84} {shown:>5}  {caught.invariant or 'NOT CAUGHT'}  ({caught.seconds:.0f} s)\n"
+                f"{caught.mutant:84} {shown:>5}  {caught.invariant}  ({caught.seconds:.0f} s)\n"
             )
             sys.stdout.flush()
             seeds[caught.mutant] = caught.seed

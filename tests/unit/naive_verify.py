@@ -174,7 +174,7 @@ def _hole(
     if not inside and (before is None or after is None):
         return None
     if before is None:
-        why = "reading began at a checkpoint, and nothing up to it is stored"
+        why = "the first range follows a position, and nothing up to it is stored"
     elif after is None:
         why = "a later session began, or the shard ended, past the last that is stored"
     elif inside:

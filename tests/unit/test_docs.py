@@ -226,7 +226,7 @@ def test_the_lines_of_the_log_are_those_of_the_code() -> None:
         "its hash does not fit its content",
         ") already runs this application, with ",
         "lies outside of the shard's sequence numbers",
-        "reading began at a checkpoint, and nothing up to it is stored",
+        "the first range follows a position, and nothing up to it is stored",
         "reading resumed at a checkpoint past what is stored",
         "reading began again at a starting point, and did not meet what is stored",
         "not read within the stream's retention",

@@ -439,7 +439,7 @@ def test_the_command_names_what_is_amiss_and_exits_with_1(landing: Landing, caps
     assert code == 1
     assert f"{SHARD}: lost: 2 records, from 4:0 to 5:0, of block {landing.blocks[1].block}" in text
     assert f"{SHARD}: gap: after 9:0 through 15:0 before 20:0: reading resumed" in text
-    assert "fourth: gap: through 7:0: reading began at a checkpoint" in text
+    assert "fourth: gap: through 7:0: the first range follows a position" in text
     assert f"block {landing.blocks[1].block} is missing" in text
     assert text.splitlines()[-1].startswith(
         "NOT proven: 1 shard with lost records, 1 shard with a gap, 1 block missing. There are 9 records"
