@@ -21,6 +21,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
+from os.path import commonprefix
 from typing import NamedTuple
 
 from kcl_receiver.horizon import HOUR_MS, Horizon, ShardMark, Times, place
@@ -117,6 +118,7 @@ class Chain:
         self._heap: list[bytes] = []
         self._out: deque[Hole] = deque()
         self._reached: _Reached | None = None
+        self._unread: Cut | None = None
         self._known = False
         self._times = times or Times()
         self._horizon = Horizon(self._times)
@@ -157,15 +159,16 @@ class Chain:
             low = Cut(one.after, 1)
             if doubtful:
                 flags = _DOUBTFUL
+        packed = _pack(low)
         ref = b"".join(
             (
-                _pack(low),
+                packed,
                 b"\1" if replaced else b"\0",
                 _pack(high),
                 source.to_bytes(6, "big"),
                 index.to_bytes(4, "big"),
                 bytes((flags,)),
-                _pack(first) if flags & _DOUBTFUL else b"",
+                _pack_near(first, packed) if low.side else b"",
             )
         )
         heapq.heappush(self._heap, ref)
@@ -240,11 +243,12 @@ class Chain:
             self._starts.clear()
             if self._out:
                 return self._out.popleft()
-        if flags & _DOUBTFUL and first is not None and self._frontier < first:
-            hole = Hole(POSSIBLY_TRIMMED, self._frontier.position, None, where, WHY_TRIMMED)
-            self._jump(first)
-            return hole
         heapq.heappop(self._heap)
+        if self._frontier < first and (flags & _DOUBTFUL or self._holds_within(first)):
+            # Whatever comes before the link is given, so that what may still fill it is in the heap: it goes first.
+            heapq.heappush(self._heap, _at_first(ref, first))
+            self._unread = first
+            return None
         if high <= self._frontier:
             self._dropped(where.source)
             return None
@@ -252,14 +256,30 @@ class Chain:
         self._move(high)
         return part
 
+    def _holds_within(self, first: Cut) -> bool:
+        """Return whether something that was stored begins within a link: then no link proves that nothing was there."""
+        end, heap = _pack(first), self._heap
+        places = [0]
+        while places:
+            at = places.pop()
+            if at < len(heap) and _packed_low(heap[at]) < end:
+                if self._frontier < _unpack_ref(heap[at])[4] < first:
+                    return True
+                places += 2 * at + 1, 2 * at + 2  # a heap: nothing below one that begins later begins earlier
+        return False
+
     def _final_hole(self) -> Hole | None:
         """Pass a hole if there is one and it is final. One without a kind is passed in silence."""
-        reached = self._reached
+        reached, kind = self._reached, GAP
         low = _low_of(self._heap[0]) if self._heap else None
-        if low is not None and (self._known or (reached is not None and low <= reached.cut)):
-            why, time = (WHY_KNOWN, None) if reached is None or low > reached.cut else (reached.why, reached.time)
+        if low is not None and self._unread is not None and low <= self._unread:
+            kind, why, time = POSSIBLY_TRIMMED, WHY_TRIMMED, None
             to, through = low, low.position if low.side else None
             where: Ref | None = _unpack_ref(self._heap[0])[2]
+        elif low is not None and (self._known or (reached is not None and low <= reached.cut)):
+            why, time = (WHY_KNOWN, None) if reached is None or low > reached.cut else (reached.why, reached.time)
+            to, through = low, low.position if low.side else None
+            where = _unpack_ref(self._heap[0])[2]
         elif reached is not None and self._frontier < reached.cut:
             why, time = reached.why, reached.time
             to, through, where = reached.cut, reached.cut.position, None
@@ -269,7 +289,7 @@ class Chain:
         silent = self._adopt and not self._begun
         (self._move if silent else self._jump)(to)
         self._begun = True
-        return Hole("" if silent else GAP, after, through, where, why, time)
+        return Hole("" if silent else kind, after, through, where, why, time)
 
     def _reach(self, reached: _Reached) -> None:
         if reached.cut > self._frontier and (self._reached is None or reached.cut > self._reached.cut):
@@ -333,14 +353,35 @@ def _low_of(ref: bytes) -> Cut:
     return _unpack(ref, 0)[0]
 
 
-def _flags_of(ref: bytes) -> int:
+def _flags_at(ref: bytes) -> int:
     high = ref[0] + 11
-    return ref[high + ref[high] + 20]
+    return high + ref[high] + 20
 
 
-def _unpack_ref(ref: bytes) -> tuple[Cut, Cut, Ref, int, Cut | None]:
+def _flags_of(ref: bytes) -> int:
+    return ref[_flags_at(ref)]
+
+
+def _pack_near(cut: Cut, low: bytes) -> bytes:
+    """Return a cut as bytes without those that it shares with a lower one: mostly half of them."""
+    packed = _pack(cut)
+    same = len(commonprefix((packed, low)))
+    return bytes((same,)) + packed[same:]
+
+
+def _first_of(ref: bytes, at: int, low: Cut) -> Cut:
+    return low if at == len(ref) else _unpack(ref[: ref[at]] + ref[at + 1 :], 0)[0]
+
+
+def _at_first(ref: bytes, first: Cut) -> bytes:
+    """Return a reference without what links its range to what comes before."""
+    flags = _flags_at(ref)
+    return _pack(first) + ref[ref[0] + 10 : flags] + bytes((ref[flags] & ~_DOUBTFUL,))
+
+
+def _unpack_ref(ref: bytes) -> tuple[Cut, Cut, Ref, int, Cut]:
+    """Return the low and the high end of what a range covers, its reference, its flags, and the place of its first."""
     low, at = _unpack(ref, 0)
     high, at = _unpack(ref, at + 1)
     where = Ref(int.from_bytes(ref[at : at + 6], "big"), int.from_bytes(ref[at + 6 : at + 10], "big"))
-    flags = ref[at + 10]
-    return low, high, where, flags, _unpack(ref, at + 11)[0] if flags & _DOUBTFUL else None
+    return low, high, where, ref[at + 10], _first_of(ref, at + 11, low)

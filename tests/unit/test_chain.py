@@ -53,6 +53,11 @@ class Reader:
                 self.holes.append(step)
                 found.append((step.kind, *(None if one is None else one[0] for one in (step.after, step.through))))
         assert len(self.kept) == self.chain.waiting + len(self.dropped) + len(self.parts)
+        given = SpanSet(one.span for one in self.parts)
+        late = {hole.next.source for hole in self.holes if hole.kind == LATE and hole.next is not None}
+        for source in set(self.dropped) - late:
+            one = self.ranges[source]
+            assert not given.missing(Span(Cut(one.first, 0), Cut(one.last, 1))), "passed, and neither given nor told"
         return found
 
 
@@ -79,6 +84,24 @@ def test_a_hole_is_waited_at_until_a_session_began_past_it() -> None:
     assert reader.session(session_at(20)) == [(GAP, 10, 20), 1]
     assert reader.holes[0].next == Ref(1, 7)
     assert reader.holes[0].time == NOW
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["marks known", "no mark known"])
+def test_what_is_stored_within_a_link_goes_before_what_the_link_leads_to(known: bool) -> None:
+    reader = Reader()
+    reader.add(replace(plain_range(1, 10), arrival_last=NOW if known else -1))
+    assert reader.add(plain_range(21, 30, 20)) == []  # of what was in between, a crash took all there was
+    assert reader.session(session_at(10)) == []
+    late = replace(plain_range(41, 50, 10), delivered=NOW + 24 * HOUR + 120_000 if known else -1)
+    assert reader.add(late) == [(POSSIBLY_TRIMMED, 10, 20), 1, (POSSIBLY_TRIMMED, 30, None), 2]
+    assert reader.add(plain_range(35, 36, 34)) == [(LATE, None, 36)]
+
+
+def test_what_is_delivered_again_is_linked_as_before() -> None:
+    reader = Reader()
+    assert reader.add(plain_range(31, 35, 20), plain_range(31, 33, 20), plain_range(11, 20, 10)) == []
+    assert reader.add(plain_range(1, 10)) == [3, 2, 1, 0]
+    assert reader.holes == []
 
 
 def test_a_session_past_all_that_is_stored_shows_a_hole_with_nothing_after_it() -> None:
