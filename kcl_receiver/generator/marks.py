@@ -19,7 +19,7 @@ from kcl_receiver.wire.frames import ReceivedBatch
 KEPT = 8
 """Marks of a shard: a link follows what was delivered just before, mostly."""
 AGAIN_SECONDS = 30.0
-"""After a measurement that failed."""
+"""After a measurement that failed, or that was not due yet."""
 
 
 class ShardMarks:
@@ -33,6 +33,7 @@ class ShardMarks:
         self._opened: dict[str, int] = {}
         self._active: set[str] = set()
         self._next: float | None = None
+        self._hastened = float("-inf")
         self._asking = False
 
     # ------------------------------------------------------------------ the service's clock
@@ -92,11 +93,19 @@ class ShardMarks:
     def delivered(self, session: Session, batch: ReceivedBatch) -> tuple[int, list[Effect]]:
         """A batch is admitted: return when it was delivered at the latest, and what to tell."""
         message = batch.message
+        known = self._clock.latest(message.at)
         at = self._clock.latest(message.at, message.arrival_last)
+        if known >= 0 and at - known > MARGIN_MS:
+            self._hasten(message.at / 1000)
         effects = self._judge(session, batch.after, at)
         self._of(session.shard).arrived(batch.last, message.arrival_last)
         self._active.add(session.id)
         return at, effects
+
+    def _hasten(self, now: float) -> None:
+        """Ask the stream at once: a record is later than the clock, which stood still, and for longer than it shows."""
+        if self._next is not None and now - self._hastened >= AGAIN_SECONDS:
+            self._next, self._hastened = min(self._next, now), now
 
     def reading(self, session: Session, through: After, noted: int, behind: int, now: float) -> list[Effect]:
         """A processor says through where it has read, and that it read the last of it after a time that it noted.

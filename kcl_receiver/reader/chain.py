@@ -21,7 +21,6 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from os.path import commonprefix
 from typing import NamedTuple
 
 from kcl_receiver.horizon import HOUR_MS, Horizon, ShardMark, Times, place
@@ -365,7 +364,7 @@ def _flags_of(ref: bytes) -> int:
 def _pack_near(cut: Cut, low: bytes) -> bytes:
     """Return a cut as bytes without those that it shares with a lower one: mostly half of them."""
     packed = _pack(cut)
-    same = len(commonprefix((packed, low)))
+    same = next((at for at, (one, other) in enumerate(zip(packed, low, strict=False)) if one != other), len(low))
     return bytes((same,)) + packed[same:]
 
 

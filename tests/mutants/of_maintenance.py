@@ -64,4 +64,11 @@ MUTANTS = [
         "    return EXIT_OK\n",
         ("tests/unit/test_compact_command.py::test_a_run_that_stopped_early_has_not_succeeded",),
     ),
+    Mutant(
+        "what repair took in, and compaction replaced, is not held at the next start",
+        "kcl_receiver/store/handover.py",
+        "        out.blocks += [entry for entry in repaired if entry.block not in known]\n",
+        "        pass\n",
+        ("tests/unit/test_repair.py::test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start",),
+    ),
 ]

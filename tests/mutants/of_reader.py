@@ -35,4 +35,14 @@ MUTANTS = [
         "self._blocks.day(entry.day)",
         (f"{FOLLOW}::test_a_follower_gets_what_repair_takes_in_on_its_day_or_an_earlier_one",),
     ),
+    Mutant(
+        "a link is taken for proven although something was stored within it",
+        "kcl_receiver/reader/chain.py",
+        "(flags & _DOUBTFUL or self._holds_within(first))",
+        "flags & _DOUBTFUL",
+        (
+            "tests/unit/test_chain.py::test_what_is_stored_within_a_link_goes_before_what_the_link_leads_to"
+            "[no mark known]",
+        ),
+    ),
 ]

@@ -596,9 +596,7 @@ def main() -> int:
     with multiprocessing.Pool(options.jobs) as pool:
         for caught in pool.imap_unordered(_catch, [(name, options.seeds) for name in names], chunksize=1):
             shown = str(caught.seed) if caught.seed else "-"
-            sys.stdout.write(
-                f"{caught.mutant:84} {shown:>5}  {caught.invariant}  ({caught.seconds:.0f} s)\n"
-            )
+            sys.stdout.write(f"{caught.mutant:84} {shown:>5}  {caught.invariant}  ({caught.seconds:.0f} s)\n")
             sys.stdout.flush()
             seeds[caught.mutant] = caught.seed
             if not caught.seed:

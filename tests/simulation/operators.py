@@ -47,9 +47,7 @@ def _lease_set_back(fleet: Fleet, host: Host, _: float) -> bool:
     shard = shards[row.shard]
     lost = set(fleet.watch.lost(shard))  # none of them ever was a checkpoint
     whole = [
-        one
-        for one in shard.positions
-        if one <= row.checkpoint and shard.last_sub[one[0]] == one[1] and one not in lost
+        one for one in shard.positions if one <= row.checkpoint and shard.last_sub[one[0]] == one[1] and one not in lost
     ]
     fleet.leases.set_back(row, fleet.more.choice((TRIM_HORIZON, whole[0], fleet.more.choice(whole))))
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from simulation.fleet import Fleet, Result, installed
-from simulation.mutants import catch
+from simulation.mutants import MUTANTS, catch, mutated
 from simulation.runner import run_seed
 
 SEEDS = range(1, 61)
@@ -44,3 +44,9 @@ def test_the_same_seed_is_the_same_run_to_the_last_step() -> None:
 )
 def test_a_deliberate_bug_breaks_an_invariant(bug: str) -> None:
     assert catch(bug, seeds=20).seed, "scripts/mutants shows them all"
+
+
+def test_every_deliberate_bug_still_changes_the_code_of_today() -> None:
+    for mutant in MUTANTS:
+        with mutated(mutant):
+            pass

@@ -424,6 +424,8 @@ class Watch:
             for shard, rows in view.waiting.pop(block):
                 for position, _, _ in rows:
                     if (shard, position) in view.records:
+                        self._expire_what_seems_so(host, view)
+                    if (shard, position) in view.records:
                         self.broken("not stored twice", f"{host.name}: {shard} {position} is in two blocks")
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
@@ -453,8 +455,18 @@ class Watch:
                 for block in entry["blocks"]:
                     self._expired(host, view, block, entry["before"])
 
+    def _expire_what_seems_so(self, host: Host, view: DiskView) -> None:
+        """Take in entries that are there and not durable: `expire` was killed at the fsync, and others go by them."""
+        for day in _visible(host.files.root, "data", "store", "ledger", "maintenance").values():
+            for node in (day.names or {}).values():
+                entries = [json.loads(line) for line in node.content.splitlines() if b'"type":"expired"' in line]
+                for block, before in ((block, entry["before"]) for entry in entries for block in entry["blocks"]):
+                    self._expired(host, view, block, before)
+
     def _expired(self, host: Host, view: DiskView, block: str, before: int) -> None:
-        """A durable entry says that a block was removed on purpose."""
+        """An entry says that a block was removed on purpose."""
+        if block in view.expired:
+            return
         view.expired[block] = before
         view.waiting.pop(block, None)
         for one, rows in view.whole[block][1] if block in view.whole else ():
@@ -596,6 +608,7 @@ class Watch:
                     self.broken("nothing lost at the end", f"{shard.id} {missing} is in no block")
         together: dict[str, list[tuple[Range, str]]] = defaultdict(list)
         rows: dict[tuple[str, str, Position], list[Position]] = {}
+        unrecorded: set[str] = set()
         for host in self.fleet.hosts:
             try:
                 index = LedgerIndex.load(LocalStore(ROOT, host.files))
@@ -606,6 +619,8 @@ class Watch:
                 for entry in index.adopted:
                     if writer_of(entry.block) not in (*generator.writers, *host.maintainers):
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
+            else:  # of a host that was replaced nobody records the last blocks any more
+                unrecorded |= {f"{host.name}/{entry.block}" for entry in index.adopted}
             if index.unreadable:
                 self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:
@@ -619,7 +634,7 @@ class Watch:
         for shard in self.fleet.stream.shards.values():
             self._once(shard, together[shard.id], rows)
         judge(self)
-        self._judge_readers(rows)
+        self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
 
     def _judge_readers(self, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
         stored: dict[str, dict[str, set[Position]]] = defaultdict(lambda: defaultdict(set))
@@ -688,6 +703,14 @@ class Watch:
 
 def _names(node: Node | None) -> dict[str, Node]:
     return {} if node is None or node.names is None else node.durable_names
+
+
+def _visible(node: Node, *names: str) -> dict[str, Node]:
+    for name in names:
+        if node.names is None or name not in node.names:
+            return {}
+        node = node.names[name]
+    return node.names or {}
 
 
 def _durable(node: Node | None, name: str) -> Node | None:

@@ -49,7 +49,7 @@ AWAITED: dict[str, str] = {
 def _fall_asleep(fleet: Fleet, *, idle: bool = False) -> float:
     """Let hours pass, in which records are put and shards change; return when they are over.
 
-    With `idle` the generators live on and note every quarter of an hour how far was read: a month of that is much to run.
+    With `idle` the generators live on, and note every quarter of an hour how far was read: a month takes long to run.
     """
     rng, now = fleet.more, fleet.timeline.now
     retention = fleet.stream.retention_hours

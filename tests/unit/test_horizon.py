@@ -150,7 +150,9 @@ def test_the_retention_between_two_looks_is_the_less_of_both() -> None:
     st.integers(0, 30),
     st.integers(0, 9),
 )
-@example([(0, 24), (2, 24), (4, 24), (1, 48), (3, 48)], 1, 1)  # what was left out at 2 is of one and the other neighbour
+@example(
+    [(0, 24), (2, 24), (4, 24), (1, 48), (3, 48)], 1, 1
+)  # what was left out at 2 is of one and the other neighbour
 @example([(0, 24), (2, 24), (1, 48), (4, 24), (3, 48)], 1, 1)
 @example([(3, 24), (4, 24), (2, 24), (1, 48)], 1, 1)
 def test_looks_that_say_the_same_are_kept_as_two(looks: list[tuple[int, int]], begin: int, length: int) -> None:
