@@ -294,9 +294,9 @@ class Watch:
         return {one for one in gone if not any((shard.id, one) in disk.records for disk in disks)}
 
     def was_begun(self, shard: Shard, position: Position) -> bool:
-        """Whether reading had begun at or before a record."""
+        """Whether reading had begun at or before a record, and the ledger says so."""
         views = self.by_shard[shard.id]
-        return any(view.delivered and view.delivered[0] <= position for view in views)
+        return any(view.welcomed and view.delivered and view.delivered[0] <= position for view in views)
 
     def calls_since_lapse(self, shard: Shard) -> int:
         """Return how many deliveries, empty ones too, there were since the shard was left unread for a while."""
@@ -602,6 +602,8 @@ class Watch:
 
     def final(self) -> None:
         """Everything is stored, once for a reader, and proven by links."""
+        for host in self.fleet.hosts:
+            self._expire_what_seems_so(host, self.scan(host))
         for shard in self.fleet.stream.shards.values():
             for missing in self._unstored(shard):
                 if not self._trimmed(shard, missing):
