@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
+from kcl_receiver.cli.times import TypeBase
 from kcl_receiver.config import ReceiverConfig, load
 from kcl_receiver.config_values import STREAM_ARN, store_url
 from kcl_receiver.credentials import Access
@@ -43,7 +44,7 @@ output_option = click.option(
 """`--output text|json`; arrives as `output`."""
 
 
-class _Endpoint(click.ParamType[str] if TYPE_CHECKING else click.ParamType):  # type: ignore[misc]
+class _Endpoint(TypeBase):
     """The URL of a service; arrives as it was given."""
 
     name = "endpoint"

@@ -11,12 +11,12 @@ import click
 from kcl_receiver.times import age_millis, day_text, time_millis
 
 if TYPE_CHECKING:
-    _Base = click.ParamType[Any]  # only newer versions of click can be asked so at run time
+    TypeBase = click.ParamType[Any]  # only newer versions of click can be asked so at run time
 else:
-    _Base = click.ParamType
+    TypeBase = click.ParamType
 
 
-class _Parsed(_Base):
+class _Parsed(TypeBase):
     """A type whose values come from one function, which raises ValueError with the reason."""
 
     def __init__(self, name: str, parse: Callable[[str], int | str]) -> None:

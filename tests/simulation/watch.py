@@ -654,13 +654,15 @@ class Watch:
                 # What is stored later in a hole that was reported before is passed for good.
                 theme = self.fleet.theme
                 told = (LATE, GAP) if theme in ("repair", "expiry", "set back") else (LATE,)
-                follower.record.judge(stored[name], REPAIRED if theme == "repair" else MISSES_NOTHING, told)
+                again = self.disks[name].expired_at
+                certain = {
+                    shard: {one for one in held if (shard, one) not in again} for shard, held in stored[name].items()
+                }
+                follower.record.judge(certain, REPAIRED if theme == "repair" else MISSES_NOTHING, told)
+                follower.record.judge(stored[name], STORED_AGAIN, told)
                 whole = Record(self.expect, f"who reads all of {name}'s store")
                 read_whole(follower.store, whole)
-                again = self.disks[name].expired_at
-                whole.judge(
-                    {shard: {one for one in held if (shard, one) not in again} for shard, held in stored[name].items()}
-                )
+                whole.judge(certain)
                 whole.judge(stored[name], STORED_AGAIN)
             except ReceiverError as error:
                 self.broken(MISSES_NOTHING, f"{name}: {error}")
