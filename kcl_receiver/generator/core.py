@@ -140,9 +140,11 @@ class GeneratorCore:
         for work in (_looking_up, _looking_further, _confirming):
             self._retries.mended(work(session))
 
-    def _record_marks(self, sessions: Iterable[Session], now: float, *, ended: bool = False) -> None:
+    def _record_marks(
+        self, sessions: Iterable[Session], now: float, *, ended: bool = False, late: bool = False
+    ) -> None:
         """Let the ledger know how far sessions have read; nothing is done for those of which there is no news."""
-        record = self._marks.take([one for one in sessions if one.state is State.OPEN], now, ended=ended)
+        record = self._marks.take([one for one in sessions if one.state is State.OPEN], now, ended=ended, late=late)
         if record is not None:
             self._pipeline.record(record)
 
@@ -207,7 +209,7 @@ class GeneratorCore:
             return []
         told = self._marks.reading(session, through, said.noted, said.behind, now)
         if told:
-            self._record_marks([session], now)  # as long as nothing comes, nothing else says so
+            self._record_marks([session], now, late=True)  # as long as nothing comes, nothing else says so
         return [*told, *self._settle(now)]
 
     def shard_end(self, connection: int, last: str, now: float) -> list[Effect]:
@@ -236,7 +238,7 @@ class GeneratorCore:
             session.state = State.RECORDING
             if (late := self._marks.saw(facts.measured, now)) is not None:
                 self._pipeline.record(late)
-            rank, time = session.hello.rank, self._marks.time(now)
+            rank, time = session.hello.rank, self._marks.said(session, now)
             self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, kept, time))
             return [*self._marks.begun(session, facts, now), *self._settle(now)]
         return self._settle(now)
@@ -291,7 +293,7 @@ class GeneratorCore:
         if session is not None and session.state is State.OPEN and session.shard_end is not None:
             self._retries.mended(_confirming(session))
             self._record_marks([session], now, ended=True)
-            end = ShardEndRecord(session.id, session.shard, session.shard_end, self._marks.time(now))
+            end = ShardEndRecord(session.id, session.shard, session.shard_end, self._marks.said(session, now))
             self._pipeline.record(end)
         return self._settle(now)
 

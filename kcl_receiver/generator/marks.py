@@ -82,6 +82,11 @@ class ShardMarks:
         """Return the service's clock at the latest, milliseconds since the epoch; -1 if it is not known."""
         return self._clock.latest(_millis(now))
 
+    def said(self, session: Session, now: float) -> int:
+        """Return the same, for what is recorded of a session with this time: it is raised if the clock was late."""
+        self._active.add(session.id)
+        return self.time(now)
+
     # ------------------------------------------------------------------ what is read
 
     def begun(self, session: Session, facts: ShardFacts, now: float) -> list[Effect]:
@@ -133,21 +138,25 @@ class ShardMarks:
         """A range is recorded: it is as good a mark as any, up to the arrival of its last record."""
         session.marked = max(session.marked, arrival - MARGIN_MS)
 
-    def take(self, sessions: Iterable[Session], now: float, *, ended: bool = False) -> MarksRecord | None:
+    def take(
+        self, sessions: Iterable[Session], now: float, *, ended: bool = False, late: bool = False
+    ) -> MarksRecord | None:
         """Return what is to be recorded of some sessions, None if there is nothing new.
 
         Args:
             sessions: The sessions.
             now: See the class.
             ended: The shard was read to its end: its children begin where it was last known to be open.
+            late: What was read last came too late: it is no mark that counts, and to be known for just that.
         """
-        marks = [mark for session in sessions if (mark := self._mark_of(session, ended=ended)) is not None]
+        found = (self._mark_of(session, ended=ended, late=late) for session in sessions)
+        marks = [mark for mark in found if mark is not None]
         return self._record(now, tuple(marks), (), ()) if marks else None
 
-    def _mark_of(self, session: Session, *, ended: bool) -> ShardMark | None:
+    def _mark_of(self, session: Session, *, ended: bool, late: bool) -> ShardMark | None:
         position, until = session.reading or (session.delivered or session.after, -1)
         opened = self._opened.get(session.shard, -1)
-        if until <= session.marked:
+        if until <= session.marked and not late:
             until = -1
         # The arrival of the last record says as much, while records come.
         least = 0 if ended or self._seen is None else interval_ms(self._seen.retention_hours)

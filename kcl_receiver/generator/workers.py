@@ -12,7 +12,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,6 +131,7 @@ class Workers:
         self._page = page
         self._begins = begins
         self._clock: MarksTaken | None = None
+        self._active: dict[str, int] = {}
         self._lock = threading.Lock()  # guards the four below
         self._recent = RecentRanges()
         self._marks = KnownMarks()
@@ -159,13 +160,14 @@ class Workers:
         self.stream = self._view.describe(self.stream)
         if taken is not None:
             self._recent = _recent_of(taken, self.stream)
-            self._ended = {shard for stream, shard in taken.ended if stream == self.stream}
+            self._ended = {one.shard for one in taken.ended if one.stream == self.stream}
             self._ended_known_at = wall_millis()
             self._marks = _marks_of(taken, self.stream)
             self._clock = self._first_clock(taken, self.stream)
             self._to_seal = taken.to_seal
             writer = self._new_writer(begins_at(wall_millis(), self._newest()))
             self._next = LedgerWriter(self._store, writer), self._first_entries(writer, taken.tails, taken.adopted)
+            self._clock = None if self._clock is None else replace(self._clock, late=(), sessions=())
         self._begin_ledger()
         return self.stream
 
@@ -194,7 +196,7 @@ class Workers:
         host, pid, now = socket.gethostname(), os.getpid(), wall_millis()
         started = WriterStarted(writer, host, pid, now, __version__, tails)
         self._day = day_at(now)
-        clock = [] if self._clock is None else [self._clock]
+        clock = [] if self._clock is None else [self._since_measured(self._clock)]
         oldest = (now if self._clock is None else self._clock.time) - self._view.retention_hours * HOUR_MS
         with self._lock:
             self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))
@@ -222,13 +224,18 @@ class Workers:
         by = new.offset - last.offset if new.boot and new.boot == last.boot else time - last.measured
         if by <= MARGIN_MS:
             return new
-        ranges = (one for entry in taken.blocks if entry.stream == stream for one in entry.ranges)
-        sessions = {one.session for one in ranges if one.delivered >= last.measured}
-        for entry in taken.read:
-            if entry.time >= last.measured:
-                sessions.update(mark.session for mark in entry.marks)
+        entries: tuple[BlockStored | SessionStarted | ShardEnded | MarksTaken, ...]
+        entries = (*taken.blocks, *taken.begun, *taken.ended, *taken.read)
+        said = (one for entry in entries if entry.stream == stream for one in _times_of(entry))
+        sessions = {session for session, at in said if at >= last.measured}
         late = (Late(last.measured, time + 1, by),) if sessions else ()
         return replace(new, late=late, sessions=tuple(sorted(sessions)))
+
+    def _since_measured(self, clock: MarksTaken) -> MarksTaken:
+        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""
+        if clock.late:
+            return clock
+        return replace(clock, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.
@@ -374,6 +381,8 @@ class Workers:
                 if isinstance(record, BlockRecord):
                     self._block_ids.pop(record.number, None)
             for entry in entries:
+                for session, at in _times_of(entry):
+                    self._active[session] = max(at, self._active.get(session, -1))
                 if isinstance(entry, BlockStored):
                     self._recent.add(entry.block, entry.ranges)
                 if not isinstance(entry, MarksTaken) or entry.stream == self.stream:
@@ -447,7 +456,19 @@ class Workers:
             record.sessions,
         )
         self._clock = replace(taken, marks=(), late=(), sessions=())
+        self._active = {session: at for session, at in self._active.items() if at >= taken.measured}
         return taken
+
+
+def _times_of(entry: Entry) -> Iterator[tuple[str, int]]:
+    """Yield each session of which an entry says when something was delivered to it, and when, milliseconds."""
+    if isinstance(entry, BlockStored):
+        yield from ((one.session, one.delivered) for one in entry.ranges)
+    elif isinstance(entry, SessionStarted | ShardEnded):
+        yield entry.session, entry.time
+    elif isinstance(entry, MarksTaken):
+        yield from ((mark.session, entry.time) for mark in entry.marks)
+        yield from ((session, entry.time) for session in entry.sessions)
 
 
 def _marks_of(taken: Takeover, stream: StreamIdentity) -> KnownMarks:

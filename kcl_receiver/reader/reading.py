@@ -112,7 +112,7 @@ class Reading:
         return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end, noted)
 
     def _refuse_other(self, token: Token) -> None:
-        if token.application != self._application:
+        if token.application is not None and token.application != self._application:
             raise TokenRefused(
                 f"the token is for the store of application {token.application!r}; {self._store.url} is that of "
                 f"{self._application!r}",
@@ -138,6 +138,8 @@ class Reading:
     def _run(self) -> Generator[Batch, None, None]:
         try:
             while not self._stop.is_set():
+                if self._application is None:  # nobody had stored anything when reading began
+                    self._application = self._store.owner()
                 for place, entry in self._walk.poll():
                     yield from self._take(place, entry)
                     if self._is_over():

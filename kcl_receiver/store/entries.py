@@ -252,7 +252,8 @@ class MarksTaken:
         offset: Milliseconds from that clock, CLOCK_BOOTTIME, to the service's.
         marks: At most one of each shard.
         late: By how much the times of `sessions` are to be raised that were recorded before.
-        sessions: Ids of the sessions that `late` is about.
+        sessions: Ids of the sessions that `late` is about; without `late`, in the first lines of a ledger, of those
+            that delivered something since `measured`.
     """
 
     stream: StreamIdentity
@@ -279,6 +280,7 @@ class MarksTaken:
         }
         if self.late:
             out["late"] = [one._asdict() for one in self.late]
+        if self.sessions:
             out["sessions"] = list(self.sessions)
         return out
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
@@ -38,7 +37,7 @@ class Takeover:
         blocks: The entries of all blocks in the open ledgers, those that are adopted, and those that `repair` recorded
             of the same writers and that are gone: others may hold their ranges now.
         begun: The sessions in the open ledgers. The position after which one began is a checkpoint that KCL had taken.
-        ended: Stream and shard of each end in the open ledgers. Whether KCL has recorded it is not known.
+        ended: The ends of shards in the open ledgers. Whether KCL has recorded them is not known.
         read: The entries of the open ledgers that say how far shards were read.
         adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger, or the
             ledger was lost. They go into the new writer's first lines.
@@ -51,7 +50,7 @@ class Takeover:
     carried: list[Carried] = field(default_factory=list)
     blocks: list[BlockStored] = field(default_factory=list)
     begun: list[SessionStarted] = field(default_factory=list)
-    ended: set[tuple[StreamIdentity, str]] = field(default_factory=set)
+    ended: list[ShardEnded] = field(default_factory=list)
     read: list[MarksTaken] = field(default_factory=list)
     adopted: list[BlockStored] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -91,7 +90,7 @@ def take_over(store: BlockStore) -> Takeover:
         out.carried += [entry for entry in one.entries if isinstance(entry, Carried)]
         out.blocks += [entry for entry in one.entries if isinstance(entry, BlockStored)]
         out.begun += [entry for entry in one.entries if isinstance(entry, SessionStarted)]
-        out.ended |= {(entry.stream, entry.shard) for entry in one.entries if isinstance(entry, ShardEnded)}
+        out.ended += [entry for entry in one.entries if isinstance(entry, ShardEnded)]
         out.read += [entry for entry in one.entries if isinstance(entry, MarksTaken)]
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}

@@ -108,11 +108,8 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     # that lost its power may have stood still before, and what it had delivered may be later by all of that time.
     soon = interval_ms(fleet.stream.retention_hours)
     stood = int(fleet.lapsed * 1000) if any(host.machine_boots for host in fleet.hosts) else 0
-    late = [
-        one
-        for one in found.possibly_trimmed
-        if (unread < _doubtful(watch) if one.after is not None else max(unread, stood) < soon)
-    ]
+    known = max(unread, stood)
+    late = [one for one in found.possibly_trimmed if known < (_doubtful(watch) if one.after is not None else soon)]
     # What a ledger said that was lost is not known any more, and where reading began may be among it.
     if found.state == POSSIBLY_TRIMMED and late and not lost and fleet.theme != "repair":
         hours = unread / 3_600_000

@@ -353,7 +353,10 @@ class Watch:
         undisturbed = child.wire is not None and not child.wire.broken and child.wire.generator is host.generator
         if not undisturbed or now - consumer.pending_since >= host.settings.drain - 0.1:
             return
-        reach = order(self.fleet.leases.rows[view.shard.id].checkpoint)
+        row = self.fleet.leases.rows[view.shard.id]
+        if consumer.daemon.worker not in (row.owner, row.was_owner):
+            return  # the daemon does not know yet that it was taken away, or set back
+        reach = order(row.checkpoint)
         for number, batch in enumerate(view.batches, 1):
             level = view.levels[number - 1]
             # What a generator had admitted that is dead now is new to the next one, which may be draining.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, put, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
-from kcl_receiver.errors import HoleFound, StreamReplaced
+from kcl_receiver.errors import HoleFound, StreamReplaced, TokenRefused
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.read import HoleInShard, Reading, read
@@ -51,6 +51,20 @@ class Follower:
         self.seen.append([])
         step()
         return False
+
+
+def test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it(lake: Lake, tmp_path: Path) -> None:
+    claim = lake.store.root / "store.json"
+    said = claim.read_bytes()
+    claim.unlink()
+    token = read(lake.store).token
+    follower = Follower(lake, lambda: (claim.write_bytes(said), lake.block(run_of(1, 3))))
+    assert follower.seen == [[], count(1, 3)]
+    assert numbers(read(lake.store, token=token)) == count(1, 3)
+    other = Lake(tmp_path / "other")
+    (other.store.root / "store.json").write_text('{"format": 1, "application": "another"}')
+    with pytest.raises(TokenRefused, match="'landing'"):
+        read(other.store, token=follower.token)
 
 
 def test_what_is_stored_later_comes_later(lake: Lake) -> None:
