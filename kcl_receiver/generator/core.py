@@ -140,6 +140,11 @@ class GeneratorCore:
         for work in (_looking_up, _looking_further, _confirming):
             self._retries.mended(work(session))
 
+    def _saw(self, seen: Measurement, now: float) -> None:
+        """Let the ledger know if times were too early."""
+        if (late := self._marks.saw(seen, now)) is not None:
+            self._pipeline.record(late)
+
     def _record_marks(
         self, sessions: Iterable[Session], now: float, *, ended: bool = False, late: bool = False
     ) -> None:
@@ -236,8 +241,7 @@ class GeneratorCore:
             self._retries.mended(_looking_up(session))
             kept = session.begin(facts)
             session.state = State.RECORDING
-            if (late := self._marks.saw(facts.measured, now)) is not None:
-                self._pipeline.record(late)
+            self._saw(facts.measured, now)
             rank, time = session.hello.rank, self._marks.said(session, now)
             self._pipeline.record(SessionRecord(session.id, session.shard, rank, session.after, kept, time))
             return [*self._marks.begun(session, facts, now), *self._settle(now)]
@@ -287,11 +291,12 @@ class GeneratorCore:
         session.looking_further = False
         return [*self._turn_away(session, error, now), *self._settle(now)]
 
-    def shard_end_confirmed(self, session_id: str, now: float) -> list[Effect]:
-        """The stream says that the shard is closed."""
+    def shard_end_confirmed(self, session_id: str, seen: Measurement, now: float) -> list[Effect]:
+        """The stream says that the shard is closed, and what its clock shows: nothing else of the shard will."""
         session = self._roster.sessions.get(session_id)
         if session is not None and session.state is State.OPEN and session.shard_end is not None:
             self._retries.mended(_confirming(session))
+            self._saw(seen, now)
             self._record_marks([session], now, ended=True)
             end = ShardEndRecord(session.id, session.shard, session.shard_end, self._marks.said(session, now))
             self._pipeline.record(end)

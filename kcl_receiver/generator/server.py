@@ -388,13 +388,13 @@ class GeneratorServer:
 
     async def _confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         try:
-            await self._in_thread(self._asking, lambda: self._workers.confirm_shard_end(effect))
+            seen = await self._in_thread(self._asking, lambda: self._workers.confirm_shard_end(effect))
         except ReceiverError as error:
             log.warning("the end of %s is not confirmed: %s", effect.shard, error)
             self._apply(self._core.shard_end_failed(effect.session, error, boot_clock()))
             return
         log.info("%s is closed and stored to its end", effect.shard)
-        self._apply(self._core.shard_end_confirmed(effect.session, boot_clock()))
+        self._apply(self._core.shard_end_confirmed(effect.session, seen, boot_clock()))
 
     async def _write_block(self, effect: WriteBlock) -> None:
         try:

@@ -222,8 +222,8 @@ def shard_facts(
     return ShardFacts(held, described.parents, described.hash_range, view.measured)
 
 
-def confirm_shard_end(view: StreamView, stream: StreamIdentity, shard: str) -> None:
-    """Return if the shard is closed in this very stream; blocks while AWS is asked.
+def confirm_shard_end(view: StreamView, stream: StreamIdentity, shard: str) -> Measurement:
+    """Return what the stream says of itself if the shard is closed in this very one; blocks while AWS is asked.
 
     KCL also reports a shard's end when the stream was deleted, and SHARD_END in the lease table would then keep the
     next stream of that name from being read.
@@ -239,3 +239,4 @@ def confirm_shard_end(view: StreamView, stream: StreamIdentity, shard: str) -> N
             f"KCL reported the end of {shard}, and the stream says that it is open",
             "asked again for a while; SHARD_END is not checkpointed until the stream agrees",
         )
+    return view.measured

@@ -332,13 +332,13 @@ class Workers:
         """Number of ranges kept for the start of sessions."""
         return len(self._recent)
 
-    def confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
-        """Return if the stream says that the shard is closed.
+    def confirm_shard_end(self, effect: ConfirmShardEnd) -> Measurement:
+        """Return what the stream says of itself if it says that the shard is closed.
 
         Raises:
             StreamError: It does not.
         """
-        confirm_shard_end(self._view, self._identity(), effect.shard)
+        return confirm_shard_end(self._view, self._identity(), effect.shard)
 
     def write_block(self, effect: WriteBlock) -> WrittenBlock:
         """Encode a block, checking every range's checksum, and make it durable.

@@ -6,6 +6,8 @@ from mutants import Mutant
 
 HORIZON = "tests/unit/test_horizon.py"
 CLOCK = "tests/unit/test_service_clock.py"
+MARKS = "tests/unit/test_generator_marks.py"
+WORKERS = "tests/unit/test_workers.py::test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for"
 COVERAGE = "tests/unit/test_coverage.py"
 
 MUTANTS = [
@@ -56,14 +58,14 @@ MUTANTS = [
         "kcl_receiver/generator/marks.py",
         "            self._hasten(message.at / 1000)\n",
         "            pass\n",
-        ("tests/unit/test_generator_marks.py::test_a_record_far_later_than_the_clock_has_the_stream_asked_at_once",),
+        (f"{MARKS}::test_a_record_far_later_than_the_clock_has_the_stream_asked_at_once",),
     ),
     Mutant(
         "a clock that records show to be late is measured for each of them",
         "kcl_receiver/generator/marks.py",
         " and now - self._hastened >= AGAIN_SECONDS:",
         ":",
-        ("tests/unit/test_generator_marks.py::test_a_record_far_later_than_the_clock_has_the_stream_asked_at_once",),
+        (f"{MARKS}::test_a_record_far_later_than_the_clock_has_the_stream_asked_at_once",),
     ),
     Mutant(
         "verify takes every link for good",
@@ -85,5 +87,40 @@ MUTANTS = [
         "        return before\n",
         "        return now\n",
         ("tests/unit/test_notes.py::test_the_first_note_is_used_after_as_many_deliveries_as_may_have_been_read_ahead",),
+    ),
+    Mutant(
+        "a shard's end is dated by the clock that was measured before",
+        "kcl_receiver/generator/core.py",
+        "            self._saw(seen, now)\n",
+        "",
+        (f"{MARKS}::test_the_end_of_a_shard_is_dated_by_the_clock_that_the_stream_shows_then",),
+    ),
+    Mutant(
+        "what sessions say that deliver nothing is not raised by a clock that was late",
+        "kcl_receiver/generator/marks.py",
+        "        self._active.add(session.id)\n        return self.time(now)\n",
+        "        return self.time(now)\n",
+        (f"{MARKS}::test_what_a_session_said_that_delivered_nothing_is_raised_too",),
+    ),
+    Mutant(
+        "that an idle shard was read too late is recorded only if it says more than its last range",
+        "kcl_receiver/generator/marks.py",
+        "if until <= session.marked and not late:",
+        "if until <= session.marked:",
+        (f"{MARKS}::test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_before",),
+    ),
+    Mutant(
+        "the sessions of sealed ledgers are not raised by a clock that was late",
+        "kcl_receiver/generator/workers.py",
+        "for one, at in self._active.items() if at >= clock.measured)",
+        "for one, at in self._active.items() if False)",
+        (f"{WORKERS}[in ledgers that are sealed]",),
+    ),
+    Mutant(
+        "a start raises the times of ranges alone",
+        "kcl_receiver/generator/workers.py",
+        "(*taken.blocks, *taken.begun, *taken.ended, *taken.read)",
+        "(*taken.blocks,)",
+        (f"{WORKERS}[in the open one]",),
     ),
 ]

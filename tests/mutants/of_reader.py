@@ -45,4 +45,11 @@ MUTANTS = [
             "[no mark known]",
         ),
     ),
+    Mutant(
+        "a token of a store that nobody had claimed is refused",
+        "kcl_receiver/reader/reading.py",
+        "if token.application is not None and token.application",
+        "if token.application",
+        (f"{FOLLOW}::test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it",),
+    ),
 ]

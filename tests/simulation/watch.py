@@ -119,6 +119,7 @@ class Watch:
         self._reads: dict[str, tuple[int, int]] = {}
         self._began: dict[str, int] = {}
         self._calls: Counter[str] = Counter()
+        self._called: dict[str, int] = {}
 
     def broken(self, invariant: str, what: str) -> NoReturn:
         raise Broken(invariant, what)
@@ -143,11 +144,19 @@ class Watch:
         now = self.fleet.stream.millis()
         parents = [self._reads[parent][0] for parent in view.shard.parents if parent in self._reads]
         last_read, longest = self._reads.get(view.shard.id) or (max(parents, default=self._began[view.shard.id]), 0)
-        self._reads[view.shard.id] = now, max(longest, now - last_read)
-        self._calls[view.shard.id] = 0 if now - last_read > 60_000 else self._calls[view.shard.id] + 1
+        lapsed = now - self._called.get(view.shard.id, now) > 60_000
+        self._calls[view.shard.id] = 0 if lapsed else self._calls[view.shard.id] + 1
+        self._called[view.shard.id] = now
         seen = view.delivered
         last = seen[-1] if seen else None
         seen += [one for one in positions if last is None or one > last]
+        # Who lags behind has read up to the arrival of the last record: what comes next may be as old.
+        behind = bool(view.shard.positions) and (not seen or seen[-1] < view.shard.positions[-1])
+        reach = self.fleet.stream.arrival[view.shard.id, seen[-1]] if behind and seen else None
+        self._reads[view.shard.id] = (
+            now if not behind else last_read if reach is None else max(reach, last_read),
+            max(longest, now - last_read),
+        )
 
     def sent(self, child: SimProcessor, batch: Batch) -> None:
         view = self.sessions[child.session]

@@ -346,10 +346,10 @@ class Harness:
             self.do(self.core.looked_further(effect.session, answer, self.now))
         return effect
 
-    def confirm(self, error: ReceiverError | None = None) -> ConfirmShardEnd:
+    def confirm(self, error: ReceiverError | None = None, seen: Measurement | None = None) -> ConfirmShardEnd:
         effect = self.take(ConfirmShardEnd)
         if error is None:
-            self.do(self.core.shard_end_confirmed(effect.session, self.now))
+            self.do(self.core.shard_end_confirmed(effect.session, seen or measured(self.now), self.now))
         else:
             self.do(self.core.shard_end_failed(effect.session, error, self.now))
         return effect

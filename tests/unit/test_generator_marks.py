@@ -1,13 +1,14 @@
-"""When a generator asks the stream for its clock."""
+"""When a generator asks the stream for its clock, and what it lets the ledger know of it."""
 
 from __future__ import annotations
 
 from generator_harness import START, Harness, Processor, batch_message, columns_of, measured, over_the_wire
 
-from kcl_receiver.generator.effects import Measure
+from kcl_receiver.generator.effects import MarksRecord, Measure, Measurement
 from kcl_receiver.generator.marks import AGAIN_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.frames import decode_batch
+from kcl_receiver.wire.messages import Progress
 
 HOUR = 3600.0
 
@@ -42,3 +43,51 @@ def test_a_record_that_is_a_little_later_does_not() -> None:
     p = h.open()
     deliver(h, p, 1, START + 50)
     assert not h.waiting(Measure)
+
+
+def later(h: Harness, hours: float) -> Measurement:
+    """Return what a stream says whose clock has gone on by so much while this host's stood still."""
+    return measured(h.now)._replace(date=round((h.now + hours * HOUR) * 1000))
+
+
+def marks_of(h: Harness) -> list[MarksRecord]:
+    h.append()
+    return [entry for entry in h.entries if isinstance(entry, MarksRecord)]
+
+
+def test_the_end_of_a_shard_is_dated_by_the_clock_that_the_stream_shows_then() -> None:
+    h = Harness()
+    p = h.open()
+    p.batch(5)
+    h.cut()
+    h.store()
+    p.shard_end()
+    h.confirm(seen=later(h, 30))  # a guest that was paused, and that no record has told so
+    (late,) = [one for one in marks_of(h) if one.late]
+    assert p.session in late.sessions
+    (end,) = h.shard_end_entries()
+    assert end.time >= (h.now + 30 * HOUR) * 1000
+
+
+def test_what_a_session_said_that_delivered_nothing_is_raised_too() -> None:
+    h = Harness()
+    p = h.open()
+    h.now += 900
+    h.tick()
+    h.measure(later(h, 30))
+    (late,) = [one for one in marks_of(h) if one.late]
+    assert late.sessions == (p.session,)
+
+
+def test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_before() -> None:
+    h = Harness()
+    p = h.open()
+    noted = round(h.now * 1000)
+    p.batch(5)
+    h.cut()
+    h.store()
+    h.now += 30 * HOUR
+    h.do(h.core.progress(p.connection, Progress(0, None, "5:0", noted), h.now))
+    (mark,) = [mark for one in marks_of(h) for mark in one.marks if mark.shard == p.shard]
+    assert mark.position == Position(5)
+    assert 0 <= mark.until < noted, "what it says is less than the range does, which is in the ledger"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,12 +26,12 @@ from kcl_receiver.generator.effects import (
     ShardEndRecord,
     WriteBlock,
 )
-from kcl_receiver.generator.stream import StreamView
+from kcl_receiver.generator.stream import StreamView, boot_millis
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, decode_ledger
+from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, decode_ledger
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.store.names import writer_id
@@ -58,6 +59,17 @@ class QuietStream:
         """Every number is one of the stream's."""
 
 
+class ClockedStream(QuietStream):
+    """The same, and its clock is `ahead` of this host's by so many milliseconds."""
+
+    ahead = 10_000_000
+
+    @property
+    def measured(self) -> Measurement:
+        now = boot_millis()
+        return Measurement(now + self.ahead, now, now, self.retention_hours)
+
+
 class Wall:
     """The wall clock, and the ids of writers that begin by it."""
 
@@ -76,12 +88,18 @@ def day_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: Wall().millis)
 
 
-def workers(tmp_path: Path, wall: Wall | None = None, ledger_lines: int = 10_000, page: int = 5_000) -> Workers:
+def workers(
+    tmp_path: Path,
+    wall: Wall | None = None,
+    ledger_lines: int = 10_000,
+    page: int = 5_000,
+    stream: QuietStream | None = None,
+) -> Workers:
     wall = wall or Wall()
     store = LocalStore(str(tmp_path / "store"))
     made = Workers(
         store,
-        cast(StreamView, QuietStream()),
+        cast(StreamView, stream or QuietStream()),
         "landing",
         "none",
         store_again=False,
@@ -272,6 +290,25 @@ def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(tmp_pat
     again = workers(tmp_path, Wall(1_795_353_999_000))
     assert again.ranges_in_memory == 5
     assert held(again, position(2)) == [(3, 4), (5, 6), (7, 8), (9, 10)]
+
+
+@pytest.mark.parametrize("lines", [1, 10_000], ids=["in ledgers that are sealed", "in the open one"])
+def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for(tmp_path: Path, lines: int) -> None:
+    stream = ClockedStream()
+    made = workers(tmp_path, ledger_lines=lines, stream=stream)
+    now = boot_millis() + stream.ahead + 2000  # a Date is cut off to the second
+    block = part([1, 2], TRIM_HORIZON)
+    written = made.write_block(WriteBlock(1, (replace(block, range=replace(block.range, delivered=now)),)))
+    made.append(Append((BlockRecord(1, written),)), {})
+    for shard in ("a", "b"):
+        made.append(Append((ShardEndRecord(f"end of {shard}", shard, TRIM_HORIZON, now + 1),)), {})
+    end(made)
+    stream.ahead += 30 * 3_600_000
+    made = workers(tmp_path, Wall(1_795_353_999_000), stream=stream)
+    entries = decode_ledger(made.writer, cast(bytes, made._store.ledger(made.writer))).entries
+    (late,) = [one for one in entries if isinstance(one, MarksTaken) and one.late]
+    assert late.sessions == ("end of a", "end of b", "s")
+    assert late.late[0].by >= 30 * 3_600_000 - 1000
 
 
 def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(tmp_path: Path) -> None:
