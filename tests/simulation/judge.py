@@ -81,7 +81,7 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
         return
     # A guest that is paused learns of it late: what came since its clock was last measured may be later by all of it.
     fleet = watch.fleet
-    unread = max(watch.longest_unread(shard), int(fleet.paused * 1000))
+    unread = max(watch.unread.longest(shard), int(fleet.paused * 1000))
     for gap in found.gaps:
         # Of a gap it is true if a record lies in it that a crash took, and that was trimmed before it was read again;
         # where no checkpoint was made yet, reading began again at what was retained, which may hide where that was.
@@ -99,7 +99,7 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     # Where nothing has come since, a few readings tell.
     told = (
         found.ended
-        or watch.calls_since_lapse(shard) > TOLD
+        or watch.unread.calls_since_lapse(shard) > TOLD
         or (found.last is not None and lost and lost[-1] < found.last)
     )
     if lost and found.state == PROVEN and watch.was_begun(shard, lost[-1]) and told:

@@ -34,6 +34,7 @@ from simulation.leases import SHARD_END, Checkpoint, order
 from simulation.processor import SimProcessor
 from simulation.stream import IDENTITY, Shard
 from simulation.timeline import Process
+from simulation.unread import Unread
 
 if TYPE_CHECKING:
     from simulation.daemon import Consumer
@@ -116,10 +117,7 @@ class Watch:
         self.exits: Counter[str] = Counter()
         self.awaited: Counter[str] = Counter()
         self.checkpoints = 0
-        self._reads: dict[str, tuple[int, int]] = {}
-        self._began: dict[str, int] = {}
-        self._calls: Counter[str] = Counter()
-        self._called: dict[str, int] = {}
+        self.unread = Unread(fleet.stream)
 
     def broken(self, invariant: str, what: str) -> NoReturn:
         raise Broken(invariant, what)
@@ -137,26 +135,14 @@ class Watch:
         view = SessionView(child.session, shard, checkpoint, child.host.name, len(self.sessions))
         self.sessions[child.session] = view
         self.by_shard[shard.id].append(view)
-        self._began.setdefault(shard.id, self.fleet.stream.millis())
+        self.unread.began(shard)
 
     def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
         view = self.sessions[child.session]
-        now = self.fleet.stream.millis()
-        parents = [self._reads[parent][0] for parent in view.shard.parents if parent in self._reads]
-        last_read, longest = self._reads.get(view.shard.id) or (max(parents, default=self._began[view.shard.id]), 0)
-        lapsed = now - self._called.get(view.shard.id, now) > 60_000
-        self._calls[view.shard.id] = 0 if lapsed else self._calls[view.shard.id] + 1
-        self._called[view.shard.id] = now
         seen = view.delivered
         last = seen[-1] if seen else None
         seen += [one for one in positions if last is None or one > last]
-        # Who lags behind has read up to the arrival of the last record: what comes next may be as old.
-        behind = bool(view.shard.positions) and (not seen or seen[-1] < view.shard.positions[-1])
-        reach = self.fleet.stream.arrival[view.shard.id, seen[-1]] if behind and seen else None
-        self._reads[view.shard.id] = (
-            now if not behind else last_read if reach is None else max(reach, last_read),
-            max(longest, now - last_read),
-        )
+        self.unread.delivered(view.shard, seen[-1] if seen else None)
 
     def sent(self, child: SimProcessor, batch: Batch) -> None:
         view = self.sessions[child.session]
@@ -306,18 +292,6 @@ class Watch:
         """Whether reading had begun at or before a record, and the ledger says so."""
         views = self.by_shard[shard.id]
         return any(view.welcomed and view.delivered and view.delivered[0] <= position for view in views)
-
-    def calls_since_lapse(self, shard: Shard) -> int:
-        """Return how many deliveries, empty ones too, there were since the shard was left unread for a while."""
-        return self._calls[shard.id]
-
-    def longest_unread(self, shard: Shard) -> int:
-        """Return for how many milliseconds at most a shard, or one that it was made of, was not read.
-
-        Of a child that was made meanwhile nobody knows how old it is.
-        """
-        parents = [self.longest_unread(self.fleet.stream.shards[parent]) for parent in shard.parents]
-        return max(self._reads.get(shard.id, (0, 0))[1], *parents, 0)
 
     def answered(self, consumer: Consumer, action: str) -> None:
         self.waits(consumer)
