@@ -168,20 +168,20 @@ class Landing:
 
     def generators(self) -> list[psutil.Process]:
         """Return the generators that run now."""
-        return [one for one in self.named("kcl_receiver.cli.main") if "generator" in one.cmdline()]
+        return self.named("kcl_receiver.cli.main", "generator")
 
     def daemons(self) -> list[psutil.Process]:
         """Return the java daemons that run now."""
         return self.named("MultiLangDaemon")
 
-    def named(self, part: str) -> list[psutil.Process]:
-        """Return the processes of this test whose command line holds `part`."""
+    def named(self, part: str, word: str | None = None) -> list[psutil.Process]:
+        """Return the processes of this test whose command line holds `part`, and `word` as a word."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 line = process.cmdline()
-                mine = any(str(self.base) in word for word in line)
-                if mine and any(part in word for word in line) and process.status() != psutil.STATUS_ZOMBIE:
+                mine = any(str(self.base) in one for one in line) and (word is None or word in line)
+                if mine and any(part in one for one in line) and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 

@@ -47,7 +47,8 @@ def test_records_that_were_trimmed_while_java_stood_still_are_never_called_prove
         code, said = verified(landing, *options)
         assert (code, said["proven"]) == (EXIT_AMISS, False)
         (found,) = said["shards"]
-        (trimmed,) = found["possibly_trimmed"]
+        # This host's clock stood still: what came since it was measured may have been as late, and is doubted too.
+        trimmed = found["possibly_trimmed"][-1]
         assert found["state"] == "possibly trimmed"
         assert trimmed["unread_to"] - trimmed["unread_from"] > HOUR * 1000
 

@@ -301,9 +301,13 @@ class StageWorkers(Workers):
             self._recent.arrival_of(effect.shard, effect.after)
         return ShardFacts(tuple(held), (), ("0", "1"), MEASURED)
 
-    def confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
+    def measure(self) -> Measurement:
+        return MEASURED
+
+    def confirm_shard_end(self, effect: ConfirmShardEnd) -> Measurement:
         if self._stage.open_shards:
             raise StreamUnavailable(f"KCL reported the end of {effect.shard}, and the stream says that it is open")
+        return MEASURED
 
     def write_block(self, effect: WriteBlock) -> WrittenBlock:
         return self._stage.write(effect)
