@@ -273,7 +273,7 @@ class Horizon:
         self._times = times
         self._marks = Marks(limit)
         self._places = sorted(set(places))
-        self._best = [-1] * len(self._places)
+        self._best = Marks(None)
         self._runs: list[_Run] = []
         self.opened = -1
         self.need = 0
@@ -295,7 +295,7 @@ class Horizon:
         if self._places:
             at = bisect_left(self._places, position)
             if at < len(self._places):
-                self._best[at] = max(self._best[at], until)
+                self._best.add(self._places[at], until)
 
     def reading(self, position: Position, until: int, at: int) -> bool:
         """Take in that at `at` all was delivered that arrived by `until` and was there; return whether it counts."""
@@ -315,11 +315,7 @@ class Horizon:
 
     def until(self, position: Position) -> int:
         """Return until when all that had arrived is known not to be past a position; -1 if nothing is known."""
-        found = self._marks.until(position)
-        if self._places:
-            at = bisect_right(self._places, position)
-            found = max(found, max(self._best[:at], default=-1)) if at else found
-        return found
+        return max(self._marks.until(position), self._best.until(position))
 
     def is_good(self, position: Position, at: int) -> bool:
         """Return whether a link from a position, delivered at `at` (-1: not known), is proven by what is known now."""

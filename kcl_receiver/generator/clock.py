@@ -37,12 +37,23 @@ class ServiceClock:
         high = seen.date + DATE_MS - seen.before
         late = []
         for at, (since, offset) in enumerate(self._used):
-            until = boot + offset + 1 if at + 1 == len(self._used) else sum(self._used[at + 1])
+            until = boot + offset + 1
+            if at + 1 < len(self._used):
+                until = max(self._used[at + 1][0] + offset + 1, sum(self._used[at + 1]))
             if high - offset > MARGIN_MS:
                 late.append(Late(since + offset, until, high - offset))
+        # What was said since the question was asked stays unsure: of a pause after it the answer knows nothing.
+        ends = [*(at for at, _ in self._used[1:]), boot]
+        kept = [
+            (max(at, seen.before), old) for (at, old), end in zip(self._used, ends, strict=False) if end > seen.before
+        ]
         self.offset = high
-        self._used = [(boot, high)]
+        self._used = [*kept, (boot, high)]
         return late
+
+    def unsure(self) -> tuple[int, int]:
+        """Return from when on, and with what offset at the least, `latest` said what no measurement has confirmed."""
+        return self._used[0][0], min(offset for _, offset in self._used)
 
     def latest(self, boot: int, arrival: int = -1) -> int:
         """Return the latest that the service's clock can have shown at a time of this host; -1 if that is not known.
@@ -54,6 +65,8 @@ class ServiceClock:
         if arrival > boot + self.offset:
             self.offset = arrival - boot
             self._used.append((boot, self.offset))
+            if len(self._used) > KEPT:  # the stream has not answered for long: what came first is raised by more
+                self._used[:2] = [(self._used[0][0], min(self._used[0][1], self._used[1][1]))]
         return boot + self.offset
 
     def earliest(self, boot: int) -> int:

@@ -31,7 +31,7 @@ class ShardMarks:
         self._horizons: dict[str, Horizon] = {}
         self._seen: Measurement | None = None
         self._opened: dict[str, int] = {}
-        self._active: set[str] = set()
+        self._active: dict[str, int] = {}
         self._next: float | None = None
         self._hastened = float("-inf")
         self._asking = False
@@ -54,7 +54,7 @@ class ShardMarks:
         """The stream has answered: return what is to be recorded of all sessions."""
         self._asking = False
         record = self.saw(seen, now)
-        self._next = now + interval_ms(seen.retention_hours) / 1000
+        self._next = now + _until_next(seen)
         marks = self.take(sessions, now)
         if record is None or marks is None:
             return record or marks
@@ -73,9 +73,10 @@ class ShardMarks:
         for shard, at in seen.opened.items():
             self._opened[shard] = max(self._opened.get(shard, -1), at)
         if self._next is None:
-            self._next = now + interval_ms(seen.retention_hours) / 1000
+            self._next = now + _until_next(seen)
         sessions = tuple(sorted(self._active))
-        self._active.clear()
+        # Of what was said since the question was asked the answer knows nothing.
+        self._active = {session: at for session, at in self._active.items() if at >= seen.before}
         return self._record(now, (), late, sessions) if late and sessions else None
 
     def time(self, now: float) -> int:
@@ -84,7 +85,7 @@ class ShardMarks:
 
     def said(self, session: Session, now: float) -> int:
         """Return the same, for what is recorded of a session with this time: it is raised if the clock was late."""
-        self._active.add(session.id)
+        self._active[session.id] = _millis(now)
         return self.time(now)
 
     # ------------------------------------------------------------------ what is read
@@ -104,7 +105,7 @@ class ShardMarks:
             self._hasten(message.at / 1000)
         effects = self._judge(session, batch.after, at)
         self._of(session.shard).arrived(batch.last, message.arrival_last)
-        self._active.add(session.id)
+        self._active[session.id] = message.at
         return at, effects
 
     def _hasten(self, now: float) -> None:
@@ -149,11 +150,11 @@ class ShardMarks:
             ended: The shard was read to its end: its children begin where it was last known to be open.
             late: What was read last came too late: it is no mark that counts, and to be known for just that.
         """
-        found = (self._mark_of(session, ended=ended, late=late) for session in sessions)
+        found = (self._mark_of(session, now, ended=ended, late=late) for session in sessions)
         marks = [mark for mark in found if mark is not None]
         return self._record(now, tuple(marks), (), ()) if marks else None
 
-    def _mark_of(self, session: Session, *, ended: bool, late: bool) -> ShardMark | None:
+    def _mark_of(self, session: Session, now: float, *, ended: bool, late: bool) -> ShardMark | None:
         position, until = session.reading or (session.delivered or session.after, -1)
         opened = self._opened.get(session.shard, -1)
         if until <= session.marked and not late:
@@ -166,17 +167,17 @@ class ShardMarks:
             return None
         session.marked = max(session.marked, until)
         session.opened = max(session.opened, opened)
-        self._active.add(session.id)
+        self._active[session.id] = _millis(now)
         return ShardMark(session.shard, session.id, position, until, opened)
 
     def _record(
         self, now: float, marks: tuple[ShardMark, ...], late: tuple[Late, ...], sessions: tuple[str, ...]
     ) -> MarksRecord | None:
-        seen, offset = self._seen, self._clock.offset
-        if seen is None or offset is None:
+        seen = self._seen
+        if seen is None or self._clock.offset is None:
             return None
-        measured = self._clock.latest(seen.before)
-        return MarksRecord(self.time(now), measured, seen.retention_hours, offset, marks, late, sessions)
+        since, offset = self._clock.unsure()
+        return MarksRecord(self.time(now), since + offset, seen.retention_hours, offset, marks, late, sessions)
 
     def _judge(self, session: Session, after: After, at: int) -> list[Effect]:
         """Tell of a link that is not good, once."""
@@ -194,6 +195,11 @@ class ShardMarks:
         if found is None:
             found = self._horizons[shard] = Horizon(self._times, KEPT)
         return found
+
+
+def _until_next(seen: Measurement) -> float:
+    """Return after how many seconds to ask again: so long before a mark is too old that the answer has time to come."""
+    return (interval_ms(seen.retention_hours) - MARGIN_MS) / 1000
 
 
 def _millis(now: float) -> int:

@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kcl_receiver.horizon import HOUR_MS, Horizon, ShardMark, Times, place
+from kcl_receiver.horizon import HOUR_MS, START, Horizon, ShardMark, Times, begun, place
 from kcl_receiver.ranges import LATEST, After, Position, Range
 from kcl_receiver.reader.coverage import Cut, Span, SpanSet
 from kcl_receiver.store.entries import SessionStarted
@@ -44,7 +44,7 @@ WHY_AGAIN = "an earlier session had begun to read, and this one began at another
 WHY_LATE = "they were stored after later ones had been read"
 
 _HELD, _REPLACED = 0, 1
-_STARTS, _DOUBTFUL, _AGAIN, _AGAIN_TRIMMED = 1, 2, 4, 8
+_STARTS, _TIMED, _AGAIN, _AGAIN_TRIMMED = 1, 2, 4, 8
 
 
 class Ref(NamedTuple):
@@ -144,7 +144,6 @@ class Chain:
             replaced: Its block was replaced: a range that is the same goes before it.
         """
         first, high = Cut(one.first, 0), Cut(one.last, 1)
-        doubtful = isinstance(one.after, Position) and one.after < one.first and self._is_doubtful(one)
         self._horizon.arrived(one.last, one.arrival_last)
         if first < self._frontier and not replaced:
             self._judge_late(source, index, Span(first, min(high, self._frontier)))
@@ -156,8 +155,8 @@ class Chain:
             flags = _STARTS | (0 if self._begun else self._judge_start(one))
         elif one.after < one.first:
             low = Cut(one.after, 1)
-            if doubtful:
-                flags = _DOUBTFUL
+            if one.delivered >= 0:
+                flags = _TIMED
         packed = _pack(low)
         ref = b"".join(
             (
@@ -167,6 +166,7 @@ class Chain:
                 source.to_bytes(6, "big"),
                 index.to_bytes(4, "big"),
                 bytes((flags,)),
+                self._times.delivered(one.session, one.delivered).to_bytes(6, "big") if flags & _TIMED else b"",
                 _pack_near(first, packed) if low.side else b"",
             )
         )
@@ -181,20 +181,29 @@ class Chain:
             self._starts[entry.session] = entry.time
             if self._first is None:
                 self._first = entry
+                if not entry.parents and entry.hash_range is not None and entry.retention_hours:
+                    until = begun(entry.after, entry.time, entry.retention_hours, entry.begins, None)
+                    self._horizon.mark(START, until)
 
     def mark(self, one: ShardMark, time: int) -> None:
         """Take in what was recorded, at a time, of how far the shard was read."""
         if one.until >= 0:
             self._horizon.reading(place(one.position), one.until, self._times.delivered(one.session, time))
 
-    def _is_doubtful(self, one: Range) -> bool:
+    def _is_doubtful(self, ref: bytes) -> bool:
         """Return whether what is known says that a link was not read in time.
 
-        Where reading begins within the ledger, what came before is not known, and nothing is said: `verify` proves it.
+        To be asked when all before the link was given: earlier, the marks that it rests on may not be known. Where
+        reading begins within the ledger, what came before is not known, and nothing is said: `verify` proves it.
         """
-        after = place(one.after)
-        known = self._horizon.until(after) >= 0 and one.delivered >= 0
-        return known and not self._horizon.is_good(after, self._times.delivered(one.session, one.delivered))
+        flags = _flags_at(ref)
+        if not ref[flags] & _TIMED:
+            return False
+        after, at = _low_of(ref).position, int.from_bytes(ref[flags + 1 : flags + 7], "big")
+        if self._horizon.until(after) < 0 or self._horizon.is_good(after, at):
+            return False
+        self._horizon.settle()  # a reading may have been recorded before the range that it rests on
+        return not self._horizon.is_good(after, at)
 
     def ended(self, last: After, time: int) -> None:
         """Take in that the shard was read to its end."""
@@ -243,7 +252,7 @@ class Chain:
             if self._out:
                 return self._out.popleft()
         heapq.heappop(self._heap)
-        if self._frontier < first and (flags & _DOUBTFUL or self._holds_within(first)):
+        if self._frontier < first and (self._is_doubtful(ref) or self._holds_within(first)):
             # Whatever comes before the link is given, so that what may still fill it is in the heap: it goes first.
             heapq.heappush(self._heap, _at_first(ref, first))
             self._unread = first
@@ -322,6 +331,8 @@ class Chain:
         if one.after == LATEST:
             return _AGAIN
         time = self._starts.get(one.session)
+        if self._horizon.until(START) >= 0 and time is not None and self._horizon.is_good(START, time):
+            return 0  # it was read to its tip meanwhile
         long_ago = time is not None and time - earlier.time > earlier.retention_hours * HOUR_MS
         return _AGAIN_TRIMMED if earlier.retention_hours and long_ago else 0
 
@@ -375,7 +386,7 @@ def _first_of(ref: bytes, at: int, low: Cut) -> Cut:
 def _at_first(ref: bytes, first: Cut) -> bytes:
     """Return a reference without what links its range to what comes before."""
     flags = _flags_at(ref)
-    return _pack(first) + ref[ref[0] + 10 : flags] + bytes((ref[flags] & ~_DOUBTFUL,))
+    return _pack(first) + ref[ref[0] + 10 : flags] + bytes((ref[flags] & ~_TIMED,))
 
 
 def _unpack_ref(ref: bytes) -> tuple[Cut, Cut, Ref, int, Cut]:
@@ -383,4 +394,4 @@ def _unpack_ref(ref: bytes) -> tuple[Cut, Cut, Ref, int, Cut]:
     low, at = _unpack(ref, 0)
     high, at = _unpack(ref, at + 1)
     where = Ref(int.from_bytes(ref[at : at + 6], "big"), int.from_bytes(ref[at + 6 : at + 10], "big"))
-    return low, high, where, ref[at + 10], _first_of(ref, at + 11, low)
+    return low, high, where, ref[at + 10], _first_of(ref, at + (17 if ref[at + 10] & _TIMED else 11), low)

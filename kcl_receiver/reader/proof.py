@@ -68,7 +68,7 @@ class Cover:
         if self._first is None or first < self._first:
             self._first, self._openers = first, {}
         if first == self._first and not isinstance(after, Position):
-            self._openers[one.session] = at
+            self._openers[one.session] = one.delivered
         if self._last_first is None or first > self._last_first:
             self._last_first = first
         if not isinstance(after, Position) or after >= first or self.horizon.is_good(after, at):
@@ -183,7 +183,11 @@ class Cover:
         trimmed += self._unread_tails()
         if segments:
             begin = segments[0].low.position
-            openers = self._openers if self._first == begin else {}
+            # By what is known of clocks now: they may have been found late only after these were taken in.
+            openers = {
+                session: at if at < 0 else self._times.delivered(session, at)
+                for session, at in (self._openers.items() if self._first == begin else ())
+            }
             _judge_first_start(begin, found.begins[0], openers, starts, horizon, gaps, trimmed)
         return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
 

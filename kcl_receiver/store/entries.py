@@ -246,10 +246,10 @@ class MarksTaken:
     Attributes:
         stream: The stream.
         time: When, at the latest, by the service's clock; milliseconds since the epoch.
-        measured: When clock and retention were last asked for.
+        measured: From when on no answer of the stream confirms the times that were recorded.
         retention_hours: The stream's retention then.
         boot: Id of the boot of the host, which its clock belongs to.
-        offset: Milliseconds from that clock, CLOCK_BOOTTIME, to the service's.
+        offset: Milliseconds from that clock, CLOCK_BOOTTIME, to the service's: the least that was used since.
         marks: At most one of each shard.
         late: By how much the times of `sessions` are to be raised that were recorded before.
         sessions: Ids of the sessions that `late` is about; without `late`, in the first lines of a ledger, of those

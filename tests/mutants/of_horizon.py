@@ -6,6 +6,7 @@ from mutants import Mutant
 
 HORIZON = "tests/unit/test_horizon.py"
 CLOCK = "tests/unit/test_service_clock.py"
+LATE = "tests/unit/test_late_clock.py"
 MARKS = "tests/unit/test_generator_marks.py"
 WORKERS = "tests/unit/test_workers.py::test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for"
 COVERAGE = "tests/unit/test_coverage.py"
@@ -98,7 +99,7 @@ MUTANTS = [
     Mutant(
         "what sessions say that deliver nothing is not raised by a clock that was late",
         "kcl_receiver/generator/marks.py",
-        "        self._active.add(session.id)\n        return self.time(now)\n",
+        "        self._active[session.id] = _millis(now)\n        return self.time(now)\n",
         "        return self.time(now)\n",
         (f"{MARKS}::test_what_a_session_said_that_delivered_nothing_is_raised_too",),
     ),
@@ -122,5 +123,40 @@ MUTANTS = [
         "(*taken.blocks, *taken.begun, *taken.ended, *taken.read)",
         "(*taken.blocks,)",
         (f"{WORKERS}[in the open one]",),
+    ),
+    Mutant(
+        "an answer confirms what was said after the question",
+        "kcl_receiver/generator/clock.py",
+        "self._used = [*kept, (boot, high)]",
+        "self._used = [(boot, high)]",
+        (f"{LATE}::test_of_a_pause_after_the_stream_was_asked_its_answer_tells_nothing",),
+    ),
+    Mutant(
+        "the ledger keeps the clock as a record moved it",
+        "kcl_receiver/generator/marks.py",
+        "        since, offset = self._clock.unsure()\n",
+        "        since, offset = seen.before, self._clock.offset\n",
+        (f"{LATE}::test_a_restart_raises_what_came_before_a_record_moved_the_clock",),
+    ),
+    Mutant(
+        "the first link of a shard is judged by the clock as it was",
+        "kcl_receiver/reader/proof.py",
+        "at if at < 0 else self._times.delivered(session, at)",
+        "at",
+        (f"{LATE}::test_the_first_link_of_a_shard_is_raised_like_any_other",),
+    ),
+    Mutant(
+        "the stream is asked when a mark is already too old",
+        "kcl_receiver/generator/marks.py",
+        "(interval_ms(seen.retention_hours) - MARGIN_MS) / 1000",
+        "interval_ms(seen.retention_hours) / 1000",
+        (f"{LATE}::test_a_shard_that_is_idle_when_reading_begins_stays_proven_however_slowly_the_stream_answers[3.0]",),
+    ),
+    Mutant(
+        "a reader takes every late second start for a hole",
+        "kcl_receiver/reader/chain.py",
+        "if self._horizon.until(START) >= 0 and time",
+        "if False and time",
+        ("tests/unit/test_chain.py::test_a_shard_that_was_read_to_its_tip_meanwhile_begins_again_without_a_hole",),
     ),
 ]

@@ -38,8 +38,8 @@ MUTANTS = [
     Mutant(
         "a link is taken for proven although something was stored within it",
         "kcl_receiver/reader/chain.py",
-        "(flags & _DOUBTFUL or self._holds_within(first))",
-        "flags & _DOUBTFUL",
+        "(self._is_doubtful(ref) or self._holds_within(first))",
+        "self._is_doubtful(ref)",
         (
             "tests/unit/test_chain.py::test_what_is_stored_within_a_link_goes_before_what_the_link_leads_to"
             "[no mark known]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import HOUR, NOW, mark, plain_range, session_at
 
-from kcl_receiver.ranges import LATEST, Position, Range
+from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, Range
 from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part, Ref
 from kcl_receiver.reader.coverage import Cut, Span, SpanSet, span_of
 from kcl_receiver.reader.proof import cover
@@ -95,6 +96,29 @@ def test_what_is_stored_within_a_link_goes_before_what_the_link_leads_to(known: 
     late = replace(plain_range(41, 50, 10), delivered=NOW + 24 * HOUR + 120_000 if known else -1)
     assert reader.add(late) == [(POSSIBLY_TRIMMED, 10, 20), 1, (POSSIBLY_TRIMMED, 30, None), 2]
     assert reader.add(plain_range(35, 36, 34)) == [(LATE, None, 36)]
+
+
+def test_a_link_is_judged_when_all_before_it_is_known_whatever_the_order_of_the_blocks() -> None:
+    late = NOW + 30 * HOUR
+    ranges = [replace(plain_range(1, 10), arrival_last=NOW)]  # and then nothing was read for 30 hours
+    ranges += [plain_range(41, 50, 10, at=late, arrived=late), plain_range(51, 60, 50, at=late, arrived=late)]
+    for order in itertools.permutations(ranges):
+        reader = Reader()
+        reader.add(*order)
+        assert [hole.kind for hole in reader.holes] == [POSSIBLY_TRIMMED]
+        assert reader.holes[0].after == Position(10)
+        assert len(reader.parts) == 3
+
+
+def test_a_shard_that_was_read_to_its_tip_meanwhile_begins_again_without_a_hole() -> None:
+    reader = Reader()
+    reader.session(session_at(time=NOW))
+    for at in range(NOW, NOW + 30 * HOUR, HOUR // 6):
+        reader.chain.mark(mark(TRIM_HORIZON, at - 1000), at)
+    reader.session(session_at(time=NOW + 30 * HOUR, session="s2"))
+    later = plain_range(1, 10, session="s2", at=NOW + 30 * HOUR, arrived=NOW + 30 * HOUR)
+    assert reader.add(later) == [0]
+    assert reader.holes == []
 
 
 def test_what_is_delivered_again_is_linked_as_before() -> None:
