@@ -1,8 +1,8 @@
 """How far the shards of this host are read: what people are told at once, and what the ledger is to keep.
 
-Two rules. Marks are recorded every 15 minutes, or after 1% of the retention, together with a new measurement of the
-service's clock; and a session's last mark is recorded when it ends. What a mark is, and what it proves, is decided in
-`kcl_receiver.horizon` alone.
+Two rules. Marks are recorded a minute before 15 of them, or 1% of the retention, are over, with a new measurement of
+the service's clock; and a session's last mark is recorded when it ends. What a mark is, and what it proves, is decided
+in `kcl_receiver.horizon` alone.
 """
 
 from __future__ import annotations
