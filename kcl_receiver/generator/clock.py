@@ -70,5 +70,8 @@ class ServiceClock:
         return boot + self.offset
 
     def earliest(self, boot: int) -> int:
-        """Return the earliest that the service's clock can have shown at a time of this host; -1 if it is not known."""
-        return next((boot + low for measured, low in reversed(self._lows) if measured <= boot), -1)
+        """Return the earliest that the service's clock can have shown at a time of this host; -1 if it is not known.
+
+        Measured before: within one millisecond of this host's clock there may be a pause of any length.
+        """
+        return next((boot + low for measured, low in reversed(self._lows) if measured < boot), -1)

@@ -43,7 +43,7 @@ MUTANTS = [
     Mutant(
         "what was noted before the clock was first measured counts",
         "kcl_receiver/generator/clock.py",
-        "if measured <= boot), -1)",
+        "if measured < boot), -1)",
         "), -1)",
         (f"{CLOCK}::test_what_was_noted_before_the_first_measurement_has_no_credit",),
     ),

@@ -82,12 +82,13 @@ def test_what_a_session_said_that_delivered_nothing_is_raised_too() -> None:
 def test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_before() -> None:
     h = Harness()
     p = h.open()
+    h.now += 1
     noted = round(h.now * 1000)
-    p.batch(5)
+    deliver(h, p, 1, h.now + 1)
     h.cut()
     h.store()
     h.now += 30 * HOUR
-    h.do(h.core.progress(p.connection, Progress(0, None, "5:0", noted), h.now))
+    h.do(h.core.progress(p.connection, Progress(0, None, "101:0", noted), h.now))
     (mark,) = [mark for one in marks_of(h) for mark in one.marks if mark.shard == p.shard]
-    assert mark.position == Position(5)
+    assert mark.position == Position(101)
     assert 0 <= mark.until < noted, "what it says is less than the range does, which is in the ledger"

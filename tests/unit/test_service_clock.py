@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kcl_receiver.generator.clock import ServiceClock
@@ -75,6 +75,7 @@ def test_a_clock_that_is_right_raises_nothing() -> None:
         )
     )
 )
+@example([("deliver", 0), ("pause", 100_000_000), ("measure", 0)])  # all in one millisecond of this host's clock
 def test_whatever_pauses_a_machine_no_delivery_stays_too_early_and_no_mark_is_too_late(
     plan: list[tuple[str, int]],
 ) -> None:
