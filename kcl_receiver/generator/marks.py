@@ -54,7 +54,8 @@ class ShardMarks:
         """The stream has answered: return what is to be recorded of all sessions."""
         self._asking = False
         record = self.saw(seen, now)
-        self._next = now + _until_next(seen)
+        # A record may have shown that the clock stood still after the stream was asked.
+        self._next = now if seen.before / 1000 <= self._hastened else now + _until_next(seen)
         marks = self.take(sessions, now)
         if record is None or marks is None:
             return record or marks
@@ -199,7 +200,7 @@ class ShardMarks:
 
 def _until_next(seen: Measurement) -> float:
     """Return after how many seconds to ask again: so long before a mark is too old that the answer has time to come."""
-    return (interval_ms(seen.retention_hours) - MARGIN_MS) / 1000
+    return max(AGAIN_SECONDS, (interval_ms(seen.retention_hours) - MARGIN_MS) / 1000)
 
 
 def _millis(now: float) -> int:

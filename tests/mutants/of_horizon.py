@@ -159,4 +159,11 @@ MUTANTS = [
         "if False and time",
         ("tests/unit/test_chain.py::test_a_shard_that_was_read_to_its_tip_meanwhile_begins_again_without_a_hole",),
     ),
+    Mutant(
+        "what a record showed while the stream was asked is forgotten",
+        "kcl_receiver/generator/marks.py",
+        "now if seen.before / 1000 <= self._hastened else now",
+        "now",
+        (f"{MARKS}::test_a_record_that_shows_it_after_the_stream_was_asked_has_it_asked_again",),
+    ),
 ]

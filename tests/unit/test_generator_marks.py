@@ -38,6 +38,19 @@ def test_a_record_far_later_than_the_clock_has_the_stream_asked_at_once() -> Non
     assert len(h.waiting(Measure)) == 1
 
 
+def test_a_record_that_shows_it_after_the_stream_was_asked_has_it_asked_again() -> None:
+    h = Harness()
+    p = h.open()
+    h.to_deadline()
+    asked = h.now
+    h.now += 1
+    deliver(h, p, 1, h.now + 2 * HOUR)
+    h.measure(measured(asked))
+    assert len(h.waiting(Measure)) == 1
+    h.measure(measured(h.now + 2 * HOUR))
+    assert not h.waiting(Measure)
+
+
 def test_a_record_that_is_a_little_later_does_not() -> None:
     h = Harness()
     p = h.open()

@@ -83,7 +83,6 @@ def test_of_a_pause_after_the_stream_was_asked_its_answer_tells_nothing() -> Non
     h.now += 1
     h.measure(measured(asked))
     stored(h)
-    h.to_deadline()
     assert h.waiting(Measure)
     h.measure(measured(h.now)._replace(date=round((h.now + 30 * SECONDS) * 1000)))
     h.store()
