@@ -235,7 +235,7 @@ def _lease_handed_over(fleet: Fleet, host: Host, _: float) -> bool:
 
 
 def _host_stopped(fleet: Fleet, host: Host, seconds: float) -> bool:
-    host.frozen_until = fleet.timeline.now + 4 + 2 * seconds
+    host.frozen_until = max(host.frozen_until, fleet.timeline.now + 4 + 2 * seconds)
     return True
 
 

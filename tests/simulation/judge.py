@@ -109,7 +109,7 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     soon = interval_ms(fleet.stream.retention_hours)
     stood = int(fleet.lapsed * 1000) if any(host.machine_boots for host in fleet.hosts) else 0
     # A pause that a record has shown is in the times already, and a start that follows raises them by it once more.
-    known = max(unread, stood, 2 * int(fleet.paused * 1000))
+    known = unread + max(stood, int(fleet.paused * 1000))
     late = [one for one in found.possibly_trimmed if known < (_doubtful(watch) if one.after is not None else soon)]
     # What a ledger said that was lost is not known any more, and where reading began may be among it.
     if found.state == POSSIBLY_TRIMMED and late and not lost and fleet.theme != "repair":
