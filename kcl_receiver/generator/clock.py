@@ -35,18 +35,15 @@ class ServiceClock:
             return []
         self._lows.append((seen.after, seen.date - seen.after))
         high = seen.date + DATE_MS - seen.before
-        late = []
-        for at, (since, offset) in enumerate(self._used):
-            until = boot + offset + 1
-            if at + 1 < len(self._used):
-                until = max(self._used[at + 1][0] + offset + 1, sum(self._used[at + 1]))
-            if high - offset > MARGIN_MS:
-                late.append(Late(since + offset, until, high - offset))
-        # What was said since the question was asked stays unsure: of a pause after it the answer knows nothing.
-        ends = [*(at for at, _ in self._used[1:]), boot]
-        kept = [
-            (max(at, seen.before), old) for (at, old), end in zip(self._used, ends, strict=False) if end > seen.before
+        ends = [*self._used[1:], *((boot, offset) for _, offset in self._used[-1:])]
+        spans = list(zip(self._used, ends, strict=True))
+        late = [
+            Late(since + offset, end + max(offset + 1, later), high - offset)
+            for (since, offset), (end, later) in spans
+            if high - offset > MARGIN_MS
         ]
+        # What was said since the question was asked stays unsure: of a pause after it the answer knows nothing.
+        kept = [(max(since, seen.before), offset) for (since, offset), (end, _) in spans if end > seen.before]
         self.offset = high
         self._used = [*kept, (boot, high)]
         return late

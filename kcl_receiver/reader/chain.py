@@ -280,14 +280,14 @@ class Chain:
         """Pass a hole if there is one and it is final. One without a kind is passed in silence."""
         reached, kind = self._reached, GAP
         low = _low_of(self._heap[0]) if self._heap else None
-        if low is not None and self._unread is not None and low <= self._unread:
-            kind, why, time = POSSIBLY_TRIMMED, WHY_TRIMMED, None
+        unread = low is not None and self._unread is not None and low <= self._unread
+        if low is not None and (unread or self._known or (reached is not None and low <= reached.cut)):
+            if unread:
+                kind, why, time = POSSIBLY_TRIMMED, WHY_TRIMMED, None
+            else:
+                why, time = (WHY_KNOWN, None) if reached is None or low > reached.cut else (reached.why, reached.time)
             to, through = low, low.position if low.side else None
             where: Ref | None = _unpack_ref(self._heap[0])[2]
-        elif low is not None and (self._known or (reached is not None and low <= reached.cut)):
-            why, time = (WHY_KNOWN, None) if reached is None or low > reached.cut else (reached.why, reached.time)
-            to, through = low, low.position if low.side else None
-            where = _unpack_ref(self._heap[0])[2]
         elif reached is not None and self._frontier < reached.cut:
             why, time = reached.why, reached.time
             to, through, where = reached.cut, reached.cut.position, None

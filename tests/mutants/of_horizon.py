@@ -50,8 +50,8 @@ MUTANTS = [
     Mutant(
         "a clock that was late raises nothing",
         "kcl_receiver/generator/clock.py",
-        "            if high - offset > MARGIN_MS:\n",
-        "            if False:\n",
+        "            if high - offset > MARGIN_MS\n",
+        "            if False\n",
         (f"{CLOCK}::test_a_mark_uses_the_offset_measured_before_and_a_delivery_the_one_after",),
     ),
     Mutant(

@@ -201,6 +201,15 @@ class Processor:
         self.give(batch)
         return batch
 
+    def arrived(self, number: int, arrival: float) -> None:
+        """Deliver now, as the next batch, a record that arrived at a time of the service's clock, in seconds."""
+        columns = columns_of([position(number)], arrival=round(arrival * 1000))
+        at = round(self.harness.now * 1000)
+        message = batch_message(columns, self.next_number, self.delivered, position(number), at)
+        self.next_number += 1
+        self.delivered = position(number)
+        self.give(decode_batch(over_the_wire(message, columns)))
+
     def give(self, batch: ReceivedBatch) -> None:
         """Send a batch as it is."""
         self.sent[batch.message.number] = batch

@@ -7,19 +7,18 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from generator_harness import Harness, Processor, batch_message, columns_of, facts, measured, over_the_wire
+from generator_harness import Harness, Processor, facts, measured
 from store_support import HOUR, NOW, block_range, marks_at, session_at
 
 from kcl_receiver.generator import workers
 from kcl_receiver.generator.effects import BlockRecord, MarksRecord, Measure, Measurement, SessionRecord
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.horizon import Late, Times
-from kcl_receiver.ranges import Position, StreamIdentity
+from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.coverage import Coverage
 from kcl_receiver.reader.proof import Cover, cover, see_times
 from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
 from kcl_receiver.store.handover import Takeover
-from kcl_receiver.wire.frames import decode_batch
 from kcl_receiver.wire.messages import Progress
 
 START = 1e6
@@ -32,15 +31,6 @@ def began(shard: str = "shard-0") -> tuple[Harness, Processor]:
     h = Harness()
     h.now = START
     return h, h.open(shard, known=facts(at=START))
-
-
-def deliver(h: Harness, to: Processor, number: int, arrival: float) -> None:
-    """A record comes that arrived at a time of the service's clock, in seconds."""
-    columns = columns_of([Position(number)], arrival=round(arrival * 1000))
-    message = batch_message(columns, to.next_number, to.delivered, Position(number), at=round(h.now * 1000))
-    to.next_number += 1
-    to.delivered = Position(number)
-    to.give(decode_batch(over_the_wire(message, columns)))
 
 
 def stored(h: Harness) -> None:
@@ -74,12 +64,12 @@ def judged(h: Harness, shard: str = "shard-0", more: Sequence[MarksTaken] = ()) 
 
 def test_of_a_pause_after_the_stream_was_asked_its_answer_tells_nothing() -> None:
     h, p = began()
-    deliver(h, p, 101, h.now)
+    p.arrived(101, h.now)
     stored(h)
     h.to_deadline()
     asked = h.now
     h.now += 1  # and 30 hours, of which this machine knows nothing
-    deliver(h, p, 150, h.now + 6.1 * SECONDS)  # the oldest that is left; all between was trimmed
+    p.arrived(150, h.now + 6.1 * SECONDS)  # the oldest that is left; all between was trimmed
     h.now += 1
     h.measure(measured(asked))
     stored(h)
@@ -92,15 +82,15 @@ def test_of_a_pause_after_the_stream_was_asked_its_answer_tells_nothing() -> Non
 def test_a_restart_raises_what_came_before_a_record_moved_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     h, a = began("shard-a")
     b, c = h.open("shard-b", known=facts(at=START)), h.open("shard-c", known=facts(at=START))
-    deliver(h, a, 101, START - 10 * SECONDS)  # read 10 hours behind
-    deliver(h, b, 101, START)
+    a.arrived(101, START - 10 * SECONDS)  # read 10 hours behind
+    b.arrived(101, START)
     stored(h)
     h.now += 120
     idle(h, c, h.now - 1)
     h.now += 60  # and 20 hours
-    deliver(h, a, 150, START - 4 * SECONDS + 120)  # all between was trimmed
+    a.arrived(150, START - 4 * SECONDS + 120)  # all between was trimmed
     h.now += 1
-    deliver(h, b, 102, h.now + 20 * SECONDS)
+    b.arrived(102, h.now + 20 * SECONDS)
     stored(h)
     h.measure(None)
     h.store()
@@ -149,6 +139,6 @@ def test_a_shard_that_is_idle_when_reading_begins_stays_proven_however_slowly_th
             h.now += latency
             h.measure(measured(asked))
         h.store()
-    deliver(h, p, 101, h.now - 1)
+    p.arrived(101, h.now - 1)
     stored(h)
     assert not judged(h).possibly_trimmed
