@@ -34,7 +34,7 @@ class ShardMarks:
         self._active: dict[str, int] = {}
         self._next: float | None = None
         self._hastened = float("-inf")
-        self._asking = False
+        self._asking = self._again = False
 
     # ------------------------------------------------------------------ the service's clock
 
@@ -47,15 +47,14 @@ class ShardMarks:
         due = self.due()
         if due is None or now < due:
             return False
-        self._asking = True
+        self._asking, self._again = True, False
         return True
 
     def measured(self, seen: Measurement, sessions: Iterable[Session], now: float) -> MarksRecord | None:
         """The stream has answered: return what is to be recorded of all sessions."""
         self._asking = False
         record = self.saw(seen, now)
-        # A record may have shown that the clock stood still after the stream was asked.
-        self._next = now if seen.before / 1000 <= self._hastened else now + _until_next(seen)
+        self._next = now if self._again else now + _until_next(seen)
         marks = self.take(sessions, now)
         if record is None or marks is None:
             return record or marks
@@ -113,6 +112,7 @@ class ShardMarks:
         """Ask the stream at once: a record is later than the clock, which stood still, and for longer than it shows."""
         if self._next is not None and now - self._hastened >= AGAIN_SECONDS:
             self._next, self._hastened = min(self._next, now), now
+            self._again = self._asking  # the answer that is waited for may be older than what the record shows
 
     def reading(self, session: Session, through: After, noted: int, behind: int, now: float) -> list[Effect]:
         """A processor says through where it has read, and that it read the last of it after a time that it noted.

@@ -30,15 +30,7 @@ TESTS = ["tests/unit", "tests/integration"]
 SLOW = ["benchmarks", "deaggregate", "generator_core_model", "maintenance_faults", "merge", "parquet", "verify_model"]
 """Unit tests that take long and have nothing to do with dates, or find the same as others."""
 SHORT = [
-    *(
-        "-n",
-        "3",
-        "--no-loadscope-reorder",
-        "--max-worker-restart",
-        "0",
-        "tests/unit",
-        *(f"--ignore=tests/unit/test_{name}.py" for name in SLOW),
-    ),
+    *("-n", "3", "--no-loadscope-reorder", "tests/unit", *(f"--ignore=tests/unit/test_{name}.py" for name in SLOW)),
     *(
         f"tests/integration/test_{name}.py"
         for name in ("emulator_api", "generator", "recover_command", "verify_others")

@@ -162,7 +162,7 @@ MUTANTS = [
     Mutant(
         "what a record showed while the stream was asked is forgotten",
         "kcl_receiver/generator/marks.py",
-        "now if seen.before / 1000 <= self._hastened else now",
+        "now if self._again else now",
         "now",
         (f"{MARKS}::test_a_record_that_shows_it_after_the_stream_was_asked_has_it_asked_again",),
     ),
