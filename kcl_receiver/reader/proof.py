@@ -6,11 +6,11 @@ not known yet are kept until all has come, for a mark that comes later may make 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kcl_receiver.horizon import KEPT, START, Horizon, ShardMark, Times, Unread, begun, place
-from kcl_receiver.ranges import LATEST, After, Position, Range
+from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, After, Position, Range
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Segments, Span, SpanSet, covered_by, span_of
 from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded
 
@@ -42,7 +42,7 @@ class Cover:
         self._reached: set[Position] = set()
         self._starts: list[SessionStarted] = []
         self._first: Position | None = None
-        self._openers: dict[str, int] = {}
+        self._openers: set[tuple[str, int]] = set()
         self._last_first: Position | None = None
 
     def add_session(self, one: SessionStarted) -> None:
@@ -66,9 +66,9 @@ class Cover:
         first, after = one.first, one.after
         at = one.delivered if one.delivered < 0 else self._times.delivered(one.session, one.delivered)
         if self._first is None or first < self._first:
-            self._first, self._openers = first, {}
+            self._first, self._openers = first, set()
         if first == self._first and not isinstance(after, Position):
-            self._openers[one.session] = one.delivered
+            self._openers.add((one.session, one.delivered))
         if self._last_first is None or first > self._last_first:
             self._last_first = first
         if not isinstance(after, Position) or after >= first or self.horizon.is_good(after, at):
@@ -137,10 +137,11 @@ class Cover:
         Args:
             opened: See `kcl_receiver.horizon.begun`.
         """
-        first = min(self._starts, key=lambda one: one.time, default=None)
-        if first is None or (first.hash_range is None and opened is None):
+        starts = _until_opened(self._starts, {session for session, _ in self._openers})
+        if not starts or (starts[0].hash_range is None and opened is None):
             return -1  # the stream did not list it any more when it was read for the first time
-        return begun(first.after, first.time, first.retention_hours, first.begins, opened)
+        # The properties may have been changed before anything came: what any of these asked for counts.
+        return min(_begun(one, opened) for one in starts)
 
     def coverage(self, ended: After | None = None, opened: int | None = None) -> Coverage:
         """Return what is proven, once all has come.
@@ -150,7 +151,7 @@ class Cover:
             opened: See `kcl_receiver.horizon.begun`.
         """
         found, horizon = self._segments, self.horizon
-        starts = sorted(self._starts, key=lambda one: one.time)
+        starts = _until_opened(self._starts, {session for session, _ in self._openers})
         if starts:
             horizon.mark(START, self.begun(opened))
         self._tails += horizon.settle()
@@ -184,11 +185,10 @@ class Cover:
         if segments:
             begin = segments[0].low.position
             # By what is known of clocks now: they may have been found late only after these were taken in.
-            openers = {
-                session: at if at < 0 else self._times.delivered(session, at)
-                for session, at in (self._openers.items() if self._first == begin else ())
-            }
-            _judge_first_start(begin, found.begins[0], openers, starts, horizon, gaps, trimmed)
+            openers = [(session, at if at < 0 else self._times.delivered(session, at)) for session, at in self._openers]
+            if self._first == begin and starts and starts[-1].session in dict(openers):
+                delivered = [at for _, at in openers]
+                _judge_first_start(begin, found.begins[0], delivered, starts, opened, horizon, gaps, trimmed)
         return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
 
     def _unread_tails(self) -> Iterator[Gap]:
@@ -287,11 +287,23 @@ def _hole(before: Span | None, after: Span | None, reached: Sequence[Position], 
     )
 
 
+def _begun(one: SessionStarted, opened: int | None) -> int:
+    return begun(one.after, one.time, one.retention_hours, one.begins, opened)
+
+
+def _until_opened(starts: Iterable[SessionStarted], openers: Container[str]) -> list[SessionStarted]:
+    """Return the starts in the order of time, up to that of the session whose record is the first of all."""
+    found = sorted(starts, key=lambda one: (one.time, one.session))
+    last = next((at for at, one in enumerate(found) if one.session in openers), len(found))
+    return found[: last + 1]
+
+
 def _judge_first_start(
     begin: Position,
     begin_ms: int,
-    openers: Mapping[str, int],
+    delivered: Sequence[int],
     starts: Sequence[SessionStarted],
+    opened: int | None,
     horizon: Horizon,
     gaps: list[Gap],
     trimmed: list[Gap],
@@ -299,25 +311,34 @@ def _judge_first_start(
     """Judge the link from the starting point to the first record.
 
     An earlier session may have begun to read at another place than the one whose records are the first: LATEST is a
-    later place each time, and so is a later time. Else it is a link as any other.
+    later place each time, and so is a time later than what was asked for before. Else it is a link as any other.
 
     Args:
         begin: The first record.
         begin_ms: When it arrived.
-        openers: The sessions that delivered it after a starting point, and when.
-        starts: The sessions that began at a starting point, in the order of time.
+        delivered: When it was delivered after a starting point.
+        starts: See `_until_opened`; the last of them is the one that delivered it.
+        opened: See `kcl_receiver.horizon.begun`.
         horizon: The marks.
         gaps: Takes a gap.
         trimmed: Takes a stretch that may have been trimmed unread.
     """
-    first = next((one for one in starts if one.session in openers), None)
-    if first is None:
-        return
-    earlier = starts[0]
-    if earlier is not first and (first.after == LATEST or 0 <= earlier.begins < first.begins):
+    *earlier, first = starts
+    if first.after == LATEST:
+        skipped = earlier
+    elif first.after == AT_TIMESTAMP:
+        skipped = [one for one in earlier if _asked_from(one, opened) < first.begins]
+    else:
+        skipped = []
+    if skipped:
         at = "LATEST" if first.after == LATEST else "a later time"
         why = f"an earlier session had begun to read, and this one began at {at}"
-        gaps.insert(0, Gap(None, None, begin, why, earlier.time, begin_ms))
-    elif not any(horizon.is_good(START, at) for at in openers.values()):
-        unread = horizon.unread(START, max(openers.values()))
-        trimmed.insert(0, Gap(None, None, begin, WHY_UNREAD, earlier.time, begin_ms, unread))
+        gaps.insert(0, Gap(None, None, begin, why, skipped[0].time, begin_ms))
+    elif not any(horizon.is_good(START, at) for at in delivered):
+        unread = horizon.unread(START, max(delivered))
+        trimmed.insert(0, Gap(None, None, begin, WHY_UNREAD, starts[0].time, begin_ms, unread))
+
+
+def _asked_from(one: SessionStarted, opened: int | None) -> int:
+    """Return since when what arrived was asked for by a session that began at a starting point."""
+    return one.time if one.after == LATEST else _begun(one, opened)

@@ -13,6 +13,29 @@ COVERAGE = "tests/unit/test_coverage.py"
 
 MUTANTS = [
     Mutant(
+        "only the first of the starts that stored nothing says what was asked for",
+        "kcl_receiver/reader/proof.py",
+        "        return min(_begun(one, opened) for one in starts)\n",
+        "        return _begun(starts[0], opened)\n",
+        (
+            f"{COVERAGE}::test_a_start_that_asks_for_more_than_one_before_which_stored_nothing_is_judged_by_what_it_asks_for",
+        ),
+    ),
+    Mutant(
+        "only a start at a time is held against a start at a later time",
+        "kcl_receiver/reader/proof.py",
+        "if _asked_from(one, opened) < first.begins]",
+        "if 0 <= one.begins < first.begins]",
+        (f"{COVERAGE}::test_a_start_at_a_later_time_than_was_asked_for_skips_what_came_between",),
+    ),
+    Mutant(
+        "a start after the first record counts among the first ones",
+        "kcl_receiver/reader/proof.py",
+        "    return found[: last + 1]\n",
+        "    return found\n",
+        (f"{COVERAGE}::test_a_start_after_the_first_record_is_stored_changes_nothing_of_where_reading_began",),
+    ),
+    Mutant(
         "a link is good for an hour longer than the retention",
         "kcl_receiver/horizon.py",
         "        needed = at - until\n",

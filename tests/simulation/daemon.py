@@ -213,6 +213,8 @@ class Consumer:
         elif pending == "shutdownRequested":
             self._shut_down_done()
         elif pending == "shardEnded":
+            # The service's word that the shard was open no more came after the end was read, and dates it.
+            self.fleet.watch.delivered(child, [])
             if self.last != SHARD_END and self.held:
                 self.fleet.watch.broken("shard end", f"{self.shard.id}: shardEnded was done without SHARD_END")
             if self.last == SHARD_END:

@@ -28,12 +28,13 @@ def cover(
     marks: Sequence[MarksTaken] = (),
     opened: int | None = None,
     others: Sequence[SessionStarted] = (),
+    ends: Sequence[ShardEnded] = (),
 ) -> Coverage:
     """Return what a shard's ranges prove.
 
     A session that began at a checkpoint shows that the shard had been read up to there, and so does the shard's end:
     both must be covered, or the end of what was stored is lost. `others` are sessions of other shards of the stream:
-    they have seen its retention.
+    they have seen its retention. `ends` are those that were written before, where a shard was read to its end again.
     """
     times = NaiveTimes(ranges, sessions, marks, opened, others)
     linked: list[Range] = []
@@ -58,8 +59,8 @@ def cover(
         else:
             gaps.append(hole)
     tails = [*((one.after, one.time) for one in sessions), *times.not_good]
-    if ended is not None:
-        tails.append((ended.last, times.raised(ended.session, ended.time)))
+    for one in {*ends, *([ended] if ended else ())}:
+        tails.append((one.last, times.raised(one.session, one.time)))
     end = segments[-1].high.position if segments else None
     for after, at in tails:
         if isinstance(after, Position) and (end is None or not segments[-1].holds(after)):
@@ -67,7 +68,7 @@ def cover(
         if not times.is_good("TRIM_HORIZON" if end is None else end, at):
             trimmed.append(Gap(end, None, None, UNREAD))
             break
-    _judge_first_start(segments, ranges, sessions, times, gaps, trimmed)
+    _judge_first_start(segments, ranges, sessions, opened, times, gaps, trimmed)
     return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
 
 
@@ -92,8 +93,7 @@ class NaiveTimes:
             }
         )
         self._marks = [(one.last, one.arrival_last - 60_000) for one in ranges if one.arrival_last >= 0]
-        starts = sorted((one for one in sessions if not isinstance(one.after, Position)), key=lambda one: one.time)
-        if starts and (start := self.start(starts[0], opened)) >= 0:
+        if (start := self.start(_starts(sessions, ranges), opened)) >= 0:
             self._marks.append((BEFORE, start))
         waiting = [
             (one.position, one.until, self.raised(one.session, entry.time))
@@ -110,16 +110,21 @@ class NaiveTimes:
         self.not_good = [(position, at) for position, _, at in waiting]
 
     @staticmethod
-    def start(first: SessionStarted, opened: int | None) -> int:
-        hours = first.retention_hours or 24
-        said = first.begins if first.after == "AT_TIMESTAMP" else -1
+    def start(starts: Sequence[SessionStarted], opened: int | None) -> int:
+        """Return until when all that had arrived lies before what any of them asked for."""
+        if not starts or (opened is None and starts[0].hash_range is None):
+            return -1
+        return min(NaiveTimes.asked(one, opened) for one in starts)
+
+    @staticmethod
+    def asked(one: SessionStarted, opened: int | None) -> int:
+        hours = one.retention_hours or 24
+        said = one.begins if one.after == "AT_TIMESTAMP" else -1
         if opened is not None:
             return max(said, opened)
-        if first.hash_range is None:
-            return -1
-        if first.after == "AT_TIMESTAMP":
+        if one.after == "AT_TIMESTAMP":
             return said
-        return first.time - hours * HOUR_MS + min(hours * HOUR_MS // 100, 15 * 60_000)
+        return one.time - hours * HOUR_MS + min(hours * HOUR_MS // 100, 15 * 60_000)
 
     def raised(self, session: str, at: int) -> int:
         by = [late.by for one, late in self._late if one == session and late.since <= at < late.until]
@@ -189,10 +194,24 @@ def _hole(
     )
 
 
+def _starts(sessions: Sequence[SessionStarted], ranges: Sequence[Range]) -> list[SessionStarted]:
+    """Return those that began at a starting point, up to the one that delivered the first record of all."""
+    least = min((one.first for one in ranges), default=None)
+    openers = {one.session for one in ranges if one.first == least and not isinstance(one.after, Position)}
+    starts: list[SessionStarted] = []
+    for one in sorted(sessions, key=lambda one: (one.time, one.session)):
+        if not isinstance(one.after, Position):
+            starts.append(one)
+            if one.session in openers:
+                break
+    return starts
+
+
 def _judge_first_start(
     segments: Sequence[Span],
     ranges: Sequence[Range],
     sessions: Sequence[SessionStarted],
+    opened: int | None,
     times: NaiveTimes,
     gaps: list[Gap],
     trimmed: list[Gap],
@@ -203,13 +222,15 @@ def _judge_first_start(
         for one in ranges
         if segments and one.first == segments[0].low.position and not isinstance(one.after, Position)
     ]
-    openers = {one.session for one in first_ranges}
-    starts = sorted((one for one in sessions if not isinstance(one.after, Position)), key=lambda one: one.time)
-    first = next((one for one in starts if one.session in openers), None)
-    if first is None:
+    starts = _starts(sessions, ranges)
+    if not starts or starts[-1].session not in {one.session for one in first_ranges}:
         return
-    earlier, begin = starts[0], segments[0].low.position
-    if earlier is not first and (first.after == LATEST or 0 <= earlier.begins < first.begins):
+    first, begin = starts[-1], segments[0].low.position
+    skipped = False
+    for one in starts[:-1]:
+        since = one.time if one.after == LATEST else times.asked(one, opened)
+        skipped |= first.after == LATEST or (first.after == "AT_TIMESTAMP" and since < first.begins)
+    if skipped:
         at = "LATEST" if first.after == LATEST else "a later time"
         gaps.insert(0, Gap(None, None, begin, f"an earlier session had begun to read, and this one began at {at}"))
     elif not any(times.is_good(one.after, times.delivered(one)) for one in first_ranges):
@@ -219,14 +240,12 @@ def _judge_first_start(
 def _opened(index: LedgerIndex, stream: StreamIdentity, parents: set[str], taken: Sequence[MarksTaken]) -> int | None:
     known = []
     for parent in parents & set(index.shards(stream)):
-        known += [one.arrival_last for one, _ in index.ranges(stream, parent)]
+        ranges = [one for one, _ in index.ranges(stream, parent)]
+        known += [one.arrival_last for one in ranges]
         known += [one.opened for entry in taken for one in entry.marks if one.shard == parent]
-        starts = [one for one in index.sessions(stream, parent) if not isinstance(one.after, Position)]
         grandparents = {one for start in index.sessions(stream, parent) for one in start.parents}
-        if starts:
-            first = min(starts, key=lambda one: one.time)
-            known.append(NaiveTimes.start(first, _opened(index, stream, grandparents, taken)))
-        known.append(-1)
+        starts = _starts(index.sessions(stream, parent), ranges)
+        known.append(NaiveTimes.start(starts, _opened(index, stream, grandparents, taken)))
     return max(known, default=None)
 
 
@@ -251,10 +270,12 @@ class Naive(NamedTuple):
 def naive_verify(store: BlockStore) -> Naive:
     index = LedgerIndex()
     taken: list[MarksTaken] = []
+    ends: list[ShardEnded] = []
     for writer, content in sorted(store.read_ledger()):
         ledger = decode_ledger(writer, content)
         index.add_ledger(ledger)
         taken += [entry for entry in ledger.entries if isinstance(entry, MarksTaken)]
+        ends += [entry for entry in ledger.entries if isinstance(entry, ShardEnded)]
     for day in store.maintenance_days():
         index.add_maintenance(load_day(store, day))
     sizes = dict(store.list_blocks())
@@ -297,7 +318,8 @@ def naive_verify(store: BlockStore) -> Naive:
             of = [one for one in taken if one.stream == stream]
             others = [one for other in index.shards(stream) for one in index.sessions(stream, other)]
             opened = _opened(index, stream, parents, of)
-            found = cover(every_range, index.sessions(stream, shard), end, of, opened, others)
+            ended = [one for one in ends if (one.stream, one.shard) == key]
+            found = cover(every_range, index.sessions(stream, shard), end, of, opened, others, ended)
             gaps = list(found.gaps)
             children = [
                 child

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -14,6 +15,7 @@ from kcl_receiver.horizon import MARGIN_MS, Unread
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, select, span_of
 from kcl_receiver.reader.proof import cover
+from kcl_receiver.store.entries import SessionStarted
 
 
 def segments(coverage: Coverage) -> list[tuple[int, int]]:
@@ -233,6 +235,69 @@ def test_beginning_again_later_than_what_was_retained_at_first_is_possibly_trimm
     coverage = cover([plain_range(5, 9, session="s2", at=later)], sessions)
     assert coverage.gaps == ()
     assert (holes(coverage.possibly_trimmed) == []) is proven
+
+
+def first_start(*, at: int, begins: int | None = None, word: str = TRIM_HORIZON) -> SessionStarted:
+    """A session that stored nothing; hours from now."""
+    time, since = NOW + at * HOUR, -1 if begins is None else NOW + begins * HOUR
+    return session_at(AT_TIMESTAMP if begins is not None else word, session="s1", time=time, begins=since)
+
+
+def second_start(*, at: int, begins: int | None = None) -> SessionStarted:
+    return replace(first_start(at=at, begins=begins), session="s2")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "asks_for_more"),
+    [
+        (first_start(at=101, begins=100), second_start(at=110, begins=50), True),
+        (first_start(at=101, begins=100), second_start(at=110), True),
+        (first_start(at=101, begins=100), second_start(at=110, begins=100), False),
+        (first_start(at=110, word=LATEST), second_start(at=110, begins=50), True),
+        (first_start(at=109, begins=100), second_start(at=111), False),
+    ],
+)
+def test_a_start_that_asks_for_more_than_one_before_which_stored_nothing_is_judged_by_what_it_asks_for(
+    first: SessionStarted, second: SessionStarted, asks_for_more: bool
+) -> None:
+    one = plain_range(50, 51, second.after, session="s2", at=NOW + 111 * HOUR, arrived=NOW + 105 * HOUR)
+    coverage = cover([one], [first, second])
+    assert coverage.gaps == ()
+    assert holes(coverage.possibly_trimmed) == ([(None, None, 50)] if asks_for_more else [])
+
+
+@pytest.mark.parametrize(
+    ("first", "begins", "proven"),
+    [
+        (first_start(at=101), 102, False),  # all that was retained was asked for, and then only what came since
+        (first_start(at=101), 76, True),
+        (first_start(at=101, word=LATEST), 102, False),
+        (first_start(at=101, word=LATEST), 100, True),
+        (first_start(at=101, begins=90), 91, False),
+        (first_start(at=101, begins=90), 90, True),
+    ],
+)
+def test_a_start_at_a_later_time_than_was_asked_for_skips_what_came_between(
+    first: SessionStarted, begins: int, proven: bool
+) -> None:
+    second = second_start(at=103, begins=begins)
+    one = plain_range(50, 51, AT_TIMESTAMP, session="s2", at=NOW + begins * HOUR + 1, arrived=NOW + 102 * HOUR)
+    assert holes(cover([one], [first, second]).gaps) == ([] if proven else [(None, None, 50)])
+
+
+def test_a_start_after_the_first_record_is_stored_changes_nothing_of_where_reading_began() -> None:
+    first = session_at()
+    again = second_start(at=40, begins=-100)
+    later = plain_range(60, 61, AT_TIMESTAMP, session="s2", at=again.time, arrived=again.time)
+    assert cover([plain_range(50, 51), later], [first, again]).possibly_trimmed == ()
+    late = plain_range(50, 51, trimmed=True)
+    assert holes(cover([late, later], [first, again]).possibly_trimmed) == [(None, None, 50)]
+
+
+def test_of_one_session_that_delivered_the_first_record_twice_the_time_that_is_good_counts() -> None:
+    ranges = [plain_range(50, 51), plain_range(50, 51, at=NOW + 20 * 60_000)]
+    assert_proven(cover(ranges, [session_at()]))
+    assert_proven(cover(ranges[::-1], [session_at()]))
 
 
 # Which records count
