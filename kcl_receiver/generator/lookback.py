@@ -2,19 +2,21 @@
 
 For a lease that was set back to before its last checkpoint: what a session needs then is forgotten in memory, and can
 be months of ranges. The rule: memory holds two pages, one ledger, and two positions for each ledger that names the
-shard. The first page reads all ledgers of the stream's retention; a later one only those that reach into it.
+shard. The first page reads all ledgers of the stream's retention; a later one only those that reach into it. Which ones
+those are the ledgers say themselves, by the service's clock: their ids have the time of a host, which may be wrong.
 
 No lock is needed: all that is recorded of the shard before its session began is durable, and ledgers only grow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, iter_entries
+from kcl_receiver.store.entries import BlockStored, MarksTaken, iter_entries
 
 PAGE = 5_000
 """Ranges; about 7 MB."""
@@ -50,7 +52,7 @@ class LookBack:
         stream: The stream.
         shard: Shard id.
         after: The session begins after this.
-        since: Writers whose id sorts before this are left out: the stream holds none of their records any more.
+        oldest: The stream holds no record any more that arrived before this; milliseconds since the epoch.
         page: Ranges of a page.
 
     Attributes:
@@ -59,7 +61,7 @@ class LookBack:
     """
 
     def __init__(
-        self, store: BlockStore, stream: StreamIdentity, shard: str, after: After, since: str, page: int = PAGE
+        self, store: BlockStore, stream: StreamIdentity, shard: str, after: After, oldest: int, page: int = PAGE
     ) -> None:
         self.arrival: int | None = None
         self._store = store
@@ -68,7 +70,8 @@ class LookBack:
         self._after = after
         self._page = page
         self._passed: _Key | None = None
-        self._unread = dict.fromkeys(writer for writer in store.writers() if writer >= since)
+        self._oldest = oldest
+        self._unread = sorted(store.writers(), reverse=True)
         self._bounds: dict[str, _Bounds] = {}
 
     def next_page(self) -> HeldPage:
@@ -93,16 +96,20 @@ class LookBack:
         self._passed = here[-1][0] if here else self._passed
         return page
 
-    def _in_order(self) -> list[tuple[str, _Bounds | None]]:
-        """Return the ledgers to look into by where the shard begins in them; first those of which that is not known."""
-        unknown = [(writer, None) for writer in self._unread]
-        return [*unknown, *sorted(self._bounds.items(), key=lambda one: one[1].first)]
+    def _in_order(self) -> Iterator[tuple[str, _Bounds | None]]:
+        """Yield the ledgers to look into by where the shard begins in them; first those of which that is not known."""
+        known = sorted(self._bounds.items(), key=lambda one: one[1].first)
+        while self._unread:
+            yield self._unread[0], None
+        yield from known
 
     def _past(self, writer: str) -> list[tuple[_Key, Range]]:
         """Return the ranges of the shard in a ledger that are past what was passed."""
         found: list[tuple[_Key, Range]] = []
-        arrival = self.arrival
+        arrival, first_said = self.arrival, self._oldest
         for entry in iter_entries(writer, self._store.ledger(writer) or b""):
+            if isinstance(entry, MarksTaken) and entry.stream == self._stream:
+                first_said = min(first_said, entry.time)
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:
                 continue
             for one in entry.ranges:
@@ -115,8 +122,9 @@ class LookBack:
                         continue
                 found.append(((one.first, one.last, entry.block), one))
         self.arrival = arrival
-        if writer in self._unread:
-            del self._unread[writer]
+        if self._unread and writer == self._unread[0]:
+            # Whoever began before had ended when this one said the time, and nothing that came later is its.
+            self._unread = self._unread[1:] if first_said >= self._oldest else []
             if found:
                 self._bounds[writer] = _Bounds(min(key for key, _ in found), max(key for key, _ in found))
         return [one for one in found if self._passed is None or one[0] > self._passed]

@@ -291,9 +291,7 @@ class Workers:
         found = MoreHeld((), None, None)
         if not reaches:
             # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
-            # A ledger is of one day, and no id is earlier than its time.
-            since = day_at(oldest).replace("-", "")
-            back = LookBack(self._store, stream, effect.shard, effect.after, since, self._page)
+            back = LookBack(self._store, stream, effect.shard, effect.after, oldest, self._page)
             found = self._next_page(back)
             arrival = back.arrival
         elif not self._store_again:

@@ -6,6 +6,13 @@ from mutants import Mutant
 
 MUTANTS = [
     Mutant(
+        "a look back leaves out ledgers by the time of the host that wrote them",
+        "kcl_receiver/generator/lookback.py",
+        "first_said = min(first_said, entry.time)",
+        'first_said = int(__import__("kcl_receiver.store.names", fromlist=["began_at"]).began_at(writer))',
+        ("tests/unit/test_lookback.py::test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out",),
+    ),
+    Mutant(
         "a lease's trouble ends its processor, and with it the daemon",
         "kcl_receiver/generator/core.py",
         "if isinstance(error, LeaseRefused | StoreError) and not error.mends:",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maintenance_support import fake_store
-from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, put
+from store_support import NOW, SHARD, STREAM, begin, block_range, marks_at, plain_range, put
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
@@ -22,12 +23,19 @@ from kcl_receiver.store.names import block_id, writer_id
 DAY = 86_400_000
 
 
-def lake(days: list[list[tuple[int, int]]]) -> BlockStore:
-    """Return a store with a ledger for each day; a block for each range, and another shard in each block."""
+def lake(days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = None) -> BlockStore:
+    """Return a store with a ledger for each day; a block for each range, and another shard in each block.
+
+    Args:
+        days: First and last position of the ranges of each.
+        said: Gives the time that the first lines of a day's ledger note; nothing notes one without it.
+    """
     store = fake_store()
     for number, spans in enumerate(days):
         writer = writer_id(NOW + number * DAY, f"{number:08x}")
         ledger = begin(store, writer)
+        if said is not None:
+            ledger.append([marks_at(time=said(number))])
         for at, (first, last) in enumerate(spans, 1):
             both = (block_range(*{first: 0, last: 0}), block_range(first, shard="shardId-other"))
             ledger.append([put(store, at, *both, writer=writer)])
@@ -44,8 +52,8 @@ def pages(back: LookBack) -> list[list[tuple[int, int]]]:
             return out
 
 
-def look_back(store: BlockStore, after: After, page: int, since: str = "") -> LookBack:
-    return LookBack(store, STREAM, SHARD, after, since, page)
+def look_back(store: BlockStore, after: After, page: int, oldest: int = 0) -> LookBack:
+    return LookBack(store, STREAM, SHARD, after, oldest, page)
 
 
 def test_pages_follow_each_other_in_the_order_of_the_stream() -> None:
@@ -103,10 +111,16 @@ def test_a_later_page_reads_only_the_ledgers_that_reach_into_it(monkeypatch: pyt
         assert len(reads) <= 2
 
 
-def test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out() -> None:
-    store = lake([[(1, 2)], [(3, 4)], [(5, 6)]])
-    since = writer_id(NOW + DAY, "0" * 8)[:8]
-    assert pages(look_back(store, TRIM_HORIZON, 10, since)) == [[(3, 4), (5, 6)]]
+def test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the service's clock tells it, which the ledgers noted when they began; the host's was wrong by a year."""
+    store = lake([[(1, 2)], [(3, 4)], [(5, 6)], [(7, 8)]], said=lambda day: NOW + 365 * DAY + day * DAY)
+    reads: list[str] = []
+    real = store.ledger
+    monkeypatch.setattr(store, "ledger", lambda writer: (reads.append(writer), real(writer))[1])
+    assert pages(look_back(store, TRIM_HORIZON, 10, NOW + 367 * DAY)) == [[(3, 4), (5, 6), (7, 8)]]
+    assert len(reads) == 3
+    assert pages(look_back(store, TRIM_HORIZON, 10, NOW + 365 * DAY)) == [[(1, 2), (3, 4), (5, 6), (7, 8)]]
+    assert pages(look_back(lake([[(1, 2)], [(3, 4)]]), TRIM_HORIZON, 10, NOW + 365 * DAY)) == [[(1, 2), (3, 4)]]
 
 
 def test_the_arrival_of_the_position_is_known_with_the_first_page() -> None:
