@@ -17,7 +17,7 @@ MUTANTS = [
     ),
     Mutant(
         "an unknown shard is read as one of which nothing is stored",
-        "kcl_receiver/read.py",
+        "kcl_receiver/reader/api.py",
         "        check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)\n",
         "        pass\n",
         (
