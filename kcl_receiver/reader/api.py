@@ -7,8 +7,7 @@
 
 A reading gives every record once, and in order within its shard. Overlaps, which a restart or a stolen lease leaves in
 the blocks, are removed by the ranges that the ledger keeps. The rule: a record is handed out only after all records of
-its shard before it, and a place where records are missing is never passed in silence. docs/reading.md has
-more, with pandas, polars and duckdb.
+its shard before it, and a place where records are missing is never passed in silence. docs/reading.md has more.
 
 Programs import these functions from `kcl_receiver`. What they do not offer, such as another clock, goes to
 `open_reading` in a `Query`.
@@ -22,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from os import PathLike
+from typing import Literal
 
 from kcl_receiver.errors import ConfigError, TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity
@@ -38,8 +38,6 @@ from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.times import EPOCH, shown_time
 
 log = logging.getLogger(__name__)
-
-RAISE, REPORT = "raise", "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ def read(
     columns: Iterable[str] | str | None = None,
     follow: bool = False,
     token: str | None = None,
-    on_hole: str | Callable[[HoleInShard], None] = RAISE,
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None] = "raise",
     hole_timeout: float | None = None,
     fallback: Fallback | None = None,
     check: bool = True,
@@ -171,6 +169,9 @@ def open_reading(
         raise ConfigError("no shard was asked for", "leave `shards` out to read all")
     if query.limit is not None and query.limit < 1:
         raise ConfigError(f"a limit of {query.limit} records", "give a number above 0")
+    for name, most in (("batch_rows", query.batch_rows), ("batch_bytes", query.batch_bytes)):
+        if most < 1:
+            raise ConfigError(f"{name} is {most}", "give a number above 0")
     from_token = None if token is None else Token.from_text(token)
     if from_token is not None and start is not None:
         raise ConfigError("both a start and a token were given", "a token says where to begin")
@@ -211,7 +212,7 @@ def records(
     end: Bound = None,
     follow: bool = False,
     token: str | None = None,
-    on_hole: str | Callable[[HoleInShard], None] = RAISE,
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None] = "raise",
     hole_timeout: float | None = None,
     fallback: Fallback | None = None,
     check: bool = True,
@@ -296,11 +297,13 @@ def _shards(bound: int | dict[str, Position] | None) -> Iterable[str]:
     return bound if isinstance(bound, dict) else ()
 
 
-def _report(on_hole: str | Callable[[HoleInShard], None]) -> Callable[[HoleInShard], None] | None:
+def _report(
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None],
+) -> Callable[[HoleInShard], None] | None:
     if callable(on_hole):
         return on_hole
-    if on_hole == RAISE:
+    if on_hole == "raise":
         return None
-    if on_hole == REPORT:
+    if on_hole == "report":
         return lambda hole: log.warning("%s", hole)
     raise ConfigError(f"on_hole is {on_hole!r}", "raise, report, or a function")

@@ -26,6 +26,20 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "batches may be asked for that hold nothing",
+        "kcl_receiver/reader/api.py",
+        "        if most < 1:\n",
+        "        if False:\n",
+        ("tests/unit/test_read.py::test_arguments_that_make_no_sense_are_refused",),
+    ),
+    Mutant(
+        "an import of the package loads what it exports",
+        "kcl_receiver/__init__.py",
+        "    def __dir__() -> list[str]:\n",
+        "    from kcl_receiver.reader.api import read\n\n    def __dir__() -> list[str]:\n",
+        ("tests/unit/test_public.py::test_the_import_loads_nothing_until_a_name_is_used",),
+    ),
+    Mutant(
         "an age that reaches back before 1970 is a time",
         "kcl_receiver/times.py",
         '    if millis < 0:\n        raise ValueError(f"{_shown(text)} lies',

@@ -537,6 +537,8 @@ def test_arguments_that_make_no_sense_are_refused(lake: Lake, tmp_path: Path) ->
         *({"start": one} for one in ("5", "x", datetime(2026, 1, 1), {SHARD: "5:x"}, 1.5)),  # noqa: DTZ001
         {"shards": []},
         {"limit": 0},
+        *({"batch_rows": one} for one in (0, -1)),
+        {"batch_bytes": 0},
         {"on_hole": "ignore"},
         {"stream": "orders"},
     ]
