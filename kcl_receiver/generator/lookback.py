@@ -106,10 +106,10 @@ class LookBack:
     def _past(self, writer: str) -> list[tuple[_Key, Range]]:
         """Return the ranges of the shard in a ledger that are past what was passed."""
         found: list[tuple[_Key, Range]] = []
-        arrival, first_said = self.arrival, self._oldest
+        arrival, said = self.arrival, -1
         for entry in iter_entries(writer, self._store.ledger(writer) or b""):
-            if isinstance(entry, MarksTaken) and entry.stream == self._stream:
-                first_said = min(first_said, entry.time)
+            if said < 0 and isinstance(entry, MarksTaken) and entry.stream == self._stream:
+                said = entry.time
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:
                 continue
             for one in entry.ranges:
@@ -123,8 +123,8 @@ class LookBack:
                 found.append(((one.first, one.last, entry.block), one))
         self.arrival = arrival
         if self._unread and writer == self._unread[0]:
-            # Whoever began before had ended when this one said the time, and nothing that came later is its.
-            self._unread = self._unread[1:] if first_said >= self._oldest else []
+            # No record in the ledgers before arrived later than the time that this one notes first.
+            self._unread = [] if 0 <= said < self._oldest else self._unread[1:]
             if found:
                 self._bounds[writer] = _Bounds(min(key for key, _ in found), max(key for key, _ in found))
         return [one for one in found if self._passed is None or one[0] > self._passed]

@@ -232,10 +232,15 @@ class Workers:
         return replace(new, late=late, sessions=tuple(sorted(sessions)))
 
     def _since_measured(self, clock: MarksTaken) -> MarksTaken:
-        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""
+        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it.
+
+        Its time is not before that of any record in those: they are left out by it when old ones are of no use. After a
+        pause the last measurement is as old as the pause, and the host's clock may be.
+        """
+        raised = replace(clock, time=max(clock.time, self._recent.newest, wall_millis()))
         if clock.late:
-            return clock
-        return replace(clock, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
+            return raised
+        return replace(raised, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.

@@ -245,7 +245,8 @@ class MarksTaken:
 
     Attributes:
         stream: The stream.
-        time: When, at the latest, by the service's clock; milliseconds since the epoch.
+        time: When, at the latest, by the service's clock; milliseconds since the epoch. The first one of a ledger is
+            not before the arrival of any record in the ledgers before it.
         measured: From when on no answer of the stream confirms the times that were recorded.
         retention_hours: The stream's retention then.
         boot: Id of the boot of the host, which its clock belongs to.

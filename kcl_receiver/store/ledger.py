@@ -7,6 +7,7 @@ durable before anyone is told of it, and an index is loaded from lines that are 
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 
 from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
@@ -30,7 +31,7 @@ from kcl_receiver.store.entries import (
     iter_entries,
 )
 from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.names import began_at, block_id, check_writer_id, writer_id
+from kcl_receiver.store.names import block_id, check_writer_id, writer_id
 from kcl_receiver.store.parquet import Footer, read_footer
 
 __all__ = [
@@ -258,8 +259,8 @@ class LedgerIndex:
 def writers_since(store: BlockStore, since: int) -> list[str]:
     """Return the writers in whose ledgers something can be that arrived at a time or later, in order.
 
-    A ledger's first lines note the service's time. Its id has the time of its host, which stood still if that was
-    paused, and counts only where nothing is noted. Whoever began before a writer had ended when that one began.
+    A ledger's first lines note a time that no record in the ledgers before it is later than. The time in its id, which
+    is its host's, does not count: the host may have stood still.
 
     Args:
         store: The store.
@@ -271,17 +272,11 @@ def writers_since(store: BlockStore, since: int) -> list[str]:
     out: list[str] = []
     for writer in reversed(store.writers()):
         out.append(writer)
-        if _begun(writer, store.ledger(writer) or b"") < since:
-            break
+        with suppress(LedgerDamaged):  # then it notes nothing
+            entries = iter_entries(writer, store.ledger(writer) or b"")
+            if next((one.time for one in entries if isinstance(one, MarksTaken)), since) < since:
+                break
     return out[::-1]
-
-
-def _begun(writer: str, content: bytes) -> int:
-    try:
-        noted = next((one.time for one in iter_entries(writer, content) if isinstance(one, MarksTaken)), None)
-    except LedgerDamaged:
-        return began_at(writer)
-    return began_at(writer) if noted is None else noted
 
 
 def has_line(hashes: bytes, seen: Tail) -> bool:

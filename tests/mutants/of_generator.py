@@ -6,10 +6,17 @@ from mutants import Mutant
 
 MUTANTS = [
     Mutant(
+        "a new ledger notes when the clock was measured last, however long ago",
+        "kcl_receiver/generator/workers.py",
+        "        raised = replace(clock, time=max(clock.time, self._recent.newest, wall_millis()))\n",
+        "        raised = clock\n",
+        ("tests/unit/test_workers.py::test_a_new_ledger_notes_a_time_that_no_record_in_those_before_it_is_later_than",),
+    ),
+    Mutant(
         "a look back leaves out ledgers by the time of the host that wrote them",
         "kcl_receiver/generator/lookback.py",
-        "first_said = min(first_said, entry.time)",
-        'first_said = int(__import__("kcl_receiver.store.names", fromlist=["began_at"]).began_at(writer))',
+        "                said = entry.time\n",
+        '                said = __import__("kcl_receiver.store.names", fromlist=["began_at"]).began_at(writer)\n',
         ("tests/unit/test_lookback.py::test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out",),
     ),
     Mutant(

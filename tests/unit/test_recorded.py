@@ -111,7 +111,8 @@ def test_what_a_damaged_ledger_says_before_the_damage_counts(store: LocalStore) 
 def test_ledgers_that_ended_long_before_the_time_are_left_out(store: LocalStore) -> None:
     old, young = writer_id(NOW - 3 * DAY_MS, "00000001"), writer_id(NOW - 2 * DAY_MS - 1000, "00000002")
     begin(store, old).append([put(store, 1, block_range(1, 2), writer=old)])
-    begin(store, young).append([put(store, 1, block_range(3, 4), writer=young)])
+    noted = marks_at(time=NOW - 2 * DAY_MS - 1000)
+    begin(store, young).append([noted, put(store, 1, block_range(3, 4), writer=young)])
     for since, expected in ((0, [(1, 2), (3, 4)]), (NOW, [(3, 4)])):
         with record(store, since) as ranges:
             assert ends(ranges.ranges(STREAM, SHARD)) == expected
