@@ -36,7 +36,7 @@ from kcl_receiver.wire.frames import BATCH_BYTES, MAX_MESSAGE, MAX_PAYLOAD, batc
 from kcl_receiver.wire.messages import CODES, PROTOCOL_VERSION, Admitted, Flush, Long, Message, Number
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES}
 PROTOCOL = TEXTS["docs/protocol.md"]
 OPERATIONS = TEXTS["docs/operations.md"]
