@@ -3,7 +3,8 @@
 For a lease that was set back to before its last checkpoint: what a session needs then is forgotten in memory, and can
 be months of ranges. The rule: memory holds two pages, one ledger, and two positions for each ledger that names the
 shard. The first page reads all ledgers of the stream's retention; a later one only those that reach into it. Which ones
-those are the ledgers say themselves, by the service's clock: their ids have the time of a host, which may be wrong.
+those are the ledgers say themselves, by the newest arrival before them: their ids have the time of a host, which may be
+wrong.
 
 No lock is needed: all that is recorded of the shard before its session began is durable, and ledgers only grow.
 """
@@ -16,7 +17,7 @@ from typing import NamedTuple
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, MarksTaken, iter_entries
+from kcl_receiver.store.entries import BlockStored, Carried, iter_entries
 
 PAGE = 5_000
 """Ranges; about 7 MB."""
@@ -106,10 +107,10 @@ class LookBack:
     def _past(self, writer: str) -> list[tuple[_Key, Range]]:
         """Return the ranges of the shard in a ledger that are past what was passed."""
         found: list[tuple[_Key, Range]] = []
-        arrival, said = self.arrival, -1
+        arrival, newest_before = self.arrival, -1
         for entry in iter_entries(writer, self._store.ledger(writer) or b""):
-            if said < 0 and isinstance(entry, MarksTaken) and entry.stream == self._stream:
-                said = entry.time
+            if isinstance(entry, Carried) and entry.stream == self._stream:
+                newest_before = entry.newest
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:
                 continue
             for one in entry.ranges:
@@ -123,8 +124,7 @@ class LookBack:
                 found.append(((one.first, one.last, entry.block), one))
         self.arrival = arrival
         if self._unread and writer == self._unread[0]:
-            # No record in the ledgers before arrived later than the time that this one notes first.
-            self._unread = [] if 0 <= said < self._oldest else self._unread[1:]
+            self._unread = [] if 0 <= newest_before < self._oldest else self._unread[1:]
             if found:
                 self._bounds[writer] = _Bounds(min(key for key, _ in found), max(key for key, _ in found))
         return [one for one in found if self._passed is None or one[0] > self._passed]

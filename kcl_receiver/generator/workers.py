@@ -201,7 +201,9 @@ class Workers:
         with self._lock:
             self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))
             marks = self._marks.carried(oldest)
-        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten, marks)
+        # After a pause the last measurement may be as old as the pause, and so may the host's clock.
+        newest = max(now, self._recent.newest, -1 if self._clock is None else self._clock.time)
+        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten, marks, newest)
         return [started, *adopted, *clock, carried]  # the last one tells that all of them are there
 
     def _first_clock(self, taken: Takeover, stream: StreamIdentity) -> MarksTaken | None:
@@ -232,15 +234,10 @@ class Workers:
         return replace(new, late=late, sessions=tuple(sorted(sessions)))
 
     def _since_measured(self, clock: MarksTaken) -> MarksTaken:
-        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it.
-
-        Its time is not before that of any record in those: they are left out by it when old ones are of no use. After a
-        pause the last measurement is as old as the pause, and the host's clock may be.
-        """
-        raised = replace(clock, time=max(clock.time, self._recent.newest, wall_millis()))
+        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""
         if clock.late:
-            return raised
-        return replace(raised, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
+            return clock
+        return replace(clock, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.

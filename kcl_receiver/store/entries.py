@@ -245,8 +245,7 @@ class MarksTaken:
 
     Attributes:
         stream: The stream.
-        time: When, at the latest, by the service's clock; milliseconds since the epoch. The first one of a ledger is
-            not before the arrival of any record in the ledgers before it.
+        time: When, at the latest, by the service's clock; milliseconds since the epoch.
         measured: From when on no answer of the stream confirms the times that were recorded.
         retention_hours: The stream's retention then.
         boot: Id of the boot of the host, which its clock belongs to.
@@ -311,12 +310,15 @@ class Carried:
             its last one, each with the id of its block. None of a shard that KCL knows to be read to its end.
         forgotten: By shard, what is left out of that, while the stream can still hold some of it.
         marks: Marks that count, of shards that were read within the retention; see `kcl_receiver.horizon`.
+        newest: No record in the ledgers before this one arrived later, by the service's clock; milliseconds since the
+            epoch, -1 if not known.
     """
 
     stream: StreamIdentity
     ranges: tuple[tuple[Range, str], ...]
     forgotten: dict[str, Forgotten]
     marks: tuple[ShardMark, ...] = ()
+    newest: int = -1
 
     def to_json(self) -> dict[str, Any]:
         """Return the members that the line holds; `from_json` reads them back."""
@@ -328,6 +330,7 @@ class Carried:
                 shard: {"through": str(one.through), "newest": one.newest} for shard, one in self.forgotten.items()
             },
             "marks": list(map(_mark_to_json, self.marks)),
+            "newest": self.newest,
         }
 
     @classmethod
@@ -341,6 +344,7 @@ class Carried:
                 for shard, one in raw["forgotten"].items()
             },
             tuple(map(_mark_from_json, raw["marks"])),
+            int(raw["newest"]),
         )
 
 

@@ -17,6 +17,7 @@ from kcl_receiver.store.entries import (
     HASH_BYTES,
     Acknowledged,
     BlockStored,
+    Carried,
     Entry,
     Expired,
     MarksTaken,
@@ -259,8 +260,8 @@ class LedgerIndex:
 def writers_since(store: BlockStore, since: int) -> list[str]:
     """Return the writers in whose ledgers something can be that arrived at a time or later, in order.
 
-    A ledger's first lines note a time that no record in the ledgers before it is later than. The time in its id, which
-    is its host's, does not count: the host may have stood still.
+    A ledger's first lines note the newest arrival in the ledgers before it. The time in its id, which is its host's,
+    does not count: the host may have stood still.
 
     Args:
         store: The store.
@@ -274,7 +275,8 @@ def writers_since(store: BlockStore, since: int) -> list[str]:
         out.append(writer)
         with suppress(LedgerDamaged):  # then it notes nothing
             entries = iter_entries(writer, store.ledger(writer) or b"")
-            if next((one.time for one in entries if isinstance(one, MarksTaken)), since) < since:
+            newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
+            if 0 <= newest_before < since:
                 break
     return out[::-1]
 

@@ -10,7 +10,7 @@ MUTANTS = [
     Mutant(
         "a reading since a time leaves out ledgers by the time of the host that wrote them",
         "kcl_receiver/store/ledger.py",
-        "            if next((one.time for one in entries if isinstance(one, MarksTaken)), since) < since:\n",
+        "            if 0 <= newest_before < since:\n",
         "            if int(writer[:8]) < 20261222:\n",
         (
             "tests/unit/test_read.py::test_a_reading_since_a_time_goes_by_the_clock_of_the_service_and_not_by_that_of_a_host_that_stood_still",

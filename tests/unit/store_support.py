@@ -164,12 +164,14 @@ def put(
     return stored(store, block_id(writer, number), ranges, stream, time)
 
 
-def begin(store: BlockStore, writer: str, *, seal: bool = False, time: int = NOW) -> LedgerWriter:
+def begin(
+    store: BlockStore, writer: str, *, seal: bool = False, time: int = NOW, newest_before: int = -1
+) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; unless `seal`, it dies before it seals any."""
     taken = take_over(store)
     ledger = LedgerWriter(store, writer)
     started = WriterStarted(writer, "host", 1, time, "0", taken.tails)
-    ledger.append([started, *taken.adopted, Carried(STREAM, (), {})])
+    ledger.append([started, *taken.adopted, Carried(STREAM, (), {}, (), newest_before)])
     for one in taken.to_seal if seal else ():
         store.seal_ledger(one)
     return ledger

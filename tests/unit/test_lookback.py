@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maintenance_support import fake_store
-from store_support import NOW, SHARD, STREAM, begin, block_range, marks_at, plain_range, put
+from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, put
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
@@ -28,14 +28,12 @@ def lake(days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = 
 
     Args:
         days: First and last position of the ranges of each.
-        said: Gives the time that the first lines of a day's ledger note; nothing notes one without it.
+        said: Gives the newest arrival that a day's ledger notes of those before it; it is not known without.
     """
     store = fake_store()
     for number, spans in enumerate(days):
         writer = writer_id(NOW + number * DAY, f"{number:08x}")
-        ledger = begin(store, writer)
-        if said is not None:
-            ledger.append([marks_at(time=said(number))])
+        ledger = begin(store, writer, newest_before=-1 if said is None else said(number))
         for at, (first, last) in enumerate(spans, 1):
             both = (block_range(*{first: 0, last: 0}), block_range(first, shard="shardId-other"))
             ledger.append([put(store, at, *both, writer=writer)])
@@ -112,7 +110,7 @@ def test_a_later_page_reads_only_the_ledgers_that_reach_into_it(monkeypatch: pyt
 
 
 def test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the service's clock tells it, which the ledgers noted when they began; the host's was wrong by a year."""
+    """As the ledgers noted it when they began, by the service's clock; the host's was wrong by a year."""
     store = lake([[(1, 2)], [(3, 4)], [(5, 6)], [(7, 8)]], said=lambda day: NOW + 365 * DAY + day * DAY)
     reads: list[str] = []
     real = store.ledger

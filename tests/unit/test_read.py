@@ -77,8 +77,8 @@ class Lake:
         self.add(entry)
         return entry
 
-    def next_writer(self, writer: str = OTHER_WRITER, *, seal: bool = True) -> None:
-        self.ledger, self.writer = begin(self.store, writer, seal=seal), writer
+    def next_writer(self, writer: str = OTHER_WRITER, *, seal: bool = True, newest_before: int = -1) -> None:
+        self.ledger, self.writer = begin(self.store, writer, seal=seal, newest_before=newest_before), writer
 
     def path(self, number: int) -> Path:
         return self.store.root / block_path(self.blocks[number - 1].block)
@@ -264,8 +264,8 @@ def test_what_lies_past_an_end_is_not_passed_by_the_token(lake: Lake) -> None:
 def test_a_reading_since_a_time_leaves_old_ledgers_alone(lake: Lake, tmp_path: Path) -> None:
     lake.block(run_of(1, 9))
     for day in range(1, 5):
-        lake.next_writer(writer_id(NOW + day * 86_400_000, f"0000000{day}"))
         an_hour_before = NOW + day * 86_400_000 - HOUR
+        lake.next_writer(writer_id(NOW + day * 86_400_000, f"0000000{day}"), newest_before=an_hour_before)
         lake.add(marks_at(mark(day * 10 - 1, an_hour_before), time=an_hour_before))
         columns = columns_of([(day * 10 + at, 0, b"k", NOW + day * 86_400_000 + at, b"d") for at in range(10)])
         lake.block(BlockRange(range_of(columns, after=Position(day * 10 - 1)), columns))
@@ -284,8 +284,8 @@ def test_a_reading_since_a_time_goes_by_the_clock_of_the_service_and_not_by_that
     stop_the_clock(monkeypatch, NOW + 2 * month)
     lake.block(run_of(1, 9))
     for minute in (1, 2, 3):
-        lake.next_writer(writer_id(NOW + minute * 60_000, f"0000000{minute}"))
-        lake.add(marks_at(mark(minute * 10 - 1, NOW + month), time=NOW + month + minute))
+        lake.next_writer(writer_id(NOW + minute * 60_000, f"0000000{minute}"), newest_before=NOW + month + minute)
+        lake.add(marks_at(mark(minute * 10 - 1, NOW + month), time=NOW + month))
         columns = columns_of([(minute * 10 + at, 0, b"k", NOW + month + at, b"d") for at in range(10)])
         lake.block(BlockRange(range_of(columns, after=Position(minute * 10 - 1)), columns))
     # What came while it stood still may have been trimmed, which is a hole.

@@ -311,7 +311,7 @@ def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for
     assert late.late[0].by >= 30 * 3_600_000 - 1000
 
 
-def test_a_new_ledger_notes_a_time_that_no_record_in_those_before_it_is_later_than(tmp_path: Path) -> None:
+def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(tmp_path: Path) -> None:
     """The stream was asked for its clock before a pause of months, and was not asked again; the host's stood still."""
     made = workers(tmp_path, ledger_lines=1, stream=ClockedStream())
     arrived = boot_millis() + ClockedStream.ahead + 90 * 86_400_000
@@ -320,8 +320,8 @@ def test_a_new_ledger_notes_a_time_that_no_record_in_those_before_it_is_later_th
         written = made.write_block(WriteBlock(number, (part([number], TRIM_HORIZON, arrival=arrived + number),)))
         made.append(Append((BlockRecord(number, written),)), {})
     entries = decode_ledger(made.writer, cast(bytes, made._store.ledger(made.writer))).entries
-    noted = next(one for one in entries if isinstance(one, MarksTaken))
-    assert noted.time == arrived + 1  # the second block is in this one
+    (carried,) = [one for one in entries if isinstance(one, Carried)]
+    assert carried.newest == arrived + 1  # the second block is in this one
 
 
 def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(tmp_path: Path) -> None:
