@@ -12,8 +12,10 @@ from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ReceiverError
 from kcl_receiver.generator.core import GeneratorCore
+from kcl_receiver.generator.listening import Listening
 from kcl_receiver.generator.lock import GeneratorLock
-from kcl_receiver.generator.server import GeneratorServer, boot_clock
+from kcl_receiver.generator.runtime import AsyncioRuntime, boot_clock, report_bugs
+from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
@@ -113,17 +115,21 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
     )
     gc.collect()
     gc.freeze()  # what was imported stays: there is no use in looking at it again and again
+    runtime = AsyncioRuntime()
+    ended: asyncio.Future[ReceiverError | None] = asyncio.get_running_loop().create_future()
     server = GeneratorServer(
         core,
         workers,
+        runtime,
         config.socket,
         config.store_timeout_millis / 1000,
         config.store,
-        lock.look_after,
+        ended.set_result,
     )
+    listening = Listening(config.socket, server.accept, lock.look_after, server.stop)
     interrupted = _handle_signals(server)
     log.info("generator of %s listens at %s", config.application_name, config.socket)
-    error = await server.run()
+    error = await _run(server, runtime, listening, ended)
     if interrupted:
         log.warning("interrupted: what was not stored will be read again")
         return EXIT_INTERRUPTED
@@ -131,6 +137,26 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
         raise error
     log.info("generator of %s has stored everything and leaves", config.application_name)
     return EXIT_OK
+
+
+async def _run(
+    server: GeneratorServer,
+    runtime: AsyncioRuntime,
+    listening: Listening,
+    ended: asyncio.Future[ReceiverError | None],
+) -> ReceiverError | None:
+    """Serve until the server has ended; return why it can't go on, or None."""
+    report_bugs(server.failed)
+    await listening.open()
+    server.begin()
+    runtime.spawn(listening.watch(), server.failed)
+    try:
+        return await ended
+    finally:
+        listening.close()
+        server.close()
+        await runtime.close()
+        listening.remove()
 
 
 def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:

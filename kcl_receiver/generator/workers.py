@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -106,6 +107,7 @@ class Workers:
         ledger_lines: See `rollover.is_due`.
         page: See `LookBack`.
         begins: The time of AT_TIMESTAMP, milliseconds since the epoch; -1 if that is not where reading begins.
+        lock: Guards what the threads share.
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Workers:
         ledger_lines: int = LEDGER_LINES,
         page: int = PAGE,
         begins: int = -1,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._store = store
         self._view = view
@@ -132,7 +135,7 @@ class Workers:
         self._begins = begins
         self._clock: MarksTaken | None = None
         self._active: dict[str, int] = {}
-        self._lock = threading.Lock()  # guards the four below
+        self._lock = threading.Lock() if lock is None else lock  # guards the four below
         self._recent = RecentRanges()
         self._marks = KnownMarks()
         self._ledger: LedgerWriter

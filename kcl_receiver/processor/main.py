@@ -18,6 +18,7 @@ from kcl_receiver.memory import keep_freed
 from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
+from kcl_receiver.processor.runtime import PollRuntime
 from kcl_receiver.processor.spawn import OUTPUT_NAME, Spawner
 
 USAGE = """Usage: kcl-receiver-processor --properties FILE
@@ -77,7 +78,8 @@ def _run(properties: str) -> ReceiverError | None:
         rng=random.Random(),  # noqa: S311 - jitter
         generator_log=generator_log(socket_path),
     )
-    return Driver(core, daemon_in, daemon_out, socket_path, Spawner(properties, socket_path)).run()
+    runtime = PollRuntime(daemon_in, daemon_out, socket_path, Spawner(properties, socket_path))
+    return runtime.run(Driver(core, runtime))
 
 
 def generator_log(socket_path: str) -> str:

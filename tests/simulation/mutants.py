@@ -251,7 +251,7 @@ MUTANTS = (
     ),
     _bug(
         "what the generator said between two actions is not heard before the next",
-        (Driver, "_take_line", "not self._core.listens", "False"),
+        (Driver, "take_line", "not self._core.listens", "False"),
     ),
     _bug(
         "the window is never given back",
