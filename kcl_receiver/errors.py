@@ -67,6 +67,8 @@ SEE_REPAIR = (
     "see docs/format.md#a-damaged-ledger"
 )
 """Hint for a ledger that is not as it was written."""
+STOPPING = "internal error, stopping (please report this)"
+"""What a process says at a bug; the traceback follows in its log, once."""
 
 
 class ReceiverError(Exception):
@@ -223,6 +225,6 @@ class InternalError(ReceiverError):
         """Return the error that ends a process because of an exception; whoever caught that logs its traceback."""
         text = " ".join(str(error).split())
         return cls(
-            f"internal error, stopping (please report this): {type(error).__name__}" + (f": {text}" if text else ""),
+            f"{STOPPING}: {type(error).__name__}" + (f": {text}" if text else ""),
             "send the log with the traceback; nothing is lost, because what is not stored is read again",
         )

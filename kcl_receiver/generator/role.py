@@ -10,7 +10,7 @@ import signal
 
 from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ReceiverError
+from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, STOPPING, InternalError, ReceiverError
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.listening import Listening
 from kcl_receiver.generator.lock import GeneratorLock
@@ -90,6 +90,11 @@ def run_generator(
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
         return asyncio.run(_serve(config, lock, begins_at, leave_when_idle=leave_when_idle))
+    except (ReceiverError, OSError):
+        raise
+    except Exception as error:
+        log.exception(STOPPING)
+        raise InternalError.of(error) from error
     finally:
         lock.release()
 

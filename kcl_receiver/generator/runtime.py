@@ -26,9 +26,10 @@ class Pool(Enum):
     ASK = "ask"
 
 
-THREADS = {Pool.STORE: 2, Pool.LEDGER: 1, Pool.ASK: 4}
-"""How many calls of a kind run at once. Encoding holds no lock and an fsync waits: with two threads that store, one
-block is encoded while the last is synced. The ledger's order is that of its calls, so it has one."""
+STORE_THREADS = 2
+"""Encoding holds no lock and an fsync waits: with two, one block is encoded while the last is synced."""
+THREADS = {Pool.STORE: STORE_THREADS, Pool.LEDGER: 1, Pool.ASK: 4}
+"""How many calls of a kind run at once. Those of the ledger never overlap: its order is theirs."""
 
 
 class Timer(Protocol):

@@ -17,7 +17,15 @@ from typing import Any
 import msgspec
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import EnvironmentProblem, InternalError, ProtocolError, ReceiverError, StreamError, WireError
+from kcl_receiver.errors import (
+    STOPPING,
+    EnvironmentProblem,
+    InternalError,
+    ProtocolError,
+    ReceiverError,
+    StreamError,
+    WireError,
+)
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import (
@@ -125,7 +133,7 @@ class GeneratorServer:
     def failed(self, error: BaseException) -> None:
         """Stop at an exception that nothing expects: the state machine may be in the middle of a change."""
         if not self._has_ended:
-            log.error("internal error, stopping (please report this)", exc_info=error)
+            log.error(STOPPING, exc_info=error)
             self.stop(error if isinstance(error, ReceiverError) else InternalError.of(error))
 
     def close(self) -> None:

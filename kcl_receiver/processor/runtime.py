@@ -1,7 +1,7 @@
 """What the processor's driver needs of the process around it: the daemon's pipe, and connections to the generator.
 
-The driver reaches both through this port alone, and is told what happens and when. So a simulation can run the very same
-driver on a timeline of its own.
+The driver reaches both through this port alone, and is told what happens and when. So a simulation can run the very
+same driver on a timeline of its own.
 """
 
 from __future__ import annotations

@@ -262,20 +262,20 @@ class StageRuntime:
     def clock(self) -> float:
         return _TIME[0]
 
-    def later(self, seconds: float, call: Callable[[], None]) -> _Timer:  # noqa: ARG002 - the stage decides when
+    def later(self, seconds: float, call: Callable[[], None]) -> _Timer:
         self._stage.timer = call
         return _Timer(self._stage)
 
     def event(self) -> _Happened:
         return _Happened()
 
-    def spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]) -> None:  # noqa: ARG002
+    def spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]) -> None:
         self._stage.step(work, None, None)
 
     async def sleep(self, seconds: float) -> None:
         """Time is advanced by the stage."""
 
-    async def in_thread(self, pool: Pool, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401, ARG002
+    async def in_thread(self, pool: Pool, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
         return await _Call(lambda: call(*args, **kwargs))
 
 

@@ -14,9 +14,22 @@ PACKAGE = "kcl_receiver"
 
 DRIVERS = {
     "generator": {
-        *("client", "connection", "known", "lock", "lookback", "presence", "role", "server", "stream", "workers"),
+        *(
+            "client",
+            "connection",
+            "known",
+            "listening",
+            "lock",
+            "lookback",
+            "presence",
+            "role",
+            "runtime",
+            "server",
+            "stream",
+            "workers",
+        ),
     },
-    "processor": {"driver", "link", "main", "spawn"},
+    "processor": {"driver", "link", "main", "runtime", "spawn"},
     "recovery": {"against", "calls", "damages", "fallback", "fetch", "restore", "sources", "warning"},
     "wire": set[str](),
 }
