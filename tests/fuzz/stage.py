@@ -40,7 +40,7 @@ from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
 from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
-from kcl_receiver.store.names import block_id, day_at
+from kcl_receiver.store.names import block_id
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome
@@ -300,10 +300,10 @@ class StageWorkers(Workers):
     def look_up(self, effect: LookUp) -> ShardFacts:
         if effect.shard not in SHARDS:
             raise StreamUnavailable(f"stream orders does not tell of {effect.shard}")
-        found = self._recent.beyond(effect.shard, effect.after).values()
+        found = self._carried.recent.beyond(effect.shard, effect.after).values()
         held = sorted((one for of_block in found for one in of_block), key=lambda one: (one.first, one.last))
         if isinstance(effect.after, Position):
-            self._recent.arrival_of(effect.shard, effect.after)
+            self._carried.recent.arrival_of(effect.shard, effect.after)
         return ShardFacts(tuple(held), (), ("0", "1"), MEASURED)
 
     def measure(self) -> Measurement:
@@ -366,7 +366,7 @@ class Stage:
         self.workers = StageWorkers(self)
         self.ledger = _Ledger()
         self.workers._ledger = self.ledger  # type: ignore[assignment]
-        self.workers._day = day_at(WALL_MILLIS)
+        self.workers._rollover.made(WALL_MILLIS)
         self.timer: Callable[[], None] | None = None
         self.stopped: list[ReceiverError | None] = []
         self.server = GeneratorServer(

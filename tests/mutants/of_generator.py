@@ -60,8 +60,8 @@ MUTANTS = [
     ),
     Mutant(
         "a shard that has ended is carried on",
-        "kcl_receiver/generator/workers.py",
-        "                else:\n                    self._recent.end(shard)\n",
+        "kcl_receiver/generator/carried.py",
+        "            else:\n                self.recent.end(shard)\n",
         "",
         (
             "tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger",
@@ -69,9 +69,9 @@ MUTANTS = [
     ),
     Mutant(
         "what the stream cannot hold any more is carried on",
-        "kcl_receiver/generator/workers.py",
-        "            self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))\n",
-        "            pass\n",
+        "kcl_receiver/generator/carried.py",
+        "        self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))\n",
+        "",
         (
             "tests/unit/test_workers.py::test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard",
         ),
