@@ -6,12 +6,13 @@ import select
 from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.errors import GeneratorUnavailable
+from kcl_receiver.processor.codec import Action
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
-from kcl_receiver.processor.effects import Transmit
+from kcl_receiver.processor.effects import Effect, Transmit
 from kcl_receiver.processor.lines import Line
 from kcl_receiver.processor.link import GeneratorLink
-from kcl_receiver.wire.messages import Batch
+from kcl_receiver.wire.messages import Batch, Message
 from simulation.generator import APPLICATION
 from simulation.link import Wire
 from simulation.timeline import Process
@@ -21,19 +22,40 @@ if TYPE_CHECKING:
     from simulation.fleet import Host
 
 
-class SimLink(GeneratorLink):
-    """The real link on a socket that is not one; the watch sees what is sent."""
+class SimCore(ProcessorCore):
+    """The real state machine; the watch sees what it sends, also where the connection breaks before that."""
 
-    def __init__(self, process: SimProcessor, wire: Wire) -> None:
-        super().__init__(wire.socket)
-        self.process = process
+    process: SimProcessor
 
-    def transmit(self, effect: Transmit) -> None:
-        if self.process.tracing:
-            self.process.say(f"→ {effect.message}")
-        if isinstance(effect.message, Batch):
-            self.process.host.fleet.watch.sent(self.process, effect.message)
-        super().transmit(effect)
+    def action(self, action: Action, now: float, rank: int = 0) -> list[Effect]:
+        return self._seen(super().action(action, now, rank))
+
+    def checkpoint_result(self, error: str | None, now: float) -> list[Effect]:
+        return self._seen(super().checkpoint_result(error, now))
+
+    def input_closed(self) -> list[Effect]:
+        return self._seen(super().input_closed())
+
+    def connected(self, now: float) -> list[Effect]:
+        return self._seen(super().connected(now))
+
+    def disconnected(self, now: float) -> list[Effect]:
+        return self._seen(super().disconnected(now))
+
+    def message(self, message: Message, now: float) -> list[Effect]:
+        return self._seen(super().message(message, now))
+
+    def tick(self, now: float) -> list[Effect]:
+        return self._seen(super().tick(now))
+
+    def _seen(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            if isinstance(effect, Transmit):
+                if self.process.tracing:
+                    self.process.say(f"→ {effect.message}")
+                if isinstance(effect.message, Batch):
+                    self.process.host.fleet.watch.sent(self.process, effect.message)
+        return effects
 
 
 class SimRuntime:
@@ -61,7 +83,7 @@ class SimRuntime:
         if generator is None or not generator.alive:
             raise GeneratorUnavailable("nobody listens")
         self.wire = self._process.wire = Wire(self._process, generator)
-        return SimLink(self._process, self.wire)
+        return GeneratorLink(self.wire.socket)
 
     def start_generator(self, now: float) -> None:
         """The host does."""
@@ -85,7 +107,8 @@ class SimProcessor(Process):
         super().__init__(host, f"processor {consumer.shard.id[-2:]}")
         self.consumer = consumer
         self.session = f"{self.pid}-{host.fleet.rng.getrandbits(64):016x}"
-        core = ProcessorCore(APPLICATION, self.session, self.pid, host.settings.generator_timeout, host.fleet.rng)
+        core = SimCore(APPLICATION, self.session, self.pid, host.settings.generator_timeout, host.fleet.rng)
+        core.process = self
         self.runtime = SimRuntime(self)
         self.driver = Driver(core, self.runtime)
         self.wire: Wire | None = None
