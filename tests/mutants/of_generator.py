@@ -191,4 +191,46 @@ MUTANTS = [
         "        if not parents and (shard in self._shards or facts.hash_range is None):\n",
         ("tests/unit/test_known_marks.py::test_a_shard_that_was_read_long_ago_does_not_begin_for_the_first_time",),
     ),
+    Mutant(
+        "a bug at a connection or a timer is logged, and the generator goes on",
+        "kcl_receiver/generator/role.py",
+        "    report_bugs(server.failed)\n",
+        "",
+        (
+            "tests/unit/test_internal_error.py::test_a_bug_at_a_connection_ends_the_generator",
+            "tests/unit/test_internal_error.py::test_a_bug_at_a_timer_ends_the_generator",
+        ),
+    ),
+    Mutant(
+        "an error of the system at a connection ends the generator",
+        "kcl_receiver/generator/runtime.py",
+        "if isinstance(error, Exception) and not isinstance(error, OSError):",
+        "if isinstance(error, Exception):",
+        ("tests/unit/test_internal_error.py::test_the_systems_error_at_a_connection_is_asyncios_to_deal_with",),
+    ),
+    Mutant(
+        "a generator that stopped because of a bug is not started again",
+        "kcl_receiver/daemon/supervision.py",
+        "HOPELESS = frozenset({EXIT_USAGE, EXIT_STREAM})",
+        "HOPELESS = frozenset({EXIT_USAGE, EXIT_STREAM, 10})",
+        ("tests/unit/test_supervision.py::test_a_generator_that_stopped_because_of_a_bug_is_started_again",),
+    ),
+    Mutant(
+        "a ledger changes while a block of the one before has no entry yet",
+        "kcl_receiver/generator/rollover.py",
+        "if any(writer_of(block) != writer for block in unrecorded):",
+        "if False:",
+        (
+            "tests/unit/test_rollover.py::test_a_block_without_an_entry_of_the_ledger_before_holds_the_change_up_and_one_of_this_does_not",
+        ),
+    ),
+    Mutant(
+        "a shard that ended under an earlier writer is carried from ledger to ledger",
+        "kcl_receiver/generator/carried.py",
+        "if started.time - self._ended_known_at >= SETTLED_MS:",
+        "if False:",
+        (
+            "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_dropped_when_kcl_has_not_begun_it_again_for_long",
+        ),
+    ),
 ]
