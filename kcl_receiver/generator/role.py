@@ -122,6 +122,11 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
     gc.freeze()  # what was imported stays: there is no use in looking at it again and again
     runtime = AsyncioRuntime()
     ended: asyncio.Future[ReceiverError | None] = asyncio.get_running_loop().create_future()
+
+    def end(error: ReceiverError | None) -> None:
+        if not ended.done():  # it is, where the loop was cancelled
+            ended.set_result(error)
+
     server = GeneratorServer(
         core,
         workers,
@@ -129,7 +134,7 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
         config.socket,
         config.store_timeout_millis / 1000,
         config.store,
-        ended.set_result,
+        end,
     )
     listening = Listening(config.socket, server.accept, lock.look_after, server.stop)
     interrupted = _handle_signals(server)

@@ -132,9 +132,8 @@ class GeneratorServer:
 
     def failed(self, error: BaseException) -> None:
         """Stop at an exception that nothing expects: the state machine may be in the middle of a change."""
-        if not self._has_ended:
-            log.error(STOPPING, exc_info=error)
-            self.stop(error if isinstance(error, ReceiverError) else InternalError.of(error))
+        log.error(STOPPING, exc_info=error)
+        self.stop(error if isinstance(error, ReceiverError) else InternalError.of(error))
 
     def close(self) -> None:
         """Let go of timer and connections."""

@@ -152,14 +152,17 @@ def test_the_systems_error_at_a_connection_is_asyncios_to_deal_with(
     assert "out of system resource" in caplog.text
 
 
-def test_a_second_bug_is_not_logged_and_the_first_is_the_reason(
+def test_the_first_bug_is_the_reason_and_a_second_one_is_logged_as_well(
     socket_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def act(server: GeneratorServer) -> None:
         server.failed(Bug("a bug"))
-        server.failed(Bug("another one"))
+        server.failed(KeyError("another one"))
 
-    assert_internal(served(socket_path, Hands(away), act=act), caplog)
+    error = served(socket_path, Hands(away), act=act)
+    assert error is not None
+    assert error.message == f"{SAID}: Bug: a bug"
+    assert [type(record.exc_info[1]) for record in caplog.records if record.exc_info] == [Bug, KeyError]
 
 
 def test_a_bug_while_the_generator_starts_is_one_too(
