@@ -441,7 +441,7 @@ MUTANTS = (
             Workers,
             "append",
             "self._ledger.append(entries)",
-            "self._carried.add(entries, self.stream)\n    self._ledger.append(entries)",
+            "[self._index.add(entry) for entry in entries]\n    self._ledger.append(entries)",
         ),
     ),
     # What the world does: hours without a reader, clocks that are set, what operators do
