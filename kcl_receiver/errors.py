@@ -24,7 +24,8 @@
     │   └── ProtocolError         a message that is well formed and may not come now
     ├── DaemonError               the MultiLangDaemon's line protocol was broken, or it refused a checkpoint for good
     ├── Fenced                    a newer session of the same shard exists on this host
-    └── GeneratorUnavailable      no generator answered within receiver.generatorTimeoutMillis
+    ├── GeneratorUnavailable      no generator answered within receiver.generatorTimeoutMillis
+    └── InternalError             a bug of this program: an exception that nothing in it expects
 
 A message says what happened and to which thing; the hint says what to do next. `mends` tells whether waiting can help.
 """
@@ -53,6 +54,8 @@ EXIT_DIFFERS = 8
 """The stream gives other records than those that were stored; nothing of them was stored."""
 EXIT_NOTHING = 9
 """`verify`: nothing is stored yet, so there is nothing to prove; it is neither proven nor amiss."""
+EXIT_INTERNAL = 10
+"""The program has a bug, and stopped because of it. Nothing is lost: what is not stored will be read again."""
 EXIT_INTERRUPTED = 130
 """Stopped by a second SIGINT or SIGTERM before all was stored. Nothing is lost: it will be read again."""
 
@@ -64,6 +67,8 @@ SEE_REPAIR = (
     "see docs/format.md#a-damaged-ledger"
 )
 """Hint for a ledger that is not as it was written."""
+STOPPING = "internal error, stopping (please report this)"
+"""What a process says at a bug; the traceback follows in its log, once."""
 
 
 class ReceiverError(Exception):
@@ -208,3 +213,18 @@ class GeneratorUnavailable(ReceiverError):
 
     exit_code = EXIT_ENVIRONMENT
     mends = True
+
+
+class InternalError(ReceiverError):
+    """A bug of this program: an exception that nothing in it expects."""
+
+    exit_code = EXIT_INTERNAL
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """Return the error that ends a process because of an exception; whoever caught that logs its traceback."""
+        text = " ".join(str(error).split())
+        return cls(
+            f"{STOPPING}: {type(error).__name__}" + (f": {text}" if text else ""),
+            "send the log with the traceback; nothing is lost, because what is not stored is read again",
+        )

@@ -81,7 +81,7 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 all is well; 1 something is amiss; 2 wrong settings or usage; 3 something is missing on this "
     "machine; 4 the store; 5 AWS or the stream; 6 processes do not understand each other; 7 records are lost; 8 the "
-    "stream gives others than were stored; 9 nothing is stored yet; 130 interrupted.",
+    "stream gives others than were stored; 9 nothing is stored yet; 10 an internal error; 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="kcl-receiver")
 @click.pass_context

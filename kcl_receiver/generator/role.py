@@ -10,10 +10,12 @@ import signal
 
 from kcl_receiver import aws
 from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ReceiverError
+from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, STOPPING, InternalError, ReceiverError
 from kcl_receiver.generator.core import GeneratorCore
+from kcl_receiver.generator.listening import Listening
 from kcl_receiver.generator.lock import GeneratorLock
-from kcl_receiver.generator.server import GeneratorServer, boot_clock
+from kcl_receiver.generator.runtime import AsyncioRuntime, boot_clock, report_bugs
+from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
@@ -88,6 +90,11 @@ def run_generator(
     lock = GeneratorLock(config.socket, inherited_lock)
     try:
         return asyncio.run(_serve(config, lock, begins_at, leave_when_idle=leave_when_idle))
+    except (ReceiverError, OSError):
+        raise
+    except Exception as error:
+        log.exception(STOPPING)
+        raise InternalError.of(error) from error
     finally:
         lock.release()
 
@@ -113,17 +120,26 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
     )
     gc.collect()
     gc.freeze()  # what was imported stays: there is no use in looking at it again and again
+    runtime = AsyncioRuntime()
+    ended: asyncio.Future[ReceiverError | None] = asyncio.get_running_loop().create_future()
+
+    def end(error: ReceiverError | None) -> None:
+        if not ended.done():  # it is, where the loop was cancelled
+            ended.set_result(error)
+
     server = GeneratorServer(
         core,
         workers,
+        runtime,
         config.socket,
         config.store_timeout_millis / 1000,
         config.store,
-        lock.look_after,
+        end,
     )
+    listening = Listening(config.socket, server.accept, lock.look_after, server.stop)
     interrupted = _handle_signals(server)
     log.info("generator of %s listens at %s", config.application_name, config.socket)
-    error = await server.run()
+    error = await _run(server, runtime, listening, ended)
     if interrupted:
         log.warning("interrupted: what was not stored will be read again")
         return EXIT_INTERRUPTED
@@ -131,6 +147,26 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
         raise error
     log.info("generator of %s has stored everything and leaves", config.application_name)
     return EXIT_OK
+
+
+async def _run(
+    server: GeneratorServer,
+    runtime: AsyncioRuntime,
+    listening: Listening,
+    ended: asyncio.Future[ReceiverError | None],
+) -> ReceiverError | None:
+    """Serve until the server has ended; return why it can't go on, or None."""
+    report_bugs(server.failed)
+    await listening.open()
+    server.begin()
+    runtime.spawn(listening.watch(), server.failed)
+    try:
+        return await ended
+    finally:
+        listening.close()
+        server.close()
+        await runtime.close()
+        listening.remove()
 
 
 def _handle_signals(server: GeneratorServer) -> list[ReceiverError]:

@@ -10,7 +10,10 @@ begins later than all before it, at least by its id: no clock that is set back p
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from kcl_receiver.store.names import began_at, day_at, writer_of
 
 LEDGER_LINES = 10_000
 """A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""
@@ -59,6 +62,44 @@ def is_due(day: str, today: str, first: Extent, whole: Extent, most_lines: int =
     if today > day:
         return True
     return whole.lines - first.lines >= most_lines or whole.size - first.size >= max(LEDGER_BYTES, first.size)
+
+
+class Rollover:
+    """Decides when the ledger of a generator gives way to the next one.
+
+    Args:
+        most_lines: See `LEDGER_LINES`.
+    """
+
+    def __init__(self, most_lines: int = LEDGER_LINES) -> None:
+        self._most_lines = most_lines
+        self._day = ""
+        self._first = Extent()
+
+    def made(self, now_ms: int) -> None:
+        """The first lines of a ledger are made: it is of this day, whenever they become durable."""
+        self._day = day_at(now_ms)
+
+    def began(self, first: Extent) -> None:
+        """They are durable, and the ledger holds so much."""
+        self._first = first
+
+    def next_at(self, writer: str, whole: Extent, unrecorded: Iterable[str], now_ms: int) -> int | None:
+        """Return when the next ledger begins, by its id, if it does now; milliseconds since the epoch.
+
+        Args:
+            writer: Id of the ledger.
+            whole: What it holds.
+            unrecorded: Ids of the blocks that have no entry yet. The next writer looks for such blocks among its own
+                and those of the one before alone, so none of them may be older.
+            now_ms: Wall clock, milliseconds since the epoch.
+        """
+        today = day_at(now_ms)
+        if not is_due(self._day, today, self._first, whole, self._most_lines):
+            return None
+        if any(writer_of(block) != writer for block in unrecorded):
+            return None
+        return begins_at(now_ms, began_at(writer), day_is_over=today > self._day)
 
 
 def oldest_in_reach(newest_ms: int, retention_hours: int) -> int:

@@ -12,13 +12,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
-from kcl_receiver.generator.clock import ServiceClock
+from kcl_receiver.generator.carried import CarriedOver, first_clock
 from kcl_receiver.generator.effects import (
     Append,
     BlockRecord,
@@ -34,18 +35,14 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
     WrittenBlock,
 )
-from kcl_receiver.generator.known import KnownMarks
 from kcl_receiver.generator.lookback import PAGE, LookBack
 from kcl_receiver.generator.presence import held_now
-from kcl_receiver.generator.recent import RecentRanges
-from kcl_receiver.generator.rollover import LEDGER_LINES, SETTLED_MS, Extent, begins_at, is_due, oldest_in_reach
+from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begins_at, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
-from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
 from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
-    Carried,
     Entry,
     MarksTaken,
     SessionStarted,
@@ -53,9 +50,9 @@ from kcl_receiver.store.entries import (
     Tail,
     WriterStarted,
 )
-from kcl_receiver.store.handover import Takeover, take_over
+from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import began_at, block_id, day_at, writer_id, writer_of
+from kcl_receiver.store.names import began_at, block_id, writer_id, writer_of
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)
@@ -103,9 +100,10 @@ class Workers:
         compression: See `encode_block`.
         store_again: Store again what the ledger says is stored.
         new_writer: Returns an id that nobody had; it is given its time, milliseconds since the epoch.
-        ledger_lines: See `rollover.is_due`.
+        ledger_lines: See `LEDGER_LINES`.
         page: See `LookBack`.
         begins: The time of AT_TIMESTAMP, milliseconds since the epoch; -1 if that is not where reading begins.
+        lock: Guards what the threads share.
     """
 
     def __init__(
@@ -120,6 +118,7 @@ class Workers:
         ledger_lines: int = LEDGER_LINES,
         page: int = PAGE,
         begins: int = -1,
+        lock: AbstractContextManager[object] | None = None,
     ) -> None:
         self._store = store
         self._view = view
@@ -127,21 +126,14 @@ class Workers:
         self._compression = compression
         self._store_again = store_again
         self._new_writer = new_writer
-        self._ledger_lines = ledger_lines
         self._page = page
         self._begins = begins
-        self._clock: MarksTaken | None = None
-        self._active: dict[str, int] = {}
-        self._lock = threading.Lock()  # guards the four below
-        self._recent = RecentRanges()
-        self._marks = KnownMarks()
+        self._lock = threading.Lock() if lock is None else lock  # guards the three below
+        self._carried = CarriedOver()
         self._ledger: LedgerWriter
-        self._day = ""
         self._block_ids: dict[int, str] = {}
+        self._rollover = Rollover(ledger_lines)
         self._next: tuple[LedgerWriter, list[Entry]] | None = None
-        self._first = Extent()
-        self._ended: set[str] = set()
-        self._ended_known_at = 0
         self._to_seal: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
@@ -159,15 +151,11 @@ class Workers:
         taken = None if self._next is not None else take_over(self._store)
         self.stream = self._view.describe(self.stream)
         if taken is not None:
-            self._recent = _recent_of(taken, self.stream)
-            self._ended = {one.shard for one in taken.ended if one.stream == self.stream}
-            self._ended_known_at = wall_millis()
-            self._marks = _marks_of(taken, self.stream)
-            self._clock = self._first_clock(taken, self.stream)
+            clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
+            self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
             self._to_seal = taken.to_seal
             writer = self._new_writer(begins_at(wall_millis(), self._newest()))
-            self._next = LedgerWriter(self._store, writer), self._first_entries(writer, taken.tails, taken.adopted)
-            self._clock = None if self._clock is None else replace(self._clock, late=(), sessions=())
+            self._set_next(writer, taken.tails, taken.adopted)
         self._begin_ledger()
         return self.stream
 
@@ -192,52 +180,14 @@ class Workers:
         """Id of the present ledger."""
         return self._ledger.writer
 
-    def _first_entries(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> list[Entry]:
-        host, pid, now = socket.gethostname(), os.getpid(), wall_millis()
-        started = WriterStarted(writer, host, pid, now, __version__, tails)
-        self._day = day_at(now)
-        clock = [] if self._clock is None else [self._since_measured(self._clock)]
-        oldest = (now if self._clock is None else self._clock.time) - self._view.retention_hours * HOUR_MS
+    def _set_next(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> None:
+        """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
+        now = wall_millis()
+        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, tails)
         with self._lock:
-            self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))
-            marks = self._marks.carried(oldest)
-        # After a pause the last measurement may be as old as the pause, and so may the host's clock.
-        newest = max(now, self._recent.newest, -1 if self._clock is None else self._clock.time)
-        carried = Carried(self._identity(), self._recent.ranges(), self._recent.forgotten, marks, newest)
-        return [started, *adopted, *clock, carried]  # the last one tells that all of them are there
-
-    def _first_clock(self, taken: Takeover, stream: StreamIdentity) -> MarksTaken | None:
-        """Return what is measured now; times that the writer before had after its last measurement are raised by it."""
-        seen, now = self._view.measured, boot_millis()
-        clock = ServiceClock()
-        clock.measured(seen, now)
-        if clock.offset is None:
-            return None
-        time = clock.latest(now)
-        new = MarksTaken(stream, time, clock.latest(seen.before), seen.retention_hours, boot_id(), clock.offset)
-        last = max(
-            (one for one in taken.read if one.stream == stream),
-            key=lambda one: one.time,
-            default=None,
-        )
-        if last is None:
-            return new
-        # Of another boot nothing is known but that it was before now.
-        by = new.offset - last.offset if new.boot and new.boot == last.boot else time - last.measured
-        if by <= MARGIN_MS:
-            return new
-        entries: tuple[BlockStored | SessionStarted | ShardEnded | MarksTaken, ...]
-        entries = (*taken.blocks, *taken.begun, *taken.ended, *taken.read)
-        said = (one for entry in entries if entry.stream == stream for one in _times_of(entry))
-        sessions = {session for session, at in said if at >= last.measured}
-        late = (Late(last.measured, time + 1, by),) if sessions else ()
-        return replace(new, late=late, sessions=tuple(sorted(sessions)))
-
-    def _since_measured(self, clock: MarksTaken) -> MarksTaken:
-        """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""
-        if clock.late:
-            return clock
-        return replace(clock, sessions=tuple(sorted(one for one, at in self._active.items() if at >= clock.measured)))
+            first = self._carried.first_entries(started, adopted, self._identity(), self._view.retention_hours)
+        self._rollover.made(now)
+        self._next = LedgerWriter(self._store, writer), first
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.
@@ -259,7 +209,7 @@ class Workers:
         ledger.append(first)
         with self._lock:
             self._ledger, self._next = ledger, None
-            self._first = Extent(ledger.tail.number, ledger.size)
+        self._rollover.began(Extent(ledger.tail.number, ledger.size))
         while self._to_seal:
             try:
                 self._store.seal_ledger(self._to_seal[-1])
@@ -282,13 +232,13 @@ class Workers:
         """
         stream = self._identity()
         with self._lock:
-            self._ended.discard(effect.shard)
-            reaches = self._recent.reaches(effect.shard, effect.after)
-            oldest = oldest_in_reach(self._recent.newest, self._view.retention_hours)
-            beyond = self._recent.beyond(effect.shard, effect.after)
+            self._carried.session_begins(effect.shard)
+            reaches = self._carried.recent.reaches(effect.shard, effect.after)
+            oldest = oldest_in_reach(self._carried.recent.newest, self._view.retention_hours)
+            beyond = self._carried.recent.beyond(effect.shard, effect.after)
             arrival = None
             if isinstance(effect.after, Position):
-                arrival = self._recent.arrival_of(effect.shard, effect.after)
+                arrival = self._carried.recent.arrival_of(effect.shard, effect.after)
         # Not under the lock: what is recorded meanwhile is of other shards, and must not wait for these looks.
         found = MoreHeld((), None, None)
         if not reaches:
@@ -304,7 +254,7 @@ class Workers:
         begins = self._begins if effect.after == AT_TIMESTAMP else -1
         facts = replace(facts, known_to=found.known_to, more=found.more, begins=begins)
         with self._lock:
-            return replace(facts, read_until=self._marks.until(effect.shard, effect.after, facts))
+            return replace(facts, read_until=self._carried.marks.until(effect.shard, effect.after, facts))
 
     def look_further(self, effect: LookFurther) -> MoreHeld:
         """Return what else of a session's shard is held, as delivery advances.
@@ -330,7 +280,7 @@ class Workers:
     @property
     def ranges_in_memory(self) -> int:
         """Number of ranges kept for the start of sessions."""
-        return len(self._recent)
+        return len(self._carried.recent)
 
     def confirm_shard_end(self, effect: ConfirmShardEnd) -> Measurement:
         """Return what the stream says of itself if it says that the shard is closed.
@@ -380,18 +330,8 @@ class Workers:
             for record in effect.records:
                 if isinstance(record, BlockRecord):
                     self._block_ids.pop(record.number, None)
-            for entry in entries:
-                for session, at in _times_of(entry):
-                    self._active[session] = max(at, self._active.get(session, -1))
-                if isinstance(entry, BlockStored):
-                    self._recent.add(entry.block, entry.ranges)
-                if not isinstance(entry, MarksTaken) or entry.stream == self.stream:
-                    self._marks.add(entry)
-            for shard, checkpoint in checkpoints.items():
-                if isinstance(checkpoint, Position):
-                    self._recent.forget(shard, checkpoint)
-                else:
-                    self._recent.end(shard)
+            self._carried.add(entries, self.stream)
+            self._carried.checkpointed(checkpoints)
         self._appending = None
 
     def _change_ledger_if_due(self) -> None:
@@ -401,22 +341,15 @@ class Workers:
             StoreUnavailable: See `_begin_ledger`.
         """
         if self._next is None:
-            writer, now = self._ledger.writer, wall_millis()
-            whole = Extent(self._ledger.tail.number, self._ledger.size)
-            today = day_at(now)
-            if not is_due(self._day, today, self._first, whole, self._ledger_lines):
-                return
+            ledger = self._ledger
+            whole = Extent(ledger.tail.number, ledger.size)
             with self._lock:
-                # The next writer looks for blocks without an entry among its own and those of the one before alone.
-                if any(writer_of(block) != writer for block in self._block_ids.values()):
-                    return
-                if now - self._ended_known_at >= SETTLED_MS:
-                    for shard in self._ended:
-                        self._recent.end(shard)
-                    self._ended.clear()
-            new = self._new_writer(begins_at(now, began_at(writer), day_is_over=today > self._day))
-            self._to_seal.append(writer)
-            self._next = LedgerWriter(self._store, new), self._first_entries(new, {writer: self._ledger.tail}, [])
+                unrecorded = list(self._block_ids.values())
+            at = self._rollover.next_at(ledger.writer, whole, unrecorded, wall_millis())
+            if at is None:
+                return
+            self._to_seal.append(ledger.writer)
+            self._set_next(self._new_writer(at), {ledger.writer: ledger.tail}, [])
         self._begin_ledger()
 
     def _entry(self, record: LedgerRecord) -> Entry:
@@ -455,44 +388,5 @@ class Workers:
             record.late,
             record.sessions,
         )
-        self._clock = replace(taken, marks=(), late=(), sessions=())
-        self._active = {session: at for session, at in self._active.items() if at >= taken.measured}
+        self._carried.measured(taken)
         return taken
-
-
-def _times_of(entry: Entry) -> Iterator[tuple[str, int]]:
-    """Yield each session of which an entry says when something was delivered to it, and when, milliseconds."""
-    if isinstance(entry, BlockStored):
-        yield from ((one.session, one.delivered) for one in entry.ranges)
-    elif isinstance(entry, SessionStarted | ShardEnded):
-        yield entry.session, entry.time
-    elif isinstance(entry, MarksTaken):
-        yield from ((mark.session, entry.time) for mark in entry.marks)
-        yield from ((session, entry.time) for session in entry.sessions)
-
-
-def _marks_of(taken: Takeover, stream: StreamIdentity) -> KnownMarks:
-    marks = KnownMarks()
-    for carried in taken.carried:
-        if carried.stream == stream:
-            marks.take(carried.marks)
-    entries: tuple[SessionStarted | BlockStored | MarksTaken, ...] = (*taken.begun, *taken.blocks, *taken.read)
-    for entry in entries:
-        if entry.stream == stream:
-            marks.add(entry)
-    marks.settle()
-    return marks
-
-
-def _recent_of(taken: Takeover, stream: StreamIdentity) -> RecentRanges:
-    recent = RecentRanges()
-    for entry in taken.blocks:
-        if entry.stream == stream:
-            recent.add(entry.block, entry.ranges)
-    for carried in taken.carried:
-        if carried.stream == stream:
-            recent.take(carried.ranges, carried.forgotten)
-    for session in taken.begun:
-        if session.stream == stream and isinstance(session.after, Position):
-            recent.forget(session.shard, session.after)
-    return recent

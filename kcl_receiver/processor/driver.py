@@ -6,9 +6,7 @@ a host, being woken for the answer to each batch would cost generator and proces
 
 from __future__ import annotations
 
-import os
 import select
-import time
 
 from kcl_receiver.errors import DaemonError, GeneratorUnavailable, ReceiverError
 from kcl_receiver.memory import give_back
@@ -23,100 +21,78 @@ from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.effects import Checkpoint, Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.lines import Line, LineReader
 from kcl_receiver.processor.link import GeneratorLink
-from kcl_receiver.processor.spawn import Spawner
+from kcl_receiver.processor.runtime import ENDED, READABLE, Runtime
 
 LINGER_SECONDS = 1.0
-MAX_POLL_MILLIS = 2**31 - 1
-"""select.poll takes no more; a deadline beyond it is looked at again then."""
-_ENDED = select.POLLHUP | select.POLLERR
-"""Reported whether it was asked for or not."""
-_READABLE = select.POLLIN | _ENDED
-
-
-def boot_clock() -> float:
-    """Return CLOCK_BOOTTIME in seconds: it never jumps, goes on in suspend, and is one for all processes of a host."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def poll_millis(seconds: float) -> float:
-    """Return how long to poll, in milliseconds, so that no more than some seconds pass."""
-    return min(max(0.0, seconds * 1000), MAX_POLL_MILLIS)
 
 
 class Driver:
-    """Runs one processor until it leaves.
+    """Drives one processor until `exit` says that it leaves: the runtime calls it with all that happens.
 
     Args:
         core: The state machine.
-        daemon_in: Descriptor of the daemon's lines.
-        daemon_out: Descriptor for the lines to the daemon.
-        socket_path: Where the generator listens.
-        spawner: Starts the generator where nobody else does.
+        runtime: The daemon's pipe and the way to the generator.
+
+    Attributes:
+        exit: How the process must leave; None while it must not.
+        link: The present connection to the generator.
     """
 
-    def __init__(
-        self, core: ProcessorCore, daemon_in: int, daemon_out: int, socket_path: str, spawner: Spawner
-    ) -> None:
+    def __init__(self, core: ProcessorCore, runtime: Runtime) -> None:
         self._core = core
-        self._in = daemon_in
-        self._out = daemon_out
-        self._socket_path = socket_path
-        self._spawner = spawner
+        self._runtime = runtime
         self._lines = LineReader()
-        self._link: GeneratorLink | None = None
-        self._poll = select.poll()
-        self._poll.register(daemon_in, _READABLE)
-        self._exit: Exit | None = None
-        self._complained = ""
+        self.link: GeneratorLink | None = None
+        self.exit: Exit | None = None
         self._used = self._idle = False
 
-    def run(self) -> ReceiverError | None:
-        """Return when the daemon hangs up (None), or when the process must leave (the error)."""
-        try:
-            while self._exit is None:
-                self._turn()
-        finally:
-            if self._link is not None:
-                self._link.close(LINGER_SECONDS)
-        return self._exit.error
+    def deadline(self) -> float | None:
+        """Return when `tick` has something to do next, or None."""
+        return self._core.deadline()
 
-    def _turn(self) -> None:
-        deadline = self._core.deadline()
-        events = dict(self._poll.poll(None if deadline is None else poll_millis(deadline - boot_clock())))
-        now = boot_clock()
-        if self._link is not None and (happened := events.get(self._link.fileno())):
-            self._serve_link(happened, now)
-        if self._exit is None and self._in in events:
-            self._read_daemon(now)
-        if self._exit is None and not events:
-            self._apply(self._core.tick(now), now)
+    def tick(self, now: float) -> None:
+        """Do what is due."""
+        self._apply(self._core.tick(now), now)
 
-    def _read_daemon(self, now: float) -> None:
+    def close(self) -> None:
+        """Hang up on the generator; what is queued for it is sent first, if it takes it soon."""
+        if self.link is not None:
+            self.link.close(LINGER_SECONDS)
+
+    def buffer(self) -> memoryview:
+        """Return where the daemon's next bytes belong; `received` tells how many came."""
         self._give_back()
-        received = os.readv(self._in, [self._lines.buffer()])
-        if not received:
-            self._apply(self._core.input_closed(), now)
+        return self._lines.buffer()
+
+    def received(self, count: int, now: float) -> None:
+        """Bytes of the daemon are in the buffer; none mean that it has hung up."""
+        if not count:
+            self.input_closed(now)
             return
         try:
-            lines = self._lines.advance(received)
+            lines = self._lines.advance(count)
         except DaemonError as error:
-            self._exit = Exit(error)
+            self.exit = Exit(error)
             return
         for line in lines:
-            if self._exit is not None:
+            if self.exit is not None:
                 return
-            self._take_line(line, boot_clock())
+            self.take_line(line, self._runtime.clock())
 
-    def _take_line(self, line: Line, now: float) -> None:
+    def input_closed(self, now: float) -> None:
+        """The daemon hung up."""
+        self._apply(self._core.input_closed(), now)
+
+    def take_line(self, line: Line, now: float) -> None:
         """The daemon wrote a line."""
-        if self._link is not None and not self._core.listens:
-            self._serve_link(select.POLLIN, now)  # what has waited is older than this line
-            if self._exit is not None:
+        if self.link is not None and not self._core.listens:
+            self.link_ready(select.POLLIN, now)  # what has waited is older than this line
+            if self.exit is not None:
                 return
         try:
             said = decode_line(*line)
         except DaemonError as error:
-            self._exit = Exit(error)
+            self.exit = Exit(error)
             return
         if isinstance(said, CheckpointResult):
             self._apply(self._core.checkpoint_result(said.error, now), now)
@@ -136,8 +112,9 @@ class Driver:
             self._lines.release()
             give_back()
 
-    def _serve_link(self, happened: int, now: float) -> None:
-        link = self._link
+    def link_ready(self, happened: int, now: float) -> None:
+        """Events of `select.poll` happened at the link."""
+        link = self.link
         if link is None:
             return
         if happened & select.POLLOUT:
@@ -146,9 +123,9 @@ class Driver:
             except OSError:
                 self._broken(link, now)
                 return
-        if happened & _READABLE:
+        if happened & READABLE:
             still_open = self._listen(link, now)
-            if not still_open and self._exit is None and self._link is link:
+            if not still_open and self.exit is None and self.link is link:
                 self._lost(now)
                 return
         self._watch_link()
@@ -158,19 +135,19 @@ class Driver:
         try:
             frames, still_open = link.receive()
         except ReceiverError as error:
-            self._exit = Exit(error)
+            self.exit = Exit(error)
             return False
         for frame in frames:
-            if self._exit is None and self._link is link:
+            if self.exit is None and self.link is link:
                 self._apply(self._core.message(frame.message, now), now)
         return still_open
 
     def _apply(self, effects: list[Effect], now: float) -> None:
         for effect in effects:
-            if self._exit is not None:
+            if self.exit is not None:
                 return
             if isinstance(effect, Transmit):
-                link = self._link
+                link = self.link
                 if link is not None:
                     try:
                         link.transmit(effect)
@@ -183,57 +160,44 @@ class Driver:
             elif isinstance(effect, Connect):
                 self._connect(now)
             else:
-                self._exit = effect
+                self.exit = effect
                 return
         self._watch_link()
 
     def _say(self, line: bytes) -> None:
-        view = memoryview(line)
-        while view:
-            try:
-                view = view[os.write(self._out, view) :]
-            except BrokenPipeError:
-                self._exit = Exit(None)
-                return
+        try:
+            self._runtime.say(line)
+        except BrokenPipeError:
+            self.exit = Exit(None)
 
     def _connect(self, now: float) -> None:
         try:
-            self._link = GeneratorLink(self._socket_path)
+            self.link = self._runtime.connect()
         except GeneratorUnavailable:
-            self._start_generator(now)
+            self._runtime.start_generator(now)
             self._apply(self._core.disconnected(now), now)
             return
         except ReceiverError as error:
-            self._exit = Exit(error)
+            self.exit = Exit(error)
             return
-        self._poll.register(self._link.fileno(), _READABLE)
+        self._runtime.watch(self.link.fileno(), READABLE)
         self._apply(self._core.connected(now), now)
-
-    def _start_generator(self, now: float) -> None:
-        try:
-            self._spawner.start(now)
-        except OSError as error:
-            # Not the end yet: a generator may be started by hand. The state machine's limit decides.
-            complaint = f"kcl-receiver-processor: the generator can't be started: {error}\n"
-            if complaint != self._complained:
-                self._complained = complaint
-                os.write(2, complaint.encode("utf-8", "backslashreplace"))
 
     def _broken(self, link: GeneratorLink, now: float) -> None:
         """Nothing can be sent any more; what the generator said last may be the reason, so it is heard first."""
         self._listen(link, now)
-        if self._exit is None and self._link is link:
+        if self.exit is None and self.link is link:
             self._lost(now)
 
     def _lost(self, now: float) -> None:
-        link, self._link = self._link, None
+        link, self.link = self.link, None
         if link is not None:
-            self._poll.unregister(link.fileno())
+            self._runtime.forget(link.fileno())
             link.close()
             self._apply(self._core.disconnected(now), now)
 
     def _watch_link(self) -> None:
-        if self._link is not None:
-            receives = _READABLE if self._core.listens else _ENDED
-            sends = select.POLLOUT if self._link.wants_to_send else 0
-            self._poll.modify(self._link.fileno(), receives | sends)
+        if self.link is not None:
+            receives = READABLE if self._core.listens else ENDED
+            sends = select.POLLOUT if self.link.wants_to_send else 0
+            self._runtime.watch(self.link.fileno(), receives | sends)

@@ -7,6 +7,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Iterator
+from typing import Protocol
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
 from kcl_receiver.processor.effects import Transmit
@@ -20,29 +21,37 @@ ANSWERS_BYTES = 4096
 """Read at a time: some hundred answers, and an error in one or two."""
 
 
+class Socket(Protocol):
+    """What a link needs of its socket; it is connected, and does not block."""
+
+    def fileno(self) -> int:
+        """See `socket.socket`."""
+
+    def sendmsg(self, buffers: list[memoryview], /) -> int:
+        """See `socket.socket`."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """See `socket.socket`."""
+
+    def settimeout(self, value: float, /) -> None:
+        """See `socket.socket`."""
+
+    def close(self) -> None:
+        """See `socket.socket`."""
+
+
 class GeneratorLink:
     """One connection to the generator, non-blocking.
 
-    Raises:
-        GeneratorUnavailable: Nobody listens at `path`.
-        ProtocolError: The listener belongs to another user.
+    Args:
+        connected: Its socket; the link closes it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, connected: Socket) -> None:
         self._reader = FrameReader(NO_PAYLOADS)
         self._answers = memoryview(bytearray(ANSWERS_BYTES))
         self._out: deque[memoryview] = deque()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-            self._socket.connect(path)
-            _, uid, _ = _UCRED.unpack(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-        except OSError as error:
-            self._socket.close()
-            raise GeneratorUnavailable(f"no generator answers at {path}: {error.strerror}") from error
-        if uid != os.getuid():
-            self._socket.close()
-            raise ProtocolError(f"the process that listens at {path} belongs to user {uid}, not to {os.getuid()}")
+        self._socket = connected
 
     def fileno(self) -> int:
         """Return the socket's descriptor."""
@@ -124,3 +133,24 @@ class GeneratorLink:
                 # The other side is gone, and with it the one who would have read this.
                 self._out.clear()
         self._socket.close()
+
+
+def connect(path: str) -> GeneratorLink:
+    """Return a connection to the generator that listens at a path.
+
+    Raises:
+        GeneratorUnavailable: Nobody listens at `path`.
+        ProtocolError: The listener belongs to another user.
+    """
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        made.connect(path)
+        _, uid, _ = _UCRED.unpack(made.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    except OSError as error:
+        made.close()
+        raise GeneratorUnavailable(f"no generator answers at {path}: {error.strerror}") from error
+    if uid != os.getuid():
+        made.close()
+        raise ProtocolError(f"the process that listens at {path} belongs to user {uid}, not to {os.getuid()}")
+    return GeneratorLink(made)

@@ -13,11 +13,12 @@ import signal
 import sys
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, ReceiverError
+from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, InternalError, ReceiverError
 from kcl_receiver.memory import keep_freed
 from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
+from kcl_receiver.processor.runtime import PollRuntime
 from kcl_receiver.processor.spawn import OUTPUT_NAME, Spawner
 
 USAGE = """Usage: kcl-receiver-processor --properties FILE
@@ -53,6 +54,11 @@ def main() -> None:
         error = _run(os.path.abspath(arguments[1]))
     except ReceiverError as failure:
         error = failure
+    except Exception as failure:  # noqa: BLE001 - a bug: the daemon's log gets its traceback, and KCL reads again
+        import traceback  # noqa: PLC0415 - costs every processor something, and none should come here
+
+        sys.stderr.write(traceback.format_exc())
+        error = InternalError.of(failure)
     if error is not None:
         # The daemon logs a child's stderr line by line.
         sys.stderr.write("kcl-receiver-processor: " + str(error).replace("\n", " ") + "\n")
@@ -77,7 +83,8 @@ def _run(properties: str) -> ReceiverError | None:
         rng=random.Random(),  # noqa: S311 - jitter
         generator_log=generator_log(socket_path),
     )
-    return Driver(core, daemon_in, daemon_out, socket_path, Spawner(properties, socket_path)).run()
+    runtime = PollRuntime(daemon_in, daemon_out, socket_path, Spawner(properties, socket_path))
+    return runtime.run(Driver(core, runtime))
 
 
 def generator_log(socket_path: str) -> str:

@@ -19,7 +19,7 @@ from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.session import Session
-from kcl_receiver.processor import codec, driver
+from kcl_receiver.processor import codec, runtime
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.lines import LineReader
@@ -146,7 +146,7 @@ MUTANTS = (
     _bug(
         "link",
         "a wait beyond what poll takes",
-        (driver, "poll_millis", "min(max(0.0, seconds * 1000), MAX_POLL_MILLIS)", "max(0.0, seconds * 1000)"),
+        (runtime, "poll_millis", "min(max(0.0, seconds * 1000), MAX_POLL_MILLIS)", "max(0.0, seconds * 1000)"),
     ),
     _bug(
         "link",
@@ -161,7 +161,7 @@ MUTANTS = (
     _bug(
         "link",
         "an error of the framing is no reason to leave",
-        (Driver, "_listen", "self._exit = Exit(error)", "raise ValueError from error"),
+        (Driver, "_listen", "self.exit = Exit(error)", "raise ValueError from error"),
     ),
     _bug(
         "daemon",

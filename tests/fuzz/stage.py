@@ -21,7 +21,6 @@ import pyarrow as pa
 
 from fuzz.verdict import Broken, check
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamUnavailable
-from kcl_receiver.generator import server as server_module
 from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
@@ -34,13 +33,14 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.runtime import Pool
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
 from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
-from kcl_receiver.store.names import block_id, day_at
+from kcl_receiver.store.names import block_id
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome
@@ -70,7 +70,6 @@ def installed() -> Iterator[None]:
     """Put the stage's clock and bound where the receiver looks for the real ones, and silence its log."""
     bounds = dict.fromkeys(frames._PAYLOAD_BOUND, PAYLOAD_BOUND)
     with ExitStack() as stack:
-        stack.enter_context(patch.object(server_module, "boot_clock", lambda: _TIME[0]))
         stack.enter_context(patch.object(workers_module, "wall_millis", lambda: WALL_MILLIS))
         stack.enter_context(patch.dict(frames._PAYLOAD_BOUND, bounds))
         log = logging.getLogger("kcl_receiver")
@@ -170,7 +169,7 @@ class Wire:
         self.transport = Transport(pid, reads=reads)
         self.ended = False
         self.waiting: deque[bytes] = deque()
-        self.connection: Connection = stage.server._accept()
+        self.connection: Connection = stage.server.accept()
         self.transport.protocol = self.connection
         with stage.guard("connection_made"):
             self.connection.connection_made(self.transport)  # type: ignore[arg-type]
@@ -228,50 +227,56 @@ class Wire:
 class _Call:
     """A call for a thread; `await` gives its result."""
 
-    def __init__(self, executor: str, call: Callable[[], Any]) -> None:
-        self.executor = executor
+    def __init__(self, call: Callable[[], Any]) -> None:
         self.call = call
 
     def __await__(self) -> Generator[Any, Any, Any]:
         return (yield self)
 
 
-class StageServer(GeneratorServer):
-    """The real server; what it waits for is answered by the stage."""
-
-    def __init__(self, stage: Stage, core: GeneratorCore, workers: Workers) -> None:
+class _Timer:
+    def __init__(self, stage: Stage) -> None:
         self._stage = stage
-        self._core = core
-        self._workers = workers
-        self._connections = {}
-        self._next_connection = 1
-        self._store = "file:///store"
-        self._path = Path("generator.sock")
-        self._unprepared = None
-        self._started = START
-        self._timer = None
-        self._prepared = _Prepared()  # type: ignore[assignment]
-        self._storing, self._ledger, self._asking = "store", "ledger", "ask"  # type: ignore[assignment]
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._stage.step(work, None, None)
-
-    async def _in_thread(self, executor: Any, call: Callable[[], Any]) -> Any:  # noqa: ANN401
-        return await _Call(executor, call)
-
-    def _arm(self) -> None:
-        """Time is advanced by the stage."""
-
-    def stop(self, error: ReceiverError | None) -> None:
-        self._stage.stopped.append(error)
+    def cancel(self) -> None:
+        self._stage.timer = None
 
 
-class _Prepared:
+class _Happened:
+    def set(self) -> None:
+        pass
+
     def is_set(self) -> bool:
         return True
 
     async def wait(self) -> None:
         return
+
+
+class StageRuntime:
+    """`kcl_receiver.generator.runtime.Runtime`: what the server waits for is answered by the stage."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+
+    def clock(self) -> float:
+        return _TIME[0]
+
+    def later(self, seconds: float, call: Callable[[], None]) -> _Timer:
+        self._stage.timer = call
+        return _Timer(self._stage)
+
+    def event(self) -> _Happened:
+        return _Happened()
+
+    def spawn(self, work: Coroutine[Any, Any, None], failed: Callable[[BaseException], None]) -> None:
+        self._stage.step(work, None, None)
+
+    async def sleep(self, seconds: float) -> None:
+        """Time is advanced by the stage."""
+
+    async def in_thread(self, pool: Pool, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        return await _Call(lambda: call(*args, **kwargs))
 
 
 MEASURED = Measurement(1_790_000_000_000, 0, 0, 24)
@@ -295,10 +300,10 @@ class StageWorkers(Workers):
     def look_up(self, effect: LookUp) -> ShardFacts:
         if effect.shard not in SHARDS:
             raise StreamUnavailable(f"stream orders does not tell of {effect.shard}")
-        found = self._recent.beyond(effect.shard, effect.after).values()
+        found = self._carried.recent.beyond(effect.shard, effect.after).values()
         held = sorted((one for of_block in found for one in of_block), key=lambda one: (one.first, one.last))
         if isinstance(effect.after, Position):
-            self._recent.arrival_of(effect.shard, effect.after)
+            self._carried.recent.arrival_of(effect.shard, effect.after)
         return ShardFacts(tuple(held), (), ("0", "1"), MEASURED)
 
     def measure(self) -> Measurement:
@@ -361,9 +366,18 @@ class Stage:
         self.workers = StageWorkers(self)
         self.ledger = _Ledger()
         self.workers._ledger = self.ledger  # type: ignore[assignment]
-        self.workers._day = day_at(WALL_MILLIS)
-        self.server = StageServer(self, self.core, self.workers)
+        self.workers._rollover.made(WALL_MILLIS)
+        self.timer: Callable[[], None] | None = None
         self.stopped: list[ReceiverError | None] = []
+        self.server = GeneratorServer(
+            self.core,
+            self.workers,
+            StageRuntime(self),
+            Path("generator.sock"),
+            self.settings.store_timeout,
+            "file:///store",
+            self.stopped.append,
+        )
         self.wires: list[Wire] = []
         self.calls: list[tuple[Coroutine[Any, Any, None], _Call]] = []
         self.blocks: Counter[tuple[str, Position]] = Counter()
@@ -446,7 +460,8 @@ class Stage:
         self.count()
         _TIME[0] += seconds
         with self.guard("tick"):
-            self.server._tick()
+            if self.timer is not None:
+                self.timer()
         self.after_event()
 
     def after_event(self) -> None:

@@ -8,14 +8,11 @@ everything as stored, and once it is to leave it says nothing more.
 from __future__ import annotations
 
 import json
-import os
 import random
 import select
-import socket
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -23,12 +20,12 @@ import msgspec
 
 from fuzz.grammar import HEADER, frame
 from fuzz.verdict import Broken, Tally, check
-from kcl_receiver.errors import ReceiverError
-from kcl_receiver.processor import driver as driver_module
+from kcl_receiver.errors import GeneratorUnavailable, ReceiverError
 from kcl_receiver.processor import lines as lines_module
-from kcl_receiver.processor import link as link_module
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
+from kcl_receiver.processor.link import GeneratorLink
+from kcl_receiver.processor.runtime import poll_millis
 from kcl_receiver.wire.frames import MAX_MESSAGE
 from kcl_receiver.wire.messages import CODES, Admitted, Batch, Message, ShardEndConfirmed, Stored, Welcome
 
@@ -42,19 +39,12 @@ POLL_MILLIS = 2**31 - 1
 """select.poll takes no more."""
 
 _TIME = [START]
-_PIPE: list[int] = []
 
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """Put the stage's clock and socket where the receiver looks for the real ones."""
-    if not _PIPE:
-        _PIPE.extend(os.pipe())
-    with (
-        patch.object(driver_module, "boot_clock", lambda: _TIME[0]),
-        patch.object(lines_module, "MAX_LINE_BYTES", LINE_BYTES),
-        patch.object(link_module, "socket", SimpleNamespace(**{**vars(socket), "socket": lambda *_: FakeSocket.next})),
-    ):
+    """Put the stage's bound where the receiver looks for the real one."""
+    with patch.object(lines_module, "MAX_LINE_BYTES", LINE_BYTES):
         yield
 
 
@@ -62,13 +52,11 @@ class FakeSocket:
     """The few methods of a socket that `GeneratorLink` uses.
 
     Attributes:
-        next: The one that the next link gets.
         inbox: Pieces that the generator sent.
         sent: What the processor sent.
         room: Bytes that it takes before it blocks.
+        absent: Nobody listens: it cannot be connected.
     """
-
-    next: FakeSocket
 
     def __init__(self) -> None:
         self.inbox: deque[bytes] = deque()
@@ -76,16 +64,6 @@ class FakeSocket:
         self.room = SEND_ROOM
         self.ended = False
         self.absent = False
-
-    def setsockopt(self, *_: int) -> None:
-        pass
-
-    def connect(self, _: str) -> None:
-        if self.absent:
-            raise ConnectionRefusedError(111, "Connection refused")
-
-    def getsockopt(self, *_: int) -> bytes:
-        return link_module._UCRED.pack(1, os.getuid(), 0)
 
     def sendmsg(self, pieces: list[memoryview]) -> int:
         if self.ended:
@@ -123,28 +101,31 @@ class FakeSocket:
         return 0
 
 
-class _NoPoll:
-    def register(self, *_: int) -> None:
-        pass
+class StageRuntime:
+    """`kcl_receiver.processor.runtime.Runtime`: what the driver would poll for is given by the stage."""
 
-    unregister = modify = register
-
-
-class _NoSpawner:
-    def start(self, _: float) -> bool:
-        return False
-
-
-class StageDriver(Driver):
-    """The real driver; what it would poll for is given by the stage."""
-
-    def __init__(self, stage: ProcessorStage, core: ProcessorCore) -> None:
-        with patch.object(select, "poll", _NoPoll):
-            super().__init__(core, _PIPE[0], -1, "generator.sock", _NoSpawner())  # type: ignore[arg-type]
+    def __init__(self, stage: ProcessorStage) -> None:
         self._stage = stage
 
-    def _say(self, line: bytes) -> None:
+    def clock(self) -> float:
+        return _TIME[0]
+
+    def say(self, line: bytes) -> None:
         self._stage.said(line)
+
+    def connect(self) -> GeneratorLink:
+        if self._stage.socket.absent:
+            raise GeneratorUnavailable("nobody listens")
+        return GeneratorLink(self._stage.socket)
+
+    def start_generator(self, now: float) -> None:
+        pass
+
+    def watch(self, descriptor: int, events: int) -> None:
+        pass
+
+    def forget(self, descriptor: int) -> None:
+        pass
 
 
 class ProcessorStage:
@@ -163,9 +144,8 @@ class ProcessorStage:
         _TIME[0] = START
         self._tally = tally
         self.core = ProcessorCore("landing", "session", 7, 60.0, random.Random(1))
-        self.driver = StageDriver(self, self.core)
+        self.driver = Driver(self.core, StageRuntime(self))
         self.socket = FakeSocket()
-        FakeSocket.next = self.socket
         self.left = False
         self.error: ReceiverError | None = None
         self.batches: dict[int, str | None] = {}
@@ -193,12 +173,12 @@ class ProcessorStage:
             self.left, self.error = True, error
         except Exception as error:
             raise Broken(f"{what}: {type(error).__name__}: {error}") from error
-        if self.driver._exit is not None and not self.left:
-            self.left, self.error = True, self.driver._exit.error
+        if self.driver.exit is not None and not self.left:
+            self.left, self.error = True, self.driver.exit.error
         self._look()
 
     def _look(self) -> None:
-        link = self.driver._link
+        link = self.driver.link
         if link is not None:
             waiting = sum(one.nbytes for one in link._out)
             check(waiting <= QUEUE_BYTES, f"{waiting} bytes wait for the generator's socket")
@@ -207,7 +187,7 @@ class ProcessorStage:
         check(self.left or lines._filled - lines._start <= LINE_BYTES, "a line is longer than its bound")
         deadline = self.core.deadline()
         if deadline is not None and not self.left:
-            check(driver_module.poll_millis(deadline - _TIME[0]) <= POLL_MILLIS, f"it would poll until {deadline}")
+            check(poll_millis(deadline - _TIME[0]) <= POLL_MILLIS, f"it would poll until {deadline}")
 
     # The daemon
 
@@ -218,9 +198,14 @@ class ProcessorStage:
                 return
             piece = content[start : start + 60_000]
             self._note(piece)
-            os.write(_PIPE[1], piece)
             with self._guard("a line"):
-                self.driver._read_daemon(_TIME[0])
+                rest = memoryview(piece)
+                while rest and self.driver.exit is None:
+                    place = self.driver.buffer()
+                    taken = min(len(place), len(rest))
+                    place[:taken] = rest[:taken]
+                    rest = rest[taken:]
+                    self.driver.received(taken, _TIME[0])
             check(self.left or not self.unreadable, f"it goes on after a line that nobody can read: {piece[:80]!r}")
 
     def _note(self, piece: bytes) -> None:
@@ -301,7 +286,7 @@ class ProcessorStage:
 
     def generator(self, content: bytes) -> None:
         """Bytes from the generator."""
-        if not self.left and self.driver._link is not None and content:
+        if not self.left and self.driver.link is not None and content:
             self._claims += content
             self._take_claims()
             self.socket.inbox.append(content)
@@ -362,13 +347,13 @@ class ProcessorStage:
 
     def _serve(self) -> None:
         with self._guard("bytes of the generator"):
-            self.driver._serve_link(select.POLLIN | (select.POLLOUT if self.socket.room else 0), _TIME[0])
-        if self.driver._link is None and not self.left:
+            self.driver.link_ready(select.POLLIN | (select.POLLOUT if self.socket.room else 0), _TIME[0])
+        if self.driver.link is None and not self.left:
             self.reconnect()
 
     def hang_up(self) -> None:
         """The generator ends the connection."""
-        if not self.left and self.driver._link is not None:
+        if not self.left and self.driver.link is not None:
             self.socket.ended = True
             self._serve()
 
@@ -376,7 +361,6 @@ class ProcessorStage:
         """The next connection goes to a new socket."""
         self._listen()
         self.socket = FakeSocket()
-        FakeSocket.next = self.socket
         self._read = 0
         self._told_from = 0
         self._claims.clear()
@@ -386,7 +370,7 @@ class ProcessorStage:
         _TIME[0] += seconds
         if not self.left:
             with self._guard("tick"):
-                self.driver._apply(self.core.tick(_TIME[0]), _TIME[0])
+                self.driver.tick(_TIME[0])
 
     def finish(self, *allowed: type[ReceiverError]) -> None:
         """Judge how it ended."""

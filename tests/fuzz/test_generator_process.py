@@ -82,7 +82,7 @@ def said(generator: GeneratorProcess) -> str:
     return "\n".join(
         line
         for line in generator.log().splitlines()
-        if re.search(r"Traceback|Fatal error|should not have happened|Error: .*Error", line)
+        if re.search(r"Traceback|Fatal error|internal error|Error: .*Error", line)
     )
 
 

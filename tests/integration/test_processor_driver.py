@@ -16,6 +16,7 @@ from processor_process import PATIENCE, Connection, Landing, checkpoint, initial
 from kcl_receiver.errors import Fenced, ProtocolError, ReceiverError
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
+from kcl_receiver.processor.runtime import PollRuntime
 from kcl_receiver.processor.spawn import Spawner
 from kcl_receiver.wire.messages import Batch, Refused, Stored
 
@@ -35,7 +36,8 @@ def test_a_socket_of_another_user_is_not_spoken_with(landing: Landing, monkeypat
     monkeypatch.setattr(os, "getuid", lambda: other)
     os.write(to_processor, json.dumps(initialize()).encode() + b"\n")
     core = ProcessorCore("landing", "session-1", os.getpid(), 60.0, random.Random(1))
-    error = Driver(core, daemon_in, daemon_out, str(landing.socket), Spawner("", "")).run()
+    runtime = PollRuntime(daemon_in, daemon_out, str(landing.socket), Spawner("", ""))
+    error = runtime.run(Driver(core, runtime))
     assert isinstance(error, ProtocolError)
     assert str(landing.socket) in error.message
     assert listener.accept().frame() is None, "something was said to it"
@@ -67,11 +69,12 @@ class RunningDriver:
         daemon_in, to_processor = os.pipe()
         from_processor, daemon_out = os.pipe()
         core = ProcessorCore("landing", "session-1", os.getpid(), 60.0, random.Random(1))
-        self.driver = Driver(core, daemon_in, daemon_out, str(landing.socket), Spawner("", ""))
-        self.poll = NotedPoll(self.driver._poll)
-        self.driver._poll = self.poll  # type: ignore[assignment]
+        runtime = PollRuntime(daemon_in, daemon_out, str(landing.socket), Spawner("", ""))
+        self.driver = Driver(core, runtime)
+        self.poll = NotedPoll(runtime._poll)
+        runtime._poll = self.poll  # type: ignore[assignment]
         self.left: list[ReceiverError | None] = []
-        self._thread = threading.Thread(target=lambda: self.left.append(self.driver.run()))
+        self._thread = threading.Thread(target=lambda: self.left.append(runtime.run(self.driver)))
         self._to = os.fdopen(to_processor, "wb", buffering=0)
         self._from = os.fdopen(from_processor, "rb")
         self._its_own = daemon_in, daemon_out
@@ -106,7 +109,7 @@ def running(landing: Landing) -> Iterator[RunningDriver]:
 def test_answers_to_a_batch_wake_no_processor_and_are_heard_before_the_next_action(running: RunningDriver) -> None:
     assert running.does(records(record(1))) == status("processRecords")
     running.generator.receive(Batch)
-    link = running.driver._link
+    link = running.driver.link
     assert link is not None
     before = len(running.poll.found)
     running.generator.admit(1)

@@ -44,7 +44,7 @@ signal.pause()
 PROCESSOR = "import sys; sys.executable = {stub!r}; from kcl_receiver.processor.main import main; main()"
 ONE_START = """
 import sys
-from kcl_receiver.processor.driver import boot_clock
+from kcl_receiver.processor.runtime import boot_clock
 from kcl_receiver.processor.spawn import Spawner
 sys.executable = sys.argv[1]
 spawner = Spawner(sys.argv[2], sys.argv[3])

@@ -7,8 +7,8 @@ from mutants import Mutant
 MUTANTS = [
     Mutant(
         "a new ledger notes when the clock was measured last, however long ago",
-        "kcl_receiver/generator/workers.py",
-        "newest = max(now, self._recent.newest, -1",
+        "kcl_receiver/generator/carried.py",
+        "newest = max(started.time, self.recent.newest, -1",
         "newest = max(-1, -1",
         ("tests/unit/test_workers.py::test_a_new_ledger_notes_the_newest_arrival_in_those_before_it",),
     ),
@@ -67,8 +67,8 @@ MUTANTS = [
     ),
     Mutant(
         "a shard that has ended is carried on",
-        "kcl_receiver/generator/workers.py",
-        "                else:\n                    self._recent.end(shard)\n",
+        "kcl_receiver/generator/carried.py",
+        "            else:\n                self.recent.end(shard)\n",
         "",
         (
             "tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger",
@@ -76,9 +76,9 @@ MUTANTS = [
     ),
     Mutant(
         "what the stream cannot hold any more is carried on",
-        "kcl_receiver/generator/workers.py",
-        "            self._recent.forget_before(oldest_in_reach(self._recent.newest, self._view.retention_hours))\n",
-        "            pass\n",
+        "kcl_receiver/generator/carried.py",
+        "        self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))\n",
+        "",
         (
             "tests/unit/test_workers.py::test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard",
         ),
@@ -197,5 +197,47 @@ MUTANTS = [
         "        if not parents and (shard in self._begun or facts.hash_range is None):\n",
         "        if not parents and (shard in self._shards or facts.hash_range is None):\n",
         ("tests/unit/test_known_marks.py::test_a_shard_that_was_read_long_ago_does_not_begin_for_the_first_time",),
+    ),
+    Mutant(
+        "a bug at a connection or a timer is logged, and the generator goes on",
+        "kcl_receiver/generator/role.py",
+        "    report_bugs(server.failed)\n",
+        "",
+        (
+            "tests/unit/test_internal_error.py::test_a_bug_at_a_connection_ends_the_generator",
+            "tests/unit/test_internal_error.py::test_a_bug_at_a_timer_ends_the_generator",
+        ),
+    ),
+    Mutant(
+        "an error of the system at a connection ends the generator",
+        "kcl_receiver/generator/runtime.py",
+        "if isinstance(error, Exception) and not isinstance(error, OSError):",
+        "if isinstance(error, Exception):",
+        ("tests/unit/test_internal_error.py::test_the_systems_error_at_a_connection_is_asyncios_to_deal_with",),
+    ),
+    Mutant(
+        "a generator that stopped because of a bug is not started again",
+        "kcl_receiver/daemon/supervision.py",
+        "HOPELESS = frozenset({EXIT_USAGE, EXIT_STREAM})",
+        "HOPELESS = frozenset({EXIT_USAGE, EXIT_STREAM, 10})",
+        ("tests/unit/test_supervision.py::test_a_generator_that_stopped_because_of_a_bug_is_started_again",),
+    ),
+    Mutant(
+        "a ledger changes while a block of the one before has no entry yet",
+        "kcl_receiver/generator/rollover.py",
+        "if any(writer_of(block) != writer for block in unrecorded):",
+        "if False:",
+        (
+            "tests/unit/test_rollover.py::test_a_block_without_an_entry_of_the_ledger_before_holds_the_change_up_and_one_of_this_does_not",
+        ),
+    ),
+    Mutant(
+        "a shard that ended under an earlier writer is carried from ledger to ledger",
+        "kcl_receiver/generator/carried.py",
+        "if started.time - self._ended_known_at >= SETTLED_MS:",
+        "if False:",
+        (
+            "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_dropped_when_kcl_has_not_begun_it_again_for_long",
+        ),
     ),
 ]

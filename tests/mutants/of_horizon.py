@@ -135,14 +135,14 @@ MUTANTS = [
     ),
     Mutant(
         "the sessions of sealed ledgers are not raised by a clock that was late",
-        "kcl_receiver/generator/workers.py",
+        "kcl_receiver/generator/carried.py",
         "for one, at in self._active.items() if at >= clock.measured)",
         "for one, at in self._active.items() if False)",
         (f"{WORKERS}[in ledgers that are sealed]",),
     ),
     Mutant(
         "a start raises the times of ranges alone",
-        "kcl_receiver/generator/workers.py",
+        "kcl_receiver/generator/carried.py",
         "(*taken.blocks, *taken.begun, *taken.ended, *taken.read)",
         "(*taken.blocks,)",
         (f"{WORKERS}[in the open one]",),

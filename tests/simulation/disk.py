@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import errno
 import random
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 from fake_files import FakeFiles, Node
 
+from kcl_receiver.store.files import Found
 from simulation.timeline import Killed
 
 CHANGING = frozenset({"create", "write", "fsync", "truncate", "fsync_dir", "mkdir", "rename", "link", "unlink"})
@@ -30,6 +33,7 @@ class SimFiles(FakeFiles):
         kill_in: Changing calls from now at which the one who calls is killed; None for never.
         kill_part: Only calls on paths that contain this are counted.
         kill_after_error: The first call that changes something after one that failed with EIO kills who makes it.
+        reading: Told of every path that is looked at or read; None for nobody.
     """
 
     def __init__(self, rng: random.Random, clock: object) -> None:
@@ -42,6 +46,7 @@ class SimFiles(FakeFiles):
         self.kill_in: int | None = None
         self.kill_part = ""
         self.kill_after_error = False
+        self.reading: Callable[[Path], None] | None = None
         self.changes = 0
         self._dropped: dict[Node, list[tuple[int, int]]] = {}  # stretches whose write-back failed
         self._cache: dict[Path, Node] = {}
@@ -72,6 +77,26 @@ class SimFiles(FakeFiles):
                 return parent if path == path.parent else None
             self._cache[path.parent] = parent
         return self.root if path == path.parent else (parent.names or {}).get(path.name)
+
+    def size(self, path: Path) -> int | None:
+        if self.reading is not None:
+            self.reading(path)
+        return super().size(path)
+
+    def listdir(self, path: Path) -> Iterator[Found]:
+        if self.reading is not None:
+            self.reading(path)
+        return super().listdir(path)
+
+    def read(self, path: Path) -> bytes:
+        if self.reading is not None:
+            self.reading(path)
+        return super().read(path)
+
+    def open_random(self, path: Path) -> pa.NativeFile:
+        if self.reading is not None:
+            self.reading(path)
+        return super().open_random(path)
 
     def write(self, handle: int, content: object) -> None:
         node, path = self._open[handle]

@@ -513,7 +513,6 @@ def installed() -> Iterator[None]:
     """Put virtual clocks and the stand-in for Parquet where the receiver looks for the real ones."""
     with ExitStack() as stack:
         for where, name, value in (
-            (server, "boot_clock", lambda: CURRENT.host.boot_clock()),
             (server, "check_columns", blocks.check_columns),
             (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
             (workers, "boot_millis", lambda: int(CURRENT.host.boot_clock() * 1000)),

@@ -1,30 +1,25 @@
-"""A generator process: the real server, workers, ledger and local store; only threads and socket are not real.
-
-The server's coroutines are stepped by hand. A call that would run in a thread begins after a while, happens in one
-step, and its answer comes after another while; so calls overlap and end in any order, and a fault can strike between.
-"""
+"""A generator process: the real server, workers, ledger and local store; only threads and socket are not real."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamError
+from kcl_receiver.errors import ReceiverError, StoreUnavailable
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.effects import Append, Effect, LookFurther, LookUp, MoreHeld, Send, ShardFacts, WriteBlock
-from kcl_receiver.generator.server import PREPARE_RETRY_SECONDS, GeneratorServer, _unexpected
+from kcl_receiver.generator.effects import Append, LookFurther, LookUp, MoreHeld, ShardFacts, WriteBlock
+from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_id
-from kcl_receiver.wire.frames import Frame
-from kcl_receiver.wire.messages import Admitted, Draining, Hello, Stored, Welcome
+from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
 from simulation.link import Wire
+from simulation.runtime import SimRuntime
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -32,43 +27,28 @@ if TYPE_CHECKING:
 
 APPLICATION = "landing"
 ROOT = "/data/store"
-_THREADS = {"store": 2, "ledger": 1, "ask": 4}
 
 
 class WatchedLock:
-    """The lock that storing needs: what takes long must not be done under it. Nothing is ever in its way here."""
+    """The lock that storing needs. Nothing is ever in its way here; what takes long must not be done under it."""
 
-    def __init__(self) -> None:
-        self.held = False
+    def __init__(self, host: Host) -> None:
+        self._host = host
 
     def __enter__(self) -> None:
-        self.held = True
+        self._host.files.reading = self._is_read
 
     def __exit__(self, *_: object) -> None:
-        self.held = False
+        self._host.files.reading = None
+
+    def _is_read(self, what: object) -> None:
+        self._host.fleet.watch.expect("storing does not wait", f"{self._host.name} reads {what} under its lock")
 
 
 class FaultyStore(LocalStore):
     """The local store behind a line that fails: before the call, or after it was done."""
 
     host: Host
-    storing: WatchedLock
-
-    def _listed(self, below: str) -> Any:  # noqa: ANN401
-        self._is_read(below)
-        return super()._listed(below)
-
-    def _read_if_there(self, path: Any) -> bytes | None:  # noqa: ANN401
-        self._is_read(path)
-        return super()._read_if_there(path)
-
-    def has_block(self, block_id: str) -> bool:
-        self._is_read(block_id)
-        return super().has_block(block_id)
-
-    def _is_read(self, what: object) -> None:
-        if self.storing.held:
-            self.host.fleet.watch.expect("storing does not wait", f"{self.host.name} reads {what} under its lock")
 
     def _fault(self, name: str) -> None:
         until, after = self.host.store_fails
@@ -89,155 +69,6 @@ class FaultyStore(LocalStore):
         super().append_ledger(writer, first_number, lines)
         if self.host.store_fails[1]:
             self._fault("append_ledger")
-
-
-class _Call:
-    """A call for a thread; `await` gives its result."""
-
-    def __init__(self, executor: str, call: Callable[[], Any]) -> None:
-        self.executor = executor
-        self.call = call
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield self)
-
-
-class _Prepared:
-    """Stands in for the asyncio.Event."""
-
-    def __init__(self) -> None:
-        self.ready = False
-
-    def set(self) -> None:
-        self.ready = True
-
-    def is_set(self) -> bool:
-        return self.ready
-
-    async def wait(self) -> None:
-        while not self.ready:
-            await _Call("wait", lambda: None)
-
-
-class SimServer(GeneratorServer):
-    """The real server; what it waits for is given by the timeline."""
-
-    def __init__(self, process: SimGenerator, core: GeneratorCore, workers: Workers) -> None:
-        self._process = process
-        self._core = core
-        self._workers = workers
-        self._connections = {}
-        self._next_connection = 1
-        self._store = "file:///store"
-        self._path = Path("generator.sock")
-        self._unprepared = None
-        self._started = process.host.boot_clock()
-        self._timer = None
-        self._prepared = _Prepared()  # type: ignore[assignment]
-        self._storing, self._ledger, self._asking = "store", "ledger", "ask"  # type: ignore[assignment]
-        self._busy = dict.fromkeys(_THREADS, 0)
-        self._queues: dict[str, deque[tuple[Any, _Call]]] = {name: deque() for name in _THREADS}
-        self._sessions: dict[int, str] = {}
-        self._pause = PREPARE_RETRY_SECONDS[0]
-
-    # Threads
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._step(work, None, None)
-
-    def _step(self, work: Coroutine[Any, Any, None], value: Any, error: BaseException | None) -> None:  # noqa: ANN401
-        try:
-            asked = work.throw(error) if error is not None else work.send(value)
-        except StopIteration:
-            return
-        except Exception as failure:  # noqa: BLE001 - what the server's _done does
-            self._process.host.fleet.watch.unexpected(self._process, failure)
-            self.stop(failure if isinstance(failure, ReceiverError) else _unexpected(failure))
-            return
-        if asked.executor == "wait":
-            self._process.later(0.05, self._step, work, None, None)
-        else:
-            self._queues[asked.executor].append((work, asked))
-            self._next(asked.executor)
-
-    async def _in_thread(self, executor: Any, call: Callable[[], Any]) -> Any:  # noqa: ANN401
-        return await _Call(executor, call)
-
-    def _next(self, executor: str) -> None:
-        if self._queues[executor] and self._busy[executor] < _THREADS[executor]:
-            self._busy[executor] += 1
-            work, asked = self._queues[executor].popleft()
-            self._process.later(self._process.host.call_delay(executor), self._run, work, asked)
-
-    def _run(self, work: Any, asked: _Call) -> None:  # noqa: ANN401
-        value = error = None
-        try:
-            value = asked.call()
-        except Exception as failure:  # noqa: BLE001 - goes to the coroutine, as a thread's would
-            error = failure
-        self._process.later(self._process.host.call_delay(asked.executor), self._answer, work, asked, value, error)
-
-    def _answer(self, work: Any, asked: _Call, value: Any, error: Exception | None) -> None:  # noqa: ANN401
-        self._busy[asked.executor] -= 1
-        self._next(asked.executor)
-        self._step(work, value, error)
-
-    # Time
-
-    def _arm(self) -> None:
-        timeline = self._process.host.fleet.timeline
-        timeline.cancel(self._timer)
-        self._timer = None
-        deadline = self._core.deadline()
-        if deadline is not None and self._process.alive:
-            delay = max(1e-4, deadline - self._process.host.boot_clock() + 1e-6)
-            self._timer = self._process.later(delay, self._tick)
-
-    async def prepare(self) -> None:
-        """What `_prepare` does, with another sleep."""
-        try:
-            await self._in_thread(self._ledger, self._workers.prepare)
-        except ReceiverError as error:
-            waited = self._process.host.boot_clock() - self._started
-            patient = isinstance(error, StreamError) or waited < self._process.settings.store_timeout
-            if not (error.mends and patient):
-                self.stop(error)
-                return
-            if not isinstance(error, StreamError | StoreUnavailable):
-                self._process.host.fleet.watch.unexpected(self._process, error)
-            self._process.later(self._pause, lambda: self._spawn(self.prepare()))
-            self._pause = min(2 * self._pause, PREPARE_RETRY_SECONDS[1])
-            return
-        self._prepared.set()
-
-    def stop(self, error: ReceiverError | None) -> None:
-        self._process.stopped(error)
-
-    # What the watch sees
-
-    def _dispatch(self, connection: Connection, frame: Frame, now: float) -> list[Effect]:
-        if isinstance(frame.message, Hello):
-            self._sessions[connection.number] = frame.message.session
-        return super()._dispatch(connection, frame, now)
-
-    def _send(self, effect: Send) -> None:
-        session = self._sessions.get(effect.connection, "")
-        watch = self._process.host.fleet.watch
-        if self._process.tracing:
-            self._process.say(f"→ {session}: {effect.message}")
-        if isinstance(effect.message, Welcome):
-            watch.sessions[session].welcomed = True
-        elif isinstance(effect.message, Draining):
-            watch.sessions[session].drained = True
-        elif isinstance(effect.message, Admitted):
-            watch.admitted(self._process, session, effect.message.number)
-        elif isinstance(effect.message, Stored):
-            watch.reported(self._process, session, effect.message.number)
-        super()._send(effect)
-
-    async def _write_block(self, effect: WriteBlock) -> None:
-        self._process.host.fleet.watch.cut(self._process, effect)
-        await super()._write_block(effect)
 
 
 class SimWorkers(Workers):
@@ -296,39 +127,55 @@ class SimGenerator(Process):
             ledger_lines=fleet.ledger_lines,
             page=fleet.page,
             begins=-1 if host.begins is None else host.begins,
+            lock=WatchedLock(host),
         )
         workers.process = self
-        store.storing = WatchedLock()
-        workers._lock = store.storing  # type: ignore[assignment]
-        self.core = GeneratorCore(settings, host.boot_clock(), fleet.rng)
-        self.server = SimServer(self, self.core, workers)
+        self.server = GeneratorServer(
+            GeneratorCore(settings, host.boot_clock(), fleet.rng),
+            workers,
+            SimRuntime(self),
+            Path("generator.sock"),
+            settings.store_timeout,
+            "file:///store",
+            self._ended,
+        )
         self.wires: list[Wire] = []
         self.drained = False
-        self.later(0.01, self._begin)
+        self.later(0.01, self.server.begin)
 
     @property
     def ready(self) -> bool:
         """Whether it has taken over what was there."""
-        return self.server._prepared.is_set()
+        return self.server.prepared
 
     def _new_writer(self, millis: int) -> str:
         self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
         return self.writers[-1]
 
-    def _begin(self) -> None:
-        self.server._spawn(self.server.prepare())
-        self.server._arm()
-
     def accept(self, wire: Wire) -> Connection:
-        connection = self.server._accept()
+        connection = self.server.accept()
         connection.connection_made(wire.transport)  # type: ignore[arg-type]
         return connection
+
+    def said(self, wire: Wire, message: Message) -> None:
+        """The generator sent something to a processor."""
+        watch, session = self.host.fleet.watch, wire.processor.session
+        if self.tracing:
+            self.say(f"→ {session}: {message}")
+        if isinstance(message, Welcome):
+            watch.sessions[session].welcomed = True
+        elif isinstance(message, Draining):
+            watch.sessions[session].drained = True
+        elif isinstance(message, Admitted):
+            watch.admitted(self, session, message.number)
+        elif isinstance(message, Stored):
+            watch.reported(self, session, message.number)
 
     def drain(self) -> None:
         self.drained = True
         self.server.drain()
 
-    def stopped(self, error: ReceiverError | None) -> None:
+    def _ended(self, error: ReceiverError | None) -> None:
         if not self.alive:
             return
         if self.tracing:

@@ -9,7 +9,6 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from kcl_receiver.generator.connection import Connection
-from kcl_receiver.processor.link import ANSWERS_BYTES, GeneratorLink
 from kcl_receiver.wire.frames import FrameReader
 
 if TYPE_CHECKING:
@@ -167,6 +166,7 @@ class GeneratorEnd:
     def __init__(self, wire: Wire) -> None:
         self.wire = wire
         self._closing = False
+        self._reader = FrameReader()
 
     def get_extra_info(self, _: str) -> GeneratorEnd:
         return self
@@ -181,6 +181,15 @@ class GeneratorEnd:
         return self._closing
 
     def write(self, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            place = self._reader.buffer()
+            taken = min(len(place), len(rest))
+            place[:taken] = rest[:taken]
+            rest = rest[taken:]
+            frame = self._reader.advance(taken)
+            if frame is not None:
+                self.wire.generator.said(self.wire, frame.message)
         if not self.wire.broken:
             self.wire.to_processor(content)
 
@@ -190,13 +199,3 @@ class GeneratorEnd:
             self.wire.hang_up_from_generator()
 
     abort = close
-
-
-def link_over(wire: Wire) -> GeneratorLink:
-    """Return the processor's real end of the connection, on a socket that is not one."""
-    link = GeneratorLink.__new__(GeneratorLink)
-    link._reader = FrameReader()
-    link._answers = memoryview(bytearray(ANSWERS_BYTES))
-    link._out = deque()
-    link._socket = wire.socket  # type: ignore[assignment]
-    return link

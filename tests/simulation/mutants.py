@@ -25,7 +25,8 @@ from typing import Any
 from unittest.mock import patch
 
 from kcl_receiver.daemon import start
-from kcl_receiver.generator import presence, rollover, workers
+from kcl_receiver.generator import carried, presence, rollover
+from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.held import Held
 from kcl_receiver.generator.pipeline import Pipeline
@@ -200,7 +201,7 @@ MUTANTS = (
     ),
     _bug(
         "adopted blocks are not written into the ledger",
-        (Workers, "_first_entries", ", *adopted, *clock", ", *clock"),
+        (CarriedOver, "first_entries", ", *adopted, *clock", ", *clock"),
     ),
     # Positions
     _bug(
@@ -251,7 +252,7 @@ MUTANTS = (
     ),
     _bug(
         "what the generator said between two actions is not heard before the next",
-        (Driver, "_take_line", "not self._core.listens", "False"),
+        (Driver, "take_line", "not self._core.listens", "False"),
     ),
     _bug(
         "the window is never given back",
@@ -355,11 +356,11 @@ MUTANTS = (
     # One ledger after the other
     _bug(
         "what the ledgers before carried over is lost",
-        (workers, "_recent_of", "for carried in taken.carried:", "for carried in ():"),
+        (carried, "_recent_of", "for carried in taken.carried:", "for carried in ():"),
     ),
     _bug(
         "a new ledger carries nothing over",
-        (Workers, "_first_entries", "self._recent.ranges()", "()"),
+        (CarriedOver, "first_entries", "self.recent.ranges()", "()"),
     ),
     _bug(
         "blocks that were on their way while the ledger changed are not adopted",

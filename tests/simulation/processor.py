@@ -5,13 +5,16 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Any
 
+from kcl_receiver.errors import GeneratorUnavailable
+from kcl_receiver.processor.codec import Action
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.effects import Effect, Transmit
 from kcl_receiver.processor.lines import Line
-from kcl_receiver.wire.messages import Batch
+from kcl_receiver.processor.link import GeneratorLink
+from kcl_receiver.wire.messages import Batch, Message
 from simulation.generator import APPLICATION
-from simulation.link import Wire, link_over
+from simulation.link import Wire
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -19,61 +22,77 @@ if TYPE_CHECKING:
     from simulation.fleet import Host
 
 
-class _NoPoll:
-    """Events come from the timeline; `wanted` are those that the link's socket is watched for."""
+class SimCore(ProcessorCore):
+    """The real state machine; the watch sees what it sends, also where the connection breaks before that."""
 
-    def __init__(self) -> None:
-        self.wanted = 0
+    process: SimProcessor
 
-    def register(self, _: int, events: int) -> None:
-        self.wanted = events
+    def action(self, action: Action, now: float, rank: int = 0) -> list[Effect]:
+        return self._seen(super().action(action, now, rank))
 
-    modify = register
+    def checkpoint_result(self, error: str | None, now: float) -> list[Effect]:
+        return self._seen(super().checkpoint_result(error, now))
 
-    def unregister(self, _: int) -> None:
-        self.wanted = 0
+    def input_closed(self) -> list[Effect]:
+        return self._seen(super().input_closed())
 
+    def connected(self, now: float) -> list[Effect]:
+        return self._seen(super().connected(now))
 
-class SimDriver(Driver):
-    """The real driver; what it would poll for is given by the timeline."""
+    def disconnected(self, now: float) -> list[Effect]:
+        return self._seen(super().disconnected(now))
 
-    def __init__(self, core: ProcessorCore, process: SimProcessor) -> None:
-        self._core = core
-        self._process = process
-        self._link = None
-        self._spawner = None
-        self._exit = None
-        self._complained = ""
-        self._socket_path = ""
-        self._poll = _NoPoll()  # type: ignore[assignment]
-        self._used = self._idle = False
+    def message(self, message: Message, now: float) -> list[Effect]:
+        return self._seen(super().message(message, now))
 
-    def watches(self, event: int) -> bool:
-        """Whether the link's socket is watched for an event."""
-        return bool(self._poll.wanted & event)  # type: ignore[attr-defined]
+    def tick(self, now: float) -> list[Effect]:
+        return self._seen(super().tick(now))
 
-    def _apply(self, effects: list[Effect], now: float) -> None:
+    def _seen(self, effects: list[Effect]) -> list[Effect]:
         for effect in effects:
             if isinstance(effect, Transmit):
-                if self._process.tracing:
-                    self._process.say(f"→ {effect.message}")
+                if self.process.tracing:
+                    self.process.say(f"→ {effect.message}")
                 if isinstance(effect.message, Batch):
-                    self._process.host.fleet.watch.sent(self._process, effect.message)
-        super()._apply(effects, now)
+                    self.process.host.fleet.watch.sent(self.process, effect.message)
+        return effects
 
-    def _say(self, line: bytes) -> None:
+
+class SimRuntime:
+    """`kcl_receiver.processor.runtime.Runtime` for one simulated process.
+
+    Attributes:
+        wire: The connection whose link is watched.
+        wanted: The events that it is watched for.
+    """
+
+    def __init__(self, process: SimProcessor) -> None:
+        self._process = process
+        self.wire: Wire | None = None
+        self.wanted = 0
+
+    def clock(self) -> float:
+        boot_clock: float = self._process.host.boot_clock()
+        return boot_clock
+
+    def say(self, line: bytes) -> None:
         self._process.answer(line)
 
-    def _connect(self, now: float) -> None:
+    def connect(self) -> GeneratorLink:
         generator = self._process.host.generator
         if generator is None or not generator.alive:
-            self._apply(self._core.disconnected(now), now)
-            return
-        wire = Wire(self._process, generator)
-        self._process.wire = wire
-        self._link = link_over(wire)
-        self._poll.register(0, select.POLLIN)
-        self._apply(self._core.connected(now), now)
+            raise GeneratorUnavailable("nobody listens")
+        self.wire = self._process.wire = Wire(self._process, generator)
+        return GeneratorLink(self.wire.socket)
+
+    def start_generator(self, now: float) -> None:
+        """The host does."""
+
+    def watch(self, _: int, events: int) -> None:
+        self.wanted = events
+
+    def forget(self, _: int) -> None:
+        self.wire, self.wanted = None, 0
 
 
 class SimProcessor(Process):
@@ -88,9 +107,10 @@ class SimProcessor(Process):
         super().__init__(host, f"processor {consumer.shard.id[-2:]}")
         self.consumer = consumer
         self.session = f"{self.pid}-{host.fleet.rng.getrandbits(64):016x}"
-        core = ProcessorCore(APPLICATION, self.session, self.pid, host.settings.generator_timeout, host.fleet.rng)
-        self.core = core
-        self.driver = SimDriver(core, self)
+        core = SimCore(APPLICATION, self.session, self.pid, host.settings.generator_timeout, host.fleet.rng)
+        core.process = self
+        self.runtime = SimRuntime(self)
+        self.driver = Driver(core, self.runtime)
         self.wire: Wire | None = None
         self._timer: list[Any] | None = None
 
@@ -100,11 +120,11 @@ class SimProcessor(Process):
         """The daemon wrote a line."""
         if self.tracing:
             self.say(f"← {line[:80].decode()}")
-        self.driver._take_line(Line(bytearray(line), 0, len(line)), self.host.boot_clock())
+        self.driver.take_line(Line(bytearray(line), 0, len(line)), self.host.boot_clock())
         self._turn()
 
     def input_closed(self) -> None:
-        self.driver._apply(self.core.input_closed(), self.host.boot_clock())
+        self.driver.input_closed(self.host.boot_clock())
         self._turn()
 
     def answer(self, line: bytes) -> None:
@@ -113,40 +133,37 @@ class SimProcessor(Process):
     # The generator
 
     def readable(self, wire: Wire) -> None:
-        if wire.socket.ended or self.driver.watches(select.POLLIN):
+        if wire.socket.ended or self.runtime.wanted & select.POLLIN:
             self._serve(wire, select.POLLIN)
 
     def writable(self, wire: Wire) -> None:
         self._serve(wire, select.POLLOUT)
 
     def _serve(self, wire: Wire, happened: int) -> None:
-        link = self.driver._link
-        if link is not None and link._socket is wire.socket:
-            self.driver._serve_link(happened, self.host.boot_clock())
+        if self.runtime.wire is wire:
+            self.driver.link_ready(happened, self.host.boot_clock())
             self._turn()
 
     # Time
 
     def _tick(self) -> None:
-        now = self.host.boot_clock()
-        self.driver._apply(self.core.tick(now), now)
+        self.driver.tick(self.host.boot_clock())
         self._turn()
 
     def _turn(self) -> None:
         timeline = self.host.fleet.timeline
         timeline.cancel(self._timer)
         self._timer = None
-        exit_ = self.driver._exit
+        exit_ = self.driver.exit
         if exit_ is not None:
-            if self.driver._link is not None:
-                self.driver._link.close(1.0)
+            self.driver.close()
             self.alive = False
             if self.tracing:
                 self.say(f"leaves: {exit_.error or 'in order'}")
             self.host.fleet.watch.processor_left(self, exit_.error)
             self.consumer.child_ended(self)
             return
-        deadline = self.core.deadline()
+        deadline = self.driver.deadline()
         if deadline is not None:
             self._timer = self.later(max(1e-4, deadline - self.host.boot_clock() + 1e-6), self._tick)
 

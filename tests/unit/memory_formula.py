@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kcl_receiver.generator.server import STORE_THREADS
+from kcl_receiver.generator.runtime import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.store.direct import PIECE_BYTES
 from kcl_receiver.store.parquet import ROW_GROUP_BYTES

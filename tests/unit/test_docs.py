@@ -23,7 +23,7 @@ from kcl_receiver.config import RECEIVER_KEYS
 from kcl_receiver.daemon.checks import SUGGESTED_GRACE_MILLIS
 from kcl_receiver.daemon.supervision import HOPELESS, KILL_MARGIN_SECONDS
 from kcl_receiver.generator.roster import HELLO_SECONDS, MAX_TEXT
-from kcl_receiver.generator.server import STORE_THREADS
+from kcl_receiver.generator.runtime import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.live import Condition, Live, Problem, ShardLive
 from kcl_receiver.processor.core import RECONNECT_SECONDS

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import SimpleNamespace
-from typing import cast
 
 import pytest
 from generator_harness import Harness, Processor, facts, measured
 from store_support import HOUR, NOW, block_range, marks_at, session_at
 
-from kcl_receiver.generator import workers
+from kcl_receiver.generator.carried import first_clock
 from kcl_receiver.generator.effects import BlockRecord, MarksRecord, Measure, Measurement, SessionRecord
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.horizon import Late, Times
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.coverage import Coverage
@@ -79,7 +76,7 @@ def test_of_a_pause_after_the_stream_was_asked_its_answer_tells_nothing() -> Non
     assert judged(h).possibly_trimmed
 
 
-def test_a_restart_raises_what_came_before_a_record_moved_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restart_raises_what_came_before_a_record_moved_the_clock() -> None:
     h, a = began("shard-a")
     b, c = h.open("shard-b", known=facts(at=START)), h.open("shard-c", known=facts(at=START))
     a.arrived(101, START - 10 * SECONDS)  # read 10 hours behind
@@ -103,10 +100,7 @@ def test_a_restart_raises_what_came_before_a_record_moved_the_clock(monkeypatch:
     ]
     now = round(h.now * 1000)
     seen = Measurement(now + 20 * HOUR, now, now, 24)
-    monkeypatch.setattr(workers, "boot_millis", lambda: now)
-    monkeypatch.setattr(workers, "boot_id", lambda: BOOT)
-    this = cast(Workers, SimpleNamespace(_view=SimpleNamespace(measured=seen)))
-    again = Workers._first_clock(this, Takeover(blocks=blocks, read=[first, *taken(h.entries)]), STREAM)
+    again = first_clock(Takeover(blocks=blocks, read=[first, *taken(h.entries)]), STREAM, seen, BOOT, now)
     assert again is not None
     assert judged(h, "shard-a", [first, again]).possibly_trimmed
 

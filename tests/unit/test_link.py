@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kcl_receiver.errors import FrameError
-from kcl_receiver.processor.link import ANSWERS_BYTES, GeneratorLink
+from kcl_receiver.processor.link import ANSWERS_BYTES, GeneratorLink, connect
 from kcl_receiver.wire.frames import encode
 from kcl_receiver.wire.messages import Draining, Message, Stored
 
@@ -23,7 +23,7 @@ def ends(tmp_path: Path) -> Iterator[tuple[GeneratorLink, socket.socket]]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        link = GeneratorLink(str(tmp_path / "s"))
+        link = connect(str(tmp_path / "s"))
         peer, _ = listener.accept()
         with peer:
             yield link, peer

@@ -4,7 +4,7 @@ import select
 
 import pytest
 
-from kcl_receiver.processor.driver import poll_millis
+from kcl_receiver.processor.runtime import poll_millis
 
 
 @pytest.mark.parametrize("seconds", [1e9, 2.0**63, -5.0, 0.0])

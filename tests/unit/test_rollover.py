@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from kcl_receiver.generator.rollover import LEDGER_BYTES, LEDGER_LINES, Extent, begins_at, is_due, oldest_in_reach
+from kcl_receiver.generator.rollover import (
+    LEDGER_BYTES,
+    LEDGER_LINES,
+    Extent,
+    Rollover,
+    begins_at,
+    is_due,
+    oldest_in_reach,
+)
+from kcl_receiver.store.names import block_id, writer_id
 
 HOUR = 3_600_000
 FEW = Extent(2, 1000)
@@ -62,3 +71,39 @@ def test_a_ledger_begins_later_than_the_newest_and_days_pass_although_the_clock_
     newest: int | None, day_is_over: bool, begins: int
 ) -> None:
     assert begins_at(NOON, newest, day_is_over=day_is_over) == begins
+
+
+WRITER = writer_id(NOON, "7f3a9c01")
+
+
+def begun(most_lines: int = 10) -> Rollover:
+    rollover = Rollover(most_lines)
+    rollover.made(NOON)
+    rollover.began(Extent(3, 300))
+    return rollover
+
+
+def test_a_ledger_that_is_neither_long_nor_of_yesterday_stays() -> None:
+    assert begun().next_at(WRITER, Extent(12, 1200), [], NOON + HOUR) is None
+
+
+def test_a_long_ledger_gives_way_and_the_next_one_begins_now() -> None:
+    assert begun().next_at(WRITER, Extent(13, 1300), [], NOON + HOUR) == NOON + HOUR
+
+
+def test_a_ledger_of_yesterday_gives_way_although_the_clock_is_behind_its_name() -> None:
+    ahead = writer_id(NOON + 5 * DAY, "7f3a9c01")
+    assert begun().next_at(ahead, Extent(4, 400), [], NOON + DAY) == NOON + 5 * DAY + 12 * HOUR
+
+
+def test_a_ledger_is_of_the_day_on_which_its_first_lines_were_made_and_not_when_they_became_durable() -> None:
+    rollover = begun()
+    rollover.made(NOON + DAY)
+    assert rollover.next_at(WRITER, Extent(4, 400), [], NOON + DAY) is None
+
+
+def test_a_block_without_an_entry_of_the_ledger_before_holds_the_change_up_and_one_of_this_does_not() -> None:
+    before = writer_id(NOON - HOUR, "00000002")
+    long = Extent(13, 1300)
+    assert begun().next_at(WRITER, long, [block_id(WRITER, 1), block_id(before, 9)], NOON + HOUR) is None
+    assert begun().next_at(WRITER, long, [block_id(WRITER, 1)], NOON + HOUR) == NOON + HOUR

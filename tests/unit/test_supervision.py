@@ -19,6 +19,7 @@ from kcl_receiver.daemon.supervision import (
     Tell,
     describe,
 )
+from kcl_receiver.errors import EXIT_INTERNAL
 
 GENERATOR, DAEMON = Child.GENERATOR, Child.DAEMON
 TERM, KILL, HUP, INT = signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT
@@ -189,6 +190,16 @@ def test_a_hopeless_generator_is_not_started_again_and_its_code_is_ours(code: in
     assert "StreamGone: orders; it would fail again, so everything stops" in told(effects)
     assert supervision.tick(1000) == []
     assert acts(supervision.exited(DAEMON, -9, 11)) == [Leave(code)]
+
+
+def test_a_generator_that_stopped_because_of_a_bug_is_started_again() -> None:
+    supervision = up()
+    effects = supervision.exited(GENERATOR, EXIT_INTERNAL, 5, "InternalError: internal error, stopping: KeyError: 'x'")
+    assert acts(effects) == []
+    assert "(exit code 10): InternalError: internal error, stopping: KeyError: 'x'; restarting in" in told(effects)
+    due = supervision.deadline()
+    assert due is not None
+    assert supervision.tick(due) == [Start(GENERATOR)]
 
 
 def test_a_generator_that_is_hopeless_from_the_start_leaves_at_once() -> None:
