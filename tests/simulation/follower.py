@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from store_support import local_store
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import Position, Range
@@ -21,7 +22,6 @@ from kcl_receiver.read import HoleInShard, Reading, read
 from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.parquet import SCHEMA
 from simulation import blocks
 from simulation.generator import ROOT
@@ -157,7 +157,7 @@ class SimFollower(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "follower")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} follower")
-        self.store = LocalStore(ROOT, host.files)
+        self.store = local_store(ROOT, host.files)
         self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
         self._token: str | None = None
         self._thread: _Thread | None = None

@@ -7,7 +7,7 @@ step, and its answer comes after another while; so calls overlap and end in any 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.local import Directory
+from kcl_receiver.store.names import block_at, writer_id
+from kcl_receiver.store.objects import Stat
 from kcl_receiver.wire.frames import Frame
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Stored, Welcome
 from simulation.link import Wire
@@ -48,25 +50,25 @@ class WatchedLock:
         self.held = False
 
 
-class FaultyStore(LocalStore):
-    """The local store behind a line that fails: before the call, or after it was done."""
+class FaultyDirectory(Directory):
+    """A host's directory behind a line that fails: before the call, or after it was done."""
 
     host: Host
     storing: WatchedLock
 
-    def _listed(self, below: str) -> Any:  # noqa: ANN401
-        self._is_read(below)
-        return super()._listed(below)
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        self._is_read(prefix)
+        return super().list(prefix, deep=deep)
 
-    def _read_if_there(self, path: Any) -> bytes | None:  # noqa: ANN401
-        self._is_read(path)
-        return super()._read_if_there(path)
+    def get(self, key: str) -> bytes | None:
+        self._is_read(key)
+        return super().get(key)
 
-    def has_block(self, block_id: str) -> bool:
-        self._is_read(block_id)
-        return super().has_block(block_id)
+    def stat(self, key: str) -> Stat | None:
+        self._is_read(key)
+        return super().stat(key)
 
-    def _is_read(self, what: object) -> None:
+    def _is_read(self, what: str) -> None:
         if self.storing.held:
             self.host.fleet.watch.expect("storing does not wait", f"{self.host.name} reads {what} under its lock")
 
@@ -76,17 +78,20 @@ class FaultyStore(LocalStore):
         if now < until and (until - now > 20 or self.host.fleet.rng.random() < 0.7):
             raise StoreUnavailable(f"{name}: made to fail {'after' if after else 'before'} it was done")
 
-    def put_block(self, block_id: str, payload: Any) -> None:  # noqa: ANN401
+    def create(self, key: str, content: Any) -> bool:  # noqa: ANN401
+        if block_at(key) is None:
+            return super().create(key, content)
         if not self.host.store_fails[1]:
             self._fault("put_block")
-        super().put_block(block_id, payload)
+        created = super().create(key, content)
         if self.host.store_fails[1]:
             self._fault("put_block")
+        return created
 
-    def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:
+    def append(self, key: str, number: int, lines: bytes) -> None:
         if not self.host.store_fails[1]:
             self._fault("append_ledger")
-        super().append_ledger(writer, first_number, lines)
+        super().append(key, number, lines)
         if self.host.store_fails[1]:
             self._fault("append_ledger")
 
@@ -284,8 +289,10 @@ class SimGenerator(Process):
         fleet = host.fleet
         self.writers: list[str] = []
         self.settings = settings
-        store = FaultyStore(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
-        store.host = host
+        directory = FaultyDirectory(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
+        directory.host = host
+        directory.storing = WatchedLock()
+        store = BlockStore(directory)
         workers = SimWorkers(
             store,
             StreamView(fleet.stream.client(), "simulated", None, APPLICATION),
@@ -298,8 +305,7 @@ class SimGenerator(Process):
             begins=-1 if host.begins is None else host.begins,
         )
         workers.process = self
-        store.storing = WatchedLock()
-        workers._lock = store.storing  # type: ignore[assignment]
+        workers._lock = directory.storing  # type: ignore[assignment]
         self.core = GeneratorCore(settings, host.boot_clock(), fleet.rng)
         self.server = SimServer(self, self.core, workers)
         self.wires: list[Wire] = []

@@ -44,7 +44,7 @@ from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.reader.plan import LedgerWalk
 from kcl_receiver.store import handover, maintenance
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
@@ -309,28 +309,28 @@ MUTANTS = (
         (ProcessorCore, "checkpoint_result", "elif error == LEASE_GONE:", "elif error == 'no such error':"),
     ),
     # Every fsync removed, one by one
-    _bug("no fsync of a block", (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of a block", (BlockStore, "_write_temporary", "self._files.fsync(handle)", "pass")),
     _bug(
         "no fsync of a block's directory",
-        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is not None")),
+        (BlockStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is not None")),
     ),
-    _bug("no fsync of the ledger", (LocalStore, "append_ledger", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of the ledger", (BlockStore, "append_ledger", "self._files.fsync(handle)", "pass")),
     _bug(
         "no fsync of the ledger's directory",
-        (LocalStore, "append_ledger", "self._files.fsync_dir(path.parent)", "pass"),
+        (BlockStore, "append_ledger", "self._files.fsync_dir(path.parent)", "pass"),
     ),
     _bug(
         "no fsync of a new directory's parent",
-        (LocalStore, "_make_dir", "self._files.fsync_dir(path.parent)", "pass"),
+        (BlockStore, "_make_dir", "self._files.fsync_dir(path.parent)", "pass"),
     ),
     _bug(
         "no fsync of the parents of a new store",
-        (LocalStore, "_make_root", "self._files.fsync_dir(parent)", "pass"),
-        (LocalStore, "_make_root", "self._files.fsync_dir(self.root.parent)", "pass"),
+        (BlockStore, "_make_root", "self._files.fsync_dir(parent)", "pass"),
+        (BlockStore, "_make_root", "self._files.fsync_dir(self.root.parent)", "pass"),
     ),
     _bug(
         "no fsync of the directory of a block left behind",
-        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is None")),
+        (BlockStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is None")),
     ),
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
@@ -338,7 +338,7 @@ MUTANTS = (
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
-        (LocalStore, "settle_ledger", "self._write_anew(path, content)", _FSYNC),
+        (BlockStore, "settle_ledger", "self._write_anew(path, content)", _FSYNC),
     ),
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
@@ -346,11 +346,11 @@ MUTANTS = (
     ),
     _bug(
         "lines that a failed append left in the file are believed",
-        (LocalStore, "append_ledger", "self.settle_ledger(writer, self._read(path))", "pass"),
+        (BlockStore, "append_ledger", "self.settle_ledger(writer, self._read(path))", "pass"),
     ),
     _bug(
         "no fsync of the directory of sealed ledgers",
-        (LocalStore, "seal_ledger", "self._make_name_durable(sealed)", "pass"),
+        (BlockStore, "seal_ledger", "self._make_name_durable(sealed)", "pass"),
     ),
     # One ledger after the other
     _bug(
@@ -386,7 +386,7 @@ MUTANTS = (
     ),
     _bug(
         "no fsync of the directory of maintenance ledgers",
-        (LocalStore, "_put_once", _NAME, _unless("'maintenance' in path.parts")),
+        (BlockStore, "_put_once", _NAME, _unless("'maintenance' in path.parts")),
     ),
     _bug(
         "what was put in another block is taken for gone, and stored again",
@@ -395,14 +395,14 @@ MUTANTS = (
     # Every pair of durable steps swapped
     _bug(
         "a block gets its name before its content is durable",
-        (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass"),
-        (LocalStore, "_put_once", _NAME, f"{_NAME}\n    {_FSYNC}"),
+        (BlockStore, "_write_temporary", "self._files.fsync(handle)", "pass"),
+        (BlockStore, "_put_once", _NAME, f"{_NAME}\n    {_FSYNC}"),
     ),
     _bug(
         "a block's directory is fsynced before the block gets its name",
-        (LocalStore, "_put_once", f"\n    {_NAME}", ""),
+        (BlockStore, "_put_once", f"\n    {_NAME}", ""),
         (
-            LocalStore,
+            BlockStore,
             "_put_once",
             "self._write_anew(path, content)",
             f"{_NAME}\n        self._write_anew(path, content)",
@@ -411,7 +411,7 @@ MUTANTS = (
     _bug(
         "a ledger that is written anew gets its name before its content is durable",
         (
-            LocalStore,
+            BlockStore,
             "settle_ledger",
             "self._write_anew(path, content)",
             "self._make_dir(self.root / TMP)\n        temporary = self.root / TMP / (path.name + self._token())\n"
@@ -432,7 +432,7 @@ MUTANTS = (
     ),
     _bug(
         "a torn end of the ledger is not cut off",
-        (LocalStore, "append_ledger", "if size is not None and size > tail.length:", "if False:"),
+        (BlockStore, "append_ledger", "if size is not None and size > tail.length:", "if False:"),
     ),
     _bug(
         "an entry goes into the index before it is in the ledger",
