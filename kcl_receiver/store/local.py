@@ -130,7 +130,7 @@ class Directory(Objects):
         """See `Objects.get`."""
         try:
             return self._read(self.root / key)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
     def open(self, key: str) -> pa.NativeFile:
