@@ -47,7 +47,7 @@ ROWS = 2_000
 def cells(form: str) -> list[Cell]:
     """Return the cells of a form."""
     if form == "short":
-        return [_cell([NOOP, RECEIVER], most=4, first=4, step=4, step_seconds=3.0, judged=6.0, tries=1, repeats=1)]
+        return [_cell([NOOP, RECEIVER], most=4, first=4, step=4, step_seconds=2.0, judged=3.0, tries=1, repeats=1)]
     if form == "chosen":
         return [_cell(WAYS, most=104, first=16, step=8, step_seconds=4.0, judged=60.0, tries=2, repeats=1)]
     return [_cell(WAYS, most=128, first=16, step=4, step_seconds=6.0, judged=60.0, tries=6, repeats=3)]

@@ -47,7 +47,7 @@ OVERHEAD_SECONDS = 18.0
 def cells(form: str) -> list[Cell]:
     """Return the cells of a form."""
     if form == "short":
-        return [_cell(200, 4, [[NOOP, RECEIVER]], warm=10.0, window=10.0)]
+        return [_cell(200, 4, [[NOOP, RECEIVER]], warm=4.0, window=4.0)]
     if form == "chosen":
         # Some of them once: no goal is stated for these, and a run is a minute and a half.
         return [_cell(200, 4, [[NOOP, RECEIVER, NOOP_TUNED, PARQUET], [RECEIVER, NOOP]], warm=15.0)]

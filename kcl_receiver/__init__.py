@@ -1,6 +1,115 @@
 """Lands Amazon Kinesis streams as durable blocks, and never checkpoints what is not stored.
 
-Nothing heavy is imported here: one processor runs per shard, and its start-up time and memory are paid per shard.
+    from kcl_receiver import read
+
+    for batch in read("file:///data/landing", columns=["data"]):
+        print(batch.shard, batch.batch.num_rows)
+
+What is in `__all__` is the public API; all else may change with any version. A name is imported when it is first used,
+and nothing before: one processor runs per shard, and its start-up time and memory are paid per shard. No module of this
+package has the name of an export, for importing the module would put it in the export's place.
 """
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "BlockDamaged",
+    "BlockMissing",
+    "BlockStore",
+    "BlockStored",
+    "Bound",
+    "ConfigError",
+    "Fallback",
+    "HoleFound",
+    "HoleInShard",
+    "KinesisFallback",
+    "LedgerDamaged",
+    "Position",
+    "Range",
+    "RangeDiffers",
+    "RangeTrimmed",
+    "Reading",
+    "ReceiverError",
+    "Record",
+    "Report",
+    "ShardReport",
+    "Stats",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "StreamError",
+    "StreamGone",
+    "StreamIdentity",
+    "StreamReplaced",
+    "StreamUnavailable",
+    "TokenRefused",
+    "__version__",
+    "open_store",
+    "read",
+    "records",
+    "verify",
+]
+
+TYPE_CHECKING = False  # type checkers know the name; the module `typing` would be paid for by each processor
+if TYPE_CHECKING:
+    from kcl_receiver.errors import (
+        BlockDamaged,
+        BlockMissing,
+        ConfigError,
+        HoleFound,
+        LedgerDamaged,
+        RangeDiffers,
+        RangeTrimmed,
+        ReceiverError,
+        StoreError,
+        StoreRefused,
+        StoreUnavailable,
+        StreamError,
+        StreamGone,
+        StreamReplaced,
+        StreamUnavailable,
+        TokenRefused,
+    )
+    from kcl_receiver.ranges import Position, Range, StreamIdentity
+    from kcl_receiver.reader.api import Record, read, records, verify
+    from kcl_receiver.reader.read_blocks import Fallback
+    from kcl_receiver.reader.read_bounds import Bound
+    from kcl_receiver.reader.read_query import Batch, HoleInShard, Stats
+    from kcl_receiver.reader.reading import Reading
+    from kcl_receiver.reader.verify_report import Report, ShardReport
+    from kcl_receiver.recovery.fallback import KinesisFallback
+    from kcl_receiver.store.base import BlockStore, open_store
+    from kcl_receiver.store.entries import BlockStored
+else:
+    _HOMES = {
+        "Batch": "reader.read_query",
+        "BlockStore": "store.base",
+        "BlockStored": "store.entries",
+        "Bound": "reader.read_bounds",
+        "Fallback": "reader.read_blocks",
+        "HoleInShard": "reader.read_query",
+        "KinesisFallback": "recovery.fallback",
+        "Position": "ranges",
+        "Range": "ranges",
+        "Reading": "reader.reading",
+        "Record": "reader.api",
+        "Report": "reader.verify_report",
+        "ShardReport": "reader.verify_report",
+        "Stats": "reader.read_query",
+        "StreamIdentity": "ranges",
+        "open_store": "store.base",
+        "read": "reader.api",
+        "records": "reader.api",
+        "verify": "reader.api",
+    }
+    """In which module each export is; the others are errors."""
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = __import__(f"{__name__}.{_HOMES.get(name, 'errors')}", fromlist=[name])
+        return getattr(home, name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

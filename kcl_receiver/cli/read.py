@@ -19,7 +19,9 @@ from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from kcl_receiver.ranges import Position, parse_position
 
 if TYPE_CHECKING:
-    from kcl_receiver.read import Fallback, HoleInShard, Reading
+    from kcl_receiver.reader.read_blocks import Fallback
+    from kcl_receiver.reader.read_query import HoleInShard
+    from kcl_receiver.reader.reading import Reading
 
 FORMATS = ("jsonl", "csv", "raw", "arrow")
 SAVE_SECONDS = 1.0
@@ -107,8 +109,9 @@ def read(
       kcl-receiver read --store file:///data/landing --follow --token-file place.json | ./consume
       kcl-receiver read --store file:///data/landing --columns shard_id,data --limit 10
     """
-    from kcl_receiver import read as api  # noqa: PLC0415 - pyarrow: help has to do without it
+    from kcl_receiver.reader.api import open_reading  # noqa: PLC0415 - pyarrow: help has to do without it
     from kcl_receiver.reader.read_formats import whole_writes, writer_of  # noqa: PLC0415
+    from kcl_receiver.reader.read_query import Query  # noqa: PLC0415
 
     if after and since is not None:
         raise click.UsageError("give either --since or --after")
@@ -129,22 +132,26 @@ def read(
         saver.save(reading)
         return stop.wait(seconds)
 
-    reading = api.read(
-        api.open_store(store_of(store, properties)),
-        shards=shards or None,
-        start=start,
-        end=until,
-        columns=chosen,
+    place = store_of(store, properties)
+    query = Query(
         follow=follow,
-        token=token,
-        on_hole=_report if on_hole == "report" else on_hole,
+        report=_report if on_hole == "report" else None,
         hole_timeout=hole_timeout,
         fallback=None if fallback is None else _fallback(properties, region, endpoint_url),
         check=not no_check,
         stop=stop,
-        stream=stream,
         limit=limit,
         wait=wait,
+    )
+    reading = open_reading(
+        place,
+        query,
+        shards=shards or None,
+        start=start,
+        end=until,
+        columns=chosen,
+        token=token,
+        stream=stream,
     )
     with _Signals(stop):
         writer = writer_of(form, out, reading.schema, _separator(raw_separator))

@@ -92,7 +92,7 @@ def wall_clock() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is to be read, and how; see `kcl_receiver.read.read`."""
+    """What is to be read, and how; see `read`, and `open_reading` for what is beyond it."""
 
     shards: frozenset[str] | None = None
     start: Limit = None

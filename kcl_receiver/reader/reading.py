@@ -40,7 +40,7 @@ class _Item(NamedTuple):
 
 
 class Reading:
-    """An iterator of batches; see the module and `kcl_receiver.read.read`.
+    """An iterator of batches; see the module and `kcl_receiver.read`.
 
     Attributes:
         schema: That of all batches.

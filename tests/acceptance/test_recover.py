@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from landing import STREAM, Landing
 
+from kcl_receiver import open_store, records
 from kcl_receiver.emulator.producer import digest_of
 from kcl_receiver.errors import EXIT_AMISS, EXIT_OK
 from kcl_receiver.ranges import Position
-from kcl_receiver.read import open_store, records
 
 pytestmark = pytest.mark.daemon
 

@@ -23,7 +23,7 @@ from generator_process import STREAM
 from recovery_support import User, columns_of, range_of
 from store_support import root_of, session_at, stored
 
-from kcl_receiver import aws
+from kcl_receiver import Reading, aws, read
 from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.application import Application, name_request
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
@@ -38,7 +38,6 @@ from kcl_receiver.errors import (
     StreamUnavailable,
 )
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
-from kcl_receiver.read import Reading, read
 from kcl_receiver.recovery import calls
 from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.pace import Limits, Pace

@@ -17,13 +17,27 @@ MUTANTS = [
     ),
     Mutant(
         "an unknown shard is read as one of which nothing is stored",
-        "kcl_receiver/read.py",
+        "kcl_receiver/reader/api.py",
         "        check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)\n",
         "        pass\n",
         (
             DOOR + "test_an_unknown_shard_is_refused_with_those_there_are",
             DOOR + "test_the_command_refuses_what_would_silently_give_nothing",
         ),
+    ),
+    Mutant(
+        "batches may be asked for that hold nothing",
+        "kcl_receiver/reader/api.py",
+        "        if most < 1:\n",
+        "        if False:\n",
+        ("tests/unit/test_read.py::test_arguments_that_make_no_sense_are_refused",),
+    ),
+    Mutant(
+        "an import of the package loads what it exports",
+        "kcl_receiver/__init__.py",
+        "    def __dir__() -> list[str]:\n",
+        "    from kcl_receiver.reader.api import read\n\n    def __dir__() -> list[str]:\n",
+        ("tests/unit/test_public.py::test_the_import_loads_nothing_until_a_name_is_used",),
     ),
     Mutant(
         "an age that reaches back before 1970 is a time",

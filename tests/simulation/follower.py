@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 from store_support import local_store
 
+from kcl_receiver import HoleInShard, Reading, read
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.chain import LATE
-from kcl_receiver.reader.read_query import Batch
+from kcl_receiver.reader.read_query import Batch, Query
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.parquet import SCHEMA
 from simulation import blocks
@@ -213,15 +214,9 @@ class SimFollower(Process):
             self._take(batch)
 
     def _begin(self, wait: Callable[[float], bool]) -> Reading:
-        return read(
-            self.store,
-            columns=COLUMNS,
-            follow=True,
-            token=self._token,
-            on_hole=self.record.holes.append,
-            wait=wait,
-            stream=None if self._token else IDENTITY,
-        )
+        query = Query(follow=True, report=self.record.holes.append, wait=wait)
+        stream = None if self._token else IDENTITY
+        return open_reading(self.store, query, columns=COLUMNS, token=self._token, stream=stream)
 
     def _take(self, batch: Batch) -> None:
         if self.tracing:

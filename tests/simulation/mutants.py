@@ -500,7 +500,7 @@ MUTANTS = (
     ),
     _bug(
         "a lease that was set back has all its ranges loaded at once",
-        (Workers, "look_up", "since, self._page)", "since, 10**9)"),
+        (Workers, "look_up", "oldest, self._page)", "oldest, 10**9)"),
     ),
     _bug(
         "what is held past the first page is stored again",

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from store_support import NOW, SHARD, columns_of, range_of, session_at
-from test_read import OTHER_SHARD, Lake, run_of
+from test_read import OTHER_SHARD, Lake, numbers_of, run_of
 
+from kcl_receiver import open_store, read, records
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import ConfigError, StoreRefused
 from kcl_receiver.ranges import Position
-from kcl_receiver.read import open_store, read, records
+from kcl_receiver.reader.api import open_reading
+from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store.parquet import BlockRange
 from kcl_receiver.times import age_millis, day_text, millis_of, time_millis
 
@@ -88,8 +90,8 @@ def test_no_command_makes_a_store_where_a_path_was_mistyped(
     ids=["datetime", "milliseconds", "ISO 8601", "zone", "timedelta", "age"],
 )
 def test_a_time_is_what_people_type(lake: Lake, start: Any, first: int) -> None:  # noqa: ANN401
-    found = numbers(lake.store, start=start, shards=SHARD, now=lambda: NOW + 1000)
-    assert found == [(SHARD, number) for number in range(first, 10)]
+    reading = open_reading(lake.store, Query(now=lambda: NOW + 1000), start=start, shards=SHARD)
+    assert [number for batch in reading for number in numbers_of(batch)] == list(range(first, 10))
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,8 @@ def test_a_bound_whose_unit_can_be_mistaken_or_that_is_none_is_refused(lake: Lak
 
 def test_a_start_that_is_still_to_come_is_refused_unless_it_is_waited_for(lake: Lake) -> None:
     with pytest.raises(ConfigError, match="still to come"):
-        read(lake.store, start=NOW + 1, now=lambda: NOW)
-    read(lake.store, start=NOW + 1, now=lambda: NOW, follow=True).close()
+        open_reading(lake.store, Query(now=lambda: NOW), start=NOW + 1)
+    open_reading(lake.store, Query(now=lambda: NOW, follow=True), start=NOW + 1).close()
 
 
 def test_a_position_goes_with_one_shard(lake: Lake) -> None:

@@ -13,8 +13,8 @@ from maintenance_support import SMALL, fill, part, run
 from plain_reader import PlainReader, Row
 from store_support import NOW, begin, local_store, root_of
 
+from kcl_receiver import records
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.read import records
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.names import block_path, writer_id

@@ -31,6 +31,7 @@ from store_support import (
     stored,
 )
 
+from kcl_receiver import Batch, HoleInShard, Reading, open_store, read, records
 from kcl_receiver.errors import (
     BlockDamaged,
     BlockMissing,
@@ -42,7 +43,8 @@ from kcl_receiver.errors import (
     TokenRefused,
 )
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.read import Batch, HoleInShard, Reading, open_store, read, records
+from kcl_receiver.reader.api import open_reading
+from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.read_sources import ENTRIES_KEPT
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
@@ -487,9 +489,9 @@ def test_a_missing_block_that_a_declared_lifecycle_has_removed_is_passed(lake: L
     lake.path(1).unlink()
     declare_lifecycle(lake.store, 10, NOW)
     day = 86_400_000
-    assert numbers(read(lake.store, now=lambda: NOW + 11 * day)) == count(6, 9)
+    assert numbers(open_reading(lake.store, Query(now=lambda: NOW + 11 * day))) == count(6, 9)
     with pytest.raises(BlockMissing):
-        numbers(read(lake.store, now=lambda: NOW + 9 * day))
+        numbers(open_reading(lake.store, Query(now=lambda: NOW + 9 * day)))
 
 
 def test_what_repair_found_in_no_ledger_is_read(lake: Lake) -> None:
@@ -539,6 +541,8 @@ def test_arguments_that_make_no_sense_are_refused(lake: Lake, tmp_path: Path) ->
         *({"start": one} for one in ("5", "x", datetime(2026, 1, 1), {SHARD: "5:x"}, 1.5)),  # noqa: DTZ001
         {"shards": []},
         {"limit": 0},
+        *({"batch_rows": one} for one in (0, -1)),
+        {"batch_bytes": 0},
         {"on_hole": "ignore"},
         {"stream": "orders"},
     ]

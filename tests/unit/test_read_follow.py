@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,10 +15,12 @@ from hypothesis import strategies as st
 from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, local_store, put, root_of, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
+from kcl_receiver import HoleInShard, read
 from kcl_receiver.errors import HoleFound, StreamReplaced, TokenRefused
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.read import HoleInShard, Reading, read
+from kcl_receiver.reader.api import open_reading
+from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store import maintenance
 from kcl_receiver.store.entries import ShardEnded
 from kcl_receiver.store.names import ledger_path, writer_id
@@ -33,11 +36,21 @@ def lake(tmp_path: Path) -> Lake:
 class Follower:
     """Follows a store; at each of its waits the next step is done, and after the last it is stopped."""
 
-    def __init__(self, lake: Lake, *steps: Callable[[], object], **named: object) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        *steps: Callable[[], object],
+        on_hole: Callable[[HoleInShard], None] | None = None,
+        hole_timeout: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        token: str | None = None,
+        stream: StreamIdentity | None = None,
+    ) -> None:
         self.seen: list[list[int]] = [[]]
         self._steps = iter(steps)
         self.token = ""
-        self.reading: Reading = read(lake.store, follow=True, wait=self._wait, **named)  # type: ignore[arg-type]
+        query = Query(follow=True, report=on_hole, hole_timeout=hole_timeout, wait=self._wait, clock=clock)
+        self.reading = open_reading(lake.store, query, token=token, stream=stream)
         for batch in self.reading:
             self.seen[-1] += numbers_of(batch)
             self.token = batch.token
@@ -266,7 +279,8 @@ def test_whatever_happens_each_record_comes_once_across_tokens(
         if rng.random() < 0.3 and len(plain) > 1:
             lake.replace([plain.pop(rng.randrange(len(plain))) for _ in range(rng.randint(1, len(plain)))])
         if rng.random() < 0.7:
-            reading = read(lake.store, token=token, follow=True, batch_rows=rng.randint(1, 4), wait=lambda _: True)
+            query = Query(follow=True, batch_rows=rng.randint(1, 4), wait=lambda _: True)
+            reading = open_reading(lake.store, query, token=token)
             for batch in itertools.islice(reading, rng.randint(0, 6)):
                 seen += numbers_of(batch)
                 token = batch.token

@@ -16,9 +16,9 @@ from maintenance_support import part
 from restore_support import Lake
 from store_support import STREAM, WRITER, begin, local_store, put, session_at
 
+from kcl_receiver import read
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_OK, EXIT_STORE, BlockDamaged, BlockMissing, StoreUnavailable
-from kcl_receiver.read import read
 from kcl_receiver.reader.verify import damage, verify_store
 from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day

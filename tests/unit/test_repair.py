@@ -31,6 +31,7 @@ from maintenance_support import (
 )
 from store_support import NOW, OTHER_WRITER, WRITER, begin, files_of, local_store, put, root_of, session_at
 
+from kcl_receiver import records
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.generator.presence import held_now
@@ -43,7 +44,6 @@ from kcl_receiver.maintenance.repair import (
     Report,
     repair,
 )
-from kcl_receiver.read import records
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired

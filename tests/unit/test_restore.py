@@ -14,9 +14,9 @@ from recovery_support import STREAM, error
 from restore_support import SHARDS, Lake, ranges_of
 from store_support import NOW, root_of
 
+from kcl_receiver import records
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.read import records
 from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery import restore
 from kcl_receiver.recovery.fetch import Rereader

@@ -27,7 +27,8 @@ from store_support import (
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Position
-from kcl_receiver.read import read
+from kcl_receiver.reader.api import open_reading
+from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
@@ -182,7 +183,7 @@ def test_a_missing_block_with_a_younger_record_between_its_ends_is_missing(lande
     declare_lifecycle(landed.store, 7, NOW)
     assert verify_store(landed.store, now_ms=NOW + 7 * DAY_MS).missing == [entry.block]
     with pytest.raises(BlockMissing):
-        list(read(landed.store, now=lambda: NOW + 7 * DAY_MS))
+        list(open_reading(landed.store, Query(now=lambda: NOW + 7 * DAY_MS)))
     assert verify_store(landed.store, now_ms=NOW + 7 * DAY_MS + 1).missing == []
 
 

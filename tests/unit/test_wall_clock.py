@@ -11,13 +11,13 @@ import pytest
 from store_support import local_store
 from test_workers import QuietStream, part, position
 
+from kcl_receiver import read
 from kcl_receiver.generator.effects import Append, BlockRecord, Measurement, SessionRecord, ShardFacts, WriteBlock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import TRIM_HORIZON, After
-from kcl_receiver.read import read
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 

@@ -1,13 +1,16 @@
-"""Reads what a receiver has stored: every record once, and in order within its shard.
+"""The functions that a program calls: `read` and `records` give what is stored, `verify` proves that it is all there.
 
-    from kcl_receiver.read import open_store, read
+    from kcl_receiver import read
 
-    for batch in read(open_store("file:///data/landing"), columns=["data"]):
+    for batch in read("file:///data/landing", columns=["data"]):
         print(batch.shard, batch.batch.num_rows)
 
-Overlaps, which a restart or a stolen lease leaves in the blocks, are removed by the ranges that the ledger keeps. The
-rule: a record is handed out only after all records of its shard before it, and a place where records are missing is
-never passed in silence. docs/reading.md has more, with pandas, polars and duckdb.
+A reading gives every record once, and in order within its shard. Overlaps, which a restart or a stolen lease leaves in
+the blocks, are removed by the ranges that the ledger keeps. The rule: a record is handed out only after all records of
+its shard before it, and a place where records are missing is never passed in silence. docs/reading.md has more.
+
+Programs import these functions from `kcl_receiver`. What they do not offer, such as another clock, goes to
+`open_reading` in a `Query`.
 """
 
 from __future__ import annotations
@@ -15,28 +18,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import Any
+from typing import Literal
 
 from kcl_receiver.errors import ConfigError, TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.read_blocks import Fallback
 from kcl_receiver.reader.read_bounds import Bound, check_shards, parse_bound, shard_id
-from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats, wall_clock
+from kcl_receiver.reader.read_query import BATCH_BYTES, BATCH_ROWS, HoleInShard, Query
 from kcl_receiver.reader.read_sources import newest_stream
 from kcl_receiver.reader.reading import Reading
 from kcl_receiver.reader.token import Token
+from kcl_receiver.reader.verify import verify_store
+from kcl_receiver.reader.verify_report import Report
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.times import EPOCH, shown_time
 
-__all__ = ["Batch", "Fallback", "HoleInShard", "Reading", "Record", "Stats", "open_store", "read", "records"]
-
 log = logging.getLogger(__name__)
-
-RAISE, REPORT = "raise", "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def read(
     columns: Iterable[str] | str | None = None,
     follow: bool = False,
     token: str | None = None,
-    on_hole: str | Callable[[HoleInShard], None] = RAISE,
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None] = "raise",
     hole_timeout: float | None = None,
     fallback: Fallback | None = None,
     check: bool = True,
@@ -75,7 +76,8 @@ def read(
     stream: StreamIdentity | str | None = None,
     limit: int | None = None,
     interval: float = 1.0,
-    **other: Any,  # noqa: ANN401 - the rest of `Query`, each with its own type
+    batch_rows: int = BATCH_ROWS,
+    batch_bytes: int = BATCH_BYTES,
 ) -> Reading:
     """Return an iterator of batches, each of one shard: every record once, in order within its shard.
 
@@ -98,7 +100,8 @@ def read(
         stream: The stream, if the store holds several: an identity or its text, `arn@created`. The newest if not given.
         limit: Number of records after which to end.
         interval: Seconds between two looks for what is new.
-        **other: `batch_rows` and `batch_bytes` bound a batch; see `Query` for what tests need.
+        batch_rows: The most records of a batch.
+        batch_bytes: The most bytes of a batch, as Arrow holds them; a single record may have more.
 
     Raises:
         ConfigError: An argument makes no sense, or names a shard of which nothing is stored.
@@ -109,8 +112,50 @@ def read(
         BlockDamaged: While reading: a block is not what was stored, and no fallback has its records.
         LedgerDamaged: While reading: the ledger is not what was written.
         StoreUnavailable: The store cannot be read now; read again with the last token.
+        StreamReplaced: While following: the store goes on with a newer stream, and none was asked for.
     """
-    now = other.get("now", wall_clock)()
+    query = Query(
+        follow=follow,
+        report=_report(on_hole),
+        hole_timeout=hole_timeout,
+        fallback=fallback,
+        check=check,
+        stop=stop,
+        interval=interval,
+        limit=limit,
+        batch_rows=batch_rows,
+        batch_bytes=batch_bytes,
+    )
+    return open_reading(store, query, shards=shards, start=start, end=end, columns=columns, token=token, stream=stream)
+
+
+def open_reading(
+    store: BlockStore | str | PathLike[str],
+    query: Query,
+    *,
+    shards: Iterable[str] | str | None = None,
+    start: Bound = None,
+    end: Bound = None,
+    columns: Iterable[str] | str | None = None,
+    token: str | None = None,
+    stream: StreamIdentity | str | None = None,
+) -> Reading:
+    """Return a reading by a query, and by words of `read` that get their meaning only here.
+
+    Args:
+        store: See `read`, as for all that follows.
+        query: How to read. Its shards, bounds, columns and stream are taken from the other arguments.
+        shards: Which shards to read.
+        start: Where to begin.
+        end: Where to end.
+        columns: Which columns to read.
+        token: What to go on after.
+        stream: Which stream to read.
+
+    Raises:
+        ReceiverError: See `read`.
+    """
+    now = query.now()
     place = open_store(store)
     asked = None if shards is None else frozenset([shards] if isinstance(shards, str) else shards)
     chosen = tuple(SCHEMA.names) if columns is None else tuple([columns] if isinstance(columns, str) else columns)
@@ -122,16 +167,19 @@ def read(
         )
     if asked is not None and not asked:
         raise ConfigError("no shard was asked for", "leave `shards` out to read all")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"a limit of {limit} records", "give a number above 0")
+    if query.limit is not None and query.limit < 1:
+        raise ConfigError(f"a limit of {query.limit} records", "give a number above 0")
+    for name, most in (("batch_rows", query.batch_rows), ("batch_bytes", query.batch_bytes)):
+        if most < 1:
+            raise ConfigError(f"{name} is {most}", "give a number above 0")
     from_token = None if token is None else Token.from_text(token)
     if from_token is not None and start is not None:
         raise ConfigError("both a start and a token were given", "a token says where to begin")
-    if hole_timeout is not None and not hole_timeout >= 0:
-        raise ConfigError(f"a hole timeout of {hole_timeout} s", "give seconds: 0 or more")
-    if not follow:
+    if query.hole_timeout is not None and not query.hole_timeout >= 0:
+        raise ConfigError(f"a hole timeout of {query.hole_timeout} s", "give seconds: 0 or more")
+    if not query.follow:
         place.require()
-    chosen_stream = _stream(place, stream, from_token, follow=follow)
+    chosen_stream = _stream(place, stream, from_token, follow=query.follow)
     bounds = [parse_bound(name, one, asked, now) for name, one in (("start", start), ("end", end))]
     asked = None if asked is None else frozenset(map(shard_id, asked))
     begin, last = ({shard_id(each): at for each, at in one.items()} if isinstance(one, dict) else one for one in bounds)
@@ -143,39 +191,85 @@ def read(
     # A token that names its shards knows them, and refuses others by itself.
     if chosen_stream is not None and (from_token is None or from_token.shards is None):
         check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)
-    if isinstance(begin, int) and begin > now and not follow:
+    if isinstance(begin, int) and begin > now and not query.follow:
         raise ConfigError(f"start is {shown_time(begin)}, which is still to come", "nothing has arrived since then")
-    query = Query(
+    query = replace(
+        query,
         shards=asked,
         start=begin,
         end=last,
         columns=chosen,
-        follow=follow,
-        report=_report(on_hole),
-        hole_timeout=hole_timeout,
-        fallback=fallback,
-        check=check,
-        stop=stop,
-        interval=interval,
-        limit=limit,
-        watch_stream=follow and stream is None,
-        **other,
+        watch_stream=query.follow and stream is None,
     )
     return Reading(place, chosen_stream, query, from_token)
 
 
-def records(store: BlockStore | str | PathLike[str], **named: Any) -> Iterator[Record]:  # noqa: ANN401 - those of `read`
+def records(
+    store: BlockStore | str | PathLike[str],
+    *,
+    shards: Iterable[str] | str | None = None,
+    start: Bound = None,
+    end: Bound = None,
+    follow: bool = False,
+    token: str | None = None,
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None] = "raise",
+    hole_timeout: float | None = None,
+    fallback: Fallback | None = None,
+    check: bool = True,
+    stop: threading.Event | None = None,
+    stream: StreamIdentity | str | None = None,
+    limit: int | None = None,
+    interval: float = 1.0,
+    batch_rows: int = BATCH_ROWS,
+    batch_bytes: int = BATCH_BYTES,
+) -> Iterator[Record]:
     """Yield records one by one; takes what `read` takes, without `columns`.
 
     Raises:
         ReceiverError: See `read`.
     """
-    for batch in read(store, columns=SCHEMA.names, **named):
+    reading = read(
+        store,
+        shards=shards,
+        start=start,
+        end=end,
+        follow=follow,
+        token=token,
+        on_hole=on_hole,
+        hole_timeout=hole_timeout,
+        fallback=fallback,
+        check=check,
+        stop=stop,
+        stream=stream,
+        limit=limit,
+        interval=interval,
+        batch_rows=batch_rows,
+        batch_bytes=batch_bytes,
+    )
+    for batch in reading:
         columns = [batch.batch.column(at).to_pylist() for at in (1, 2, 3)]
         arrived = batch.batch.column(4).cast("int64").to_pylist()
         for sequence, sub, key, millis, data in zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True):
             time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
             yield Record(batch.shard, Position(int(sequence), sub), key, time, data)
+
+
+def verify(store: BlockStore | str | PathLike[str], *, deep: bool = False, ledger_only: bool = False) -> Report:
+    """Return what a store's ledger and blocks prove, and what is missing of them.
+
+    Args:
+        store: What `open_store` returns or takes. It is only read; a receiver may be writing to it.
+        deep: Read all records, and make the checksum of every range again.
+        ledger_only: Take every block that the ledger names for present and good, without a look.
+
+    Raises:
+        ConfigError: Both `deep` and `ledger_only` were asked for.
+        StoreRefused: There is no store, or it is of a format that this version does not know.
+        StoreUnavailable: The store cannot be read now.
+    """
+    if deep and ledger_only:
+        raise ConfigError("`deep` looks into all blocks and `ledger_only` at none", "give one of them")
+    return verify_store(open_store(store), deep=deep, ledger_only=ledger_only)
 
 
 def _stream(
@@ -203,11 +297,13 @@ def _shards(bound: int | dict[str, Position] | None) -> Iterable[str]:
     return bound if isinstance(bound, dict) else ()
 
 
-def _report(on_hole: str | Callable[[HoleInShard], None]) -> Callable[[HoleInShard], None] | None:
+def _report(
+    on_hole: Literal["raise", "report"] | Callable[[HoleInShard], None],
+) -> Callable[[HoleInShard], None] | None:
     if callable(on_hole):
         return on_hole
-    if on_hole == RAISE:
+    if on_hole == "raise":
         return None
-    if on_hole == REPORT:
+    if on_hole == "report":
         return lambda hole: log.warning("%s", hole)
     raise ConfigError(f"on_hole is {on_hole!r}", "raise, report, or a function")
