@@ -55,5 +55,3 @@ def test_a_store_on_it_is_verified(page: Any, tmp_path: Path) -> None:  # noqa: 
     ledger.append([session_at(), put(store, 1, block_range(1, 2, 3))])
     assert verify_store(store).proven
     assert all(len(store.read_block(block)) == size for block, size in store.list_blocks())
-        len(store.read_block(block)) for block, _ in store.list_blocks()
-    ]
