@@ -9,12 +9,11 @@ block is, and comes with the ledger of the next writer.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from typing import NamedTuple
 
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Entry, iter_entries
-from kcl_receiver.store.ledger import rebuild_from_footers
+from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
 from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import day_of, writer_of
 from kcl_receiver.store.repairs import repairs_noted
@@ -47,7 +46,7 @@ class LedgerWalk:
         store: The store; it is only read.
         place: The line to begin with, or None to begin with the first.
         since: Leave out ledgers in which nothing can be that arrived at this time or later, milliseconds since the
-            epoch. A day is left for clocks that differ and a ledger that is a day long.
+            epoch. A day is left for clocks that differ.
         noted: Notes of `repair` that were yielded before `place`.
 
     Attributes:
@@ -119,9 +118,8 @@ class LedgerWalk:
         if self._from is not None:
             return [writer for writer in fresh if writer >= self._from.writer]
         if self._since is not None:
-            began = _began(self._since - DAY_MS)
-            before = [writer for writer in fresh if writer < began]
-            return [*before[-1:], *(writer for writer in fresh if writer >= began)]
+            listed = set(fresh)
+            return [writer for writer in writers_since(self._store, self._since - DAY_MS) if writer in listed]
         return fresh
 
     def _find_days(self, fresh: list[str]) -> list[str]:
@@ -149,11 +147,6 @@ class LedgerWalk:
             for entry in rebuild_from_footers(self._store, [(block, size)], recorded):
                 self.place = Place(writer_of(block), 1)
                 yield self.place, entry
-
-
-def _began(time: int) -> str:
-    """Return what the ids of the writers that began at a time begin with."""
-    return f"{datetime.fromtimestamp(max(0, time) / 1000, timezone.utc):%Y%m%dT%H%M%SZ}"
 
 
 def _began_at(day: str) -> str:

@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timezone
 from types import TracebackType
 from typing import NamedTuple
 
@@ -22,7 +21,8 @@ from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, iter_entries
-from kcl_receiver.store.ledger import read_block_footer
+from kcl_receiver.store.ledger import read_block_footer, writers_since
+from kcl_receiver.store.names import day_of
 
 ShardKey = tuple[StreamIdentity, str]
 
@@ -32,8 +32,7 @@ PIECE = 64
 """Ranges of a run that are read at once."""
 DAY_MS = 86_400_000
 SPARE_MS = 2 * DAY_MS
-"""A ledger is left out if its writer began so long before the time that is asked for: a writer lasts a day at most, and
-the other day is for clocks that differ."""
+"""A ledger is left out if the next one began so long before the time that is asked for: clocks differ."""
 
 _NARROW, _WIDE = 24, 56
 """Bytes of a sequence number: 56 digits, which is what Kinesis gives, fit into 24; 129 digits into 56."""
@@ -139,14 +138,13 @@ def record(store: BlockStore, since: int = 0, orphans: Iterable[str] = ()) -> Re
     """
     out = RecordedRanges()
     try:
-        oldest = datetime.fromtimestamp(max(0, since - SPARE_MS) / 1000, timezone.utc)
-        for writer in store.writers():
-            if writer >= f"{oldest:%Y%m%dT%H%M%SZ}":
-                content = store.ledger(writer)
-                if content is not None:
-                    _take(out, writer, content)
+        writers = writers_since(store, since - SPARE_MS)
+        for writer in writers:
+            content = store.ledger(writer)
+            if content is not None:
+                _take(out, writer, content)
         for day in store.maintenance_days():
-            if day >= f"{oldest:%Y-%m-%d}":
+            if not writers or day >= day_of(writers[0]):
                 for writer, content in store.maintenance_ledgers(day):
                     _take(out, writer, content)
         for block in orphans:

@@ -27,9 +27,10 @@ from kcl_receiver.store.entries import (
     decode_ledger,
     encode_lines,
     first_prev,
+    iter_entries,
 )
 from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.names import block_id, check_writer_id, writer_id
+from kcl_receiver.store.names import began_at, block_id, check_writer_id, writer_id
 from kcl_receiver.store.parquet import Footer, read_footer
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "read_block_footer",
     "rebuild_from_footers",
     "writer_id",
+    "writers_since",
 ]
 
 _Shard = tuple[StreamIdentity, str]
@@ -251,6 +253,35 @@ class LedgerIndex:
     def shard_ended(self, stream: StreamIdentity, shard: str) -> ShardEnded | None:
         """Return the entry that says that a shard was read to its end, or None."""
         return self._ends.get((stream, shard))
+
+
+def writers_since(store: BlockStore, since: int) -> list[str]:
+    """Return the writers in whose ledgers something can be that arrived at a time or later, in order.
+
+    A ledger's first lines note the service's time. Its id has the time of its host, which stood still if that was
+    paused, and counts only where nothing is noted. Whoever began before a writer had ended when that one began.
+
+    Args:
+        store: The store.
+        since: Milliseconds since the epoch, less what is to be spared for clocks that differ.
+
+    Raises:
+        StoreUnavailable: The store cannot be read now.
+    """
+    out: list[str] = []
+    for writer in reversed(store.writers()):
+        out.append(writer)
+        if _begun(writer, store.ledger(writer) or b"") < since:
+            break
+    return out[::-1]
+
+
+def _begun(writer: str, content: bytes) -> int:
+    try:
+        noted = next((one.time for one in iter_entries(writer, content) if isinstance(one, MarksTaken)), None)
+    except LedgerDamaged:
+        return began_at(writer)
+    return began_at(writer) if noted is None else noted
 
 
 def has_line(hashes: bytes, seen: Tail) -> bool:

@@ -8,6 +8,16 @@ FOLLOW = "tests/unit/test_read_follow.py"
 
 MUTANTS = [
     Mutant(
+        "a reading since a time leaves out ledgers by the time of the host that wrote them",
+        "kcl_receiver/store/ledger.py",
+        '        if _begun(writer, store.ledger(writer) or b"") < since:\n',
+        "        if began_at(writer) < since:\n",
+        (
+            "tests/unit/test_read.py::test_a_reading_since_a_time_goes_by_the_clock_of_the_service_and_not_by_that_of_a_host_that_stood_still",
+            "tests/unit/test_recorded.py::test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service",
+        ),
+    ),
+    Mutant(
         "reading by time takes the last record of a range for its newest",
         "kcl_receiver/reader/read_rows.py",
         "newest < self.since)",

@@ -171,5 +171,5 @@ def peak_of_a_page(days: int) -> int:
 
 
 def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kcl_receiver.store.local.BlockStore.has_block", lambda _store, _block: True)
+    monkeypatch.setattr("kcl_receiver.store.base.BlockStore.has_block", lambda _store, _block: True)
     assert peak_of_a_page(20) < 2 * peak_of_a_page(2)

@@ -18,6 +18,7 @@ from store_support import (
     begin,
     block_range,
     local_store,
+    marks_at,
     plain_range,
     put,
     root_of,
@@ -110,12 +111,24 @@ def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) 
 
 
 def test_ledgers_that_ended_long_before_the_time_are_left_out(store: BlockStore) -> None:
-    old, young = writer_id(NOW - 3 * DAY_MS, "00000001"), writer_id(NOW - 2 * DAY_MS + 1000, "00000002")
+    old, young = writer_id(NOW - 3 * DAY_MS, "00000001"), writer_id(NOW - 2 * DAY_MS - 1000, "00000002")
     begin(store, old).append([put(store, 1, block_range(1, 2), writer=old)])
     begin(store, young).append([put(store, 1, block_range(3, 4), writer=young)])
     for since, expected in ((0, [(1, 2), (3, 4)]), (NOW, [(3, 4)])):
         with record(store, since) as ranges:
             assert ends(ranges.ranges(STREAM, SHARD)) == expected
+
+
+def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service(store: BlockStore) -> None:
+    begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
+    for number, writer in enumerate((OTHER_WRITER, writer_id(NOW + 120_000, "00000003")), 1):
+        first = 10 * number
+        noted = marks_at(time=NOW + 30 * DAY_MS + number)
+        begin(store, writer).append([noted, put(store, 1, block_range(first, first + 1), writer=writer)])
+    with record(store, NOW + 31 * DAY_MS) as ranges:
+        assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2), (10, 11), (20, 21)]
+    with record(store, NOW + 33 * DAY_MS) as ranges:
+        assert ends(ranges.ranges(STREAM, SHARD)) == [(20, 21)]
 
 
 def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
