@@ -20,15 +20,16 @@ from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.entries import BlockStored, WriterStarted
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -38,10 +39,10 @@ STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 
 HOUR = 3_600_000
 
 
-def fill(directory: Path, blocks: int, shards: int, records: int, size: int) -> LocalStore:
+def fill(directory: Path, blocks: int, shards: int, records: int, size: int) -> BlockStore:
     """Return a store with blocks of so many records each, spread over shards, as a generator leaves them."""
     random = Random(7)
-    store, writer = LocalStore(directory), writer_id(NOW, "0000000b")
+    store, writer = open_store(directory), writer_id(NOW, "0000000b")
     ledger = LedgerWriter(store, writer)
     ledger.append([WriterStarted(writer, "host", 1, NOW, "0")])
     words = [random.randbytes(6).hex().encode() for _ in range(500)]
@@ -63,7 +64,7 @@ def fill(directory: Path, blocks: int, shards: int, records: int, size: int) -> 
             ranges.append(BlockRange(_range(f"shardId-{shard:012d}", columns, number), columns))
         block = block_id(writer, number)
         encoded = encode_block(block, writer, STREAM, ranges, "zstd")
-        path = store.root / "blocks" / "2026-11-22" / f"{block}.parquet"
+        path = Path(unquote(urlsplit(store.url).path)) / "blocks" / "2026-11-22" / f"{block}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded.payload)  # durable or not does not matter here
         length = memoryview(encoded.payload).nbytes
@@ -81,11 +82,11 @@ def _range(shard: str, columns: Columns, number: int) -> Range:
     return Range(shard, "s", after, first, last, last, columns.count, columns.size, arrival, arrival, made)
 
 
-def plain(store: LocalStore) -> None:
+def plain(store: BlockStore) -> None:
     """Read, join, write, fsync."""
-    files = sorted((store.root / "blocks").rglob("*.parquet"))
+    files = sorted((Path(unquote(urlsplit(store.url).path)) / "blocks").rglob("*.parquet"))
     table = pa.concat_tables([pq.read_table(file, use_threads=False) for file in files])
-    target = store.root / "plain.parquet"
+    target = Path(unquote(urlsplit(store.url).path)) / "plain.parquet"
     pq.write_table(table, target, compression="zstd", use_dictionary=["shard_id"], row_group_size=_rows_a_group(table))
     handle = os.open(target, os.O_RDONLY)
     os.fsync(handle)
@@ -96,14 +97,14 @@ def _rows_a_group(table: pa.Table) -> int:
     return max(1, int(table.num_rows * 8 * 2**20 / max(1, table.nbytes)))
 
 
-def compacted(store: LocalStore) -> None:
+def compacted(store: BlockStore) -> None:
     """Compact it all."""
     reports = list(compact(store, Options(), NOW + 48 * HOUR))
     if sum(report.merged for report in reports) == 0:
         raise SystemExit("nothing was compacted: more blocks")
 
 
-def measured(work: Callable[[LocalStore], None], arguments: argparse.Namespace) -> tuple[float, float]:
+def measured(work: Callable[[BlockStore], None], arguments: argparse.Namespace) -> tuple[float, float]:
     """Return wall and processor time of a piece of work on a fresh store, in seconds."""
     with tempfile.TemporaryDirectory(prefix="kr-") as directory:
         store = fill(Path(directory), arguments.blocks, arguments.shards, arguments.records, arguments.size)

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.store.base import open_store
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
@@ -30,7 +31,6 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, day_of, ledger_path, sealed_path, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -100,7 +100,7 @@ class Maker:
 
     def make(self) -> Made:
         """Make the store."""
-        LocalStore(self.root).claim("benchmark")
+        open_store(self.root).claim("benchmark")
         self.begin_writer()
         for number in range(self.options.blocks):
             self.now = BEGAN + number * 1000

@@ -37,7 +37,7 @@ from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.store.base import open_store
-from kcl_receiver.store.reads import hint_for
+from kcl_receiver.store.objects import hint_for
 
 ATTEMPTS = 2
 """Tries of a call: somebody is waiting for the answer."""

@@ -22,11 +22,19 @@ from kcl_receiver.wire.columns import Buffer
 
 
 class Found(NamedTuple):
-    """A name in a directory. `size` is in bytes, 0 for a directory."""
+    """A name in a directory.
+
+    Attributes:
+        name: The name.
+        is_dir: Whether it is a directory.
+        size: Bytes; 0 for a directory.
+        modified: When the file was changed last, seconds since the epoch; 0 for a directory.
+    """
 
     name: str
     is_dir: bool
     size: int
+    modified: float
 
 
 class Files(ABC):
@@ -187,10 +195,10 @@ class OsFiles(Files):
             for entry in names:
                 try:
                     is_dir = entry.is_dir()
-                    size = 0 if is_dir else entry.stat().st_size
+                    found = None if is_dir else entry.stat()
                 except FileNotFoundError:  # taken away since: a temporary file that got its name
                     continue
-                yield Found(entry.name, is_dir, size)
+                yield Found(entry.name, is_dir, found.st_size if found else 0, found.st_mtime if found else 0.0)
 
     def read(self, path: Path) -> bytes:
         """See `Files`."""

@@ -149,31 +149,24 @@ def maintenance_path(writer: str) -> str:
     return f"{LEDGER}/{MAINTENANCE}/{day_of(writer)}/{writer}{LEDGER_SUFFIX}"
 
 
-def is_block(day: str, name: str) -> bool:
-    """Return whether a file in the directory of a day has the name of a block of that day."""
-    return _is_named(f"{BLOCKS}/{day}/{name}", name.removesuffix(BLOCK_SUFFIX), block_path)
+def block_at(key: str) -> str | None:
+    """Return the id of the block that lies at a key; None if no block lies there."""
+    return _named(key, BLOCK_SUFFIX, block_path)
 
 
-def is_ledger(name: str) -> bool:
-    """Return whether a file in the ledger's directory has the name of a ledger."""
-    return _is_named(f"{LEDGER}/{name}", name.removesuffix(LEDGER_SUFFIX), ledger_path)
+def ledger_at(key: str) -> str | None:
+    """Return the writer whose ledger, open, sealed or of maintenance, lies at a key; None if none lies there."""
+    below = key.split("/")
+    path_of = {2: ledger_path, 4: sealed_path if below[1:2] == [SEALED] else maintenance_path}.get(len(below))
+    return None if path_of is None else _named(key, LEDGER_SUFFIX, path_of)
 
 
-def is_sealed(month: str, name: str) -> bool:
-    """Return whether a file in the directory of a month has the name of a sealed ledger of that month."""
-    return _is_named(f"{LEDGER}/{SEALED}/{month}/{name}", name.removesuffix(LEDGER_SUFFIX), sealed_path)
-
-
-def is_maintenance(day: str, name: str) -> bool:
-    """Return whether a file in the directory of a day has the name of a maintenance ledger of that day."""
-    return _is_named(f"{LEDGER}/{MAINTENANCE}/{day}/{name}", name.removesuffix(LEDGER_SUFFIX), maintenance_path)
-
-
-def _is_named(path: str, id_: str, path_of: Callable[[str], str]) -> bool:
+def _named(key: str, suffix: str, path_of: Callable[[str], str]) -> str | None:
+    id_ = key.rpartition("/")[2].removesuffix(suffix)
     try:
-        return path_of(id_) == path
+        return id_ if path_of(id_) == key else None
     except ValueError:
-        return False
+        return None
 
 
 def check_document_name(name: str) -> str:

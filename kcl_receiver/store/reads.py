@@ -21,20 +21,9 @@ from typing import TypeVar
 
 import pyarrow as pa
 
-from kcl_receiver.errors import SEE_RECOVER, BlockDamaged, BlockMissing, StoreError, StoreUnavailable
+from kcl_receiver.errors import SEE_RECOVER, BlockDamaged, BlockMissing, StoreError
+from kcl_receiver.store.objects import unavailable
 
-_HINTS = {
-    errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
-    errno.EDQUOT: "raise the quota or free room; until then nothing is lost, KCL waits",
-    errno.EROFS: "the file system is mounted read-only: see the kernel's log, then mount it writable again",
-    errno.EACCES: "the user that runs kcl-receiver needs to read and write this directory and all below it",
-    errno.EPERM: "the user that runs kcl-receiver needs to own this directory, on a file system that has hard links",
-    errno.EOPNOTSUPP: "the store needs a file system that has hard links and fsync",
-    errno.EIO: "the disk reports errors: see the kernel's log",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.ENOTDIR: "something that is no directory is in the way",
-    errno.ENAMETOOLONG: "choose a shorter path for receiver.store",
-}
 _BLOCK_EIO = (
     "the disk reports errors: see the kernel's log. If this block stays unreadable, move its file away: "
     "`kcl-receiver recover` then reads its records again from Kinesis"
@@ -45,26 +34,6 @@ _BROKEN = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, R
 DAMAGED_HINT = "`kcl-receiver recover` reads its records again from Kinesis, while the stream retains them"
 
 _T = TypeVar("_T")
-
-
-def hint_for(error: OSError) -> str:
-    """Return what to do about an error of a file system; empty where its number tells nothing."""
-    return _HINTS.get(error.errno or 0, "")
-
-
-def unavailable(error: BaseException, what: str, hint: str = "") -> StoreUnavailable:
-    """Return the error for something that a store could not do, whatever was raised.
-
-    Args:
-        error: What was raised.
-        what: What was not done, to which thing.
-        hint: What to do about it; if not given, what the error number tells.
-    """
-    number = error.errno if isinstance(error, OSError) else None
-    reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-    if not isinstance(error, OSError) or not reason:
-        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
-    return StoreUnavailable(f"{what}: {reason}", hint or _HINTS.get(number or 0, "see that the store can be reached"))
 
 
 class BlockFile(pa.PythonFile):  # type: ignore[misc]

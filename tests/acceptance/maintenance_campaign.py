@@ -23,15 +23,16 @@ from pathlib import Path
 from typing import Any
 
 from recovery_support import User, columns_of, range_of
+from store_support import local_store, root_of
 
 from kcl_receiver import aws
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.ranges import TRIM_HORIZON, Position
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, WriterStarted, decode_ledger
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
@@ -98,7 +99,7 @@ class Landing:
     """Lands the stream as generators do that are started again and again."""
 
     def __init__(self, root: Path, source: Source) -> None:
-        self.store = LocalStore(root)
+        self.store = local_store(root)
         self.store.claim(APPLICATION)
         self.source = source
         self.rng = source.rng
@@ -188,7 +189,7 @@ class Landing:
         blocks = [one for one in present if one not in gone and (one in known or f"{one}.parquet" in self.files)]
         chosen = self.rng.sample(blocks, max(1, int(share * len(blocks))))
         for block in chosen:
-            path = self.store.root / block_path(block)
+            path = root_of(self.store) / block_path(block)
             content = bytearray(path.read_bytes())
             kind = self.rng.choice(["gone", "gone", "cut", "flip"])
             path.unlink()
@@ -202,7 +203,7 @@ class Landing:
     def spoil_ledger(self) -> str:
         """Alter a byte of a ledger, of which the generator that wrote it has ended; return whose it is."""
         writer = self.rng.choice(self.store.writers())
-        path = next(one for one in self.store.root.glob(f"ledger/**/{writer}.jsonl"))
+        path = next(one for one in root_of(self.store).glob(f"ledger/**/{writer}.jsonl"))
         content = bytearray(path.read_bytes())
         content[self.rng.randrange(len(content))] ^= 0x01
         path.write_bytes(content)
@@ -223,7 +224,7 @@ class Follower:
     one had written beyond it comes again, the same records in the same order. Ended by SIGTERM, nothing is beyond it.
     """
 
-    def __init__(self, store: LocalStore, directory: Path, emulator: Emulator, rng: random.Random) -> None:
+    def __init__(self, store: BlockStore, directory: Path, emulator: Emulator, rng: random.Random) -> None:
         self._store = store
         self._directory = directory
         self._endpoint = emulator.url
@@ -416,7 +417,7 @@ class Campaign:
 
     def _look(self) -> tuple[set[str], set[str]]:
         """Return the names of the blocks and of the maintenance ledgers that are there."""
-        root = self.store.root
+        root = root_of(self.store)
         blocks = {entry.name for day in listed(root / "blocks") for entry in listed(Path(day.path))}
         ledgers = {entry.name for day in listed(root / "ledger/maintenance") for entry in listed(Path(day.path))}
         return blocks, ledgers

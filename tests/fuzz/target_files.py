@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from store_support import local_store
 
 from fuzz.source import Source
 from fuzz.verdict import Tally, check
@@ -42,7 +43,6 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, read_block_footer
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path
 from kcl_receiver.store.parquet import FOOTER_KEY, BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -228,7 +228,7 @@ def _store(source: Source) -> BlockStore:
     from fake_files import FakeFiles
 
     files = FakeFiles()
-    store = LocalStore(ROOT, files)
+    store = local_store(ROOT, files)
     store.claim("landing")
     blocks, entries = _good()
     hostile = source.below(3)

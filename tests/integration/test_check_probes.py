@@ -11,6 +11,7 @@ from typing import Any
 
 import live_support
 import pytest
+from store_support import local_store
 from unwritable import REASON, unwritable
 
 from kcl_receiver import aws
@@ -20,7 +21,6 @@ from kcl_receiver.credentials import Access
 from kcl_receiver.daemon import probes, watch
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.store.base import open_store
-from kcl_receiver.store.local import LocalStore
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_all_is_well_before_the_first_start(
 
 
 def store_one_block(tmp_path: Path, application: str) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     store.claim(application)
     store.put_block("20261122T143057Z-feb90044-000000000001", b"rows")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from generator_process import SHARD, STREAM, GeneratorProcess, Peer, batch, hello, mounted
+from store_support import local_store
 
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import (
@@ -28,7 +29,6 @@ from kcl_receiver.errors import (
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, verify_store
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.wire.frames import HEADER, MAGIC, MAX_PAYLOAD
 from kcl_receiver.wire.messages import (
     CODES,
@@ -496,7 +496,7 @@ def test_a_session_that_resumes_before_the_retention_is_possibly_trimmed(
     young.hand_over([sequence + 1], after=Position(sequence))
     young.expect(Stored)
     assert "may have been trimmed" in generator.log()
-    report = verify_store(LocalStore(generator.store))
+    report = verify_store(local_store(generator.store))
     assert [one.state for one in report.shards] == [POSSIBLY_TRIMMED]
 
 

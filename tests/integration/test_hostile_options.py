@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 import pytest
-from store_support import OTHER_WRITER, SHARD, begin, block_range, put, session_at
+from store_support import OTHER_WRITER, SHARD, begin, block_range, local_store, put, session_at
 
 from kcl_receiver import aws as clients
 from kcl_receiver.cli import emulator as emulator_command
@@ -24,7 +24,7 @@ from kcl_receiver.emulator import demo
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EnvironmentProblem
 from kcl_receiver.generator import role
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.base import BlockStore
 
 HOSTILE = [
     "",
@@ -93,8 +93,8 @@ def aws() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    made = LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    made = local_store(tmp_path / "store")
     made.claim("landing")
     ledger = begin(made, OTHER_WRITER)
     entries = [put(made, at, block_range(at, after=at - 1), writer=OTHER_WRITER) for at in (1, 2)]
@@ -103,7 +103,7 @@ def store(tmp_path: Path) -> LocalStore:
 
 
 @pytest.fixture
-def properties(tmp_path: Path, aws: Emulator, store: LocalStore) -> Path:
+def properties(tmp_path: Path, aws: Emulator, store: BlockStore) -> Path:
     file = tmp_path / "landing.properties"
     lines = {
         "applicationName": "landing",
@@ -152,7 +152,7 @@ def _cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, aws: Emulator) -> 
         signal.signal(number, handler)
 
 
-def command_line(name: str, option: str, value: str, store: LocalStore, properties: Path, aws: Emulator) -> list[str]:
+def command_line(name: str, option: str, value: str, store: BlockStore, properties: Path, aws: Emulator) -> list[str]:
     """Return a command line that is good but for one value."""
     endpoint, arn = (
         ["--endpoint-url", aws.url],
@@ -185,7 +185,7 @@ def command_line(name: str, option: str, value: str, store: LocalStore, properti
 def test_no_value_ends_in_a_traceback(
     name: str,
     option: str,
-    store: LocalStore,
+    store: BlockStore,
     properties: Path,
     aws: Emulator,
     capfd: pytest.CaptureFixture[str],
@@ -206,7 +206,7 @@ def test_no_value_ends_in_a_traceback(
 
 
 def test_the_lines_are_good_but_for_the_value(
-    store: LocalStore, properties: Path, aws: Emulator, capfd: pytest.CaptureFixture[str]
+    store: BlockStore, properties: Path, aws: Emulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
     good = {
         "read": ("--shard", SHARD),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from generator_process import STREAM
 from recovery_support import columns_of, range_of
-from store_support import begin, session_at
+from store_support import begin, local_store, root_of, session_at
 from test_recovery import Source
 
 from kcl_receiver.cli.main import run_cli
@@ -38,7 +38,6 @@ from kcl_receiver.recovery.damages import Unknown
 from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Summary
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
@@ -50,7 +49,7 @@ class Lake:
         self.emulator = emulator
         self.source = Source(emulator)
         self.source.put(120)
-        self.store = LocalStore(root)
+        self.store = local_store(root)
         self.store.claim("landing")
         now = time.time_ns() // 1_000_000
         writer = writer_id(now)
@@ -77,7 +76,7 @@ class Lake:
 
     def delete(self, *numbers: int) -> None:
         for number in numbers:
-            (self.store.root / block_path(self.entries[number].block)).unlink()
+            (root_of(self.store) / block_path(self.entries[number].block)).unlink()
 
     def arguments(self, *more: str) -> list[str]:
         return ["recover", "--store", self.store.url, "--endpoint-url", self.emulator.url, *more]
@@ -94,7 +93,7 @@ class Lake:
         )
 
     def proven(self) -> bool:
-        return verify_store(LocalStore(self.store.root), deep=True).proven
+        return verify_store(local_store(root_of(self.store)), deep=True).proven
 
 
 @pytest.fixture

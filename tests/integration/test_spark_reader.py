@@ -21,7 +21,7 @@ import pytest
 from aggregation import Form, forms
 from generator_process import STREAM
 from recovery_support import User, columns_of, range_of
-from store_support import session_at, stored
+from store_support import root_of, session_at, stored
 
 from kcl_receiver import Reading, aws, read
 from kcl_receiver.credentials import Access
@@ -42,11 +42,12 @@ from kcl_receiver.recovery import calls
 from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.pace import Limits, Pace
 from kcl_receiver.recovery.sources import Sources
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Expired, WriterStarted
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, content_of
-from kcl_receiver.store.names import block_id, block_path, writer_id
+from kcl_receiver.store.names import block_at, block_id, block_path, writer_id
 from kcl_receiver.store.parquet import SCHEMA, BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)
@@ -66,17 +67,17 @@ class Request(NamedTuple):
     body: dict[str, Any]
 
 
-class OpenedStore(LocalStore):
+class OpenedDirectory(Directory):
     """Notes which blocks are opened."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.opened: list[str] = []
 
-    def open_block(self, block_id: str) -> pa.NativeFile:
-        """See `BlockStore.open_block`."""
-        self.opened.append(block_id)
-        return super().open_block(block_id)
+    def open(self, key: str) -> pa.NativeFile:
+        """See `Objects.open`."""
+        self.opened.append(block_at(key) or key)
+        return super().open(key)
 
 
 class AskedFallback(KinesisFallback):
@@ -111,13 +112,14 @@ class Landing:
         assert tuple(self.users) == SHARDS
         self.now = emulator.kinesis.now()
         self.writer = writer_id(self.now, "00000001")
-        self.store = OpenedStore(base / "store")
+        self.directory = OpenedDirectory(base / "store")
+        self.store = BlockStore(self.directory)
         self.store.claim("landing")
         self.held: list[list[BlockRange]] = []
         self.entries: list[BlockStored] = []
         self._store_blocks()
         requests.clear()
-        self.store.opened.clear()
+        self.directory.opened.clear()
 
     def _put(self, shard: aws.Shard) -> list[User]:
         """Put Kinesis records of `form.subs` user records each; return these as the daemon delivers them."""
@@ -167,7 +169,7 @@ class Landing:
 
     def file(self, number: int) -> Path:
         """Return where a block lies."""
-        return self.store.root / block_path(self.entries[number].block)
+        return root_of(self.store) / block_path(self.entries[number].block)
 
     def remove(self, *numbers: int) -> None:
         """Take blocks away."""
@@ -363,7 +365,7 @@ def test_only_the_ranges_that_no_block_gives_are_asked_of_kinesis(land: Callable
     fallback = landing.fallback()
     assert by_shard(read(landing.store, fallback=fallback)) == landing.users
     assert in_order(fallback.asked) == in_order([*landing.ranges(1, 2), (landing.entries[3].block, altered)])
-    assert {landing.entries[number].block for number in (0, 3, 4)} <= set(landing.store.opened)
+    assert {landing.entries[number].block for number in (0, 3, 4)} <= set(landing.directory.opened)
 
 
 @forms
@@ -373,19 +375,19 @@ def test_a_block_that_is_not_valid_any_more_is_not_opened_although_it_is_there(
     landing = land(form)
     made = landing.compact(1, 2)
     landing.expire(4)
-    landing.store.opened.clear()
+    landing.directory.opened.clear()
     fallback = landing.fallback()
     kept = {shard: users[: 4 * sum(RANGES)] for shard, users in landing.users.items()}
     reading = read(landing.store, fallback=fallback)
     assert by_shard(reading) == kept
     valid = {landing.entries[0].block, made.block, landing.entries[3].block}
-    assert (set(landing.store.opened), fallback.asked) == (valid, [])
+    assert (set(landing.directory.opened), fallback.asked) == (valid, [])
     assert reading.stats.expired_records == len(SHARDS) * sum(RANGES)
     # What stands in for the two is gone: its ranges come from the stream, and not from the old files.
-    (landing.store.root / block_path(made.block)).unlink()
-    landing.store.opened.clear()
+    (root_of(landing.store) / block_path(made.block)).unlink()
+    landing.directory.opened.clear()
     assert by_shard(read(landing.store, fallback=fallback)) == kept
-    assert set(landing.store.opened) == valid
+    assert set(landing.directory.opened) == valid
     assert {content_of(one) for _, one in fallback.asked} == {content_of(one) for _, one in landing.ranges(1, 2)}
     assert all(landing.file(number).exists() for number in range(BLOCKS))
 

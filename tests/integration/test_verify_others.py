@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from generator_process import STREAM
-from store_support import LATE, NOW, SHARD, Record, begin, columns_of, put, range_of, session_at
+from store_support import LATE, NOW, SHARD, Record, begin, columns_of, local_store, put, range_of, root_of, session_at
 from test_recovery import HOUR, Source, reshard
 
 from kcl_receiver import aws
@@ -35,7 +35,6 @@ from kcl_receiver.recovery.question import End, Kind, Known, Question
 from kcl_receiver.recovery.walk import FIRST_PAGE_RECORDS
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, ShardEnded
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange
 
@@ -48,7 +47,7 @@ class Landed:
 
     def __init__(self, root: Path, source: Source) -> None:
         self.source = source
-        self.store = LocalStore(root)
+        self.store = local_store(root)
         self.store.claim(STREAM)
         self.writer = writer_id(self.now, "7f3a9c01")
         self.ledger = begin(self.store, self.writer, time=self.now)
@@ -271,7 +270,7 @@ def test_what_is_lost_and_still_in_the_stream_is_told(source: Source, landed: La
     source.put(60)
     landed.land()
     entry = next(iter(landed.store.list_blocks()))[0]
-    (landed.store.root / block_path(entry)).unlink()
+    (root_of(landed.store) / block_path(entry)).unlink()
     code, said = run.json("--against-stream")
     assert code == EXIT_AMISS
     lost = sum(one["count"] for shard in said["shards"] for one in shard["lost"])

@@ -6,6 +6,7 @@ from mutants import Mutant
 
 READS = "kcl_receiver/store/reads.py"
 LOCAL = "kcl_receiver/store/local.py"
+BASE = "kcl_receiver/store/base.py"
 FAILING = "tests/unit/test_reads_that_fail.py"
 FAULTS = "tests/unit/test_store_faults.py"
 REPAIR = "tests/unit/test_repair.py"
@@ -70,30 +71,30 @@ MUTANTS = [
     ),
     Mutant(
         "what killed generators left in tmp stays",
-        LOCAL,
+        BASE,
         "            self._clear_temporaries()\n",
         "            pass\n",
         (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
     ),
     Mutant(
         "what others are writing is taken for what killed generators left",
-        LOCAL,
+        BASE,
         "                if name[: names.WRITER_LENGTH] in generators:\n",
         "                if generators:\n",
         (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
     ),
     Mutant(
         "what repair keeps of a damaged ledger is a leftover",
-        LOCAL,
-        "names.MAINTENANCE, DAMAGED) and",
-        "names.MAINTENANCE) and",
+        BASE,
+        "    return kept or names.ledger_at(key)",
+        "    return names.ledger_at(key)",
         (f"{REPAIR}::test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew",),
     ),
     Mutant(
         "a second fsync of a directory is believed after the first has failed",
         LOCAL,
-        "        if content is not None and (not there or failures):\n",
-        "        if content is not None and not there:\n",
+        "            if self._failed.get(path.parent):\n",
+        "            if False:\n",
         (f"{FAULTS}::test_a_name_whose_fsync_failed_is_made_anew_before_the_next_fsync_counts",),
     ),
     Mutant(
@@ -106,15 +107,24 @@ MUTANTS = [
     Mutant(
         "a directory that was not found once is empty",
         LOCAL,
-        "                if self._files.is_dir(path):  # or",
-        "                if False:  # or",
+        "            if self._files.is_dir(path):  # or",
+        "            if False:  # or",
         (f"{FAILING}::test_directories_that_are_not_found_and_are_there_are_not_empty",),
     ),
     Mutant(
-        "a sealed name whose fsync failed is believed",
-        "kcl_receiver/store/local.py",
-        "            if sealed.parent in self._failed and self._files.size(sealed) is not None:\n",
-        "            if False:\n",
-        ("tests/unit/test_store_faults.py::test_a_ledger_whose_sealed_name_could_not_be_made_durable_is_linked_anew",),
+        "a request of a dead process displaces what is there",
+        "kcl_receiver/store/bucket.py",
+        "self._bucket.put(part, lines, if_absent=True)",
+        "self._bucket.put(part, lines, if_absent=False)",
+        (
+            "tests/unit/test_store_contract.py::test_an_append_of_a_dead_process_that_arrives_late_does_not_displace_what_is_there",
+        ),
+    ),
+    Mutant(
+        "what a place raises is let through",
+        "kcl_receiver/store/objects.py",
+        "        except Exception as error:\n",
+        "        except OSError as error:\n            if isinstance(error, TimeoutError):\n                raise\n",
+        ("tests/unit/test_store_contract.py::test_whatever_a_place_raises_it_is_unavailable",),
     ),
 ]

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+from store_support import local_store
 
 from kcl_receiver import HoleInShard, Reading, read
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
@@ -22,7 +23,6 @@ from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch, Query
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.parquet import SCHEMA
 from simulation import blocks
 from simulation.generator import ROOT
@@ -158,7 +158,7 @@ class SimFollower(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "follower")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} follower")
-        self.store = LocalStore(ROOT, host.files)
+        self.store = local_store(ROOT, host.files)
         self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
         self._token: str | None = None
         self._thread: _Thread | None = None

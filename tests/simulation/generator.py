@@ -15,8 +15,9 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.local import LocalStore
-from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.local import Directory
+from kcl_receiver.store.names import block_at, writer_id
 from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
 from simulation.link import Wire
 from simulation.runtime import SimRuntime
@@ -45,8 +46,8 @@ class WatchedLock:
         self._host.fleet.watch.expect("storing does not wait", f"{self._host.name} reads {what} under its lock")
 
 
-class FaultyStore(LocalStore):
-    """The local store behind a line that fails: before the call, or after it was done."""
+class FaultyDirectory(Directory):
+    """A host's directory behind a line that fails: before the call, or after it was done."""
 
     host: Host
 
@@ -56,17 +57,20 @@ class FaultyStore(LocalStore):
         if now < until and (until - now > 20 or self.host.fleet.rng.random() < 0.7):
             raise StoreUnavailable(f"{name}: made to fail {'after' if after else 'before'} it was done")
 
-    def put_block(self, block_id: str, payload: Any) -> None:  # noqa: ANN401
+    def create(self, key: str, content: Any) -> bool:  # noqa: ANN401
+        if block_at(key) is None:
+            return super().create(key, content)
         if not self.host.store_fails[1]:
             self._fault("put_block")
-        super().put_block(block_id, payload)
+        created = super().create(key, content)
         if self.host.store_fails[1]:
             self._fault("put_block")
+        return created
 
-    def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:
+    def append(self, key: str, number: int, lines: bytes) -> None:
         if not self.host.store_fails[1]:
             self._fault("append_ledger")
-        super().append_ledger(writer, first_number, lines)
+        super().append(key, number, lines)
         if self.host.store_fails[1]:
             self._fault("append_ledger")
 
@@ -115,8 +119,9 @@ class SimGenerator(Process):
         fleet = host.fleet
         self.writers: list[str] = []
         self.settings = settings
-        store = FaultyStore(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
-        store.host = host
+        directory = FaultyDirectory(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
+        directory.host = host
+        store = BlockStore(directory)
         workers = SimWorkers(
             store,
             StreamView(fleet.stream.client(), "simulated", None, APPLICATION),

@@ -10,12 +10,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from fake_files import FakeFiles, Node
+from store_support import local_store
 
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.horizon import interval_ms
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
-from kcl_receiver.store.local import LocalStore
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY, Shard
 
@@ -49,7 +49,7 @@ def _merged(nodes: list[Node]) -> Node:
 def judge(watch: Watch) -> None:
     """Hold what `verify` says against what is true; called when all is stored."""
     fleet = watch.fleet
-    store = LocalStore(ROOT, together(host.files.root for host in fleet.hosts))
+    store = local_store(ROOT, together(host.files.root for host in fleet.hosts))
     try:
         report = verify_store(store, now_ms=fleet.stream.millis())
     except ReceiverError as error:

@@ -11,11 +11,12 @@ import random
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from store_support import local_store
+
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, Transaction
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import BlockRange
@@ -34,7 +35,7 @@ class SimMaintenance(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "maintenance")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} {self.pid}")
-        self.store = LocalStore(ROOT, host.files, token=self._token)
+        self.store = local_store(ROOT, host.files, token=self._token)
         self._pause(self._begin)
 
     def _token(self) -> str:

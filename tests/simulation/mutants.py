@@ -45,7 +45,7 @@ from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.reader.plan import LedgerWalk
 from kcl_receiver.store import handover, maintenance
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
@@ -79,11 +79,11 @@ def _bug(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
     return Mutant(name, tuple(Edit(*edit) for edit in edits))
 
 
-_NAME = "self._make_name_durable(path)"
+_NAME = "self._making_durable(path)"
 
 
 def _unless(condition: str) -> str:
-    return f"(None if {condition} else {_NAME})"
+    return f"(suppress() if {condition} else {_NAME})"
 
 
 _FSYNC = "self._files.fsync(self._files.open(path))"
@@ -310,28 +310,28 @@ MUTANTS = (
         (ProcessorCore, "checkpoint_result", "elif error == LEASE_GONE:", "elif error == 'no such error':"),
     ),
     # Every fsync removed, one by one
-    _bug("no fsync of a block", (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of a block", (Directory, "_write_temporary", "self._files.fsync(handle)", "pass")),
     _bug(
         "no fsync of a block's directory",
-        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is not None")),
+        (Directory, "create", _NAME, _unless("'blocks' in path.parts")),
     ),
-    _bug("no fsync of the ledger", (LocalStore, "append_ledger", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of the ledger", (Directory, "append", "self._files.fsync(handle)", "pass")),
     _bug(
         "no fsync of the ledger's directory",
-        (LocalStore, "append_ledger", "self._files.fsync_dir(path.parent)", "pass"),
+        (Directory, "append", "self._files.fsync_dir(path.parent)", "pass"),
     ),
     _bug(
         "no fsync of a new directory's parent",
-        (LocalStore, "_make_dir", "self._files.fsync_dir(path.parent)", "pass"),
+        (Directory, "_make_dir", "self._files.fsync_dir(path.parent)", "pass"),
     ),
     _bug(
         "no fsync of the parents of a new store",
-        (LocalStore, "_make_root", "self._files.fsync_dir(parent)", "pass"),
-        (LocalStore, "_make_root", "self._files.fsync_dir(self.root.parent)", "pass"),
+        (Directory, "_make_root", "self._files.fsync_dir(parent)", "pass"),
+        (Directory, "_make_root", "self._files.fsync_dir(self.root.parent)", "pass"),
     ),
     _bug(
         "no fsync of the directory of a block left behind",
-        (LocalStore, "_put_once", _NAME, _unless("'blocks' in path.parts and content is None")),
+        (Directory, "settle", _NAME, _unless("'blocks' in path.parts")),
     ),
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
@@ -339,7 +339,7 @@ MUTANTS = (
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
-        (LocalStore, "settle_ledger", "self._write_anew(path, content)", _FSYNC),
+        (Directory, "replace", "self._write_anew(path, content)", _FSYNC),
     ),
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
@@ -347,11 +347,11 @@ MUTANTS = (
     ),
     _bug(
         "lines that a failed append left in the file are believed",
-        (LocalStore, "append_ledger", "self.settle_ledger(writer, self._read(path))", "pass"),
+        (Directory, "append", "self.replace(key, self._read(path))", "pass"),
     ),
     _bug(
         "no fsync of the directory of sealed ledgers",
-        (LocalStore, "seal_ledger", "self._make_name_durable(sealed)", "pass"),
+        (Directory, "create", _NAME, _unless("'sealed' in path.parts")),
     ),
     # One ledger after the other
     _bug(
@@ -387,7 +387,7 @@ MUTANTS = (
     ),
     _bug(
         "no fsync of the directory of maintenance ledgers",
-        (LocalStore, "_put_once", _NAME, _unless("'maintenance' in path.parts")),
+        (Directory, "create", _NAME, _unless("'maintenance' in path.parts")),
     ),
     _bug(
         "what was put in another block is taken for gone, and stored again",
@@ -396,29 +396,28 @@ MUTANTS = (
     # Every pair of durable steps swapped
     _bug(
         "a block gets its name before its content is durable",
-        (LocalStore, "_write_temporary", "self._files.fsync(handle)", "pass"),
-        (LocalStore, "_put_once", _NAME, f"{_NAME}\n    {_FSYNC}"),
+        (Directory, "_write_temporary", "self._files.fsync(handle)", "pass"),
+        (Directory, "create", "    return True", f"    {_FSYNC}\n    return True"),
     ),
     _bug(
         "a block's directory is fsynced before the block gets its name",
-        (LocalStore, "_put_once", f"\n    {_NAME}", ""),
         (
-            LocalStore,
-            "_put_once",
-            "self._write_anew(path, content)",
-            f"{_NAME}\n        self._write_anew(path, content)",
+            Directory,
+            "create",
+            f"with self._watching(), {_NAME}:",
+            f"self._make_dir(path.parent)\n    with {_NAME}:\n        pass\n    with self._watching():",
         ),
     ),
     _bug(
         "a ledger that is written anew gets its name before its content is durable",
         (
-            LocalStore,
-            "settle_ledger",
+            Directory,
+            "replace",
             "self._write_anew(path, content)",
             "self._make_dir(self.root / TMP)\n        temporary = self.root / TMP / (path.name + self._token())\n"
             "        new = self._files.create(temporary)\n        self._files.write(new, content)\n"
             "        self._files.rename(temporary, path)\n"
-            "        self._make_name_durable(path)\n        self._files.fsync(new)",
+            "        self._files.fsync_dir(path.parent)\n        self._files.fsync(new)",
         ),
     ),
     _bug(
@@ -433,7 +432,7 @@ MUTANTS = (
     ),
     _bug(
         "a torn end of the ledger is not cut off",
-        (LocalStore, "append_ledger", "if size is not None and size > tail.length:", "if False:"),
+        (Directory, "append", "if size is not None and size > tail.length:", "if False:"),
     ),
     _bug(
         "an entry goes into the index before it is in the ledger",

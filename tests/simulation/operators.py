@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from store_support import local_store, root_of
+
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.store.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import day_of, sealed_path
 from simulation.generator import ROOT
 from simulation.timeline import Process
@@ -71,7 +72,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """
     if host.repair_due:
         return False
-    store = LocalStore(ROOT, host.files)
+    store = local_store(ROOT, host.files)
     opened = {writer: decode_ledger(writer, content).entries for writer, content in store.open_ledgers()}
     if not opened:
         return False
@@ -87,7 +88,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
         ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
-            host.files.lose(store.root / sealed_path(writer))
+            host.files.lose(root_of(store) / sealed_path(writer))
             host.repair_due = True
             if fleet.tracing:
                 fleet.trace(f"{host.name}: the ledger of {writer} is lost")
@@ -111,7 +112,7 @@ class SimRepair(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "repair")
         self._ends = host.fleet.timeline.now + STOPPED_SECONDS - 1.0
-        self._store = LocalStore(ROOT, host.files, token=lambda: f"{host.fleet.more.getrandbits(32):08x}")
+        self._store = local_store(ROOT, host.files, token=lambda: f"{host.fleet.more.getrandbits(32):08x}")
         self.later(0.0, self._do)
 
     def _do(self) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fake_files import Node
+from store_support import local_store
 
 from kcl_receiver import errors
 from kcl_receiver.errors import BlockDamaged, ReceiverError
@@ -22,7 +23,6 @@ from kcl_receiver.ranges import After, Position, Range, parse_position
 from kcl_receiver.reader.chain import GAP, LATE
 from kcl_receiver.reader.coverage import select
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
@@ -599,7 +599,7 @@ class Watch:
         unrecorded: set[str] = set()
         for host in self.fleet.hosts:
             try:
-                index = LedgerIndex.load(LocalStore(ROOT, host.files))
+                index = LedgerIndex.load(local_store(ROOT, host.files))
             except ReceiverError as error:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
             generator = host.generator
@@ -656,7 +656,7 @@ class Watch:
     def _read_blocks(
         self, host: Host, index: LedgerIndex, rows: dict[tuple[str, str, Position], list[Position]]
     ) -> None:
-        store = LocalStore(ROOT, host.files)
+        store = local_store(ROOT, host.files)
         for block, _ in store.list_blocks():
             if block not in index.blocks():
                 self.broken("known ranges", f"{host.name}: {block} is in no ledger")

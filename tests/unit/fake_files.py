@@ -190,7 +190,7 @@ class FakeFiles(Files):
 
     def listdir(self, path: Path) -> Iterator[Found]:
         for name, node in list(self._names(path).items()):
-            yield Found(name, node.names is not None, len(node.content))
+            yield Found(name, node.names is not None, len(node.content), 0.0)
 
     def read(self, path: Path) -> bytes:
         return bytes(self._get(path).content)

@@ -6,14 +6,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fake_files import FakeFiles
-from store_support import NOW, OTHER_WRITER, STREAM, WRITER, Record, begin, columns_of, put, range_of, session_at
+from store_support import (
+    NOW,
+    OTHER_WRITER,
+    STREAM,
+    WRITER,
+    Record,
+    begin,
+    columns_of,
+    local_store,
+    put,
+    range_of,
+    session_at,
+)
 
 from kcl_receiver.maintenance.compact import DayReport, Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import BlockRange, check_range, read_footer, read_ranges
@@ -27,8 +38,8 @@ SMALL = Options(target_bytes=64 * 1024)
 __all__ = ["OTHER_WRITER", "STREAM", "WRITER"]
 
 
-def fake_store(files: FakeFiles | None = None) -> LocalStore:
-    return LocalStore(ROOT, files or empty_files())
+def fake_store(files: FakeFiles | None = None) -> BlockStore:
+    return local_store(ROOT, files or empty_files())
 
 
 def empty_files() -> FakeFiles:

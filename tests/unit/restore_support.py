@@ -21,7 +21,7 @@ from recovery_support import (
     range_of,
     users_of,
 )
-from store_support import NOW, WRITER, begin, put, session_at
+from store_support import NOW, WRITER, begin, local_store, put, root_of, session_at
 
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import select
@@ -31,7 +31,6 @@ from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Events, NotRestored, Restorer, Source, Summary
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_path
 from kcl_receiver.store.parquet import BlockRange
 
@@ -71,7 +70,7 @@ class Lake:
     """Blocks of two ranges of each of two shards, in the order of the stream."""
 
     def __init__(self, base: Path, blocks: int = 6) -> None:
-        self.store = LocalStore(str(base))
+        self.store = local_store(str(base))
         self.store.claim("landing")
         self.puts = {shard: puts_of(number, 2 * RANGE * blocks) for number, shard in enumerate(SHARDS)}
         self.kinesis = FakeKinesis({shard: FakeShard(puts) for shard, puts in self.puts.items()})
@@ -98,7 +97,7 @@ class Lake:
         return put(self.store, number, *ranges, stream=STREAM)
 
     def file(self, number: int) -> Path:
-        return self.store.root / block_path(self.entries[number].block)
+        return root_of(self.store) / block_path(self.entries[number].block)
 
     def delete(self, *numbers: int) -> None:
         for number in numbers:
@@ -155,7 +154,7 @@ class Lake:
         return found
 
     def _rows_of(self, one: Range, block: str) -> Iterator[tuple[int, int, str, bytes]]:
-        table = pq.read_table(self.store.root / block_path(block)).slice(one.first_row, one.count)
+        table = pq.read_table(root_of(self.store) / block_path(block)).slice(one.first_row, one.count)
         for row in table.to_pylist():
             yield int(row["sequence_number"]), row["sub_sequence_number"], row["partition_key"], row["data"]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -12,8 +14,10 @@ from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, SessionStarted, ShardEnded, WriterStarted
+from kcl_receiver.store.files import Files
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -28,6 +32,28 @@ WRITER = writer_id(NOW, "7f3a9c01")
 OTHER_WRITER = writer_id(NOW + 60_000, "00000002")
 STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1_790_000_000_000)
 SHARD = "shardId-000000000000"
+
+
+def local_store(
+    root: str | Path, files: Files | None = None, token: Callable[[], str] = lambda: secrets.token_hex(4)
+) -> BlockStore:
+    """Return the store in a directory of a file system."""
+    return BlockStore(Directory(root, files, token))
+
+
+def directory_of(store: BlockStore) -> Directory:
+    """Return the directory that a store is in."""
+    directory = store.objects.objects
+    assert isinstance(directory, Directory)
+    return directory
+
+
+def root_of(store: BlockStore) -> Path:
+    return directory_of(store).root
+
+
+def files_of(store: BlockStore) -> Files:
+    return directory_of(store)._files
 
 
 def stop_the_clock(monkeypatch: pytest.MonkeyPatch, now: int) -> None:

@@ -24,7 +24,7 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, put
+from store_support import NOW, files_of, put
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
@@ -190,12 +190,12 @@ def test_what_was_merged_is_merged_again_with_what_came_since_and_the_old_still_
 
 def damage(store: object, block: str) -> None:
     path = store._block(block)  # type: ignore[attr-defined]
-    node = store._files._get(path)  # type: ignore[attr-defined]
+    node = files_of(store)._get(path)  # type: ignore[attr-defined]
     node.content[len(node.content) // 3] ^= 0xFF
 
 
 def rename(store: object, old: str, new: str) -> None:
-    files = store._files  # type: ignore[attr-defined]
+    files = files_of(store)  # type: ignore[attr-defined]
     files._get(store._block(new)).content[:] = files.read(store._block(old))  # type: ignore[attr-defined]
 
 

@@ -8,24 +8,23 @@ from pathlib import Path
 
 import pytest
 from maintenance_support import OTHER_WRITER, fill, part, present, read_all, usual
-from store_support import NOW, begin, put, session_at, stop_the_clock
+from store_support import NOW, begin, local_store, put, session_at, stop_the_clock
 from test_config import write
 
 from kcl_receiver.cli import run as run_module
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED
-from kcl_receiver.store.base import open_store
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.maintenance import lifecycle
 from kcl_receiver.store.names import writer_id
 
 DAY_MILLIS = 86_400_000
 
 
-def old_store(tmp_path: Path, days: int = 30) -> LocalStore:
+def old_store(tmp_path: Path, days: int = 30) -> BlockStore:
     """A store whose blocks were stored so many days ago."""
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     fill(store, usual(), writer_id(time.time_ns() // 1_000_000 - days * DAY_MILLIS, "0000000a"))
     return store
 
@@ -57,7 +56,7 @@ def test_a_run_that_stopped_early_has_not_succeeded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([False, True])
-    monkeypatch.setattr(LocalStore, "is_asked_for", lambda _: next(answers))
+    monkeypatch.setattr(BlockStore, "is_asked_for", lambda _: next(answers))
     assert run_cli(["compact", "--store", old_store(tmp_path).url]) == EXIT_INTERRUPTED
     assert "Stopped early" in capsys.readouterr().out
 
@@ -159,7 +158,7 @@ def test_a_time_to_come_and_no_time_at_all_are_refused(tmp_path: Path, capsys: p
 
 
 def test_what_the_stream_still_has_is_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     ledger = begin(store, OTHER_WRITER)
     ledger.append([session_at(retention_hours=8760), put(store, 1, part(0, 1, 5), writer=OTHER_WRITER)])
     assert run_cli(["expire", "--store", store.url, "--before", "2026-11-23", "--dry-run"]) == 0

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store_support import NOW, WRITER, begin, block_range, put, session_at
+from store_support import NOW, WRITER, begin, block_range, local_store, put, root_of, session_at
 
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.verify import DAMAGED, MISSING, damage
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction
 from kcl_receiver.store.names import block_path
 
 
-def landed(root: Path, *blocks: tuple[int, ...]) -> tuple[LocalStore, list[BlockStored]]:
+def landed(root: Path, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[BlockStored]]:
     """A store of one shard; each block holds one range, which follows the one before."""
-    store = LocalStore(root / "store")
+    store = local_store(root / "store")
     store.claim("landing")
     ledger = begin(store, WRITER)
     ledger.append([session_at()])
@@ -28,8 +28,8 @@ def landed(root: Path, *blocks: tuple[int, ...]) -> tuple[LocalStore, list[Block
     return store, entries
 
 
-def path_of(store: LocalStore, entry: BlockStored) -> Path:
-    return store.root / block_path(entry.block)
+def path_of(store: BlockStore, entry: BlockStored) -> Path:
+    return root_of(store) / block_path(entry.block)
 
 
 def test_each_missing_or_damaged_block_is_named_in_the_order_of_time_with_the_ranges_that_are_lost(
@@ -75,7 +75,7 @@ def test_a_range_that_two_missing_blocks_held_is_named_with_both(tmp_path: Path)
     assert [one.ranges_lost for one in damage(store)] == [entry.ranges for entry in entries[1:]]
 
 
-def replace_block(store: LocalStore, old: BlockStored, *positions: int, after: int) -> BlockStored:
+def replace_block(store: BlockStore, old: BlockStored, *positions: int, after: int) -> BlockStored:
     transaction = Transaction(store, old.block, RECOVER, NOW)
     new = put(store, 1, block_range(*positions, after=Position(after)), writer=transaction.writer)
     transaction.add_block(new, [old])

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness
+from store_support import local_store
 from test_workers import workers
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
 from kcl_receiver.ranges import TRIM_HORIZON
-from kcl_receiver.store.base import Buffer
+from kcl_receiver.store.base import BlockStore, Buffer
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 
 
 def block_of(form: Form) -> WriteBlock:
@@ -37,17 +37,17 @@ def test_a_block_is_durable_before_its_ledger_entry_is_begun(
     made = workers(tmp_path)
     before = ledger(tmp_path)
     at_the_block: list[bytes] = []
-    put_block = LocalStore.put_block
+    put_block = BlockStore.put_block
 
-    def watched(store: LocalStore, block_id: str, payload: Buffer) -> None:
+    def watched(store: BlockStore, block_id: str, payload: Buffer) -> None:
         at_the_block.append(ledger(tmp_path))
         put_block(store, block_id, payload)
 
-    monkeypatch.setattr(LocalStore, "put_block", watched)
+    monkeypatch.setattr(BlockStore, "put_block", watched)
     written = made.write_block(block_of(form))
     assert [*at_the_block, ledger(tmp_path)] == [before, before]
     made.append(Append((BlockRecord(1, written),)), {})
-    assert [entry.ranges for entry in LedgerIndex.load(LocalStore(tmp_path / "store")).blocks().values()] == [
+    assert [entry.ranges for entry in LedgerIndex.load(local_store(tmp_path / "store")).blocks().values()] == [
         written.ranges
     ]
 
@@ -60,15 +60,15 @@ def test_of_a_block_that_could_not_be_stored_there_is_no_word_and_the_next_try_s
     before = ledger(tmp_path)
     block = block_of(form)
 
-    def failing(_store: LocalStore, _block_id: str, _payload: Buffer) -> None:
+    def failing(_store: BlockStore, _block_id: str, _payload: Buffer) -> None:
         raise StoreUnavailable("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LocalStore, "put_block", failing)
+        patched.setattr(BlockStore, "put_block", failing)
         for _ in range(4):  # after as many, Spark's receiver goes on as if the block were stored
             with pytest.raises(StoreUnavailable):
                 made.write_block(block)
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     assert (ledger(tmp_path), list(store.list_blocks())) == (before, [])
     written = made.write_block(block)
     assert [one for one, _ in store.list_blocks()] == [written.block]

@@ -18,7 +18,7 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, begin, columns_of, put, range_of, session_at
+from store_support import NOW, begin, columns_of, files_of, put, range_of, root_of, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.presence import held_now
@@ -198,7 +198,7 @@ def test_a_day_that_is_still_to_come_is_looked_at_because_a_clock_was_wrong() ->
 def test_nothing_of_a_day_goes_while_its_ledger_is_damaged() -> None:
     store = fake_store()
     fill(store, usual(2))
-    node = store._files._get(store.root / "ledger" / f"{WRITER}.jsonl")  # type: ignore[attr-defined]
+    node = files_of(store)._get(root_of(store) / "ledger" / f"{WRITER}.jsonl")  # type: ignore[attr-defined]
     node.content[len(node.content) // 2] ^= 1
     with pytest.raises(LedgerDamaged):
         expire(store, NOW + HOUR)
@@ -240,7 +240,7 @@ def test_what_is_held_is_not_read_from_a_damaged_ledger() -> None:
     ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
     expire(store, NOW + 6)
     ((writer, _),) = store.maintenance_ledgers(DAY)
-    node = store._files._get(store.root / "ledger" / "maintenance" / DAY / f"{writer}.jsonl")  # type: ignore[attr-defined]
+    node = files_of(store)._get(root_of(store) / "ledger" / "maintenance" / DAY / f"{writer}.jsonl")  # type: ignore[attr-defined]
     node.content[-5] ^= 1
     assert held_now(store, ranges) == []
 

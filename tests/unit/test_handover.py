@@ -6,67 +6,68 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, local_store, put, root_of, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import Position
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, ledger_path, sealed_path, writer_id
+from kcl_receiver.store.objects import Stat
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    return local_store(tmp_path / "store")
 
 
-class Curious(LocalStore):
-    """Fails when all sealed ledgers, or all blocks, are read."""
+class Curious(Directory):
+    """Fails when all sealed ledgers, or all blocks, are listed."""
 
-    def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
-        raise AssertionError("all sealed ledgers were read")
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        assert not prefix.startswith("ledger/sealed/"), "sealed ledgers were listed"
+        assert prefix.count("/") != 1 or prefix == "ledger/", "all blocks were listed"
+        return super().list(prefix, deep=deep)
 
-    def list_blocks(self) -> Iterator[tuple[str, int]]:
-        raise AssertionError("all blocks were listed")
 
-
-def test_the_first_writer_of_a_store_takes_nothing_over(store: LocalStore) -> None:
+def test_the_first_writer_of_a_store_takes_nothing_over(store: BlockStore) -> None:
     taken = take_over(store)
     assert (taken.tails, taken.carried, taken.blocks, taken.to_seal, taken.lost) == ({}, [], [], [], False)
 
 
-def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: LocalStore) -> None:
+def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: BlockStore) -> None:
     begin(store, WRITER)
     begin(store, OTHER_WRITER, seal=True)
-    assert (store.root / "ledger" / "sealed" / "2026-11" / f"{WRITER}.jsonl").exists()
-    assert not (store.root / ledger_path(WRITER)).exists()
-    assert (store.root / ledger_path(OTHER_WRITER)).exists()
+    assert (root_of(store) / "ledger" / "sealed" / "2026-11" / f"{WRITER}.jsonl").exists()
+    assert not (root_of(store) / ledger_path(WRITER)).exists()
+    assert (root_of(store) / ledger_path(OTHER_WRITER)).exists()
 
 
-def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(store: LocalStore) -> None:
+def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(store: BlockStore) -> None:
     first = begin(store, WRITER)
     first.append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True).append(
         [put(store, 1, block_range(3, after=Position(2)), writer=OTHER_WRITER)]
     )
-    taken = take_over(Curious(store.root))
+    taken = take_over(BlockStore(Curious(root_of(store))))
     assert list(taken.tails) == [OTHER_WRITER]
     assert [entry.block for entry in taken.blocks] == [block_id(OTHER_WRITER, 1)]
     assert len(LedgerIndex.load(store).blocks()) == 2
 
 
-def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: LocalStore) -> None:
+def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: BlockStore) -> None:
     """It was on its way while the ledger changed."""
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True)
     late = put(store, 2, block_range(3, after=Position(2)))
-    assert [entry.block for entry in take_over(Curious(store.root)).adopted] == [late.block]
+    assert [entry.block for entry in take_over(BlockStore(Curious(root_of(store)))).adopted] == [late.block]
 
 
-def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: LocalStore) -> None:
+def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: BlockStore) -> None:
     begin(store, WRITER)
     late = put(store, 2, block_range(3))
     ledger = begin(store, OTHER_WRITER, seal=True)
@@ -74,10 +75,10 @@ def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(s
     assert take_over(store).adopted == []
 
 
-def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: LocalStore) -> None:
+def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: BlockStore) -> None:
     begin(store, WRITER).append([session_at()])
     begin(store, OTHER_WRITER, seal=True)
-    path = store.root / sealed_path(WRITER)
+    path = root_of(store) / sealed_path(WRITER)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]))
     with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {WRITER}"):
@@ -87,7 +88,7 @@ def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(stor
         take_over(store)
 
 
-def test_a_ledger_that_was_named_and_not_yet_sealed_is_sealed_by_the_next(store: LocalStore) -> None:
+def test_a_ledger_that_was_named_and_not_yet_sealed_is_sealed_by_the_next(store: BlockStore) -> None:
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
     taken = take_over(store)
@@ -97,14 +98,14 @@ def test_a_ledger_that_was_named_and_not_yet_sealed_is_sealed_by_the_next(store:
 
 @pytest.mark.parametrize("lines", [1, 2])
 def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_over_by_the_next(
-    store: LocalStore, lines: int
+    store: BlockStore, lines: int
 ) -> None:
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
     # It was on its way while the ledger changed, and its generator was killed before it was recorded.
     entry = put(store, 1, block_range(1, 2))
     begin(store, THIRD_WRITER)
-    path = store.root / ledger_path(THIRD_WRITER)
+    path = root_of(store) / ledger_path(THIRD_WRITER)
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
     taken = take_over(store)
     assert set(taken.tails) == {OTHER_WRITER, THIRD_WRITER}
@@ -112,16 +113,16 @@ def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_ove
     assert len(taken.adopted) == (1 if lines == 1 else 0)
 
 
-def test_where_open_ledgers_are_gone_everything_is_read(store: LocalStore) -> None:
+def test_where_open_ledgers_are_gone_everything_is_read(store: BlockStore) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True)
-    (store.root / ledger_path(OTHER_WRITER)).unlink()
+    (root_of(store) / ledger_path(OTHER_WRITER)).unlink()
     taken = take_over(store)
     assert [entry.block for entry in taken.blocks] == [block_id(WRITER, 1)]
     assert not taken.lost
 
 
-def test_where_the_whole_ledger_is_gone_all_blocks_are_adopted(store: LocalStore) -> None:
+def test_where_the_whole_ledger_is_gone_all_blocks_are_adopted(store: BlockStore) -> None:
     put(store, 1, block_range(1, 2))
     taken = take_over(store)
     assert taken.lost

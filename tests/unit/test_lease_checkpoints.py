@@ -18,6 +18,7 @@ from store_support import (
     begin,
     block_range,
     end_at,
+    local_store,
     plain_range,
     put,
     session_at,
@@ -49,7 +50,6 @@ from kcl_receiver.reader.proof import cover
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import GAP, PROVEN, ShardReport
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 
 OURS, THEIRS = "host-0123456789ab", "other-0123456789ab"
 SEEN = LookBack({"host"})
@@ -201,7 +201,7 @@ def test_no_checkpoint_that_no_range_covers_passes(ranges: list[tuple[int, int, 
 
 
 def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     store.claim("landing")
     begin(store, WRITER).append([session_at(), put(store, 1, block_range(1, 2))])
     later = begin(store, OTHER_WRITER, seal=True)
@@ -223,7 +223,7 @@ def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(tmp_path: Pa
 
 
 def test_the_ledger_is_read_only_as_far_back_as_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     store.claim("landing")
     begin(store, WRITER).append([session_at(), put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER).append([put(store, 1, block_range(4, 5, after=Position(2)), writer=OTHER_WRITER)])

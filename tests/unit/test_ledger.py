@@ -10,10 +10,23 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles
-from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, begin, block_range, put, session_at
+from store_support import (
+    NOW,
+    OTHER_WRITER,
+    SHARD,
+    STREAM,
+    WRITER,
+    begin,
+    block_range,
+    local_store,
+    put,
+    root_of,
+    session_at,
+)
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
@@ -29,23 +42,22 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, rebuild_from_footers
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, ledger_path, writer_id
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    return local_store(tmp_path / "store")
 
 
-def content(store: LocalStore, writer: str = WRITER) -> bytes:
-    return (store.root / ledger_path(writer)).read_bytes()
+def content(store: BlockStore, writer: str = WRITER) -> bytes:
+    return (root_of(store) / ledger_path(writer)).read_bytes()
 
 
-def write(store: LocalStore, changed: bytes, writer: str = WRITER) -> None:
-    (store.root / ledger_path(writer)).write_bytes(changed)
+def write(store: BlockStore, changed: bytes, writer: str = WRITER) -> None:
+    (root_of(store) / ledger_path(writer)).write_bytes(changed)
 
 
 ENTRIES: list[Entry] = [
@@ -96,8 +108,8 @@ def test_the_hash_is_what_the_format_page_says() -> None:
     assert json.loads(line)["hash"] == hashlib.sha256(body).hexdigest()[:32]
 
 
-def test_lines_appended_at_once_or_one_by_one_are_the_same(store: LocalStore, tmp_path: Path) -> None:
-    other = LocalStore(tmp_path / "other")
+def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, tmp_path: Path) -> None:
+    other = local_store(tmp_path / "other")
     LedgerWriter(store, WRITER).append(ENTRIES)
     one_by_one = LedgerWriter(other, WRITER)
     for entry in ENTRIES:
@@ -106,9 +118,9 @@ def test_lines_appended_at_once_or_one_by_one_are_the_same(store: LocalStore, tm
     assert decode_ledger(WRITER, content(store)).entries == ENTRIES
 
 
-def test_appending_nothing_writes_nothing(store: LocalStore) -> None:
+def test_appending_nothing_writes_nothing(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append([])
-    assert not store.root.exists()
+    assert not root_of(store).exists()
 
 
 # A writer that fails
@@ -116,7 +128,7 @@ def test_appending_nothing_writes_nothing(store: LocalStore) -> None:
 
 def test_after_a_failure_the_same_entries_are_appended_once() -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     ledger = LedgerWriter(store, WRITER)
     ledger.append(ENTRIES[:1])
     for call in ("open", "write", "fsync"):
@@ -131,7 +143,7 @@ def test_after_a_failure_the_same_entries_are_appended_once() -> None:
 
 def test_after_a_failure_other_entries_are_refused_until_the_same_were_appended() -> None:
     files = FakeFiles()
-    ledger = LedgerWriter(LocalStore("/store", files), WRITER)
+    ledger = LedgerWriter(local_store("/store", files), WRITER)
     files.fail("fsync", errno.EIO, WRITER)
     with pytest.raises(StoreUnavailable):
         ledger.append(ENTRIES[:1])
@@ -144,7 +156,7 @@ def test_after_a_failure_other_entries_are_refused_until_the_same_were_appended(
 # Damage
 
 
-def test_a_torn_last_line_is_ignored_and_said(store: LocalStore) -> None:
+def test_a_torn_last_line_is_ignored_and_said(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES)
     whole = content(store)
     last = whole.splitlines(keepends=True)[-1]
@@ -156,12 +168,12 @@ def test_a_torn_last_line_is_ignored_and_said(store: LocalStore) -> None:
         assert ledger.torn == len(last) - cut
 
 
-def test_a_ledger_under_the_name_of_another_writer_is_found(store: LocalStore) -> None:
+def test_a_ledger_under_the_name_of_another_writer_is_found(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES)
     assert decode_ledger(OTHER_WRITER, content(store)).fault is not None
 
 
-def test_the_index_names_the_writers_whose_ledger_is_torn(store: LocalStore) -> None:
+def test_the_index_names_the_writers_whose_ledger_is_torn(store: BlockStore) -> None:
     ledger = begin(store, WRITER)
     ledger.append([session_at()])
     write(store, content(store) + b'{"n":4,')
@@ -208,7 +220,7 @@ def test_a_line_with_another_number_than_its_own_is_found() -> None:
     assert "it says that it is line 2" in fault.message
 
 
-def test_a_damaged_ledger_is_not_loaded(store: LocalStore) -> None:
+def test_a_damaged_ledger_is_not_loaded(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES[1:3])
     write(store, content(store).replace(b'"retention_hours":24', b'"retention_hours":48', 1))
     with pytest.raises(LedgerDamaged, match=r"line 1 .* hash does not fit") as caught:
@@ -216,7 +228,7 @@ def test_a_damaged_ledger_is_not_loaded(store: LocalStore) -> None:
     assert "docs/format.md" in caught.value.hint
 
 
-def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: LocalStore) -> None:
+def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: BlockStore) -> None:
     begin(store, WRITER).append([session_at(), session_at(1)])
     begin(store, OTHER_WRITER)
     whole = content(store)
@@ -225,14 +237,14 @@ def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store
         write(store, b"".join(lines[:kept]))
         with pytest.raises(LedgerDamaged, match=f"line 4 .* writer {WRITER}, which {OTHER_WRITER} saw"):
             LedgerIndex.load(store)
-    (store.root / ledger_path(WRITER)).unlink()
+    (root_of(store) / ledger_path(WRITER)).unlink()
     with pytest.raises(LedgerDamaged, match="is not there"):
         LedgerIndex.load(store)
     write(store, whole)
     LedgerIndex.load(store)
 
 
-def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: LocalStore) -> None:
+def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: BlockStore) -> None:
     first = begin(store, WRITER)
     second = begin(store, OTHER_WRITER)
     first.append([session_at()])  # two writers can be alive at once, on two hosts
@@ -256,7 +268,7 @@ def test_a_line_that_was_named_once_is_not_named_again_whoever_named_an_earlier_
 # The index
 
 
-def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: LocalStore) -> None:
+def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: BlockStore) -> None:
     two = put(store, 2, block_range(1, 2), block_range(5, shard="other"))
     one = put(store, 1, block_range(10**56, after=Position(9)), block_range(3, 9, after=Position(2)))
     LedgerWriter(store, WRITER).append([two, one])
@@ -274,13 +286,13 @@ def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: LocalSto
     assert not index.lost
 
 
-def test_the_same_block_twice_counts_once(store: LocalStore) -> None:
+def test_the_same_block_twice_counts_once(store: BlockStore) -> None:
     one = put(store, 1, block_range(1, 2))
     LedgerWriter(store, WRITER).append([one, one])
     assert len(LedgerIndex.load(store).ranges(STREAM, SHARD)) == 1
 
 
-def test_a_stream_made_again_under_its_name_is_another_one(store: LocalStore) -> None:
+def test_a_stream_made_again_under_its_name_is_another_one(store: BlockStore) -> None:
     again = StreamIdentity(STREAM.arn, STREAM.created + 1)
     LedgerWriter(store, WRITER).append(
         [put(store, 1, block_range(1, 2)), put(store, 2, block_range(1, 5), stream=again), session_at(stream=again)]
@@ -292,7 +304,7 @@ def test_a_stream_made_again_under_its_name_is_another_one(store: LocalStore) ->
     assert index.sessions(STREAM, SHARD) == []
 
 
-def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: LocalStore) -> None:
+def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append([put(store, 2, block_range(7))])
     index = LedgerIndex.load(store)
     assert len(index.ranges(STREAM, SHARD)) == 1
@@ -315,24 +327,24 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
 # Without a ledger
 
 
-def test_a_lost_ledger_is_made_again_from_the_footers(store: LocalStore) -> None:
+def test_a_lost_ledger_is_made_again_from_the_footers(store: BlockStore) -> None:
     entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
     begin(store, WRITER).append(entries)
     known = LedgerIndex.load(store).ranges(STREAM, SHARD)
-    (store.root / ledger_path(WRITER)).unlink()
-    (store.root / "ledger").rmdir()
+    (root_of(store) / ledger_path(WRITER)).unlink()
+    (root_of(store) / "ledger").rmdir()
     index = LedgerIndex.load(store)
     assert index.lost
     assert index.ranges(STREAM, SHARD) == known
     assert index.adopted == [replace(entry, time=0) for entry in entries]
     assert index.adopted == rebuild_from_footers(store, store.list_blocks())
-    begin(LocalStore(store.root), OTHER_WRITER)
+    begin(local_store(root_of(store)), OTHER_WRITER)
     again = LedgerIndex.load(store)
     assert (again.lost, again.adopted) == (False, [])
     assert again.ranges(STREAM, SHARD) == known
 
 
-def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: LocalStore) -> None:
+def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: BlockStore) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1))])
     put(store, 2, block_range(2, after=Position(1)))
     index = LedgerIndex.load(store)
@@ -345,42 +357,48 @@ def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_ne
 
 def test_a_block_that_is_taken_in_is_made_durable_first() -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     begin(store, WRITER)
     files.fail("fsync_dir", errno.EIO, "2026-11-22")
     with pytest.raises(StoreUnavailable):
         put(store, 1, block_range(1))
-    heir = LocalStore("/store", files)
+    heir = local_store("/store", files)
     assert [entry.block for entry in take_over(heir).adopted] == [block_id(WRITER, 1)]
-    assert LocalStore("/store", files.lose_power()).has_block(block_id(WRITER, 1))
+    assert local_store("/store", files.lose_power()).has_block(block_id(WRITER, 1))
 
 
 def test_lines_that_are_relied_on_are_made_durable_first() -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     ledger = begin(store, WRITER)
     files.fail("fsync", errno.EIO, "ledger")
     with pytest.raises(StoreUnavailable):
         ledger.append([session_at()])
-    assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == []
-    assert take_over(LocalStore("/store", files)).tails[WRITER].number == 3
-    assert LedgerIndex.load(LocalStore("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
+    assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == []
+    assert take_over(local_store("/store", files)).tails[WRITER].number == 3
+    assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
 
 
-def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: LocalStore) -> None:
+def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: BlockStore) -> None:
     """So a start costs the same, however many writers there were."""
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
-    before = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
+    before = (
+        (root_of(store) / ledger_path(WRITER)).stat().st_ino,
+        (root_of(store) / ledger_path(OTHER_WRITER)).stat().st_ino,
+    )
     begin(store, THIRD_WRITER)
-    after = (store.root / ledger_path(WRITER)).stat().st_ino, (store.root / ledger_path(OTHER_WRITER)).stat().st_ino
+    after = (
+        (root_of(store) / ledger_path(WRITER)).stat().st_ino,
+        (root_of(store) / ledger_path(OTHER_WRITER)).stat().st_ino,
+    )
     assert after[0] == before[0]
     assert after[1] != before[1]
 
 
 def test_a_mere_reader_changes_nothing() -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     begin(store, WRITER)
     put(store, 1, block_range(1))
     del files.calls[:]
@@ -388,7 +406,7 @@ def test_a_mere_reader_changes_nothing() -> None:
     assert files.calls == []
 
 
-def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: LocalStore) -> None:
+def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: BlockStore) -> None:
     put(store, 1, block_range(1))
     store.put_block(block_id(WRITER, 2), b"nothing")
     index = LedgerIndex.load(store)
@@ -398,14 +416,14 @@ def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: LocalStor
         rebuild_from_footers(store, store.list_blocks())
 
 
-def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: LocalStore) -> None:
+def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: BlockStore) -> None:
     one = put(store, 1, block_range(1))
     store.put_block(block_id(WRITER, 2), store.read_block(one.block))
     index = LedgerIndex.load(store)
     assert index.unreadable == {block_id(WRITER, 2): f"the file of block {block_id(WRITER, 2)} holds block {one.block}"}
 
 
-def test_an_empty_store_has_no_ledger_to_lose(store: LocalStore) -> None:
+def test_an_empty_store_has_no_ledger_to_lose(store: BlockStore) -> None:
     index = LedgerIndex.load(store)
     assert (index.lost, index.adopted, index.streams(), index.unnamed_tails()) == (False, [], set(), {})
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from maintenance_support import fake_store
-from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, put
+from store_support import NOW, SHARD, STREAM, begin, block_range, files_of, plain_range, put, root_of
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
@@ -136,8 +136,8 @@ def test_a_page_that_failed_is_the_same_when_it_is_asked_for_again() -> None:
     back = look_back(store, TRIM_HORIZON, 2)
     back.next_page()
     (ledger,) = [name for name in store.writers() if name.endswith("1")]
-    path = store.root / "ledger" / f"{ledger}.jsonl"  # type: ignore[attr-defined]
-    node = store._files._get(path)  # type: ignore[attr-defined]
+    path = root_of(store) / "ledger" / f"{ledger}.jsonl"  # type: ignore[attr-defined]
+    node = files_of(store)._get(path)  # type: ignore[attr-defined]
     good = bytes(node.content)
     node.content[len(good) // 2] ^= 1
     with pytest.raises(LedgerDamaged):
@@ -169,5 +169,5 @@ def peak_of_a_page(days: int) -> int:
 
 
 def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kcl_receiver.store.local.LocalStore.has_block", lambda _store, _block: True)
+    monkeypatch.setattr("kcl_receiver.store.base.BlockStore.has_block", lambda _store, _block: True)
     assert peak_of_a_page(20) < 2 * peak_of_a_page(2)

@@ -20,7 +20,7 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, put
+from store_support import NOW, put, root_of
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
@@ -254,7 +254,7 @@ def test_nothing_is_done_to_a_day_whose_maintenance_ledgers_are_damaged() -> Non
     files, old, _ = left_over()
     store = fake_store(files)
     (writer, _), *_ = store.maintenance_ledgers(DAY)
-    content = files._get(store.root / "ledger" / "maintenance" / DAY / f"{writer}.jsonl").content
+    content = files._get(root_of(store) / "ledger" / "maintenance" / DAY / f"{writer}.jsonl").content
     content[len(content) // 2] ^= 1
     blocks = present(store)
     (report,) = run(store)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles
-from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, put
+from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, local_store, put, root_of
 
 from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.ranges import Position
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired, Tail, WriterStarted, decode_ledger
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import (
     COMPACT,
     EXPIRE,
@@ -35,11 +35,11 @@ LATER = NOW + 3 * DAY_MS
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    return local_store(tmp_path / "store")
 
 
-def stored(store: LocalStore, count: int) -> list[BlockStored]:
+def stored(store: BlockStore, count: int) -> list[BlockStored]:
     """Blocks of one range of two records each, in a generator's ledger."""
     ledger = begin(store, WRITER)
     entries = [
@@ -50,7 +50,7 @@ def stored(store: LocalStore, count: int) -> list[BlockStored]:
     return entries
 
 
-def merged(transaction: Transaction, store: LocalStore, *old: BlockStored) -> BlockStored:
+def merged(transaction: Transaction, store: BlockStore, *old: BlockStored) -> BlockStored:
     """Put a block with the ranges of some others, as compact does, and take its entry in."""
     numbers = [one.first.sequence_number for entry in old for one in entry.ranges]
     ranges = [block_range(number, number + 1, after=Position(number - 1)) for number in numbers]
@@ -60,14 +60,14 @@ def merged(transaction: Transaction, store: LocalStore, *old: BlockStored) -> Bl
     return replace(entry, replaces=tuple(one.block for one in old))
 
 
-def path_of(store: LocalStore, writer: str) -> Path:
-    return store.root / maintenance_path(writer)
+def path_of(store: BlockStore, writer: str) -> Path:
+    return root_of(store) / maintenance_path(writer)
 
 
 # ---------------------------------------------------------------------- a transaction
 
 
-def test_a_transaction_is_read_back_as_it_was_made(store: LocalStore) -> None:
+def test_a_transaction_is_read_back_as_it_was_made(store: BlockStore) -> None:
     one, two, three = stored(store, 3)
     transaction = Transaction(store, one.block, COMPACT, LATER, "0c77e1d2")
     assert transaction.empty
@@ -86,7 +86,7 @@ def test_a_transaction_is_read_back_as_it_was_made(store: LocalStore) -> None:
     assert [block for block, _ in store.list_blocks()] == [new.block]
 
 
-def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_is_about(store: LocalStore) -> None:
+def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_is_about(store: BlockStore) -> None:
     [one] = stored(store, 1)
     transaction = Transaction(store, one.block, RECOVER, LATER, "0c77e1d2")
     new = merged(transaction, store, one)
@@ -100,7 +100,7 @@ def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_i
     assert path_of(store, writer).is_file()
 
 
-def test_a_generators_ledger_is_not_touched(store: LocalStore) -> None:
+def test_a_generators_ledger_is_not_touched(store: BlockStore) -> None:
     entries = stored(store, 2)
     before = dict(store.read_ledger())
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
@@ -111,7 +111,7 @@ def test_a_generators_ledger_is_not_touched(store: LocalStore) -> None:
     assert store.writers() == [WRITER]
 
 
-def test_nothing_is_deleted_before_the_ledger_is_durable(store: LocalStore) -> None:
+def test_nothing_is_deleted_before_the_ledger_is_durable(store: BlockStore) -> None:
     entries = stored(store, 2)
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
     merged(transaction, store, *entries)
@@ -120,7 +120,7 @@ def test_nothing_is_deleted_before_the_ledger_is_durable(store: LocalStore) -> N
     assert {one.block for one in entries} <= {block for block, _ in store.list_blocks()}
 
 
-def test_a_block_of_which_not_every_range_is_held_is_left_alone(store: LocalStore) -> None:
+def test_a_block_of_which_not_every_range_is_held_is_left_alone(store: BlockStore) -> None:
     ledger = begin(store, WRITER)
     whole = put(store, 1, block_range(1, 2), block_range(5, 6, after=Position(4)))
     other = put(store, 2, block_range(7, 8, after=Position(6)))
@@ -143,7 +143,7 @@ def test_a_range_is_held_only_by_one_that_is_equal_in_all_but_its_row(change: di
     assert not holds_all({content_of(replace(one, **change))}, [one])  # type: ignore[arg-type]
 
 
-def test_blocks_of_another_day_are_refused(store: LocalStore) -> None:
+def test_blocks_of_another_day_are_refused(store: BlockStore) -> None:
     [one] = stored(store, 1)
     elsewhere = put(store, 1, block_range(9), writer=writer_id(NOW + DAY_MS, "00000009"))
     transaction = Transaction(store, one.block, COMPACT, LATER)
@@ -156,7 +156,7 @@ def test_blocks_of_another_day_are_refused(store: LocalStore) -> None:
     assert transaction.empty
 
 
-def test_what_is_committed_is_closed(store: LocalStore) -> None:
+def test_what_is_committed_is_closed(store: BlockStore) -> None:
     [one] = stored(store, 1)
     transaction = Transaction(store, one.block, EXPIRE, LATER)
     transaction.add_expired(Expired(LATER, NOW, (one.block,)))
@@ -167,24 +167,24 @@ def test_what_is_committed_is_closed(store: LocalStore) -> None:
         transaction.add_block(one)
 
 
-def test_only_roles_that_are_known_are_taken(store: LocalStore) -> None:
+def test_only_roles_that_are_known_are_taken(store: BlockStore) -> None:
     with pytest.raises(ValueError, match="not a maintenance role"):
         Transaction(store, stored(store, 1)[0].block, "generator", LATER)
 
 
-@pytest.mark.parametrize("call", ["create", "write", "fsync", "rename", "fsync_dir"])
+@pytest.mark.parametrize("call", ["create", "write", "fsync", "link", "fsync_dir"])
 def test_a_commit_that_failed_can_be_repeated_and_is_found_once(call: str) -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     [one] = stored(store, 1)
     transaction = Transaction(store, one.block, REPAIR, LATER)
     transaction.add_block(one)
-    files.fail(call, errno.EIO, "maintenance" if call in ("rename", "fsync_dir") else "tmp")
+    files.fail(call, errno.EIO, "maintenance" if call in ("link", "fsync_dir") else "tmp")
     with pytest.raises(StoreUnavailable):
         transaction.commit()
     transaction.commit()
     transaction.commit()
-    after = LocalStore("/store", files.lose_power())
+    after = local_store("/store", files.lose_power())
     assert [writer for writer, _ in after.maintenance_ledgers(DAY)] == [transaction.writer]
     assert load_day(after, DAY).blocks == {one.block: one}
 
@@ -192,7 +192,7 @@ def test_a_commit_that_failed_can_be_repeated_and_is_found_once(call: str) -> No
 @pytest.mark.parametrize("call", ["unlink", "fsync_dir"])
 def test_a_deletion_that_failed_can_be_repeated(call: str) -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     entries = stored(store, 2)
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
     new = merged(transaction, store, *entries)
@@ -201,10 +201,10 @@ def test_a_deletion_that_failed_can_be_repeated(call: str) -> None:
     with pytest.raises(StoreUnavailable):
         transaction.retire()
     assert len(transaction.retire()) == 2
-    assert [block for block, _ in LocalStore("/store", files.lose_power()).list_blocks()] == [new.block]
+    assert [block for block, _ in local_store("/store", files.lose_power()).list_blocks()] == [new.block]
 
 
-def test_another_content_under_the_same_id_is_refused(store: LocalStore) -> None:
+def test_another_content_under_the_same_id_is_refused(store: BlockStore) -> None:
     store.put_maintenance_ledger(WRITER, b"one\n")
     store.put_maintenance_ledger(WRITER, b"one\n")
     with pytest.raises(StoreRefused, match="another content"):
@@ -214,7 +214,7 @@ def test_another_content_under_the_same_id_is_refused(store: LocalStore) -> None
 # ---------------------------------------------------------------------- what became of a day's blocks
 
 
-def test_chains_of_replacements_lead_to_the_blocks_that_count(store: LocalStore) -> None:
+def test_chains_of_replacements_lead_to_the_blocks_that_count(store: BlockStore) -> None:
     one, two, three = stored(store, 3)
     first = Transaction(store, one.block, COMPACT, LATER, "00000002")
     joined = merged(first, store, one, two)
@@ -234,7 +234,7 @@ def test_chains_of_replacements_lead_to_the_blocks_that_count(store: LocalStore)
     assert all(set(new) == {left.block, right.block} for new in changes.replaced.values())
 
 
-def test_a_circle_of_replacements_ends(store: LocalStore) -> None:
+def test_a_circle_of_replacements_ends(store: BlockStore) -> None:
     one, two = stored(store, 2)
     for old, new in ((one, two), (two, one)):
         transaction = Transaction(store, one.block, REPAIR, LATER)
@@ -243,7 +243,7 @@ def test_a_circle_of_replacements_ends(store: LocalStore) -> None:
     assert load_day(store, DAY).replaced == {one.block: (), two.block: ()}
 
 
-def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: LocalStore) -> None:
+def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: BlockStore) -> None:
     [one] = stored(store, 1)
     writers = []
     for token in ("00000001", "00000002", "00000003"):
@@ -259,7 +259,7 @@ def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: LocalS
     assert changes.writers == {writer: Tail(2, ledgers[writer].tail.hash) for writer in writers}
 
 
-def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: LocalStore) -> None:
+def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: BlockStore) -> None:
     entries = stored(store, 2)
     changes = load_day(store, DAY)
     transactions = []
@@ -274,7 +274,7 @@ def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: 
     assert load_day(store, DAY).named == {transactions[0].writer}
 
 
-def two_transactions(store: LocalStore) -> tuple[list[BlockStored], list[Path]]:
+def two_transactions(store: BlockStore) -> tuple[list[BlockStored], list[Path]]:
     entries = stored(store, 2)
     paths = []
     for entry, token in zip(entries, ("00000001", "00000002"), strict=True):
@@ -285,14 +285,14 @@ def two_transactions(store: LocalStore) -> tuple[list[BlockStored], list[Path]]:
     return entries, paths
 
 
-def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: LocalStore) -> None:
+def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: BlockStore) -> None:
     _, [first, _] = two_transactions(store)
     first.unlink()
     [fault] = load_day(store, DAY).faults
     assert "is not there as it was" in fault.message
 
 
-def test_lines_that_are_missing_or_more_are_a_fault(store: LocalStore) -> None:
+def test_lines_that_are_missing_or_more_are_a_fault(store: BlockStore) -> None:
     _, [first, _] = two_transactions(store)
     content = first.read_bytes()
     first.write_bytes(content[: content.find(b"\n") + 1])
@@ -308,7 +308,7 @@ def test_lines_that_are_missing_or_more_are_a_fault(store: LocalStore) -> None:
     ],
 )
 def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(
-    store: LocalStore,
+    store: BlockStore,
     spoil: object,
     message: str,
 ) -> None:
@@ -323,7 +323,7 @@ def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(
         LedgerIndex.load(store)
 
 
-def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: LocalStore) -> None:
+def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: BlockStore) -> None:
     """The listing shows a new ledger, and not the one that it names, which is a little older."""
     two_transactions(store)
     [_, second] = store.maintenance_ledgers(DAY)
@@ -332,7 +332,7 @@ def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: Lo
     assert load_day(store, DAY).faults == []
 
 
-def test_the_index_of_a_store_knows_what_maintenance_did(store: LocalStore) -> None:
+def test_the_index_of_a_store_knows_what_maintenance_did(store: BlockStore) -> None:
     one, two, three = stored(store, 3)
     transaction = Transaction(store, one.block, COMPACT, LATER)
     new = merged(transaction, store, one, two)
@@ -347,17 +347,17 @@ def test_the_index_of_a_store_knows_what_maintenance_did(store: LocalStore) -> N
     assert [block for _, block in index.ranges(STREAM, SHARD)].count(new.block) == 2
 
 
-def test_a_store_without_maintenance_has_none(store: LocalStore) -> None:
+def test_a_store_without_maintenance_has_none(store: BlockStore) -> None:
     stored(store, 1)
     assert store.maintenance_days() == []
     changes = load_day(store, DAY)
     assert (changes.blocks, changes.replaced, changes.expired, changes.faults) == ({}, {}, {}, [])
 
 
-def test_one_maintenance_at_a_time_and_the_generator_beside_it(store: LocalStore) -> None:
+def test_one_maintenance_at_a_time_and_the_generator_beside_it(store: BlockStore) -> None:
     store.hold_maintenance()
     store.hold_maintenance()
-    other = LocalStore(store.root)
+    other = local_store(root_of(store))
     with pytest.raises(StoreUnavailable, match="other maintenance works on"):
         other.hold_maintenance()
     other.hold()
@@ -366,7 +366,7 @@ def test_one_maintenance_at_a_time_and_the_generator_beside_it(store: LocalStore
 # ---------------------------------------------------------------------- lifecycle
 
 
-def test_the_newest_declaration_of_a_lifecycle_counts(store: LocalStore) -> None:
+def test_the_newest_declaration_of_a_lifecycle_counts(store: BlockStore) -> None:
     assert lifecycle(store) is None
     declare_lifecycle(store, 90, NOW)
     assert lifecycle(store) == 90
@@ -378,14 +378,14 @@ def test_the_newest_declaration_of_a_lifecycle_counts(store: LocalStore) -> None
     assert list(store.list_leftovers()) == []
 
 
-def test_a_lifecycle_of_no_day_is_refused(store: LocalStore) -> None:
+def test_a_lifecycle_of_no_day_is_refused(store: BlockStore) -> None:
     with pytest.raises(ValueError, match="not a number of days"):
         declare_lifecycle(store, 0, NOW)
     assert lifecycle(store) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"days": "many"}', b'{"declared": 1}'])
-def test_a_declaration_that_cannot_be_read_is_named(store: LocalStore, content: bytes) -> None:
+def test_a_declaration_that_cannot_be_read_is_named(store: BlockStore, content: bytes) -> None:
     store.put_document_if_absent("lifecycle-0001.json", content)
     with pytest.raises(LedgerDamaged, match=r"lifecycle-0001\.json"):
         lifecycle(store)

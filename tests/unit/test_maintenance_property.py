@@ -13,8 +13,8 @@ from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_id
 
 HOUR = 3_600_000
@@ -86,7 +86,7 @@ def test_a_reader_finds_what_it_found_before(
         assert_generator_holds_what_is_there(model.store)
 
 
-def assert_generator_holds_what_is_there(store: LocalStore) -> None:
+def assert_generator_holds_what_is_there(store: BlockStore) -> None:
     """Whatever a generator's ledger ever named is held if, and only if, a block that is there has this very range."""
     index = LedgerIndex.load(store)
     there = set()

@@ -16,13 +16,23 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, STREAM, WRITER, Record, block_range, columns_of, range_of, records_at
+from store_support import (
+    NOW,
+    STREAM,
+    WRITER,
+    Record,
+    block_range,
+    columns_of,
+    local_store,
+    range_of,
+    records_at,
+    root_of,
+)
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
 from kcl_receiver.store.arrays import check_columns
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -405,14 +415,14 @@ def test_rows_of_another_range_are_found() -> None:
 
 
 def test_a_folder_of_blocks_is_one_dataset_for_plain_pyarrow(tmp_path: object) -> None:
-    store = LocalStore(str(tmp_path) + "/store")
+    store = local_store(str(tmp_path) + "/store")
     for number in (1, 2):
         block = block_id(WRITER, number)
         one = block_range(number * 10, number * 10 + 1)
         store.put_block(block, encode_block(block, WRITER, STREAM, [one], "zstd").payload)
-    table = pq.read_table(store.root / "blocks")
+    table = pq.read_table(root_of(store) / "blocks")
     assert table["sequence_number"].to_pylist() == ["10", "11", "20", "21"]
-    filtered = ds.dataset(store.root / "blocks").to_table(filter=ds.field("shard_id") == "none")
+    filtered = ds.dataset(root_of(store) / "blocks").to_table(filter=ds.field("shard_id") == "none")
     assert filtered.num_rows == 0
 
 

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maintenance_support import SMALL, fill, part, run
 from plain_reader import PlainReader, Row
-from store_support import NOW, begin
+from store_support import NOW, begin, local_store, root_of
 
 from kcl_receiver import records
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.names import block_path, writer_id
 
 HOUR = 3_600_000
@@ -30,7 +30,7 @@ STEP = st.one_of(
 )
 
 
-def ours(store: LocalStore) -> dict[str, list[Row]]:
+def ours(store: BlockStore) -> dict[str, list[Row]]:
     out: dict[str, list[Row]] = defaultdict(list)
     for one in records(store, on_hole=lambda hole: None):
         arrived = -1 if one.arrived is None else round(one.arrived.timestamp() * 1000)
@@ -45,7 +45,7 @@ def test_a_reader_that_was_written_from_the_page_finds_the_same_records_and_link
     first: list[list[tuple[int, int, int]]], steps: list[tuple[str, object]]
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = LocalStore(Path(folder) / "store")
+        store = local_store(Path(folder) / "store")
         store.claim("landing")
         now, writers = NOW, 0
         for kind, what in [("store", first), *steps]:
@@ -62,7 +62,7 @@ def test_a_reader_that_was_written_from_the_page_finds_the_same_records_and_link
             else:
                 store.hold_maintenance()
                 list(Expiry(store, NOW + what).run(now))  # type: ignore[operator]
-        plain = PlainReader(store.root)
+        plain = PlainReader(root_of(store))
         found = {
             shard: sorted(row for row in rows if not plain.expired(shard, row[0]))
             for shard, rows in ours(store).items()
@@ -73,7 +73,7 @@ def test_a_reader_that_was_written_from_the_page_finds_the_same_records_and_link
 
 
 def test_it_finds_what_is_not_as_it_was_written(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
+    store = local_store(tmp_path)
     store.claim("landing")
     (entry,) = fill(store, [[part(0, 1, 5)]])
     path = tmp_path / block_path(entry.block)

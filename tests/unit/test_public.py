@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
+from store_support import root_of
 from test_architecture import MODULES, PACKAGE, ROOT, imports
 from test_architecture import imported_names as names_imported_by
 from test_read import OTHER_SHARD, Lake, run_of
@@ -83,7 +84,7 @@ def test_these_names_are_public() -> None:
 @pytest.mark.parametrize("seed", ["1", "2"])
 def test_every_export_works_after_all_modules_were_imported_in_any_order(lake: Lake, seed: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", USE, seed, str(lake.store.root), *sorted(MODULES)], capture_output=True, text=True
+        [sys.executable, "-c", USE, seed, str(root_of(lake.store)), *sorted(MODULES)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
@@ -179,13 +180,13 @@ def test_what_a_page_imports_is_there() -> None:
 
 
 def test_verify_takes_what_read_takes(lake: Lake) -> None:
-    for place in (lake.store, lake.store.url, lake.store.root, str(lake.store.root)):
+    for place in (lake.store, lake.store.url, root_of(lake.store), str(root_of(lake.store))):
         assert kcl_receiver.verify(place).blocks == 1
     lake.path(1).unlink()
     assert kcl_receiver.verify(lake.store).missing == [lake.blocks[0].block]
     assert kcl_receiver.verify(lake.store, ledger_only=True).missing == []
     with pytest.raises(kcl_receiver.StoreRefused):
-        kcl_receiver.verify(lake.store.root / "mistyped")
+        kcl_receiver.verify(root_of(lake.store) / "mistyped")
 
 
 def test_verify_looks_into_all_blocks_or_at_none(lake: Lake) -> None:

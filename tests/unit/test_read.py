@@ -19,11 +19,14 @@ from store_support import (
     begin,
     block_range,
     columns_of,
+    directory_of,
+    local_store,
     mark,
     marks_at,
     put,
     range_of,
     records_at,
+    root_of,
     session_at,
     stop_the_clock,
     stored,
@@ -44,8 +47,9 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.read_sources import ENTRIES_KEPT
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
 from kcl_receiver.store.names import block_path, writer_id
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, encode_block, read_footer, read_ranges
@@ -56,8 +60,8 @@ OTHER_SHARD = "shardId-000000000001"
 class Lake:
     """A store with its writer, and what its reader should find."""
 
-    def __init__(self, root: Path, store: LocalStore | None = None) -> None:
-        self.store = store or LocalStore(root)
+    def __init__(self, root: Path, store: BlockStore | None = None) -> None:
+        self.store = store or local_store(root)
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.writer = WRITER
@@ -81,7 +85,7 @@ class Lake:
         self.ledger, self.writer = begin(self.store, writer, seal=seal, newest_before=newest_before), writer
 
     def path(self, number: int) -> Path:
-        return self.store.root / block_path(self.blocks[number - 1].block)
+        return root_of(self.store) / block_path(self.blocks[number - 1].block)
 
     def replace(self, numbers: Sequence[int], keep: Sequence[int] | None = None, *, retire: bool = True) -> BlockStored:
         """Put one block in the place of some, as compact and recover do; with `keep`, with those ranges alone."""
@@ -537,7 +541,7 @@ def test_a_token_is_refused_where_it_means_nothing(lake: Lake, tmp_path: Path) -
     with pytest.raises(TokenRefused, match="did not read shardId-000000000001"):
         read(lake.store, token=token, shards=[OTHER_SHARD])
     other = Lake(tmp_path / "other")
-    (other.store.root / "store.json").write_text('{"format": 1, "application": "another"}')
+    (root_of(other.store) / "store.json").write_text('{"format": 1, "application": "another"}')
     with pytest.raises(TokenRefused, match="'landing'"):
         read(other.store, token=token)
     for bad in ("", "{}", "[]", token.replace('"version":1', '"version":2'), token.replace("orders", "orders\0")[:-9]):
@@ -569,14 +573,14 @@ def test_arguments_that_make_no_sense_are_refused(lake: Lake, tmp_path: Path) ->
 def test_a_store_whose_ledger_was_lost_is_read_from_its_blocks(lake: Lake) -> None:
     lake.block(run_of(1, 5))
     lake.block(run_of(4, 9, 3))
-    for path in (lake.store.root / "ledger").iterdir():
+    for path in (root_of(lake.store) / "ledger").iterdir():
         path.unlink()
     assert numbers(read(lake.store)) == count(1, 9)
 
 
 def test_a_damaged_ledger_is_said(lake: Lake) -> None:
     lake.block(run_of(1, 5))
-    [path] = (lake.store.root / "ledger").iterdir()
+    [path] = (root_of(lake.store) / "ledger").iterdir()
     path.write_bytes(path.read_bytes().replace(b'"count":5', b'"count":6'))
     with pytest.raises(LedgerDamaged):
         list(read(lake.store))
@@ -657,21 +661,23 @@ class Counting:
         self.closed = True
 
 
-class CountingStore(LocalStore):
+class CountingDirectory(Directory):
     counted: list[int]
 
-    def open_raw(self, block_id: str) -> pa.NativeFile:
-        return pa.PythonFile(Counting(super().open_raw(block_id), self.counted), "r")
+    def open(self, key: str) -> pa.NativeFile:
+        return pa.PythonFile(Counting(super().open(key), self.counted), "r")
 
 
-def bytes_read(store: CountingStore, **named: object) -> int:
-    store.counted = []
+def bytes_read(store: BlockStore, **named: object) -> int:
+    directory = directory_of(store)
+    assert isinstance(directory, CountingDirectory)
+    directory.counted = []
     list(read(store, **named))  # type: ignore[arg-type]
-    return sum(store.counted)
+    return sum(directory.counted)
 
 
 def test_only_the_columns_and_row_groups_asked_for_are_read(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, CountingStore(tmp_path))
+    lake = Lake(tmp_path, BlockStore(CountingDirectory(tmp_path)))
     import random
 
     noise = random.Random(1).randbytes(30_000)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, local_store, put, root_of, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
 from kcl_receiver import HoleInShard, read
@@ -23,7 +23,6 @@ from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store import maintenance
 from kcl_receiver.store.entries import ShardEnded
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import ledger_path, writer_id
 from kcl_receiver.store.parquet import BlockRange
 from kcl_receiver.store.repairs import repairs_noted
@@ -67,7 +66,7 @@ class Follower:
 
 
 def test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it(lake: Lake, tmp_path: Path) -> None:
-    claim = lake.store.root / "store.json"
+    claim = root_of(lake.store) / "store.json"
     said = claim.read_bytes()
     claim.unlink()
     token = read(lake.store).token
@@ -75,7 +74,7 @@ def test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_i
     assert follower.seen == [[], count(1, 3)]
     assert numbers(read(lake.store, token=token)) == count(1, 3)
     other = Lake(tmp_path / "other")
-    (other.store.root / "store.json").write_text('{"format": 1, "application": "another"}')
+    (root_of(other.store) / "store.json").write_text('{"format": 1, "application": "another"}')
     with pytest.raises(TokenRefused, match="'landing'"):
         read(other.store, token=follower.token)
 
@@ -123,7 +122,7 @@ def test_a_writer_whose_clock_was_set_back_is_found(lake: Lake) -> None:
 
 
 def test_a_torn_line_is_left_until_it_is_whole(lake: Lake) -> None:
-    path = lake.store.root / ledger_path(WRITER)
+    path = root_of(lake.store) / ledger_path(WRITER)
     lake.block(run_of(1, 3))
     before = path.read_bytes()
     lake.block(run_of(4, 6, 3))
@@ -135,7 +134,7 @@ def test_a_torn_line_is_left_until_it_is_whole(lake: Lake) -> None:
 
 
 def test_a_line_that_vanishes_with_the_power_comes_again_and_its_records_do_not(lake: Lake) -> None:
-    path = lake.store.root / ledger_path(WRITER)
+    path = root_of(lake.store) / ledger_path(WRITER)
     lake.block(run_of(1, 3))
     durable = path.read_bytes()
     lake.block(run_of(4, 6, 3))
@@ -310,9 +309,9 @@ def lost(lake: Lake, *ranges: BlockRange, days: int = 0, number: int = 1) -> Non
 
 def repaired(lake: Lake) -> None:
     """Repair, as the command does in a process of its own."""
-    assert repair(LocalStore(lake.store.root), NOW, apply=True).done
+    assert repair(local_store(root_of(lake.store)), NOW, apply=True).done
     for name in ("maintenance.lock", "lock"):
-        (lake.store.root / name).unlink(missing_ok=True)
+        (root_of(lake.store) / name).unlink(missing_ok=True)
 
 
 def test_a_token_gets_what_repair_took_in_on_an_earlier_day(lake: Lake) -> None:
@@ -399,7 +398,7 @@ def test_what_a_killed_repair_did_not_note_is_noted_by_the_next(lake: Lake, monk
         patch.setattr(maintenance, "note_repair", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
-    (lake.store.root / "maintenance.lock").unlink()
+    (root_of(lake.store) / "maintenance.lock").unlink()
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)
     repaired(lake)

@@ -14,14 +14,13 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from maintenance_support import part
 from restore_support import Lake
-from store_support import STREAM, WRITER, begin, put, session_at
+from store_support import STREAM, WRITER, begin, local_store, put, session_at
 
 from kcl_receiver import read
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_OK, EXIT_STORE, BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.reader.verify import damage, verify_store
 from kcl_receiver.store.files import OsFiles
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day
 from kcl_receiver.store.merge import Source, merge_blocks
 from kcl_receiver.store.names import block_path
@@ -104,7 +103,7 @@ class Outage:
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a compacted block, beside one that it replaced, and an orphan: what maintenance looks at twice."""
     root = tmp_path_factory.mktemp("template") / "store"
-    store = LocalStore(root)
+    store = local_store(root)
     store.claim("landing")
     ledger = begin(store, WRITER)
     ranges = [[part(shard, 1 + 5 * number, 5) for shard in range(2)] for number in range(4)]
@@ -200,15 +199,15 @@ def _nothing_is_lost(
 ) -> None:
     outage.begins = NEVER
     before = files_of(template)
-    (day,) = LocalStore(template).maintenance_days()
-    replaced = {block_path(block) for block in load_day(LocalStore(template), day).replaced}
+    (day,) = local_store(template).maintenance_days()
+    replaced = {block_path(block) for block in load_day(local_store(template), day).replaced}
     seen = 0
     for code, root in outages(outage, template, tmp_path, command):
         out, err = capsys.readouterr()
         assert (code, "amaged" in out + err) == (EXIT_STORE, False), err
         assert "StoreUnavailable" in err
         outage.begins = NEVER
-        store = LocalStore(root)
+        store = local_store(root)
         assert verify_store(store, deep=True).proven
         after = files_of(root)
         gone = {name for name in before if after.get(name) != before[name]}
@@ -235,7 +234,7 @@ def test_a_read_that_gives_a_part_is_gone_on_with(
 def test_a_file_that_is_short_on_the_disk_is_damaged(template: Path, tmp_path: Path) -> None:
     root = tmp_path / "store"
     shutil.copytree(template, root)
-    store = LocalStore(root)
+    store = local_store(root)
     block = sorted(verify_store(store).orphans)[0]
     path = root / block_path(block)
     path.write_bytes(path.read_bytes()[:-20])
@@ -247,7 +246,7 @@ def test_a_block_that_goes_while_it_is_read_is_missing(
 ) -> None:
     root = tmp_path / "store"
     shutil.copytree(template, root)
-    store = LocalStore(root)
+    store = local_store(root)
     block = sorted(block for block, _ in store.list_blocks())[-1]
 
     def gone(_content: bytes) -> bytes:
@@ -260,7 +259,7 @@ def test_a_block_that_goes_while_it_is_read_is_missing(
 
 
 def test_what_arrow_makes_of_a_read_that_failed_is_no_damage(template: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = LocalStore(template)
+    store = local_store(template)
     block = next(block for block, _ in store.list_blocks())
     Outage(monkeypatch, FAULTS["reset"], blocks=True)
     with store.open_block(block) as file:
@@ -309,4 +308,4 @@ def test_a_reader_with_a_fallback_does_not_ask_the_stream_for_what_is_only_unava
 
     Outage(monkeypatch, FAULTS["ClientError"], blocks=True)
     with pytest.raises(StoreUnavailable, match="SlowDown"):
-        list(read(LocalStore(template), fallback=Never()))  # type: ignore[arg-type]
+        list(read(local_store(template), fallback=Never()))  # type: ignore[arg-type]

@@ -17,8 +17,10 @@ from store_support import (
     WRITER,
     begin,
     block_range,
+    local_store,
     plain_range,
     put,
+    root_of,
     session_at,
 )
 
@@ -26,8 +28,8 @@ from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.reader import recorded
 from kcl_receiver.reader.recorded import DAY_MS, RecordedRanges, record, sessions
 from kcl_receiver.recovery.question import Known
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, Transaction
 from kcl_receiver.store.names import ledger_path, writer_id
 
@@ -35,8 +37,8 @@ OTHER_SHARD = "shardId-000000000001"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    made = LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    made = local_store(tmp_path / "store")
     made.claim("landing")
     return made
 
@@ -73,7 +75,7 @@ def test_what_is_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(number, number) for number in range(1, 21)]
 
 
-def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: LocalStore) -> None:
+def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: BlockStore) -> None:
     ledger = begin(store, WRITER)
     one = put(store, 1, block_range(1, 2), block_range(7, shard=OTHER_SHARD))
     two = put(store, 2, block_range(5, 6, after=Position(2)))
@@ -89,7 +91,7 @@ def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: LocalStore
         assert ranges.first_sessions[STREAM, SHARD].after == TRIM_HORIZON
 
 
-def test_blocks_in_no_ledger_count_by_their_footers(store: LocalStore) -> None:
+def test_blocks_in_no_ledger_count_by_their_footers(store: BlockStore) -> None:
     ledger = begin(store, WRITER)
     ledger.append([put(store, 1, block_range(1, 2))])
     orphan = put(store, 2, block_range(3, 4)).block
@@ -97,17 +99,17 @@ def test_blocks_in_no_ledger_count_by_their_footers(store: LocalStore) -> None:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2), (3, 4)]
 
 
-def test_what_a_damaged_ledger_says_before_the_damage_counts(store: LocalStore) -> None:
+def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) -> None:
     ledger = begin(store, WRITER)
     ledger.append([put(store, 1, block_range(1, 2))])
     ledger.append([put(store, 2, block_range(3, 4))])
-    path = store.root / ledger_path(WRITER)
+    path = root_of(store) / ledger_path(WRITER)
     path.write_bytes(path.read_bytes().replace(b'"from":"3:0"', b'"from":"2:0"'))
     with record(store) as ranges:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2)]
 
 
-def test_ledgers_that_ended_long_before_the_time_are_left_out(store: LocalStore) -> None:
+def test_ledgers_that_ended_long_before_the_time_are_left_out(store: BlockStore) -> None:
     old, young = writer_id(NOW - 3 * DAY_MS, "00000001"), writer_id(NOW - 2 * DAY_MS - 1000, "00000002")
     begin(store, old).append([put(store, 1, block_range(1, 2), writer=old)])
     ledger = begin(store, young, newest_before=NOW - 2 * DAY_MS - 1000)
@@ -117,7 +119,7 @@ def test_ledgers_that_ended_long_before_the_time_are_left_out(store: LocalStore)
             assert ends(ranges.ranges(STREAM, SHARD)) == expected
 
 
-def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service(store: LocalStore) -> None:
+def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service(store: BlockStore) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     for number, writer in enumerate((OTHER_WRITER, writer_id(NOW + 120_000, "00000003")), 1):
         first = 10 * number
@@ -129,12 +131,12 @@ def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_ser
         assert ends(ranges.ranges(STREAM, SHARD)) == [(20, 21)]
 
 
-def test_sessions_are_found_in_the_order_of_time(store: LocalStore) -> None:
+def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
     begin(store, WRITER).append([session_at(session="a"), put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER).append(
         [session_at(Position(2), session="c", time=NOW + 9), session_at(Position(2), session="b", time=NOW + 7)]
     )
-    path = store.root / ledger_path(OTHER_WRITER)
+    path = root_of(store) / ledger_path(OTHER_WRITER)
     path.write_bytes(path.read_bytes() + b'{"n":4,"prev":"","type":"session","torn')
     assert {key: [one.session for one in each] for key, each in sessions(store).items()} == {
         (STREAM, SHARD): ["a", "b", "c"]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from recovery_support import STREAM, rows
 from restore_support import SHARDS, Lake
-from store_support import NOW, block_range
+from store_support import NOW, block_range, root_of
 
 from kcl_receiver.credentials import Access
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
@@ -135,7 +135,7 @@ def test_with_the_ledger_everything_is_known(lake: Lake) -> None:
 
 
 def test_without_the_ledger_what_cannot_be_known_is_said(lake: Lake) -> None:
-    (lake.store.root / ledger_path(lake.ledger.writer)).unlink()
+    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
     lake.delete(1, 5)
     lake.truncate(2)
     unknown = find_unknown(lake.store)
@@ -151,14 +151,14 @@ def test_a_number_that_a_writer_with_a_ledger_left_out_is_no_missing_block(lake:
 
 
 def test_a_block_that_was_replaced_is_not_missed_without_the_ledger(lake: Lake) -> None:
-    (lake.store.root / ledger_path(lake.ledger.writer)).unlink()
+    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
     lake.flip(2, 1)
     lake.recover()
     assert find_unknown(lake.store).numbers == []
 
 
 def test_what_a_damaged_ledger_does_not_tell_is_said(lake: Lake) -> None:
-    path = lake.store.root / ledger_path(lake.ledger.writer)
+    path = root_of(lake.store) / ledger_path(lake.ledger.writer)
     lines = path.read_bytes().splitlines(keepends=True)
     del lines[4]
     path.write_bytes(b"".join(lines))

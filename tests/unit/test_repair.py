@@ -29,7 +29,7 @@ from maintenance_support import (
     shard_name,
     usual,
 )
-from store_support import NOW, OTHER_WRITER, WRITER, begin, put, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, begin, files_of, local_store, put, root_of, session_at
 
 from kcl_receiver import records
 from kcl_receiver.cli.main import run_cli
@@ -49,7 +49,7 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction, load_day
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path, writer_id
 from kcl_receiver.store.parquet import check_range, read_footer, read_ranges
@@ -102,10 +102,10 @@ def set_content(files: FakeFiles, path: str, content: bytes) -> None:
 
 def assert_in_order(files: FakeFiles) -> None:
     """Nothing is left to do, no ledger is faulty, and a generator can start."""
-    again = repair(LocalStore(ROOT, files), LATER, apply=False)
+    again = repair(local_store(ROOT, files), LATER, apply=False)
     assert again.actions == []
-    LedgerIndex.load(LocalStore(ROOT, files))
-    take_over(LocalStore(ROOT, files))
+    LedgerIndex.load(local_store(ROOT, files))
+    take_over(local_store(ROOT, files))
 
 
 def test_a_store_in_order_stays_as_it_is(files: FakeFiles) -> None:
@@ -179,7 +179,7 @@ def test_what_a_killed_compaction_made_and_others_hold_is_deleted(files: FakeFil
 
 @pytest.mark.parametrize("how", [lambda store: done(store), lambda store: run(store)])
 def test_what_a_generator_took_over_from_a_lost_ledger_is_no_orphan(
-    files: FakeFiles, how: Callable[[LocalStore], object]
+    files: FakeFiles, how: Callable[[BlockStore], object]
 ) -> None:
     """A killed compaction and a lost ledger: old blocks and new one are recorded, and each is held by the other."""
     store = fake_store(files)
@@ -281,14 +281,14 @@ def test_no_generator_begins_while_it_works_and_one_may_afterwards(files: FakeFi
     put(store, 99, part(0, 500, 5))
     refused = []
 
-    class Curious(LocalStore):
-        def settle_block(self, block_id: str) -> None:
+    class Curious(Directory):
+        def settle(self, key: str) -> None:
             with pytest.raises(StoreUnavailable, match="another generator"):
                 fake_store(files).hold()
-            refused.append(block_id)
-            super().settle_block(block_id)
+            refused.append(key)
+            super().settle(key)
 
-    done(Curious(ROOT, files))
+    done(BlockStore(Curious(ROOT, files)))
     assert len(refused) == 1
     fake_store(files).hold()
 
@@ -311,17 +311,17 @@ def stopped_before_deletion(files: FakeFiles) -> None:
     store = fake_store(files)
     fill(store, usual())
 
-    class Killed(LocalStore):
-        def delete_blocks(self, block_ids: Iterable[str]) -> None:
+    class Killed(Directory):
+        def delete(self, keys: Iterable[str]) -> None:
             raise PowerLoss
 
     with pytest.raises(PowerLoss):
-        run(Killed(ROOT, files))
+        run(BlockStore(Killed(ROOT, files)))
 
 
 def test_blocks_that_were_replaced_are_deleted(files: FakeFiles) -> None:
     stopped_before_deletion(files)
-    store = LocalStore(ROOT, drop_locks(files))
+    store = local_store(ROOT, drop_locks(files))
     records = counted(store)
     old = {block for block in present(store) if replaced_by(store, block)}
     assert len(old) == 6
@@ -342,7 +342,7 @@ def test_blocks_that_were_replaced_are_deleted_even_if_their_own_ledger_is_lost(
 
 def test_blocks_whose_stand_in_is_damaged_stay(files: FakeFiles) -> None:
     stopped_before_deletion(files)
-    store = LocalStore(ROOT, drop_locks(files))
+    store = local_store(ROOT, drop_locks(files))
     [new] = {one for block in present(store) for one in replaced_by(store, block)}
     content = bytearray(store.read_block(new))
     content[40] ^= 0xFF
@@ -381,8 +381,8 @@ def test_a_deletion_relies_on_a_ledger_that_is_durable_only() -> None:
         else:
             break
         files.stop_at = None
-        done(LocalStore(ROOT, drop_locks(files)))
-        after = LocalStore(ROOT, files.lose_power())
+        done(local_store(ROOT, drop_locks(files)))
+        after = local_store(ROOT, files.lose_power())
         index = LedgerIndex.load(after)
         missing = set(index.blocks()) - present(after) - set(index.replaced)
         assert not missing, stop
@@ -399,30 +399,30 @@ def test_blocks_that_were_removed_on_purpose_are_deleted(files: FakeFiles) -> No
 
 
 def test_temporary_files_that_nobody_writes_are_deleted(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     fill(store, usual(1))
-    generator = LocalStore(store.root)
+    generator = local_store(root_of(store))
     generator.hold()
-    now = int(store.root.stat().st_mtime * 1000)
+    now = int(root_of(store).stat().st_mtime * 1000)
     names = {f"{block_id(WRITER, 7)}.parquet.00000001.tmp": 0, f"{block_id(WRITER, 8)}.parquet.00000002.tmp": 0}
     for name in names:
-        (store.root / "tmp" / name).write_bytes(b"half")
-    (store.root / "tmp" / "stranger").write_bytes(b"")
+        (root_of(store) / "tmp" / name).write_bytes(b"half")
+    (root_of(store) / "tmp" / "stranger").write_bytes(b"")
     old, young = names
     long_ago = (now - TEMPORARY_MILLIS - 1000) / 1000
     for name in (old, "stranger"):
-        os.utime(store.root / "tmp" / name, (long_ago, long_ago))
+        os.utime(root_of(store) / "tmp" / name, (long_ago, long_ago))
     assert done(store, now).actions == []
-    for handle in generator._locks.values():
-        os.close(handle)
+    for lock in generator._held.values():
+        lock.release()
     assert kinds(done(store, now)) == [(DELETE, f"tmp/{old}")]
-    assert {path.name for path in (store.root / "tmp").iterdir()} == {young, "stranger"}
+    assert {path.name for path in (root_of(store) / "tmp").iterdir()} == {young, "stranger"}
 
 
 def test_a_generator_that_begins_removes_what_killed_ones_could_not_finish(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     fill(store, usual(1))
-    begin(LocalStore(store.root), OTHER_WRITER, seal=True)  # so that the first ledger is a sealed one
+    begin(local_store(root_of(store)), OTHER_WRITER, seal=True)  # so that the first ledger is a sealed one
     strays = {
         f"{block_id(WRITER, 7)}.parquet.00000001.tmp",
         f"{block_id(OTHER_WRITER, 1)}.parquet.00000002.tmp",
@@ -430,15 +430,15 @@ def test_a_generator_that_begins_removes_what_killed_ones_could_not_finish(tmp_p
     }
     others = {f"{block_id(THIRD_WRITER, 1)}.parquet.00000004.tmp", "repair-000000001.json.00000005.tmp", "stranger"}
     for name in strays | others:
-        (store.root / "tmp" / name).write_bytes(b"half")
-    generator = LocalStore(store.root)
+        (root_of(store) / "tmp" / name).write_bytes(b"half")
+    generator = local_store(root_of(store))
     generator.hold()
-    assert {path.name for path in (store.root / "tmp").iterdir()} == others  # maintenance may be at work
-    mine = store.root / "tmp" / f"{block_id(WRITER, 8)}.parquet.00000006.tmp"
+    assert {path.name for path in (root_of(store) / "tmp").iterdir()} == others  # maintenance may be at work
+    mine = root_of(store) / "tmp" / f"{block_id(WRITER, 8)}.parquet.00000006.tmp"
     mine.write_bytes(b"half")
     generator.hold()
     with pytest.raises(StoreUnavailable):
-        LocalStore(store.root).hold()
+        local_store(root_of(store)).hold()
     assert mine.exists()
 
 
@@ -526,7 +526,7 @@ def test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew
     assert report.in_order
     writer = OTHER_WRITER if OTHER_WRITER in path else WRITER
     assert (ACKNOWLEDGE, writer) in kinds(report)
-    after = LocalStore(ROOT, drop_locks(files).lose_power())
+    after = local_store(ROOT, drop_locks(files).lose_power())
     assert counted(after) == records
     index = LedgerIndex.load(after)
     assert {one.block for one in (*first, *second)} <= set(index.blocks())
@@ -538,8 +538,8 @@ def test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew
     whole = len(list(takewhile(lambda pair: pair[0] == pair[1], pairs)))
     assert [(one.writer, one.line) for one in proof.acknowledged] == [(writer, whole + 1)]  # it is told for ever
     if spoilt is not None and spoilt not in (after.ledger(writer), b""):
-        [kept] = after._files.listdir(ROOT / "ledger/damaged")
-        assert after._files.read(ROOT / "ledger/damaged" / kept.name) == spoilt
+        [kept] = files_of(after).listdir(ROOT / "ledger/damaged")
+        assert files_of(after).read(ROOT / "ledger/damaged" / kept.name) == spoilt
         assert (SET_ASIDE, writer) in kinds(report)
         assert proof.leftovers == []  # what repair keeps is nobody's to clear away
     assert_in_order(drop_locks(files))
@@ -561,17 +561,17 @@ def test_lost_lines_of_a_day_without_blocks_are_told_too(files: FakeFiles) -> No
 @pytest.mark.parametrize("lines", [0, 1, 4, 6])
 def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(tmp_path: Path, lines: int) -> None:
     """The old blocks are gone, and so are the lines that would lead a reader to what stands in for them."""
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     store.claim("landing")
     fill(store, usual())
     ledger = begin(store, OTHER_WRITER, seal=True)
     run(store)
     ledger.append([put(store, 1, part(0, 31, 5), part(1, 31, 5), writer=OTHER_WRITER)])
-    path = store.root / SEALED
+    path = root_of(store) / SEALED
     content = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(content[:lines]) + b"no line\n")
     assert done(store).in_order
-    found = [(one.shard, one.position.sequence_number) for one in records(LocalStore(store.root))]
+    found = [(one.shard, one.position.sequence_number) for one in records(local_store(root_of(store)))]
     assert sorted(found) == [(shard_name(shard), number) for shard in range(2) for number in range(1, 36)]
 
 
@@ -618,9 +618,9 @@ def test_a_damaged_ledger_of_maintenance_is_mended_by_what_the_blocks_say(
         remove(files, maintenance_path(writer))
     else:
         set_content(files, maintenance_path(writer), spoilt)
-    report = done(LocalStore(ROOT, drop_locks(files)))
+    report = done(local_store(ROOT, drop_locks(files)))
     assert report.in_order
-    after = LocalStore(ROOT, drop_locks(files).lose_power())
+    after = local_store(ROOT, drop_locks(files).lose_power())
     changes = load_day(after, DAY)
     assert changes.faults == []
     proof = verify_store(after, deep=True)
@@ -636,8 +636,8 @@ def test_a_damaged_ledger_of_maintenance_is_mended_by_what_the_blocks_say(
 def killed_compaction(files: FakeFiles) -> None:
     stopped_before_deletion(files)
     drop_locks(files)
-    put(LocalStore(ROOT, files), 1, *usual()[0], writer=THIRD_WRITER)
-    put(LocalStore(ROOT, files), 99, part(0, 500, 5))
+    put(local_store(ROOT, files), 1, *usual()[0], writer=THIRD_WRITER)
+    put(local_store(ROOT, files), 99, part(0, 500, 5))
 
 
 def lost_ledger(files: FakeFiles) -> None:
@@ -670,29 +670,29 @@ def test_it_may_be_killed_between_any_two_steps_and_run_again(scene: Callable[[F
     for stop in range(10_000):
         files = empty_files()
         scene(files)
-        before = held(LocalStore(ROOT, files))
+        before = held(local_store(ROOT, files))
         files.stop_at = stop
         try:
-            done(LocalStore(ROOT, files))
+            done(local_store(ROOT, files))
         except PowerLoss:
             pass
         else:
             assert stop > 3
             break
         files = files.lose_power() if power else drop_locks(files)
-        assert held(LocalStore(ROOT, files)) == before
-        assert done(LocalStore(ROOT, files)).in_order
+        assert held(local_store(ROOT, files)) == before
+        assert done(local_store(ROOT, files)).in_order
         drop_locks(files)
-        assert held(LocalStore(ROOT, files)) == before
-        assert counted(LocalStore(ROOT, files)) == before
+        assert held(local_store(ROOT, files)) == before
+        assert counted(local_store(ROOT, files)) == before
         assert_in_order(files)
-        told = [one.writer for one in load_day(LocalStore(ROOT, files), DAY).acknowledged]
+        told = [one.writer for one in load_day(local_store(ROOT, files), DAY).acknowledged]
         assert told == ACKNOWLEDGED[scene], "what was lost is not told, or twice"
         after = files.lose_power()
-        told = [one.writer for one in load_day(LocalStore(ROOT, after), DAY).acknowledged]
+        told = [one.writer for one in load_day(local_store(ROOT, after), DAY).acknowledged]
         assert told == ACKNOWLEDGED[scene], "what a killed run had written was relied on before it was durable"
-        done(LocalStore(ROOT, after))
-        assert counted(LocalStore(ROOT, drop_locks(after))) == before
+        done(local_store(ROOT, after))
+        assert counted(local_store(ROOT, drop_locks(after))) == before
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -708,18 +708,23 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
     for _ in range(rng.randint(0, 2)):
         files.stop_at = rng.randint(1, 60) if rng.random() < 0.7 else None
         with suppress(PowerLoss, LedgerDamaged):
-            run(LocalStore(ROOT, files), SMALL, LATER)
+            run(local_store(ROOT, files), SMALL, LATER)
         if rng.random() < 0.3:
             files = files.lose_power(names_survive=rng.random() < 0.5)
         drop_locks(files)
     if rng.random() < 0.5:
-        put(LocalStore(ROOT, files), rng.randint(50, 99), part(0, 900, 5), writer=rng.choice([WRITER, THIRD_WRITER]))
+        put(
+            local_store(ROOT, files),
+            rng.randint(50, 99),
+            part(0, 900, 5),
+            writer=rng.choice([WRITER, THIRD_WRITER]),
+        )
     for _ in range(rng.randint(0, 3)):
         damage_something(files, rng)
-    before = held(LocalStore(ROOT, files))
+    before = held(local_store(ROOT, files))
     believed = set[tuple[str, int, int, bytes]]()
     try:
-        believed = counted(LocalStore(ROOT, files)) & before
+        believed = counted(local_store(ROOT, files)) & before
     except (BlockDamaged, LedgerDamaged, StoreUnavailable, KeyError, AssertionError):
         pass  # a reader would stop at the damage
     except Exception as error:  # noqa: BLE001 - a block that is missing, told by the store
@@ -727,14 +732,14 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
     if rng.random() < 0.4:
         files.stop_at = rng.randint(0, 40)
     try:
-        done(LocalStore(ROOT, files))
+        done(local_store(ROOT, files))
     except PowerLoss:
         if rng.random() < 0.5:
             files = files.lose_power(names_survive=rng.random() < 0.5)
     drop_locks(files)
-    report = done(LocalStore(ROOT, files))
+    report = done(local_store(ROOT, files))
     drop_locks(files)
-    after = LocalStore(ROOT, files)
+    after = local_store(ROOT, files)
     assert held(after) == before
     index = LedgerIndex.load(after)
     readable = {block for block in present(after) if block not in {one.thing for one in report.left}}
@@ -769,15 +774,15 @@ def damage_something(files: FakeFiles, rng: random.Random) -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    store = LocalStore(tmp_path / "store")
+def store(tmp_path: Path) -> BlockStore:
+    store = local_store(tmp_path / "store")
     store.claim("landing")
     fill(store, usual(2))
     put(store, 99, part(0, 500, 5))
     return store
 
 
-def test_without_a_terminal_it_shows_and_does_nothing(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_it_shows_and_does_nothing(store: BlockStore, capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--dry-run"], ["--dry-run", "--yes"]):
         assert run_cli(["repair", "--store", store.url, *options]) == 1
         shown = capsys.readouterr()
@@ -787,7 +792,7 @@ def test_without_a_terminal_it_shows_and_does_nothing(store: LocalStore, capsys:
 
 
 def test_with_yes_it_is_done_and_the_next_run_has_nothing_to_do(
-    store: LocalStore, capsys: pytest.CaptureFixture[str]
+    store: BlockStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli(["repair", "--store", store.url, "--yes"]) == 0
     assert "Done: take in (1)" in capsys.readouterr().out
@@ -795,7 +800,7 @@ def test_with_yes_it_is_done_and_the_next_run_has_nothing_to_do(
     assert "Nothing to do" in capsys.readouterr().out
 
 
-def test_the_json_says_all(store: LocalStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_says_all(store: BlockStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["repair", "--store", store.url, "--output", "json"]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown == {
@@ -809,7 +814,7 @@ def test_the_json_says_all(store: LocalStore, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n"])
-def test_on_a_terminal_it_asks(store: LocalStore, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+def test_on_a_terminal_it_asks(store: BlockStore, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     monkeypatch.setattr("click.confirm", lambda text: answer == "y\n" and text == "Do this?")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
@@ -821,11 +826,11 @@ def test_a_store_that_breaks_is_an_error_and_nothing_is_half_done(files: FakeFil
     store = fake_store(files)
     fill(store, usual())
     put(store, 99, part(0, 500, 5))
-    files.fail("rename", errno.EIO, "maintenance")
+    files.fail("link", errno.EIO, "maintenance")
     with pytest.raises(StoreUnavailable):
         done(store)
-    assert load_day(LocalStore(ROOT, drop_locks(files)), DAY).blocks == {}
-    assert done(LocalStore(ROOT, files)).in_order
+    assert load_day(local_store(ROOT, drop_locks(files)), DAY).blocks == {}
+    assert done(local_store(ROOT, files)).in_order
 
 
 def test_a_compaction_deletes_what_another_replaced_on_a_durable_word_only() -> None:
@@ -839,7 +844,7 @@ def test_a_compaction_deletes_what_another_replaced_on_a_durable_word_only() -> 
             pass
         else:
             break
-        run(LocalStore(ROOT, drop_locks(files)))
-        after = LocalStore(ROOT, files.lose_power())
+        run(local_store(ROOT, drop_locks(files)))
+        after = local_store(ROOT, files.lose_power())
         index = LedgerIndex.load(after)
         assert set(index.blocks()) - present(after) <= set(index.replaced), stop

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from recovery_support import STREAM, error
 from restore_support import SHARDS, Lake, ranges_of
-from store_support import NOW
+from store_support import NOW, root_of
 
 from kcl_receiver import records
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
@@ -44,7 +44,9 @@ def harm(lake: Lake) -> list[str]:
 
 def test_what_was_deleted_flipped_and_truncated_comes_back_and_nothing_else_is_touched(lake: Lake) -> None:
     harmed = harm(lake)
-    good = {block: (lake.store.root / block_path(block)).read_bytes() for block in lake.blocks() if block not in harmed}
+    good = {
+        block: (root_of(lake.store) / block_path(block)).read_bytes() for block in lake.blocks() if block not in harmed
+    }
     assert [one.block for one in damage(lake.store, deep=True)] == harmed
     summary = lake.recover()
     assert (summary.blocks, summary.partly, summary.made, summary.removed) == (4, 0, 4, 2)
@@ -53,7 +55,7 @@ def test_what_was_deleted_flipped_and_truncated_comes_back_and_nothing_else_is_t
     assert lake.verify().proven
     assert lake.rows() == lake.expected()
     assert not {*harmed} & {*lake.blocks()}
-    assert good == {block: (lake.store.root / block_path(block)).read_bytes() for block in good}
+    assert good == {block: (root_of(lake.store) / block_path(block)).read_bytes() for block in good}
 
 
 def test_new_blocks_lie_beside_the_old_ones_with_their_ranges_and_the_compression_of_the_others(lake: Lake) -> None:
@@ -63,7 +65,7 @@ def test_new_blocks_lie_beside_the_old_ones_with_their_ranges_and_the_compressio
     assert block_day(new) == block_day(lake.entries[2].block)
     with lake.store.open_block(new) as file:
         assert read_footer(file).ranges == lake.entries[2].ranges
-    assert pq.read_metadata(lake.store.root / block_path(new)).row_group(0).column(5).compression == "UNCOMPRESSED"
+    assert pq.read_metadata(root_of(lake.store) / block_path(new)).row_group(0).column(5).compression == "UNCOMPRESSED"
     entry = load_day(lake.store, block_day(new)).blocks[new]
     assert entry.replaces == (lake.entries[2].block,)
     assert entry.time == NOW + 5000
@@ -318,7 +320,7 @@ def test_no_damaged_file_goes_before_its_replacement_is_durable(lake: Lake, monk
 
 
 def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_asked_for_again(lake: Lake) -> None:
-    (lake.store.root / ledger_path(lake.ledger.writer)).unlink()
+    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
     lake.flip(2, 1)
     (found,) = damage(lake.store, deep=True)
     assert (found.block, found.ranges_lost) == (lake.entries[2].block, lake.entries[2].ranges)

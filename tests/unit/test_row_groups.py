@@ -11,7 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from maintenance_support import part
-from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, columns_of, put, range_of, session_at
+from store_support import (
+    NOW,
+    SHARD,
+    STREAM,
+    WRITER,
+    begin,
+    block_range,
+    columns_of,
+    local_store,
+    put,
+    range_of,
+    session_at,
+)
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_STORE, BlockDamaged
@@ -20,7 +32,6 @@ from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store import row_groups
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import (
     ROW_GROUP_BYTES,
@@ -66,8 +77,8 @@ def put_bomb(store: BlockStore, number: int, after: int, megabytes: int, rows_a_
 
 
 @pytest.fixture(params=[1000, 5], ids=["one row group", "many row groups"])
-def bombed(request: pytest.FixtureRequest, tmp_path: Path) -> LocalStore:
-    store = LocalStore(tmp_path / "store")
+def bombed(request: pytest.FixtureRequest, tmp_path: Path) -> BlockStore:
+    store = local_store(tmp_path / "store")
     store.claim("landing")
     ledger = begin(store, WRITER)
     entries = [put(store, 1, block_range(1, 2)), put_bomb(store, 2, 2, 160, request.param)]
@@ -97,7 +108,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     [("verify --deep", EXIT_AMISS), ("read", EXIT_STORE), ("compact --min-age 0s", EXIT_AMISS)],
 )
 def test_a_block_that_stands_for_more_than_was_stored_is_damaged(
-    bombed: LocalStore, decoded: list[int], capsys: pytest.CaptureFixture[str], command: str, code: int
+    bombed: BlockStore, decoded: list[int], capsys: pytest.CaptureFixture[str], command: str, code: int
 ) -> None:
     name, *options = command.split()
     assert run_cli([name, "--store", bombed.url, *options]) == code
@@ -109,7 +120,7 @@ def test_a_block_that_stands_for_more_than_was_stored_is_damaged(
     assert decoded
 
 
-def test_nothing_is_salvaged_of_it(bombed: LocalStore, decoded: list[int]) -> None:
+def test_nothing_is_salvaged_of_it(bombed: BlockStore, decoded: list[int]) -> None:
     (block,) = verify_store(bombed, deep=True).damaged
     decoded.clear()
     with bombed.open_block(block) as file:

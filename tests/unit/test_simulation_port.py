@@ -101,14 +101,14 @@ def test_what_reaches_in_is_found() -> None:
     # The test of the test.
     tree = ast.parse(
         "from kcl_receiver.generator.server import GeneratorServer\n"
-        "from kcl_receiver.store.local import LocalStore\n"
+        "from kcl_receiver.store.local import Directory\n"
         "class Server(GeneratorServer):\n"
         "    def __init__(self, core):\n"
         "        self._core = core\n"
         "        self._mine = 1\n"
         "    def _apply(self, effects):\n"
         "        super()._apply(effects)\n"
-        "class Store(LocalStore):\n"
+        "class Store(Directory):\n"
         "    def put_block(self): ...\n"
         "def reach(process, workers):\n"
         "    process.server._prepared.set()\n"

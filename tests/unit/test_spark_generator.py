@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness, Processor
+from store_support import local_store, root_of
 from test_workers import workers
 
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable
@@ -19,7 +20,6 @@ from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_path
 from kcl_receiver.store.parquet import read_positions
 from kcl_receiver.wire.columns import checksum
@@ -186,7 +186,7 @@ def stored(made: Workers, form: Form) -> list[tuple[Range, ...]]:
 @forms
 def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: Path, form: Form) -> None:
     expected = stored(workers(tmp_path), form)
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     index = LedgerIndex.load(store)
     blocks = index.blocks()
     assert [entry.ranges for entry in blocks.values()] == expected
@@ -205,7 +205,7 @@ def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: P
 
 def test_a_store_without_blocks_has_a_ledger_that_names_none(tmp_path: Path) -> None:
     workers(tmp_path)
-    index = LedgerIndex.load(LocalStore(tmp_path / "store"))
+    index = LedgerIndex.load(local_store(tmp_path / "store"))
     assert dict(index.blocks()) == {}
     assert len(index.writers) == 1
 
@@ -214,10 +214,10 @@ def test_a_store_without_blocks_has_a_ledger_that_names_none(tmp_path: Path) -> 
 @pytest.mark.parametrize("harm", ["deleted", "damaged"])
 def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_path: Path, form: Form, harm: str) -> None:
     expected = stored(workers(tmp_path), form)
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     assert {one.state for one in verify_store(store, deep=True).shards} == {PROVEN}
     (block, *_) = [block for block, _ in store.list_blocks()]
-    path = store.root / block_path(block)
+    path = root_of(store) / block_path(block)
     if harm == "deleted":
         path.unlink()
     else:
@@ -235,10 +235,10 @@ def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_pat
 def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(tmp_path: Path, form: Form) -> None:
     made = workers(tmp_path)
     expected = stored(made, form)
-    store = LocalStore(tmp_path / "store")
+    store = local_store(tmp_path / "store")
     assert [one.first for one in made.look_up(LookUp("s2", "shard-0", TRIM_HORIZON)).held] == [Position(5), Position(7)]
     (block, *_) = [block for block, _ in store.list_blocks()]
-    (store.root / block_path(block)).unlink()
+    (root_of(store) / block_path(block)).unlink()
     facts = made.look_up(LookUp("s2", "shard-0", TRIM_HORIZON))
     assert facts.held == expected[1]
     h = Harness()
@@ -259,4 +259,4 @@ def test_a_block_whose_records_are_not_those_that_were_sent_is_refused(
     said = part(form, "shard-0", [5, 6], TRIM_HORIZON).range
     with pytest.raises(BlockDamaged):
         made.write_block(WriteBlock(1, (BlockPart(said, part(form, "shard-0", numbers, TRIM_HORIZON).columns),)))
-    assert list(LocalStore(tmp_path / "store").list_blocks()) == []
+    assert list(local_store(tmp_path / "store").list_blocks()) == []

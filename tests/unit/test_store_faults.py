@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles, Node, PowerLoss
-from store_support import NOW, WRITER
+from store_support import NOW, WRITER, local_store
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.names import block_day, block_id, writer_id
 
 ROOT = Path("/data/store")
@@ -21,7 +21,7 @@ MAINTAINER = writer_id(NOW, "0c77e1d2")
 MAINTAINED = b"what replaced a block\n"
 CONTENT = b"the content of a block" * 10
 
-Step = tuple[str, Callable[[LocalStore], object]]
+Step = tuple[str, Callable[[BlockStore], object]]
 STEPS: list[Step] = [
     ("claim", lambda store: store.claim("app")),
     ("one", lambda store: store.put_block(ONE, CONTENT)),
@@ -38,8 +38,8 @@ LINES = {"line 1": b"first line\n", "line 2": b"second line\nthird line\n"}
 TOKENS = count()
 
 
-def store_on(files: FakeFiles) -> LocalStore:
-    return LocalStore(ROOT, files, token=lambda: f"{next(TOKENS):08x}")
+def store_on(files: FakeFiles) -> BlockStore:
+    return local_store(ROOT, files, token=lambda: f"{next(TOKENS):08x}")
 
 
 def empty() -> FakeFiles:
@@ -125,7 +125,7 @@ def test_what_was_reported_done_is_there_after_a_loss_of_power(
     assert_whole(after.lose_power(), rest)
 
 
-def run(store: LocalStore, done: set[str]) -> None:
+def run(store: BlockStore, done: set[str]) -> None:
     for name, step in STEPS:
         step(store)
         done.add(name)
@@ -156,15 +156,15 @@ def test_a_block_gets_its_name_only_after_its_content_is_durable() -> None:
     store = store_on(files)
     store.put_block(ONE, CONTENT)
     calls = [call for call, path in files.calls if ONE in path or call == "fsync_dir"]
-    assert calls[-5:] == ["create", "write", "fsync", "rename", "fsync_dir"]
+    assert calls[-6:] == ["create", "write", "fsync", "link", "unlink", "fsync_dir"]
 
 
 def test_a_failed_write_leaves_no_temporary_file() -> None:
     files = empty()
     store = store_on(files)
-    for call in ("write", "fsync", "rename"):
+    for call in ("write", "fsync", "link"):
         files.fail(call, errno.ENOSPC)
-        with pytest.raises(StoreUnavailable, match=f"{ONE} was not stored") as caught:
+        with pytest.raises(StoreUnavailable, match=f"{ONE}.parquet was not stored") as caught:
             store.put_block(ONE, CONTENT)
         assert "free room" in caught.value.hint
         assert list(store.list_leftovers()) == []
@@ -254,12 +254,12 @@ def test_a_name_whose_directory_failed_to_fsync_is_made_durable_by_the_next_try(
 
 def test_the_parents_of_a_new_store_are_durable_too() -> None:
     files = FakeFiles()
-    store = LocalStore("/a/b/c/store", files)
+    store = local_store("/a/b/c/store", files)
     files.fail("fsync_dir", errno.EIO, "/a/b")
     with pytest.raises(StoreUnavailable):
         store.put_block(ONE, CONTENT)
     store.put_block(ONE, CONTENT)
-    assert LocalStore("/a/b/c/store", files.lose_power()).read_block(ONE) == CONTENT
+    assert local_store("/a/b/c/store", files.lose_power()).read_block(ONE) == CONTENT
 
 
 def test_a_parent_that_is_closed_to_us_is_left_to_whoever_made_the_store() -> None:
@@ -370,16 +370,16 @@ def test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed
     files.fsync_dir(Path("/"))
     store = store_on(files)
     store.put_block(block_id(WRITER, 9), CONTENT)
-    rename = files.rename
+    link = files.link
 
     def both(old: Path, new: Path) -> None:
-        rename(old, new)
+        link(old, new)
         if ONE in str(new) and not files.dropped:
             files.fail("fsync_dir", errno.EIO)
             with pytest.raises(StoreUnavailable):
                 store.put_block(TWO, CONTENT)
 
-    files.rename = both  # type: ignore[method-assign]
+    files.link = both  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable, match="another fsync"):
         store.put_block(ONE, CONTENT)
     for block in (ONE, TWO):

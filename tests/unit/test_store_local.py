@@ -12,26 +12,25 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from store_support import OTHER_WRITER, WRITER
+from store_support import OTHER_WRITER, WRITER, local_store, root_of
 from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import BlockMissing, ConfigError, LedgerDamaged, StoreRefused, StoreUnavailable
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import block_id, block_path
 
 BLOCK = block_id(WRITER, 1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "a" / "store")
+def store(tmp_path: Path) -> BlockStore:
+    return local_store(tmp_path / "a" / "store")
 
 
-def files_in(store: LocalStore) -> list[str]:
-    return sorted(str(path.relative_to(store.root)) for path in store.root.rglob("*") if path.is_file())
+def files_in(store: BlockStore) -> list[str]:
+    return sorted(str(path.relative_to(root_of(store))) for path in root_of(store).rglob("*") if path.is_file())
 
 
 # URLs
@@ -39,8 +38,8 @@ def files_in(store: LocalStore) -> list[str]:
 
 def test_a_store_is_opened_by_its_url_and_nothing_is_made_by_that(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/with%20space/s")
-    assert isinstance(store, LocalStore)
-    assert store.root == tmp_path / "with space" / "s"
+    assert isinstance(store, BlockStore)
+    assert root_of(store) == tmp_path / "with space" / "s"
     assert open_store(store.url).url == store.url
     assert list(tmp_path.iterdir()) == []
 
@@ -62,7 +61,7 @@ def test_s3_is_said_to_be_absent_and_not_to_be_wrong() -> None:
 # Whose store it is
 
 
-def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalStore) -> None:
+def test_a_store_belongs_to_the_application_that_claims_it_first(store: BlockStore) -> None:
     store.claim("one")
     store.claim("one")
     with pytest.raises(StoreRefused, match="belongs to application 'one', not to 'two'"):
@@ -77,12 +76,12 @@ def test_a_store_belongs_to_the_application_that_claims_it_first(store: LocalSto
         ("hold_maintenance", "other maintenance works on the store", "wait for the end"),
     ],
 )
-def test_one_process_at_a_time_holds_a_store_until_it_ends(store: LocalStore, method: str, who: str, hint: str) -> None:
+def test_one_process_at_a_time_holds_a_store_until_it_ends(store: BlockStore, method: str, who: str, hint: str) -> None:
     code = (
-        "import sys; from kcl_receiver.store.local import LocalStore\n"
-        f"store = LocalStore(sys.argv[1]); store.{method}(); print(flush=True); input()"
+        "import sys; from kcl_receiver.store.base import open_store\n"
+        f"store = open_store(sys.argv[1]); store.{method}(); print(flush=True); input()"
     )
-    command = [sys.executable, "-c", code, str(store.root)]
+    command = [sys.executable, "-c", code, str(root_of(store))]
     hold = getattr(store, method)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
@@ -98,7 +97,7 @@ def test_one_process_at_a_time_holds_a_store_until_it_ends(store: LocalStore, me
 
 
 def test_a_file_system_that_locks_only_what_is_open_for_writing_is_no_obstacle(
-    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+    store: BlockStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock_of_nfs(handle: int, _: int) -> None:
         if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -106,34 +105,34 @@ def test_a_file_system_that_locks_only_what_is_open_for_writing_is_no_obstacle(
 
     monkeypatch.setattr(fcntl, "flock", flock_of_nfs)
     store.hold()
-    assert (store.root / "lock").exists()
+    assert (root_of(store) / "lock").exists()
 
 
-def test_nobody_owns_a_store_that_was_not_claimed(store: LocalStore) -> None:
+def test_nobody_owns_a_store_that_was_not_claimed(store: BlockStore) -> None:
     assert store.owner() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"format": 1}', b'{"application": "one"}'])
-def test_a_store_document_of_another_making_is_refused(store: LocalStore, content: bytes) -> None:
-    store.root.mkdir(parents=True)
-    (store.root / "store.json").write_bytes(content)
+def test_a_store_document_of_another_making_is_refused(store: BlockStore, content: bytes) -> None:
+    root_of(store).mkdir(parents=True)
+    (root_of(store) / "store.json").write_bytes(content)
     with pytest.raises(StoreRefused, match=r"store\.json"):
         store.claim("one")
 
 
-def test_a_store_of_a_newer_format_is_refused(store: LocalStore) -> None:
-    store.root.mkdir(parents=True)
-    (store.root / "store.json").write_text('{"format": 2, "application": "one"}')
+def test_a_store_of_a_newer_format_is_refused(store: BlockStore) -> None:
+    root_of(store).mkdir(parents=True)
+    (root_of(store) / "store.json").write_text('{"format": 2, "application": "one"}')
     with pytest.raises(StoreRefused, match="format version 2"):
         store.claim("one")
 
 
-def test_of_several_that_make_a_document_at_once_all_get_the_same(store: LocalStore) -> None:
+def test_of_several_that_make_a_document_at_once_all_get_the_same(store: BlockStore) -> None:
     barrier = threading.Barrier(8)
     got: list[bytes] = []
 
     def claim(number: int) -> None:
-        other = LocalStore(store.root)
+        other = local_store(root_of(store))
         barrier.wait()
         got.append(other.put_document_if_absent("start.json", b"%d" % number))
 
@@ -147,14 +146,14 @@ def test_of_several_that_make_a_document_at_once_all_get_the_same(store: LocalSt
     assert files_in(store) == ["start.json"]
 
 
-def test_a_document_that_is_not_there_is_none(store: LocalStore) -> None:
+def test_a_document_that_is_not_there_is_none(store: BlockStore) -> None:
     assert store.get_document("start.json") is None
 
 
 # Blocks
 
 
-def test_a_block_is_read_back_as_it_was_stored(store: LocalStore) -> None:
+def test_a_block_is_read_back_as_it_was_stored(store: BlockStore) -> None:
     assert not store.has_block(BLOCK)
     store.put_block(BLOCK, memoryview(b"content"))
     assert store.has_block(BLOCK)
@@ -166,7 +165,7 @@ def test_a_block_is_read_back_as_it_was_stored(store: LocalStore) -> None:
     assert list(store.list_leftovers()) == []
 
 
-def test_the_same_block_again_is_fine_and_another_content_is_refused(store: LocalStore) -> None:
+def test_the_same_block_again_is_fine_and_another_content_is_refused(store: BlockStore) -> None:
     store.put_block(BLOCK, b"content")
     store.put_block(BLOCK, b"content")
     with pytest.raises(StoreRefused, match="with another content"):
@@ -174,7 +173,7 @@ def test_the_same_block_again_is_fine_and_another_content_is_refused(store: Loca
     assert store.read_block(BLOCK) == b"content"
 
 
-def test_a_block_that_is_not_there_is_missing(store: LocalStore) -> None:
+def test_a_block_that_is_not_there_is_missing(store: BlockStore) -> None:
     with pytest.raises(BlockMissing, match=BLOCK):
         store.read_block(BLOCK)
     with pytest.raises(BlockMissing, match=BLOCK):
@@ -183,7 +182,7 @@ def test_a_block_that_is_not_there_is_missing(store: LocalStore) -> None:
         store.settle_block(BLOCK)
 
 
-def test_blocks_are_listed_by_id_with_their_size(store: LocalStore) -> None:
+def test_blocks_are_listed_by_id_with_their_size(store: BlockStore) -> None:
     assert list(store.list_blocks()) == []
     blocks = [block_id(writer, number) for writer in (WRITER, OTHER_WRITER) for number in (1, 2, 11)]
     for block in reversed(blocks):
@@ -191,7 +190,7 @@ def test_blocks_are_listed_by_id_with_their_size(store: LocalStore) -> None:
     assert list(store.list_blocks()) == [(block, len(block)) for block in blocks]
 
 
-def test_what_is_no_part_of_the_store_is_a_leftover_and_no_block(store: LocalStore) -> None:
+def test_what_is_no_part_of_the_store_is_a_leftover_and_no_block(store: BlockStore) -> None:
     store.put_block(BLOCK, b"content")
     store.append_ledger(WRITER, 1, b"line\n")
     store.claim("one")
@@ -204,7 +203,7 @@ def test_what_is_no_part_of_the_store_is_a_leftover_and_no_block(store: LocalSto
         f"tmp/{BLOCK}.parquet.0000.tmp",
     ]
     for stray in strays:
-        path = store.root / stray
+        path = root_of(store) / stray
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"123")
     assert sorted(store.list_leftovers()) == [(stray, 3) for stray in strays]
@@ -212,33 +211,33 @@ def test_what_is_no_part_of_the_store_is_a_leftover_and_no_block(store: LocalSto
     assert list(store.read_ledger()) == [(WRITER, b"line\n")]
 
 
-def test_files_get_the_rights_that_the_umask_leaves(store: LocalStore) -> None:
+def test_files_get_the_rights_that_the_umask_leaves(store: BlockStore) -> None:
     before = os.umask(0o027)
     try:
         store.put_block(BLOCK, b"content")
     finally:
         os.umask(before)
-    path = store.root / block_path(BLOCK)
+    path = root_of(store) / block_path(BLOCK)
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o640, 0o750)
 
 
-def test_a_store_that_may_not_be_written_says_where_and_what_to_do(store: LocalStore) -> None:
-    refused = f"{BLOCK} was not stored at .*({REASON})"
-    with unwritable(store.root), pytest.raises(StoreUnavailable, match=refused) as caught:
+def test_a_store_that_may_not_be_written_says_where_and_what_to_do(store: BlockStore) -> None:
+    refused = f"{BLOCK}.parquet was not stored: .*({REASON})"
+    with unwritable(root_of(store)), pytest.raises(StoreUnavailable, match=refused) as caught:
         store.put_block(BLOCK, b"content")
     assert "writ" in caught.value.hint
 
 
-def test_something_in_the_way_of_a_directory_is_reported(store: LocalStore) -> None:
-    store.root.mkdir(parents=True)
-    (store.root / "blocks").write_bytes(b"")
+def test_something_in_the_way_of_a_directory_is_reported(store: BlockStore) -> None:
+    root_of(store).mkdir(parents=True)
+    (root_of(store) / "blocks").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=BLOCK):
         store.put_block(BLOCK, b"content")
 
 
-def test_a_directory_that_is_taken_away_is_made_again(store: LocalStore) -> None:
+def test_a_directory_that_is_taken_away_is_made_again(store: BlockStore) -> None:
     store.put_block(BLOCK, b"content")
-    (store.root / "tmp").rmdir()
+    (root_of(store) / "tmp").rmdir()
     with pytest.raises(StoreUnavailable):
         store.put_block(block_id(WRITER, 2), b"content")
     store.put_block(block_id(WRITER, 2), b"content")
@@ -247,7 +246,7 @@ def test_a_directory_that_is_taken_away_is_made_again(store: LocalStore) -> None
 # Ledger
 
 
-def test_lines_are_appended_in_order_and_read_by_writer(store: LocalStore) -> None:
+def test_lines_are_appended_in_order_and_read_by_writer(store: BlockStore) -> None:
     assert list(store.read_ledger()) == []
     store.append_ledger(OTHER_WRITER, 1, b"a\n")
     store.append_ledger(WRITER, 1, b"x\ny\n")
@@ -256,10 +255,10 @@ def test_lines_are_appended_in_order_and_read_by_writer(store: LocalStore) -> No
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_the_same_lines_again_are_found_once(store: LocalStore, fresh: bool) -> None:
+def test_the_same_lines_again_are_found_once(store: BlockStore, fresh: bool) -> None:
     store.append_ledger(WRITER, 1, b"x\ny\n")
     store.append_ledger(WRITER, 3, b"z\n")
-    again = LocalStore(store.root) if fresh else store
+    again = local_store(root_of(store)) if fresh else store
     again.append_ledger(WRITER, 3, b"z\n")
     again.append_ledger(WRITER, 1, b"x\ny\n")
     again.append_ledger(WRITER, 4, b"w\n")
@@ -267,44 +266,44 @@ def test_the_same_lines_again_are_found_once(store: LocalStore, fresh: bool) -> 
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_other_lines_under_the_same_number_are_refused(store: LocalStore, fresh: bool) -> None:
+def test_other_lines_under_the_same_number_are_refused(store: BlockStore, fresh: bool) -> None:
     store.append_ledger(WRITER, 1, b"x\ny\n")
     with pytest.raises(LedgerDamaged, match=r"line 2 .* is another one"):
-        (LocalStore(store.root) if fresh else store).append_ledger(WRITER, 2, b"z\n")
+        (local_store(root_of(store)) if fresh else store).append_ledger(WRITER, 2, b"z\n")
 
 
 @pytest.mark.parametrize("fresh", [False, True])
-def test_a_line_that_leaves_out_a_number_is_refused(store: LocalStore, fresh: bool) -> None:
+def test_a_line_that_leaves_out_a_number_is_refused(store: BlockStore, fresh: bool) -> None:
     store.append_ledger(WRITER, 1, b"x\n")
     with pytest.raises(LedgerDamaged, match="line 2 is not in it"):
-        (LocalStore(store.root) if fresh else store).append_ledger(WRITER, 3, b"z\n")
+        (local_store(root_of(store)) if fresh else store).append_ledger(WRITER, 3, b"z\n")
 
 
 @pytest.mark.parametrize("torn", [b"a", b"xyz, some other torn line", b"a\nhalf"])
-def test_a_torn_end_is_never_followed_by_other_lines(store: LocalStore, torn: bytes) -> None:
+def test_a_torn_end_is_never_followed_by_other_lines(store: BlockStore, torn: bytes) -> None:
     store.append_ledger(WRITER, 1, b"x\n")
-    path = store.root / "ledger" / f"{WRITER}.jsonl"
+    path = root_of(store) / "ledger" / f"{WRITER}.jsonl"
     path.write_bytes(path.read_bytes() + torn)
-    LocalStore(store.root).append_ledger(WRITER, 2, b"a\nb\n")
+    local_store(root_of(store)).append_ledger(WRITER, 2, b"a\nb\n")
     assert list(store.read_ledger()) == [(WRITER, b"x\na\nb\n")]
 
 
-def test_a_ledger_that_was_cut_by_another_is_not_continued(store: LocalStore) -> None:
+def test_a_ledger_that_was_cut_by_another_is_not_continued(store: BlockStore) -> None:
     store.append_ledger(WRITER, 1, b"x\ny\n")
-    (store.root / "ledger" / f"{WRITER}.jsonl").write_bytes(b"x\n")
+    (root_of(store) / "ledger" / f"{WRITER}.jsonl").write_bytes(b"x\n")
     with pytest.raises(LedgerDamaged, match="has 2 bytes, and 4 were durable"):
         store.append_ledger(WRITER, 3, b"z\n")
 
 
 @pytest.mark.parametrize(("number", "lines"), [(0, b"x\n"), (1, b""), (1, b"x")])
-def test_only_whole_numbered_lines_are_appended(store: LocalStore, number: int, lines: bytes) -> None:
+def test_only_whole_numbered_lines_are_appended(store: BlockStore, number: int, lines: bytes) -> None:
     with pytest.raises(ValueError, match="whole lines"):
         store.append_ledger(WRITER, number, lines)
 
 
-def test_loading_the_ledger_of_an_empty_store_makes_nothing(store: LocalStore) -> None:
+def test_loading_the_ledger_of_an_empty_store_makes_nothing(store: BlockStore) -> None:
     LedgerIndex.load(store)
-    assert not store.root.exists()
+    assert not root_of(store).exists()
 
 
 def test_threads_that_make_the_root_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:
@@ -320,7 +319,7 @@ def test_threads_that_make_the_root_at_once_do_not_get_in_each_others_way(tmp_pa
                 self.together.wait(0.5)
             super().fsync_dir(path)
 
-    store = LocalStore(tmp_path / "a" / "b" / "store", Meeting())
+    store = local_store(tmp_path / "a" / "b" / "store", Meeting())
     failures: list[BaseException] = []
 
     def put(number: int) -> None:

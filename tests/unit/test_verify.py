@@ -20,7 +20,9 @@ from store_support import (
     WRITER,
     begin,
     block_range,
+    local_store,
     put,
+    root_of,
     session_at,
 )
 
@@ -29,10 +31,12 @@ from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_NOTHING, StoreRefused, StoreUnavailable
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, StreamIdentity
 from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, block_path, ledger_path
+from kcl_receiver.store.objects import Stat
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -41,7 +45,7 @@ class Landing:
     """A store as a generator would leave it: two shards, three blocks, one of the shards at its end."""
 
     def __init__(self, root: Path) -> None:
-        self.store = LocalStore(root)
+        self.store = local_store(root)
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.blocks: list[BlockStored] = []
@@ -61,11 +65,11 @@ class Landing:
         return entry
 
     def path(self, number: int) -> Path:
-        return self.store.root / block_path(self.blocks[number - 1].block)
+        return root_of(self.store) / block_path(self.blocks[number - 1].block)
 
     @property
     def ledger_path(self) -> Path:
-        return self.store.root / ledger_path(WRITER)
+        return root_of(self.store) / ledger_path(WRITER)
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_a_whole_store_is_proven(landing: Landing) -> None:
 
 def test_verify_changes_nothing(landing: Landing) -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     put(store, 1, block_range(1))
     del files.calls[:]
     verify_store(store, deep=True)
@@ -142,13 +146,14 @@ def test_what_two_missing_blocks_held_is_lost_once(landing: Landing) -> None:
 
 
 def test_a_block_that_is_taken_away_while_verify_runs_is_missing(landing: Landing) -> None:
-    class Leaky(LocalStore):
-        def list_blocks(self) -> Iterator[tuple[str, int]]:
-            blocks = list(super().list_blocks())
-            landing.path(2).unlink()
-            return iter(blocks)
+    class Leaky(Directory):
+        def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+            listed = list(super().list(prefix, deep=deep))
+            if prefix == "blocks/":
+                landing.path(2).unlink()
+            return iter(listed)
 
-    assert verify_store(Leaky(landing.store.root)).missing == [landing.blocks[1].block]
+    assert verify_store(BlockStore(Leaky(root_of(landing.store)))).missing == [landing.blocks[1].block]
 
 
 @pytest.mark.parametrize(
@@ -195,7 +200,7 @@ def test_records_exchanged_by_other_readable_ones_are_found_by_a_deep_look(landi
 
 def test_a_block_exchanged_by_another_of_the_same_size_is_damaged(landing: Landing, tmp_path: Path) -> None:
     other = Landing(tmp_path / "other")
-    entry = put(LocalStore(tmp_path / "third"), 2, block_range(4, 5, after=Position(3), data=b"atad"))
+    entry = put(local_store(tmp_path / "third"), 2, block_range(4, 5, after=Position(3), data=b"atad"))
     assert entry.size == other.blocks[1].size
     landing.path(2).write_bytes((tmp_path / "third" / block_path(entry.block)).read_bytes())
     report = verify_store(landing.store)
@@ -309,7 +314,7 @@ def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing)
 
 def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_proof(landing: Landing) -> None:
     orphan = put(landing.store, 9, block_range(10, after=Position(9)))
-    (landing.store.root / "tmp" / "half.tmp").write_bytes(b"12")
+    (root_of(landing.store) / "tmp" / "half.tmp").write_bytes(b"12")
     with landing.ledger_path.open("ab") as file:
         file.write(b'{"n":')
     report = verify_store(landing.store)
@@ -342,21 +347,23 @@ def test_a_block_that_is_neither_readable_nor_in_the_ledger_is_damaged(landing: 
 
 
 def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing) -> None:
-    class Busy(LocalStore):
+    class Busy(Directory):
         """Stores one more block after its ledger was first read."""
 
         def __init__(self) -> None:
-            super().__init__(landing.store.root)
+            super().__init__(root_of(landing.store))
             self.reads = 0
 
-        def ledger(self, writer: str) -> bytes | None:
-            content = super().ledger(writer)
-            self.reads += 1
+        def get(self, key: str) -> bytes | None:
+            content = super().get(key)
+            if content is not None and key.startswith("ledger/"):
+                self.reads += 1
             if self.reads == 1:
+                self.reads += 1
                 landing.block(block_range(10, after=Position(9)))
             return content
 
-    report = verify_store(Busy())
+    report = verify_store(BlockStore(Busy()))
     assert report.proven
     assert report.shards[0].records == 8
     assert report.orphans == report.missing == []
@@ -364,8 +371,8 @@ def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing)
 
 def test_where_there_is_no_store_nothing_is_proven(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="no store at"):
-        verify_store(LocalStore(tmp_path / "nowhere"))
-    empty = LocalStore(tmp_path / "empty")
+        verify_store(local_store(tmp_path / "nowhere"))
+    empty = local_store(tmp_path / "empty")
     empty.claim("landing")
     assert not verify_store(empty).proven
     assert verify_store(empty).nothing_stored
@@ -374,7 +381,7 @@ def test_where_there_is_no_store_nothing_is_proven(tmp_path: Path) -> None:
 def test_a_store_in_which_nothing_is_stored_yet_is_neither_proven_nor_amiss(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = LocalStore(tmp_path / "empty")
+    store = local_store(tmp_path / "empty")
     store.claim("landing")
     assert run_cli(["verify", "--store", store.url]) == EXIT_NOTHING
     assert "Nothing is stored yet: there is nothing to prove." in capsys.readouterr().out
@@ -403,7 +410,7 @@ def test_what_is_wrong_with_a_store_that_holds_nothing_is_amiss(landing: Landing
 
 def test_a_disk_that_cannot_be_read_is_no_damaged_block() -> None:
     files = FakeFiles()
-    store = LocalStore("/store", files)
+    store = local_store("/store", files)
     put(store, 1, block_range(1))
 
     def broken(path: Path) -> object:
@@ -448,7 +455,7 @@ def test_the_command_names_what_is_amiss_and_exits_with_1(landing: Landing, caps
 
 def test_the_text_does_not_drown_in_names(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(50):
-        (landing.store.root / f"stray-{number}").write_bytes(b"")
+        (root_of(landing.store) / f"stray-{number}").write_bytes(b"")
     text = run(capsys, landing)[1]
     assert text.count("is no part of the store") == command.SHOWN
     assert "and 30 more" in text

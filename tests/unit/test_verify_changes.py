@@ -7,8 +7,22 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from store_support import NOW, OTHER_WRITER, SHARD, WRITER, begin, block_range, columns_of, put, range_of, session_at
+from store_support import (
+    NOW,
+    OTHER_WRITER,
+    SHARD,
+    WRITER,
+    begin,
+    block_range,
+    columns_of,
+    local_store,
+    put,
+    range_of,
+    root_of,
+    session_at,
+)
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockMissing, StoreUnavailable
@@ -16,11 +30,13 @@ from kcl_receiver.ranges import Position
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
+from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
 from kcl_receiver.store.names import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.objects import Stat
 from kcl_receiver.store.parquet import BlockRange
 
 
@@ -28,7 +44,7 @@ class Landed:
     """A store of one shard and five blocks of two records each."""
 
     def __init__(self, root: Path) -> None:
-        self.store = LocalStore(root / "store")
+        self.store = local_store(root / "store")
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.ledger.append([session_at()])
@@ -44,7 +60,7 @@ class Landed:
         return entry
 
     def path(self, entry: BlockStored) -> Path:
-        return self.store.root / block_path(entry.block)
+        return root_of(self.store) / block_path(entry.block)
 
     def replace(self, old: list[BlockStored], *positions: int, after: int, retire: bool = True) -> BlockStored:
         transaction = Transaction(self.store, old[0].block, RECOVER, NOW)
@@ -173,7 +189,7 @@ def test_a_missing_block_with_a_younger_record_between_its_ends_is_missing(lande
 
 def test_a_damaged_maintenance_ledger_is_no_proof(landed: Landed) -> None:
     new = landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
-    path = landed.store.root / maintenance_path(new.block.rpartition("-")[0])
+    path = root_of(landed.store) / maintenance_path(new.block.rpartition("-")[0])
     path.write_bytes(path.read_bytes().replace(b'"rows":4', b'"rows":5'))
     report = verify_store(landed.store)
     assert not report.proven
@@ -181,16 +197,16 @@ def test_a_damaged_maintenance_ledger_is_no_proof(landed: Landed) -> None:
 
 
 def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Landed) -> None:
-    class Busy(LocalStore):
+    class Busy(Directory):
         done = False
 
-        def list_blocks(self) -> Iterator[tuple[str, int]]:
-            if not self.done:
+        def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+            if not self.done and prefix == "blocks/":
                 self.done = True
                 landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
-            return super().list_blocks()
+            return super().list(prefix, deep=deep)
 
-    report = verify_store(Busy(landed.store.root))
+    report = verify_store(BlockStore(Busy(root_of(landed.store))))
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
 
@@ -200,12 +216,12 @@ def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed) 
     begin(landed.store, OTHER_WRITER)
     landed.add(11, 12, after=10)
     assert verify_store(landed.store).proven
-    path = landed.store.root / ledger_path(WRITER)
+    path = root_of(landed.store) / ledger_path(WRITER)
     lines = path.read_bytes().splitlines(keepends=True)
-    other = LocalStore(landed.store.root.parent / "other")
+    other = local_store(root_of(landed.store).parent / "other")
     ledger = LedgerWriter(other, WRITER)
     ledger.append([session_at()] * len(lines))
-    path.write_bytes((other.root / ledger_path(WRITER)).read_bytes())
+    path.write_bytes((root_of(other) / ledger_path(WRITER)).read_bytes())
     assert any("saw, is not there" in fault for fault in verify_store(landed.store).ledger_faults)
 
 
@@ -221,7 +237,7 @@ def test_the_collector_is_left_as_it_was(landed: Landed) -> None:
     before = gc.get_threshold()
     verify_store(landed.store)
     assert gc.get_threshold() == before
-    broken = LocalStore(landed.store.root)
+    broken = local_store(root_of(landed.store))
     broken.writers = lambda: (_ for _ in ()).throw(StoreUnavailable("gone"))  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         verify_store(broken)
@@ -232,19 +248,22 @@ def test_the_collector_is_left_as_it_was(landed: Landed) -> None:
 
 
 def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
-    class Blind(LocalStore):
-        def list_blocks(self) -> Iterator[tuple[str, int]]:
-            raise AssertionError("looked")
+    class Blind(Directory):
+        def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+            assert not prefix.startswith("blocks"), "looked"
+            return super().list(prefix, deep=deep)
 
-        def has_block(self, block_id: str) -> bool:
-            raise AssertionError("looked")
+        def stat(self, key: str) -> Stat | None:
+            assert not key.startswith("blocks"), "looked"
+            return super().stat(key)
 
-        def open_block(self, block_id: str) -> object:  # type: ignore[override]
-            raise AssertionError("looked")
+        def open(self, key: str) -> pa.NativeFile:
+            assert not key.startswith("blocks"), "looked"
+            return super().open(key)
 
     for one in landed.blocks:
         landed.path(one).unlink()
-    report = verify_store(Blind(landed.store.root), ledger_only=True)
+    report = verify_store(BlockStore(Blind(root_of(landed.store))), ledger_only=True)
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
     assert (report.blocks, report.ledger_only) == (5, True)

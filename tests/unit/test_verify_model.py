@@ -11,7 +11,20 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from naive_verify import Naive, naive_verify
 from naive_verify import cover as naive_cover
-from store_support import HOUR, NOW, STREAM, block_range, end_at, mark, marks_at, plain_range, session_at, stored
+from store_support import (
+    HOUR,
+    NOW,
+    STREAM,
+    block_range,
+    end_at,
+    local_store,
+    mark,
+    marks_at,
+    plain_range,
+    root_of,
+    session_at,
+    stored,
+)
 
 from kcl_receiver.horizon import Late, Times
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
@@ -30,7 +43,6 @@ from kcl_receiver.store.entries import (
     WriterStarted,
 )
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
 from kcl_receiver.store.names import block_day, block_id, block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange
@@ -44,7 +56,7 @@ class RandomStore:
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
         self.files = FakeFiles()
-        self.store = LocalStore("/store", self.files)
+        self.store = local_store("/store", self.files)
         self.store.claim("landing")
         self.made: dict[str, tuple[BlockStored, list[BlockRange]]] = {}
         self.retired: set[str] = set()
@@ -194,7 +206,7 @@ class RandomStore:
         present = [block for block, _ in self.store.list_blocks()]
         if not present:
             return
-        path = self.store.root / block_path(self.random.choice(present))
+        path = root_of(self.store) / block_path(self.random.choice(present))
         if self.random.random() < 0.6:
             self.files.unlink(path)
         else:

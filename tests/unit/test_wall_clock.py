@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import cast
 
 import pytest
+from store_support import local_store
 from test_workers import QuietStream, part, position
 
 from kcl_receiver import read
@@ -19,7 +19,6 @@ from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import TRIM_HORIZON, After
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.local import LocalStore
 
 DAY = 86_400_000
 AFTER_MIDNIGHT = round(datetime(2026, 3, 1, 0, 0, 1, tzinfo=timezone.utc).timestamp() * 1000)
@@ -31,7 +30,7 @@ class Host:
 
     def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = AFTER_MIDNIGHT
-        self.store: BlockStore = LocalStore(root)
+        self.store: BlockStore = local_store(root)
         self.made: Workers | None = None
         self.number = self.last = self.blocks = 0
         monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: self.now)
@@ -39,8 +38,8 @@ class Host:
     def start(self, ledger_lines: int = 10_000) -> None:
         """Start a generator in the place of the last one, which was killed."""
         if self.made is not None:
-            os.close(cast(LocalStore, self.made._store)._locks["lock"])
-        store = LocalStore(cast(LocalStore, self.store).root)
+            cast(BlockStore, self.made._store)._held["lock"].release()
+        store = local_store(cast(BlockStore, self.store).root)
         stream = cast(StreamView, QuietStream())
         self.made = Workers(store, stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
         self.made.prepare()

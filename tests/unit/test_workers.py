@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import cast
 
 import pytest
 from generator_harness import batch_message, columns_of, position
+from store_support import local_store
 
 from kcl_receiver.aws import Shard
 from kcl_receiver.errors import StoreUnavailable, StreamReplaced
@@ -32,7 +32,6 @@ from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, decode_ledger
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
@@ -96,7 +95,7 @@ def workers(
     stream: QuietStream | None = None,
 ) -> Workers:
     wall = wall or Wall()
-    store = LocalStore(str(tmp_path / "store"))
+    store = local_store(str(tmp_path / "store"))
     made = Workers(
         store,
         cast(StreamView, stream or QuietStream()),
@@ -113,7 +112,7 @@ def workers(
 
 def end(made: Workers) -> None:
     """What the end of its process does."""
-    os.close(cast(LocalStore, made._store)._locks["lock"])
+    cast(BlockStore, made._store)._held["lock"].release()
 
 
 def ledgers(tmp_path: Path) -> tuple[list[str], list[str]]:
@@ -585,7 +584,7 @@ def test_a_generator_whose_stores_lock_was_removed_takes_it_again_before_it_writ
     (tmp_path / "store" / "lock").unlink()
     store(made, 1, [1, 2], TRIM_HORIZON)
     with pytest.raises(StoreUnavailable, match="another generator writes to"):
-        LocalStore(str(tmp_path / "store")).hold()
+        local_store(str(tmp_path / "store")).hold()
 
 
 def test_a_generator_whose_store_another_one_holds_reports_nothing_stored(tmp_path: Path) -> None:
@@ -593,7 +592,7 @@ def test_a_generator_whose_store_another_one_holds_reports_nothing_stored(tmp_pa
     store(made, 1, [1, 2], TRIM_HORIZON)
     lines = ledger_bytes(tmp_path)
     (tmp_path / "store" / "lock").unlink()
-    other = LocalStore(str(tmp_path / "store"))
+    other = local_store(str(tmp_path / "store"))
     other.hold()
     with pytest.raises(StoreUnavailable, match="another generator writes to") as caught:
         store(made, 2, [3, 4], position(2))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_support import NOW, OTHER_WRITER, WRITER, block_range, put, records_at, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, block_range, local_store, put, records_at, session_at
 
 from faults.judging import Judgement, check_end, check_verify, judge_now, read_all
 from kcl_receiver.cli.verify import to_json
@@ -16,7 +16,6 @@ from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.coverage import Selected, span_of
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import LocalStore
 from kcl_receiver.store.names import writer_id
 
 SHARD = "shardId-000000000000"
@@ -48,7 +47,7 @@ class World:
 
     def __init__(self, base: Path) -> None:
         self.stores = [base / "host-1", base / "host-2"]
-        first, second = (LocalStore(path) for path in self.stores)
+        first, second = (local_store(path) for path in self.stores)
         for store in (first, second):
             store.claim("landing")
         one = put(first, 1, block_range(1, 2, 3))
@@ -75,7 +74,7 @@ class World:
 
     def store_again(self, *numbers: int, data: bytes = b"data") -> None:
         """Let the second host store records that the first one has."""
-        store = LocalStore(self.stores[1])
+        store = local_store(self.stores[1])
         entry = put(store, 9, block_range(*numbers, after=Position(3), session="s2", data=data), writer=THIRD_WRITER)
         LedgerWriter(store, THIRD_WRITER).append([entry])
 
@@ -182,7 +181,7 @@ def test_a_record_that_the_reader_gets_and_nobody_put_is_no_complaint(world: Wor
 
 
 def test_ranges_that_nothing_links_are_a_gap_though_every_record_that_was_put_is_there(tmp_path: Path) -> None:
-    store = LocalStore(tmp_path)
+    store = local_store(tmp_path)
     store.claim("landing")
     one = put(store, 1, block_range(1, 2))
     two = put(store, 2, block_range(8, 9, after=Position(5), session="s2"))
@@ -193,16 +192,16 @@ def test_ranges_that_nothing_links_are_a_gap_though_every_record_that_was_put_is
 
 
 def test_verify_of_one_host_alone_takes_no_gap_and_of_two_hosts_nothing_lost(world: World) -> None:
-    first, second = (to_json(verify_store(LocalStore(path))) for path in world.stores)
+    first, second = (to_json(verify_store(local_store(path))) for path in world.stores)
     assert check_verify(first, alone=True) == []
     assert check_verify(second, alone=True) == [f"verify: {SHARD} is gap"]
     assert check_verify(second, alone=False) == []
     world.file(2).unlink()
-    complaints = check_verify(to_json(verify_store(LocalStore(world.stores[1]))), alone=False)
+    complaints = check_verify(to_json(verify_store(local_store(world.stores[1]))), alone=False)
     assert complaints == [f"verify: block {world.blocks[2]} is missing", f"verify: {SHARD} is lost"]
 
 
 def test_verify_of_a_store_without_its_ledger_is_told(world: World) -> None:
     for file in (world.stores[0] / "ledger").iterdir():
         file.unlink()
-    assert "verify: the ledger is lost" in check_verify(to_json(verify_store(LocalStore(world.stores[0]))), alone=True)
+    assert "verify: the ledger is lost" in check_verify(to_json(verify_store(local_store(world.stores[0]))), alone=True)

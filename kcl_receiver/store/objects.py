@@ -1,0 +1,284 @@
+"""The port of a store: named objects in one place, and nine verbs.
+
+Everything that kcl_receiver keeps is an object under a key such as `blocks/2026-11-22/<id>.parquet`. What keys mean is
+decided in one place above this port (`kcl_receiver.store.base`); an implementation only keeps bytes. "Durable" means:
+it survives a loss of power of the machine, and is seen by every later call of every process.
+
+Two kinds of objects exist. An ordinary object is created once, whole. A log grows by whole lines at its end and is read
+as one object; an implementation may keep it as one growing file, or as one object per append.
+
+An implementation may raise any exception to say that it is unavailable, and `FileNotFoundError` where the contract says
+so. `Checked` turns all of them into the two answers that the rest of the program knows: not there, and unavailable.
+After "unavailable" the outcome is unknown; retry the same call until it succeeds.
+"""
+
+from __future__ import annotations
+
+import errno
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from kcl_receiver.errors import ReceiverError, StoreUnavailable
+from kcl_receiver.wire.columns import Buffer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from kcl_receiver.store.reads import BlockFile
+
+
+class Stat(NamedTuple):
+    """An object, or a folder of objects.
+
+    Attributes:
+        key: Its key. A folder's ends with "/".
+        size: Bytes; 0 for a folder.
+        modified: Time of the last change, milliseconds since the epoch; 0 for a folder.
+    """
+
+    key: str
+    size: int
+    modified: int
+
+
+class Lock(Protocol):
+    """A lock that is held until `release`, or until its process ends."""
+
+    def holds(self) -> bool:
+        """Return whether it still keeps others out."""
+
+    def release(self) -> None:
+        """Let others have it."""
+
+
+class Objects(ABC):
+    """Where objects live. Threads may share it.
+
+    Attributes:
+        url: The URL of the place.
+        locks: Whether `lock` keeps other processes out.
+    """
+
+    url: str
+    locks = False
+
+    @abstractmethod
+    def create(self, key: str, content: Buffer) -> bool:
+        """Create an object if the key is free. It is durable when this returns True; it is never seen in part.
+
+        Returns:
+            False if the key is taken, whatever it holds. Of several callers at once, one gets True.
+        """
+
+    @abstractmethod
+    def replace(self, key: str, content: Buffer) -> None:
+        """Give an object, or a log, this content, in one step and durably. Nobody writes to it at the same time."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Return the whole content of an object or a log; None if there is none."""
+
+    @abstractmethod
+    def open(self, key: str) -> pa.NativeFile:
+        """Open an object for reading at any place.
+
+        Raises:
+            FileNotFoundError: It is not there. Reading from the file may raise this, too.
+        """
+
+    @abstractmethod
+    def stat(self, key: str) -> Stat | None:
+        """Return what is known of an object without reading it; None if there is none."""
+
+    @abstractmethod
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        """Yield the objects whose keys begin with a prefix, in the order of their keys.
+
+        What was durable before the call is listed; what changes meanwhile may be or not.
+
+        Args:
+            prefix: Empty for all.
+            deep: If false, of the objects below a further "/" only their folder is listed, once.
+        """
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects and logs for good. Keys that are not there are fine."""
+
+    @abstractmethod
+    def append(self, key: str, number: int, lines: bytes) -> None:
+        """Append whole lines to a log, whose only writer this is. They are durable when this returns.
+
+        Idempotent: lines that are there already, from the same number on, are the same append. After a failure the same
+        call comes first, so that what is left of a torn append is never followed by other lines.
+
+        Args:
+            key: The log; the first append makes it.
+            number: Number of the first of the lines, from 1.
+            lines: One or more lines, each ended by a newline.
+
+        Raises:
+            LedgerDamaged: The log does not end just before that line, or holds other lines there.
+        """
+
+    @abstractmethod
+    def settle(self, key: str) -> None:
+        """Make an ordinary object durable that another process may have created without seeing it become so.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+
+    def lock(self, name: str) -> Lock | None:  # noqa: ARG002 - most places have no locks
+        """Take the lock of a name; None if another process has it. A place without locks gives it to everybody."""
+        return _Open()
+
+    def shown(self, key: str) -> str:
+        """Return how messages name an object."""
+        return f"{self.url}/{key}"
+
+
+class _Open:
+    """The lock of a place without locks."""
+
+    def holds(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
+class Checked(Objects):
+    """Another place's objects, whose methods raise nothing but what is written here.
+
+    Every method may raise `StoreUnavailable`. `open` gives a file that raises nothing but that and `BlockMissing`.
+
+    Args:
+        objects: The place.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.url = objects.url
+        self.locks = objects.locks
+
+    def create(self, key: str, content: Buffer) -> bool:
+        """See `Objects.create`."""
+        with self._trying(key, "was not stored"):
+            return self.objects.create(key, content)
+
+    def replace(self, key: str, content: Buffer) -> None:
+        """See `Objects.replace`."""
+        with self._trying(key, "is not known to be durable"):
+            self.objects.replace(key, content)
+
+    def get(self, key: str) -> bytes | None:
+        """See `Objects.get`."""
+        with self._trying(key, "cannot be read"):
+            return self.objects.get(key)
+
+    def open(self, key: str) -> BlockFile:
+        """See `Objects.open`.
+
+        Raises:
+            BlockMissing: It is not there.
+        """
+        from kcl_receiver.store.reads import open_block_file  # noqa: PLC0415 - pyarrow: `check` does without it
+
+        return open_block_file(self.shown(key), lambda: self.objects.open(key), lambda: self.stat(key) is not None)
+
+    def stat(self, key: str) -> Stat | None:
+        """See `Objects.stat`."""
+        with self._trying(key, "cannot be looked at"):
+            return self.objects.stat(key)
+
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        """See `Objects.list`."""
+        with self._trying(prefix, "cannot be listed"):
+            found = iter(self.objects.list(prefix, deep=deep))
+        while True:
+            with self._trying(prefix, "cannot be listed"):
+                one = next(found, None)
+            if one is None:
+                return
+            yield one
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See `Objects.delete`."""
+        named = list(keys)
+        if named:
+            others = f" and {len(named) - 1} more" if len(named) > 1 else ""
+            with self._trying(named[0], f"was not deleted{others}"):
+                self.objects.delete(named)
+
+    def append(self, key: str, number: int, lines: bytes) -> None:
+        """See `Objects.append`.
+
+        Raises:
+            LedgerDamaged: See there.
+        """
+        with self._trying(key, "was not appended to"):
+            self.objects.append(key, number, lines)
+
+    def settle(self, key: str) -> None:
+        """See `Objects.settle`.
+
+        Raises:
+            FileNotFoundError: It is not there.
+        """
+        with self._trying(key, "is not known to be durable", missing=FileNotFoundError):
+            self.objects.settle(key)
+
+    def lock(self, name: str) -> Lock | None:
+        """See `Objects.lock`."""
+        with self._trying(name, "cannot be locked"):
+            return self.objects.lock(name)
+
+    def shown(self, key: str) -> str:
+        """See `Objects.shown`."""
+        return self.objects.shown(key)
+
+    @contextmanager
+    def _trying(self, key: str, what: str, missing: type[Exception] = ReceiverError) -> Iterator[None]:
+        try:
+            yield
+        except (ReceiverError, missing):
+            raise
+        except Exception as error:
+            raise unavailable(error, f"{self.shown(key)} {what}") from error
+
+
+_HINTS = {
+    errno.ENOSPC: "free room on this file system; until then nothing is lost, KCL waits",
+    errno.EDQUOT: "raise the quota or free room; until then nothing is lost, KCL waits",
+    errno.EROFS: "the file system is mounted read-only: see the kernel's log, then mount it writable again",
+    errno.EACCES: "the user that runs kcl-receiver needs to read and write this directory and all below it",
+    errno.EPERM: "the user that runs kcl-receiver needs to own this directory, on a file system that has hard links",
+    errno.EOPNOTSUPP: "the store needs a file system that has hard links and fsync",
+    errno.EIO: "the disk reports errors: see the kernel's log",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENOENT: "was a directory taken away?",
+    errno.ENOTDIR: "something that is no directory is in the way",
+    errno.ENAMETOOLONG: "choose a shorter path for receiver.store",
+}
+
+
+def hint_for(error: BaseException) -> str:
+    """Return what to do about an error of a file system; empty where its number tells nothing."""
+    return _HINTS.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+
+
+def unavailable(error: BaseException, what: str, hint: str = "") -> StoreUnavailable:
+    """Return the error for something that a store could not do, whatever was raised.
+
+    Args:
+        error: What was raised.
+        what: What was not done, to which thing.
+        hint: What to do about it; if not given, what the error number tells.
+    """
+    reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    if not isinstance(error, OSError) or not reason:
+        reason = f"{type(error).__name__}: {reason}" if reason else type(error).__name__
+    return StoreUnavailable(f"{what}: {reason}", hint or hint_for(error) or "see that the store can be reached")
