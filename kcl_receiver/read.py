@@ -3,7 +3,7 @@
     from kcl_receiver.read import open_store, read
 
     for batch in read(open_store("file:///data/landing"), columns=["data"]):
-        print(batch.shard, batch.batch.num_rows)
+        print(batch.shards, batch.batch.num_rows)
 
 Overlaps, which a restart or a stolen lease leaves in the blocks, are removed by the ranges that the ledger keeps. The
 rule: a record is handed out only after all records of its shard before it, and a place where records are missing is
@@ -74,10 +74,11 @@ def read(
     stop: threading.Event | None = None,
     stream: StreamIdentity | str | None = None,
     limit: int | None = None,
+    by_shard: bool = False,
     interval: float = 1.0,
     **other: Any,  # noqa: ANN401 - the rest of `Query`, each with its own type
 ) -> Reading:
-    """Return an iterator of batches, each of one shard: every record once, in order within its shard.
+    """Return an iterator of batches: every record once, in order within its shard.
 
     Args:
         store: What `open_store` returns or takes. It is only read; a receiver may be writing to it.
@@ -97,6 +98,7 @@ def read(
         stop: Ends the reading soon after it is set.
         stream: The stream, if the store holds several: an identity or its text, `arn@created`. The newest if not given.
         limit: Number of records after which to end.
+        by_shard: Give batches of one shard each. They are smaller, and take longer to read.
         interval: Seconds between two looks for what is new.
         **other: `batch_rows` and `batch_bytes` bound a batch; see `Query` for what tests need.
 
@@ -158,6 +160,7 @@ def read(
         stop=stop,
         interval=interval,
         limit=limit,
+        by_shard=by_shard,
         watch_stream=follow and stream is None,
         **other,
     )
@@ -171,11 +174,12 @@ def records(store: BlockStore | str | PathLike[str], **named: Any) -> Iterator[R
         ReceiverError: See `read`.
     """
     for batch in read(store, columns=SCHEMA.names, **named):
-        columns = [batch.batch.column(at).to_pylist() for at in (1, 2, 3)]
+        columns = [batch.batch.column(at).to_pylist() for at in (0, 1, 2, 3)]
         arrived = batch.batch.column(4).cast("int64").to_pylist()
-        for sequence, sub, key, millis, data in zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True):
+        rows = zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True)
+        for shard, sequence, sub, key, millis, data in rows:
             time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
-            yield Record(batch.shard, Position(int(sequence), sub), key, time, data)
+            yield Record(shard, Position(int(sequence), sub), key, time, data)
 
 
 def _stream(

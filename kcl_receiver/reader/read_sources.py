@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.chain import Ref
+from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.plan import Place
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore

@@ -1,7 +1,7 @@
-"""Block lines of a ledger decoded by their type: a ledger is mostly these, and they are mostly ranges.
+"""Block lines of a ledger, and footers of blocks, decoded by their type: both are mostly ranges.
 
-It is several times as quick as taking a dictionary apart, and stricter. So it is only ever a short cut: a line that it
-does not take is decoded the long way, which says what is wrong with it.
+It is several times as quick as taking a dictionary apart, and stricter. So it is only ever a short cut: what it does
+not take is decoded the long way, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -64,13 +64,48 @@ class BlockLine(msgspec.Struct, tag_field="type", tag="block"):
     replaces: tuple[str, ...] = ()
 
 
+class FooterLine(msgspec.Struct):
+    """What a block says of itself in its footer; see `parquet.Footer`."""
+
+    version: int
+    block: str
+    writer: str
+    stream: StreamLine
+    ranges: list[RangeLine]
+
+
+class StreamOnly(msgspec.Struct):
+    """The stream of a line that names one, and nothing else of it."""
+
+    type: str
+    stream: StreamLine | None = None
+
+
 _DECODER = msgspec.json.Decoder(BlockLine)
+_FOOTERS = msgspec.json.Decoder(FooterLine)
+_STREAMS = msgspec.json.Decoder(StreamOnly)
 
 
 def decode_block_line(line: bytes) -> BlockLine | None:
     """Return what a line says of a block, or None if it is no such line or not just as it should be."""
     try:
         return _DECODER.decode(line)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
+def decode_footer(text: bytes) -> FooterLine | None:
+    """Return what a block's footer says, or None if it is not just as it should be."""
+    try:
+        return _FOOTERS.decode(text)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
+def decode_stream(line: bytes) -> StreamOnly | None:
+    """Return the type and the stream of a ledger's line, or None if it is not just as it should be."""
+    try:
+        return _STREAMS.decode(line)
     except (ValueError, RecursionError, msgspec.DecodeError):
         return None
 

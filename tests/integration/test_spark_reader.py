@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from aggregation import Form, forms
 from generator_process import STREAM
@@ -233,7 +234,8 @@ def by_shard(reading: Reading) -> dict[str, list[User]]:
     """Return all that a reading hands out."""
     found: dict[str, list[User]] = defaultdict(list)
     for batch in reading:
-        found[batch.shard] += users_of([batch.batch])
+        for shard in batch.shards:
+            found[shard] += users_of([batch.batch.filter(pc.equal(batch.batch.column("shard_id"), shard))])
     return dict(found)
 
 

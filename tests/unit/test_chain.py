@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from store_support import HOUR, NOW, mark, plain_range, session_at
 
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, Range
-from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part, Ref
+from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part
 from kcl_receiver.reader.coverage import Cut, Span, SpanSet, span_of
+from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.entries import SessionStarted
 
@@ -243,11 +244,11 @@ def test_a_range_that_waits_costs_about_a_hundred_bytes() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 10**128), st.integers(0, 2**63 - 1), st.integers(0, 1)), min_size=2))
 def test_packed_cuts_sort_as_cuts_do(raw: list[tuple[int, int, int]]) -> None:
-    from kcl_receiver.reader.chain import _pack, _unpack
+    from kcl_receiver.reader.packing import pack, unpack
 
     cuts = [Cut(Position(sequence, sub), side) for sequence, sub, side in raw]
-    assert sorted(cuts) == sorted(cuts, key=_pack)
-    assert all(_unpack(_pack(one), 0)[0] == one for one in cuts)
+    assert sorted(cuts) == sorted(cuts, key=pack)
+    assert all(unpack(pack(one), 0)[0] == one for one in cuts)
 
 
 @st.composite

@@ -1,0 +1,151 @@
+"""An open block whose ranges are read: their rows, as many ranges at a time as lie end to end in one row group.
+
+The rule: rows do not keep alive much more memory than they fill, so that a batch with a few rows of each of many blocks
+does not keep all of these blocks.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from kcl_receiver.errors import BlockDamaged
+from kcl_receiver.ranges import Range
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.parquet import SCHEMA, footer_of
+from kcl_receiver.store.reads import decoding
+from kcl_receiver.store.row_groups import RowGroups
+
+HINT = "`kcl-receiver recover` reads it again from Kinesis while the stream retains it; or read with a fallback"
+
+
+class BlockRows:
+    """See the module.
+
+    Args:
+        store: The store that has the block.
+        block: Its id.
+
+    Attributes:
+        compared: Its footer was held against the ledger.
+
+    Raises:
+        BlockDamaged: It is not a whole block.
+        BlockMissing, StoreUnavailable: It cannot be read; see `reads`.
+    """
+
+    def __init__(self, store: BlockStore, block: str) -> None:
+        self._block = block
+        self._what = f"block {block} cannot be read"
+        self._file = store.open_block(block)
+        try:
+            self._groups = RowGroups(self._file, self._what, HINT)
+        except BaseException:
+            self._file.close()
+            raise
+        self._last: tuple[int, tuple[str, ...], pa.RecordBatch] | None = None
+        self.compared = False
+
+    def compare(self, entry: BlockStored) -> None:
+        """See that the footer says what the ledger says.
+
+        Raises:
+            BlockDamaged: It does not.
+        """
+        with decoding(self._file, self._what, HINT):
+            try:
+                footer = footer_of(self._groups.metadata)
+            except (TypeError, AttributeError) as error:  # JSON of another form
+                raise ValueError(str(error)) from error
+        if footer.block != self._block or footer.ranges != entry.ranges:
+            raise BlockDamaged(f"the footer of block {self._block} does not say what the ledger says", HINT)
+        self.compared = True
+
+    def runs(self, ranges: Sequence[Range], columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows of the first ranges, then of those that follow, each time with the number of ranges.
+
+        Args:
+            ranges: Ranges as they are in the block.
+            columns: Names of columns, in the order of a block.
+
+        Raises:
+            BlockDamaged: The rows cannot be read.
+            BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
+        """
+        at = 0
+        while at < len(ranges):
+            one = ranges[at]
+            self._groups.of_rows(one.first_row, one.count)
+            begins = self._groups.begins
+            group = bisect_right(begins, one.first_row) - 1
+            row, end = one.first_row + one.count, begins[group + 1]
+            if row > end:
+                yield 1, self._joined(one, columns)
+                at += 1
+                continue
+            count = 1
+            for following in ranges[at + 1 :]:
+                if following.first_row != row or row + following.count > end:
+                    break
+                row += following.count
+                count += 1
+            yield count, self._slice(group, columns, one.first_row, row)
+            at += count
+
+    def _slice(self, group: int, columns: tuple[str, ...], low: int, high: int) -> pa.RecordBatch:
+        begin = self._groups.begins[group]
+        whole = self._group(group, columns)
+        if high - low == whole.num_rows:
+            return whole
+        rows = whole.slice(low - begin, high - low)
+        return rows if 2 * rows.nbytes >= whole.nbytes else _copied(rows)
+
+    def _joined(self, one: Range, columns: tuple[str, ...]) -> pa.RecordBatch:
+        """Return the rows of a range that lies in several row groups."""
+        pieces: list[pa.RecordBatch] = []
+        for group in self._groups.of_rows(one.first_row, one.count):
+            begin, end = self._groups.begins[group : group + 2]
+            low, high = max(one.first_row, begin), min(one.first_row + one.count, end)
+            pieces.append(self._group(group, columns).slice(low - begin, high - low))
+            if len(pieces) > 1:
+                self._groups.check_size(pa.Table.from_batches(pieces), [one])
+        return pa.concat_batches(pieces)
+
+    def _group(self, group: int, columns: tuple[str, ...]) -> pa.RecordBatch:
+        if self._last is not None and self._last[:2] == (group, columns):
+            return self._last[2]
+        self._last = None  # one row group at a time
+        with decoding(self._file, self._what, HINT):
+            schema = _schema_of(columns)
+            table = self._groups.read([group], columns, threads=not self._groups.small)
+            if not table.schema.equals(schema):
+                table = table.select(list(columns)).cast(schema)
+            rows = record_batch(table).replace_schema_metadata(None)
+            if rows.num_rows != self._groups.begins[group + 1] - self._groups.begins[group]:
+                raise ValueError(f"row group {group} has {rows.num_rows} rows")
+            self._last = group, columns, rows
+        return rows
+
+    def close(self) -> None:
+        """Close the file."""
+        self._last = None
+        self._file.close()
+
+
+def record_batch(table: pa.Table) -> pa.RecordBatch:
+    """Return a table as one batch, without copying what is in one piece."""
+    batches = table.to_batches()
+    if len(batches) == 1:
+        return batches[0]
+    return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    return SCHEMA if columns == tuple(SCHEMA.names) else pa.schema([SCHEMA.field(name) for name in columns])
+
+
+def _copied(rows: pa.RecordBatch) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.concat_arrays([column]) for column in rows.columns], schema=rows.schema)
