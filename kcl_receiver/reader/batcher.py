@@ -28,23 +28,20 @@ class Item(NamedTuple):
     Attributes:
         source: Number of its block; see `Sources`.
         range: The range.
-        span: The part of it that comes next; None if that is all of it.
         through: The position through which its shard was read, once it was handed out.
+        plain: All its records are handed out.
+        span: The part of it that comes next; None if that is all of it.
         in_time: All its records arrived in the time that was asked for.
         left_out: Nothing of it was asked for.
     """
 
     source: int
     range: Range
-    span: Span | None
     through: Position
+    plain: bool = True
+    span: Span | None = None
     in_time: bool = True
     left_out: bool = False
-
-    @property
-    def plain(self) -> bool:
-        """Whether all its records are handed out."""
-        return self.span is None and self.in_time
 
 
 @dataclass(slots=True)
@@ -91,13 +88,10 @@ class Batcher:
         """The most rows that a batch can have now."""
         return self._query.batch_rows if self.left is None else min(self._query.batch_rows, self.left)
 
-    def move(self, item: Item) -> None:
-        """Take in that all of a range that was asked for is with what waits to go out."""
-        positions, shard = self._next.positions, item.range.shard
-        before = positions.get(shard)
-        if before is None or item.through > before:
-            positions[shard] = item.through
-        self._next.sources.append(item.source)
+    def move(self, items: Sequence[Item]) -> None:
+        """Take in that all of some ranges that was asked for is with what waits to go out."""
+        self._next.positions.update([(item.range.shard, item.through) for item in items])
+        self._next.sources += [item.source for item in items]
 
     def add(self, items: Sequence[Item], rows: pa.RecordBatch) -> Iterator[Gathered]:
         """Take in the rows of ranges that lie end to end, and yield what is full.
@@ -106,10 +100,13 @@ class Batcher:
             items: The ranges.
             rows: All their rows, with the columns that `read_rows.columns_to_read` names.
         """
+        if not self._query.by_shard and all(item.plain for item in items):
+            yield from self._put(items, rows)
+            return
         begin = 0
         for group in self._groups(items):
             count = sum(item.range.count for item in group)
-            piece = rows if count == rows.num_rows else rows.slice(begin, count)
+            piece = rows.slice(begin, count)
             begin += count
             if not group[0].plain:
                 piece = self._asked_for(group[0], piece)
@@ -134,9 +131,10 @@ class Batcher:
         by_shard = self._query.by_shard
         begin = 0
         for at, item in enumerate(items):
-            if at > begin and not (
-                item.plain and items[begin].plain and not (by_shard and item.range.shard != items[begin].range.shard)
-            ):
+            if at == begin:
+                continue
+            other_shard = by_shard and item.range.shard != items[begin].range.shard
+            if other_shard or not item.plain or not items[begin].plain:
                 yield items[begin:at]
                 begin = at
         yield items[begin:]
@@ -148,8 +146,7 @@ class Batcher:
 
     def _put(self, items: Sequence[Item], rows: pa.RecordBatch) -> Iterator[Gathered]:
         if not rows.num_rows:
-            for item in items:
-                self.move(item)
+            self.move(items)
             return
         size = rows.nbytes
         too_large = rows.num_rows > self.most or size > self._query.batch_bytes
@@ -169,8 +166,7 @@ class Batcher:
             yield from self._cut(items[0], rows)
         else:
             self._hold(items, rows, size)
-            for item in items:
-                self.move(item)
+            self.move(items)
         if self.rows and (size >= SOLID_BYTES or self.rows >= self.most):
             yield self.flush()
 
@@ -185,7 +181,7 @@ class Batcher:
             piece = next(read_rows.pieces(rows, self.most, self._query.batch_bytes))
             self._hold([item], piece, piece.nbytes)
             if piece.num_rows == rows.num_rows:
-                self.move(item)
+                self.move([item])
                 return
             self._next.positions[item.range.shard] = read_rows.position_at(piece, piece.num_rows - 1)
             yield self.flush()
@@ -200,5 +196,4 @@ class Batcher:
         self._pieces.append(rows)
         self.rows += rows.num_rows
         self._size += size
-        for item in items:
-            self._shards[item.range.shard] = None
+        self._shards.update([(item.range.shard, None) for item in items])

@@ -13,11 +13,13 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.reader.read_rows import ALL_COLUMNS
+from kcl_receiver.store.base import FORMAT_VERSION, BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import SCHEMA, footer_of
+from kcl_receiver.store.parquet import FOOTER_KEY, SCHEMA, footer_of
 from kcl_receiver.store.reads import decoding
 from kcl_receiver.store.row_groups import RowGroups
+from kcl_receiver.store.typed import FooterLine, decode_footer, has_same_rows
 
 HINT = "`kcl-receiver recover` reads it again from Kinesis while the stream retains it; or read with a fallback"
 
@@ -50,19 +52,26 @@ class BlockRows:
         self.compared = False
 
     def compare(self, entry: BlockStored) -> None:
-        """See that the footer says what the ledger says.
+        """See that the footer says of the rows what the ledger says.
 
         Raises:
             BlockDamaged: It does not.
         """
-        with decoding(self._file, self._what, HINT):
-            try:
+        said = decode_footer((self._groups.metadata.metadata or {}).get(FOOTER_KEY.encode(), b""))
+        if said is None or not self._is_as_recorded(said, entry):
+            with decoding(self._file, self._what, HINT):
                 footer = footer_of(self._groups.metadata)
-            except (TypeError, AttributeError) as error:  # JSON of another form
-                raise ValueError(str(error)) from error
-        if footer.block != self._block or footer.ranges != entry.ranges:
-            raise BlockDamaged(f"the footer of block {self._block} does not say what the ledger says", HINT)
+            if footer.block != self._block or footer.ranges != entry.ranges:
+                raise BlockDamaged(f"the footer of block {self._block} does not say what the ledger says", HINT)
         self.compared = True
+
+    def _is_as_recorded(self, said: FooterLine, entry: BlockStored) -> bool:
+        return (
+            (said.version, said.block) == (FORMAT_VERSION, self._block)
+            and len(said.ranges) == len(entry.ranges)
+            and all(map(has_same_rows, said.ranges, entry.ranges))
+            and self._groups.schema == SCHEMA
+        )
 
     def runs(self, ranges: Sequence[Range], columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of the first ranges, then of those that follow, each time with the number of ranges.
@@ -119,8 +128,9 @@ class BlockRows:
             return self._last[2]
         self._last = None  # one row group at a time
         with decoding(self._file, self._what, HINT):
-            schema = _schema_of(columns)
-            table = self._groups.read([group], columns, threads=not self._groups.small)
+            schema = schema_of(columns)
+            wanted = None if schema is SCHEMA else columns
+            table = self._groups.read([group], wanted, threads=not self._groups.small)
             if not table.schema.equals(schema):
                 table = table.select(list(columns)).cast(schema)
             rows = record_batch(table).replace_schema_metadata(None)
@@ -143,8 +153,9 @@ def record_batch(table: pa.Table) -> pa.RecordBatch:
     return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
-    return SCHEMA if columns == tuple(SCHEMA.names) else pa.schema([SCHEMA.field(name) for name in columns])
+def schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    """Return the schema of some of a block's columns."""
+    return SCHEMA if columns == ALL_COLUMNS else pa.schema([SCHEMA.field(name) for name in columns])
 
 
 def _copied(rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
-from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch
+from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.entries import BlockStored, entry_from_json
@@ -50,6 +50,10 @@ class Day:
 
     changes: DayChanges
     taken: set[str] = field(default_factory=set)
+
+
+class _RangeDamaged(BlockDamaged):
+    """Of a block that can be read, one range is not what was stored."""
 
 
 class Blocks:
@@ -149,11 +153,9 @@ class Blocks:
             if entry.block in changes.expired and entry.block not in changes.replaced:
                 yield len(ranges) - done, None
                 return
-            places = self._find_all(changes, entry, ranges[done:])
-            begun = done
+            places = self._places(changes, entry, ranges[done:])
             try:
-                for block, group in groupby(places, key=lambda one: one[0]):
-                    there = [one for _, one in group]
+                for block, there in places:
                     if block in changes.expired:
                         done += len(there)
                         yield len(there), None
@@ -162,28 +164,35 @@ class Blocks:
                         done += count
                         yield count, rows
             except (BlockMissing, BlockDamaged) as error:
+                before = self._places(changes, entry, ranges[done:])
                 self._forget(entry.block, places)
                 changes = self.day_of(entry.block).changes
-                moved = self._find_all(changes, entry, ranges[done:])
-                if moved != places[done - begun :] or entry.block in changes.expired:
+                if self._places(changes, entry, ranges[done:]) != before or entry.block in changes.expired:
                     continue  # maintenance was here just now
                 if isinstance(error, BlockMissing) and self._outlived(ranges[done:]):
                     yield len(ranges) - done, None
                     return
-                for rows in self._elsewhere(entry, ranges[done:], columns, error):
+                # Where one range is not what was stored, the others may be.
+                lost = ranges[done : done + 1] if isinstance(error, _RangeDamaged) else ranges[done:]
+                for rows in self._elsewhere(entry, lost, columns, error):
+                    done += 1
                     yield 1, rows
-                return
 
     def close(self) -> None:
         """Close what is open."""
         while self._files:
             self._files.popitem()[1].close()
 
-    def _find_all(self, changes: DayChanges, entry: BlockStored, ranges: Sequence[Range]) -> list[tuple[str, Range]]:
-        """Return for each range the block that should hold it now, and the range as it is there."""
+    def _places(
+        self, changes: DayChanges, entry: BlockStored, ranges: Sequence[Range]
+    ) -> list[tuple[str, Sequence[Range]]]:
+        """Return the blocks that should hold ranges now, each with ranges that follow each other, as they are there."""
         if entry.block not in changes.replaced:
-            return [(entry.block, one) for one in ranges]
-        return [self._find(changes, entry, one) for one in ranges]
+            return [(entry.block, ranges)]
+        places: list[tuple[str, Sequence[Range]]] = []
+        for block, group in groupby((self._find(changes, entry, one) for one in ranges), key=lambda one: one[0]):
+            places.append((block, [one for _, one in group]))
+        return places
 
     def _find(self, changes: DayChanges, entry: BlockStored, one: Range) -> tuple[str, Range]:
         for block in changes.replaced.get(entry.block, ()):
@@ -212,7 +221,7 @@ class Blocks:
                 if good < count:
                     if good:
                         yield good, rows.slice(0, good_rows)
-                    raise BlockDamaged(
+                    raise _RangeDamaged(
                         f"in block {block}, the records have another checksum than those that were stored", HINT
                     )
             at += count
@@ -226,7 +235,7 @@ class Blocks:
         self._files.move_to_end(block)
         return self._files[block]
 
-    def _forget(self, block: str, places: Sequence[tuple[str, Range]]) -> None:
+    def _forget(self, block: str, places: Sequence[tuple[str, Sequence[Range]]]) -> None:
         self._days.pop(block_day(block), None)
         self._made.clear()
         self._index = None
@@ -253,9 +262,9 @@ class Blocks:
         for number, one in enumerate(ranges):
             table = found.pop(content_of(one), None)
             if table is None:
-                raise type(error)(f"{error.message}: {describe(ranges[number:])}", error.hint or HINT) from error
-            schema = pa.schema([SCHEMA.field(name) for name in columns])
-            yield record_batch(table.select(list(columns)).cast(schema))
+                kind = BlockMissing if isinstance(error, BlockMissing) else BlockDamaged
+                raise kind(f"{error.message}: {describe(ranges[number:])}", error.hint or HINT) from error
+            yield record_batch(table.select(list(columns)).cast(schema_of(columns)))
 
 
 def _good_ranges(rows: pa.RecordBatch, ranges: Sequence[Range]) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from kcl_receiver.reader.coverage import Cut, Span, span_of
 from kcl_receiver.store.parquet import SCHEMA
 
 POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
+ALL_COLUMNS = tuple(SCHEMA.names)
 ARRIVAL_COLUMN = "approximate_arrival_timestamp"
 
 

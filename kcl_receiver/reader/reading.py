@@ -60,6 +60,7 @@ class Reading:
         self._times = read_rows.Times(since, self._end if isinstance(self._end, int) else None)
         self._batcher = Batcher(query, self._times)
         self._items: list[Item] = []
+        self._columns = read_rows.columns_to_read(query.columns, positions=False, arrivals=False)
         self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.repairs)))
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
@@ -223,13 +224,17 @@ class Reading:
             return
         number = self._sources.add(place, entry, note)  # it is needed until it was drained
         touched = set()
+        simple = self._end is None and self._start is None
         for index, one in enumerate(entry.ranges):
             if not self._wants(one.shard):
                 continue
-            chain = self._chain(one.shard)
+            chain = self._chains.get(one.shard) or self._chain(one.shard)
             if chain.follow(one):
                 self._sources.need(number)
-                self._plan(number, one, None)
+                if simple:
+                    self._items.append(Item(number, one, one.last))
+                else:
+                    self._plan(number, one, span_of(one))
                 continue
             if chain.add(number, index, one, replaced=replaced):
                 self._sources.need(number)
@@ -274,21 +279,19 @@ class Reading:
                 return
             self._plan(source, self._sources.range(step.ref), step.span)
 
-    def _plan(self, source: int, one: Range, span: Span | None) -> None:
-        """Take in what comes next: part of a range, or all of it."""
-        if self._end is None and self._start is None and span is None:
-            self._items.append(Item(source, one, None, one.last))
-            return
+    def _plan(self, source: int, one: Range, span: Span) -> None:
+        """Take in what comes next: the part of a range that lies in a span."""
         shard = one.shard
-        span = self._until(shard, span_of(one) if span is None else span)
+        span = self._until(shard, span)
         if self._times.since is not None and one.arrivals.newest >= self._times.since:
             self._in_time.add(shard)
         through = span.high.position
         if self._times.leaves_out(one) or one.last < span.low.position or span.low >= span.high:
-            self._items.append(Item(source, one, None, through, left_out=True))
-        else:
-            part = None if read_rows.is_whole(one, span) else span
-            self._items.append(Item(source, one, part, through, self._times.takes_all(one)))
+            self._items.append(Item(source, one, through, left_out=True))
+            return
+        part = None if read_rows.is_whole(one, span) else span
+        in_time = self._times.takes_all(one)
+        self._items.append(Item(source, one, through, part is None and in_time, part, in_time))
 
     def _until(self, shard: str, span: Span) -> Span:
         """Return a span up to the end that was asked for."""
@@ -350,26 +353,27 @@ class Reading:
         """Read the rows of what is planned, all of one block, and hand out what is full."""
         planned, self._items = self._items, []
         for left_out, group in groupby(planned, key=lambda item: item.left_out):
-            if not left_out:
-                yield from self._rows_of(list(group))
+            items = list(group)
+            if left_out:
+                self.stats.skipped_ranges += len(items)
+                self._batcher.move(items)
+            else:
+                yield from self._rows_of(items)
                 if self._batcher.left == 0:
                     return
-                continue
-            for item in group:
-                self.stats.skipped_ranges += 1
-                self._batcher.move(item)
 
     def _rows_of(self, items: list[Item]) -> Iterator[Batch]:
         query = self._query
-        limit = self._batcher.most
-        positions = query.limit is not None or any(
-            item.span is not None
-            or item.range.count > limit
-            or item.range.size + 40 * item.range.count > query.batch_bytes
-            for item in items
-        )
-        arrivals = not all(item.in_time for item in items)
-        columns = read_rows.columns_to_read(query.columns, positions=positions, arrivals=arrivals)
+        columns = self._columns
+        if columns != read_rows.ALL_COLUMNS:
+            positions = query.limit is not None or any(
+                item.span is not None
+                or item.range.count > query.batch_rows
+                or item.range.size + 40 * item.range.count > query.batch_bytes
+                for item in items
+            )
+            arrivals = not all(item.in_time for item in items)
+            columns = read_rows.columns_to_read(columns, positions=positions, arrivals=arrivals)
         at = 0
         entry = self._sources.entry(items[0].source)
         for count, rows in self._blocks.rows(entry, [item.range for item in items], columns):
@@ -378,8 +382,7 @@ class Reading:
             if rows is None:
                 self.stats.expired_ranges += count
                 self.stats.expired_records += sum(item.range.count for item in some)
-                for item in some:
-                    self._batcher.move(item)
+                self._batcher.move(some)
                 continue
             for ready in self._batcher.add(some, rows):
                 yield from self._batches_of(ready)

@@ -33,7 +33,6 @@ class RowGroups:
         hint: What to do about damage.
 
     Attributes:
-        schema: The columns that it has.
         begins: The row at which each row group begins, and last the number of rows.
         metadata: What its footer says.
         small: It was read at once.
@@ -52,10 +51,14 @@ class RowGroups:
             self.small = size <= SMALL_FILE_BYTES
             self._parquet = pq.ParquetFile(pa.BufferReader(file.read_at(size, 0)) if self.small else file)
             self.metadata = self._parquet.metadata
-            self.schema = self._parquet.schema_arrow.remove_metadata()
             self.begins = [0]
             for group in range(self.metadata.num_row_groups):
                 self.begins.append(self.begins[-1] + self.metadata.row_group(group).num_rows)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that it has."""
+        return self._parquet.schema_arrow.remove_metadata()
 
     def of_rows(self, first: int, count: int) -> list[int]:
         """Return the row groups that hold some rows.

@@ -81,6 +81,10 @@ class StreamOnly(msgspec.Struct):
     stream: StreamLine | None = None
 
 
+_MOST_ENDS = 4096
+_ends: dict[str, Position] = {}
+"""Where ranges end, by its text: a range that follows another one names that place, and long numbers cost the most."""
+
 _DECODER = msgspec.json.Decoder(BlockLine)
 _FOOTERS = msgspec.json.Decoder(FooterLine)
 _STREAMS = msgspec.json.Decoder(StreamOnly)
@@ -116,13 +120,18 @@ def range_of(raw: RangeLine) -> Range:
     Raises:
         ValueError: A position is none.
     """
-    last = _position(raw.last)
     whole, arrivals = raw.whole, raw.arrivals
     after: After = raw.after
+    if after not in STARTING_POINTS:
+        after = _ends.pop(raw.after, None) or _position(raw.after)
+    last = _position(raw.last)
+    if len(_ends) >= _MOST_ENDS:
+        _ends.clear()
+    _ends[raw.last] = last
     return Range(
         raw.shard,
         raw.session,
-        after if after in STARTING_POINTS else _position(raw.after),
+        after,
         _position(raw.first),
         last,
         None if whole is None else last if whole == raw.last else _position(whole),
@@ -143,3 +152,14 @@ def _position(text: str) -> Position:
         return parse_position(text)
     sequence, sub = found.groups()
     return Position(int(sequence), int(sub))
+
+
+def has_same_rows(raw: RangeLine, one: Range) -> bool:
+    """Return whether a range is said to have the same rows at the same place: its checksum is over their positions."""
+    return (
+        raw.checksum == one.checksum
+        and raw.shard == one.shard
+        and raw.first_row == one.first_row
+        and raw.count == one.count
+        and raw.size == one.size
+    )

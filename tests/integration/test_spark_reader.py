@@ -484,13 +484,13 @@ def test_how_long_a_failing_stream_is_borne_is_the_callers_choice(land: Callable
     landing.remove(2)
     url = landing.emulator.url
 
-    def fail_twice() -> None:
-        for _ in range(2):
+    def fail_twice(shards: int = 1) -> None:
+        for _ in range(2 * shards):
             landing.emulator.faults.fail("kinesis", "GetRecords", "ProvisionedThroughputExceededException", status=400)
 
     fail_twice()
     assert by_shard(read(landing.store, fallback=KinesisFallback(endpoint=url, limits=FAST))) == landing.users
-    fail_twice()
+    fail_twice(shards=2)  # both are read at the same time
     hasty = KinesisFallback(source=Sources(Access("kinesis", None, url), limits=FAST, patience=0.0))
     with pytest.raises(StreamUnavailable, match="ProvisionedThroughputExceeded"):
         by_shard(read(landing.store, fallback=hasty))
