@@ -74,10 +74,8 @@ def main() -> None:
         ratios = sorted(ours / plain for plain, ours in turns)
         plain, ours = (statistics.median(side) for side in zip(*turns, strict=True))
         asked = "all" if columns is None else ", ".join(columns)
-        print(
-            f"| {name} | {asked} | {records:,} | {batches:,} | {plain:.2f} s | {ours:.2f} s | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |",
-            flush=True,
-        )
+        spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        print(f"| {name} | {asked} | {records:,} | {batches:,} | {plain:.2f} s | {ours:.2f} s | {spread} |", flush=True)
     if not options.keep:
         for name in STORES:
             shutil.rmtree(_root(options.folder, name))
