@@ -148,7 +148,9 @@ class Batcher:
         if not rows.num_rows:
             self.move(items)
             return
-        size = rows.nbytes
+        size = rows.get_total_buffer_size()  # is never less than `nbytes`, and costs much less to ask for
+        if size > self._query.batch_bytes - self._size or size >= SOLID_BYTES:
+            size = rows.nbytes
         too_large = rows.num_rows > self.most or size > self._query.batch_bytes
         if too_large and len(items) > 1:
             half = len(items) // 2

@@ -101,7 +101,11 @@ class BlockRows:
                     break
                 row += following.count
                 count += 1
-            yield count, self._slice(group, columns, one.first_row, row)
+            rows = self._slice(group, columns, one.first_row, row)
+            if row == end:
+                self._last = None  # nothing of it is left: the memory is used again for the next one
+            yield count, rows
+            del rows
             at += count
 
     def _slice(self, group: int, columns: tuple[str, ...], low: int, high: int) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ from itertools import groupby
 import pyarrow as pa
 
 from kcl_receiver import horizon
-from kcl_receiver.errors import HoleFound, StreamReplaced, TokenRefused
+from kcl_receiver.errors import HoleFound, StreamReplaced
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader import chain as chains
 from kcl_receiver.reader import read_rows
@@ -52,10 +52,12 @@ class Reading:
         self._application = store.owner()
         self._start = query.start if token is None else token.start
         self._end = query.end if token is None or token.end is None else token.end
-        self._positions: dict[str, Position] = {} if token is None else dict(token.positions)
+        self._positions: dict[str, Position] = {}
         self._shards = query.shards if query.shards is not None or token is None else _frozen(token.shards)
         if token is not None:
-            self._refuse_other(token)
+            token.require(self._application, store.url, stream, self._shards, query.end)
+            asked = self._shards
+            self._positions = {one: at for one, at in token.positions.items() if asked is None or one in asked}
         since = self._start if isinstance(self._start, int) else None
         self._times = read_rows.Times(since, self._end if isinstance(self._end, int) else None)
         self._batcher = Batcher(query, self._times)
@@ -107,28 +109,6 @@ class Reading:
         shards = None if self._shards is None else tuple(sorted(self._shards))
         stream = self.stream or StreamIdentity("", 0)
         return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end, noted)
-
-    def _refuse_other(self, token: Token) -> None:
-        if token.application is not None and token.application != self._application:
-            raise TokenRefused(
-                f"the token is for the store of application {token.application!r}; {self._store.url} is that of "
-                f"{self._application!r}",
-                "give it the store that it came from",
-            )
-        if self.stream is not None and token.stream.arn and token.stream != self.stream:
-            raise TokenRefused(
-                f"the token is for stream {token.stream}, and {self.stream} was asked for",
-                "read the other stream without it",
-            )
-        if token.shards is not None and self._shards is not None and not self._shards <= set(token.shards):
-            more = ", ".join(sorted(self._shards - set(token.shards)))
-            raise TokenRefused(f"the reader that made the token did not read {more}", "read these shards without it")
-        if token.end != self._query.end and not (token.end is None or self._query.end is None):
-            raise TokenRefused(
-                "the reading that the token is of was to end elsewhere", "go on with the same end, or none"
-            )
-        if self._shards is not None:
-            self._positions = {shard: one for shard, one in self._positions.items() if shard in self._shards}
 
     # The loop
 
