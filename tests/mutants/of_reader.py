@@ -80,7 +80,7 @@ MUTANTS = [
         "kcl_receiver/reader/chain.py",
         "if self._heap or self._out or not self._begun",
         "if self._out or not self._begun",
-        ("tests/unit/test_chain.py::test_what_is_followed_is_what_the_heap_would_give",),
+        ("tests/unit/test_chain.py::test_what_comes_next_needs_no_heap_and_what_does_not_come_next_is_left_alone",),
     ),
     Mutant(
         "a footer with other records is taken for that of the block",
