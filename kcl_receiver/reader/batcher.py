@@ -18,6 +18,8 @@ from kcl_receiver.reader import read_rows
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.read_query import Query
 
+MOST_RANGES = 65_536
+"""The most ranges that wait with a batch, those of which nothing was asked for included."""
 SOLID_BYTES = 2**20
 """Rows that come in a piece of this size go out as they are: copying them costs more than one more batch."""
 
@@ -87,6 +89,11 @@ class Batcher:
     def most(self) -> int:
         """The most rows that a batch can have now."""
         return self._query.batch_rows if self.left is None else min(self._query.batch_rows, self.left)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether as many ranges wait as may."""
+        return len(self._next.sources) >= MOST_RANGES
 
     def move(self, items: Sequence[Item]) -> None:
         """Take in that all of some ranges that was asked for is with what waits to go out."""

@@ -341,6 +341,8 @@ class Reading:
                 yield from self._rows_of(items)
                 if self._batcher.left == 0:
                     return
+        if self._batcher.is_crowded:
+            yield from self._flush()
 
     def _rows_of(self, items: list[Item]) -> Iterator[Batch]:
         query = self._query

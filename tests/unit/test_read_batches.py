@@ -17,6 +17,7 @@ from test_read import OTHER_SHARD, SHARD, Lake, Stream, count, numbers, numbers_
 from kcl_receiver.errors import BlockDamaged, BlockMissing, HoleFound
 from kcl_receiver.ranges import Position
 from kcl_receiver.read import Batch, HoleInShard, read, records
+from kcl_receiver.reader import batcher
 from kcl_receiver.reader import reading as reading_module
 from kcl_receiver.reader.batcher import SOLID_BYTES
 from kcl_receiver.store.entries import BlockStored
@@ -125,6 +126,19 @@ def test_a_follower_hands_out_what_there_is_before_it_waits(lake: Lake) -> None:
 
     seen += map(numbers_of, read(lake.store, follow=True, wait=lambda seconds: wait(seconds)))
     assert seen == [count(1, 6), count(7, 12), count(13, 18)]
+
+
+def test_what_is_passed_without_a_record_does_not_gather(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batcher, "MOST_RANGES", 5)
+    lake.block(run_of(1, 1))
+    for number in range(2, 30):
+        lake.block(run_of(number, number, number - 1))
+    reading = read(lake.store, end=NOW + 2)
+    (batch,) = itertools.islice(reading, 1)
+    assert numbers_of(batch) == [1]
+    assert reading.stats.skipped_ranges == 4
+    assert list(reading) == []
+    assert reading.stats.skipped_ranges == 28
 
 
 def test_a_limit_is_reached_before_a_hole_is(lake: Lake) -> None:
