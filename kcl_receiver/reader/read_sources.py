@@ -146,10 +146,12 @@ def _streams_of(content: bytes) -> set[StreamIdentity] | None:
     The lines are not held against their hashes: who reads the ledger does that.
     """
     found: set[StreamIdentity] = set()
-    for line in content.split(b"\n")[:-1]:
-        known = decode_stream(line)
+    start = 0
+    while (end := content.find(b"\n", start)) >= 0:
+        known = decode_stream(content[start:end])
         if known is None:
             return None
         if known.stream is not None and known.type != MARKS:
             found.add(StreamIdentity(known.stream.arn, known.stream.created))
+        start = end + 1
     return found
