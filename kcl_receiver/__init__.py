@@ -3,7 +3,7 @@
     from kcl_receiver import read
 
     for batch in read("file:///data/landing", columns=["data"]):
-        print(batch.shard, batch.batch.num_rows)
+        print(batch.shards, batch.batch.num_rows)
 
 What is in `__all__` is the public API; all else may change with any version. A name is imported when it is first used,
 and nothing before: one processor runs per shard, and its start-up time and memory are paid per shard. No module of this

@@ -315,7 +315,8 @@ class Horizon:
 
     def until(self, position: Position) -> int:
         """Return until when all that had arrived is known not to be past a position; -1 if nothing is known."""
-        return max(self._marks.until(position), self._best.until(position))
+        until = self._marks.until(position)
+        return max(until, self._best.until(position)) if self._places else until
 
     def is_good(self, position: Position, at: int) -> bool:
         """Return whether a link from a position, delivered at `at` (-1: not known), is proven by what is known now."""

@@ -3,7 +3,7 @@
     from kcl_receiver import read
 
     for batch in read("file:///data/landing", columns=["data"]):
-        print(batch.shard, batch.batch.num_rows)
+        print(batch.shards, batch.batch.num_rows)
 
 A reading gives every record once, and in order within its shard. Overlaps, which a restart or a stolen lease leaves in
 the blocks, are removed by the ranges that the ledger keeps. The rule: a record is handed out only after all records of
@@ -75,11 +75,12 @@ def read(
     stop: threading.Event | None = None,
     stream: StreamIdentity | str | None = None,
     limit: int | None = None,
+    by_shard: bool = False,
     interval: float = 1.0,
     batch_rows: int = BATCH_ROWS,
     batch_bytes: int = BATCH_BYTES,
 ) -> Reading:
-    """Return an iterator of batches, each of one shard: every record once, in order within its shard.
+    """Return an iterator of batches: every record once, in order within its shard.
 
     Args:
         store: What `open_store` returns or takes. It is only read; a receiver may be writing to it.
@@ -99,6 +100,7 @@ def read(
         stop: Ends the reading soon after it is set.
         stream: The stream, if the store holds several: an identity or its text, `arn@created`. The newest if not given.
         limit: Number of records after which to end.
+        by_shard: Give batches of one shard each. They are smaller, and take longer to read.
         interval: Seconds between two looks for what is new.
         batch_rows: The most records of a batch.
         batch_bytes: The most bytes of a batch, as Arrow holds them; a single record may have more.
@@ -123,6 +125,7 @@ def read(
         stop=stop,
         interval=interval,
         limit=limit,
+        by_shard=by_shard,
         batch_rows=batch_rows,
         batch_bytes=batch_bytes,
     )
@@ -247,11 +250,12 @@ def records(
         batch_bytes=batch_bytes,
     )
     for batch in reading:
-        columns = [batch.batch.column(at).to_pylist() for at in (1, 2, 3)]
+        columns = [batch.batch.column(at).to_pylist() for at in (0, 1, 2, 3)]
         arrived = batch.batch.column(4).cast("int64").to_pylist()
-        for sequence, sub, key, millis, data in zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True):
+        rows = zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True)
+        for shard, sequence, sub, key, millis, data in rows:
             time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
-            yield Record(batch.shard, Position(int(sequence), sub), key, time, data)
+            yield Record(shard, Position(int(sequence), sub), key, time, data)
 
 
 def verify(store: BlockStore | str | PathLike[str], *, deep: bool = False, ledger_only: bool = False) -> Report:

@@ -26,6 +26,21 @@ from typing import NamedTuple
 from kcl_receiver.horizon import HOUR_MS, START, Horizon, ShardMark, Times, begun, place
 from kcl_receiver.ranges import LATEST, After, Position, Range
 from kcl_receiver.reader.coverage import Cut, Span, SpanSet
+from kcl_receiver.reader.packing import (
+    AGAIN,
+    AGAIN_TRIMMED,
+    STARTS,
+    TIMED,
+    Ref,
+    at_first,
+    flags_at,
+    flags_of,
+    low_of,
+    pack,
+    pack_near,
+    packed_low,
+    unpack_ref,
+)
 from kcl_receiver.store.entries import SessionStarted
 
 GAP = "gap"
@@ -42,16 +57,6 @@ WHY_LIMIT = "nothing that fills it came in time"
 WHY_TRIMMED = "not read within the stream's retention"
 WHY_AGAIN = "an earlier session had begun to read, and this one began at another place"
 WHY_LATE = "they were stored after later ones had been read"
-
-_HELD, _REPLACED = 0, 1
-_STARTS, _TIMED, _AGAIN, _AGAIN_TRIMMED = 1, 2, 4, 8
-
-
-class Ref(NamedTuple):
-    """A range by the number of its source and its place in it; the driver knows what they stand for."""
-
-    source: int
-    at: int
 
 
 class Part(NamedTuple):
@@ -111,7 +116,7 @@ class Chain:
         self._adopt = adopt and not begun
         self._begun = begun
         self._frontier = start
-        self._packed = _pack(start)
+        self._packed: bytes | None = None  # made of the frontier when it is asked for
         self._passed: list[Span] = []
         self._since = LOWEST
         self._heap: list[bytes] = []
@@ -152,25 +157,43 @@ class Chain:
             return False
         flags, low = 0, first
         if not isinstance(one.after, Position):
-            flags = _STARTS | (0 if self._begun else self._judge_start(one))
+            flags = STARTS | (0 if self._begun else self._judge_start(one))
         elif one.after < one.first:
             low = Cut(one.after, 1)
             if one.delivered >= 0:
-                flags = _TIMED
-        packed = _pack(low)
+                flags = TIMED
+        packed = pack(low)
         ref = b"".join(
             (
                 packed,
                 b"\1" if replaced else b"\0",
-                _pack(high),
+                pack(high),
                 source.to_bytes(6, "big"),
                 index.to_bytes(4, "big"),
                 bytes((flags,)),
-                self._times.delivered(one.session, one.delivered).to_bytes(6, "big") if flags & _TIMED else b"",
-                _pack_near(first, packed) if low.side else b"",
+                self._times.delivered(one.session, one.delivered).to_bytes(6, "big") if flags & TIMED else b"",
+                pack_near(first, packed) if low.side else b"",
             )
         )
         heapq.heappush(self._heap, ref)
+        return True
+
+    def follow(self, one: Range) -> bool:
+        """Take in a range if it is exactly what comes next, and return whether it is; if not, nothing was done.
+
+        Nearly all ranges are. `add` and `next` would give all of such a range, and with this it is given.
+        """
+        frontier, after = self._frontier, one.after
+        if self._heap or self._out or not self._begun or not isinstance(after, Position) or not frontier.side:
+            return False
+        if not after <= frontier.position < one.first:
+            return False
+        if self._reached is not None and frontier < self._reached.cut:
+            return False
+        if one.delivered >= 0 and not self._is_proven(after, self._times.delivered(one.session, one.delivered)):
+            return False
+        self._horizon.arrived(one.last, one.arrival_last)
+        self._move(Cut(one.last, 1))
         return True
 
     def session(self, entry: SessionStarted) -> None:
@@ -196,14 +219,18 @@ class Chain:
         To be asked when all before the link was given: earlier, the marks that it rests on may not be known. Where
         reading begins within the ledger, what came before is not known, and nothing is said: `verify` proves it.
         """
-        flags = _flags_at(ref)
-        if not ref[flags] & _TIMED:
+        flags = flags_at(ref)
+        if not ref[flags] & TIMED:
             return False
-        after, at = _low_of(ref).position, int.from_bytes(ref[flags + 1 : flags + 7], "big")
-        if self._horizon.until(after) < 0 or self._horizon.is_good(after, at):
+        after, at = low_of(ref).position, int.from_bytes(ref[flags + 1 : flags + 7], "big")
+        if self._is_proven(after, at):
             return False
         self._horizon.settle()  # a reading may have been recorded before the range that it rests on
         return not self._horizon.is_good(after, at)
+
+    def _is_proven(self, after: Position, at: int) -> bool:
+        """Return whether nothing that is known says that a link from a position, delivered at `at`, was read late."""
+        return self._horizon.is_good(after, at) or self._horizon.until(after) < 0
 
     def ended(self, last: After, time: int) -> None:
         """Take in that the shard was read to its end."""
@@ -213,7 +240,7 @@ class Chain:
     def give_up(self) -> None:
         """Wait no longer for what comes before the first range that waits."""
         if self._heap:
-            self._reach(_Reached(_low_of(self._heap[0]), WHY_LIMIT, None))
+            self._reach(_Reached(low_of(self._heap[0]), WHY_LIMIT, None))
 
     def finish(self) -> None:
         """Take in that everything recorded is known now."""
@@ -235,16 +262,18 @@ class Chain:
                 return None
 
     def _is_next(self, ref: bytes) -> bool:
-        return _packed_low(ref) <= self._packed or (not self._begun and (self._adopt or _flags_of(ref) & _STARTS > 0))
+        if self._packed is None:
+            self._packed = pack(self._frontier)
+        return packed_low(ref) <= self._packed or (not self._begun and (self._adopt or flags_of(ref) & STARTS > 0))
 
     def _take(self, ref: bytes) -> Part | Hole | None:
         """Take the first range that waits; None if there is nothing to give of it."""
-        _, high, where, flags, first = _unpack_ref(ref)
+        _, high, where, flags, first = unpack_ref(ref)
         if not self._begun:
-            low = _low_of(ref)
+            low = low_of(ref)
             if low > self._frontier:
-                if flags & (_AGAIN | _AGAIN_TRIMMED) and not self._adopt:
-                    kind = GAP if flags & _AGAIN else POSSIBLY_TRIMMED
+                if flags & (AGAIN | AGAIN_TRIMMED) and not self._adopt:
+                    kind = GAP if flags & AGAIN else POSSIBLY_TRIMMED
                     self._out.append(Hole(kind, None, None, where, WHY_AGAIN))
                 (self._move if self._adopt else self._jump)(low)
             self._begun = True
@@ -254,7 +283,7 @@ class Chain:
         heapq.heappop(self._heap)
         if self._frontier < first and (self._is_doubtful(ref) or self._holds_within(first)):
             # Whatever comes before the link is given, so that what may still fill it is in the heap: it goes first.
-            heapq.heappush(self._heap, _at_first(ref, first))
+            heapq.heappush(self._heap, at_first(ref, first))
             self._unread = first
             return None
         if high <= self._frontier:
@@ -266,12 +295,12 @@ class Chain:
 
     def _holds_within(self, first: Cut) -> bool:
         """Return whether something that was stored begins within a link: then no link proves that nothing was there."""
-        end, heap = _pack(first), self._heap
+        end, heap = pack(first), self._heap
         places = [0]
         while places:
             at = places.pop()
-            if at < len(heap) and _packed_low(heap[at]) < end:
-                if self._frontier < _unpack_ref(heap[at])[4] < first:
+            if at < len(heap) and packed_low(heap[at]) < end:
+                if self._frontier < unpack_ref(heap[at])[4] < first:
                     return True
                 places += 2 * at + 1, 2 * at + 2  # a heap: nothing below one that begins later begins earlier
         return False
@@ -279,7 +308,7 @@ class Chain:
     def _final_hole(self) -> Hole | None:
         """Pass a hole if there is one and it is final. One without a kind is passed in silence."""
         reached, kind = self._reached, GAP
-        low = _low_of(self._heap[0]) if self._heap else None
+        low = low_of(self._heap[0]) if self._heap else None
         unread = low is not None and self._unread is not None and low <= self._unread
         if low is not None and (unread or self._known or (reached is not None and low <= reached.cut)):
             if unread:
@@ -287,7 +316,7 @@ class Chain:
             else:
                 why, time = (WHY_KNOWN, None) if reached is None or low > reached.cut else (reached.why, reached.time)
             to, through = low, low.position if low.side else None
-            where: Ref | None = _unpack_ref(self._heap[0])[2]
+            where: Ref | None = unpack_ref(self._heap[0])[2]
         elif reached is not None and self._frontier < reached.cut:
             why, time = reached.why, reached.time
             to, through, where = reached.cut, reached.cut.position, None
@@ -312,7 +341,7 @@ class Chain:
 
     def _move(self, to: Cut) -> None:
         self._frontier = to
-        self._packed = _pack(to)
+        self._packed = None
 
     def _judge_late(self, source: int, index: int, span: Span) -> None:
         given = SpanSet(self._passed)
@@ -329,69 +358,9 @@ class Chain:
         if earlier is None or earlier.session == one.session:
             return 0
         if one.after == LATEST:
-            return _AGAIN
+            return AGAIN
         time = self._starts.get(one.session)
         if self._horizon.until(START) >= 0 and time is not None and self._horizon.is_good(START, time):
             return 0  # it was read to its tip meanwhile
         long_ago = time is not None and time - earlier.time > earlier.retention_hours * HOUR_MS
-        return _AGAIN_TRIMMED if earlier.retention_hours and long_ago else 0
-
-
-def _pack(cut: Cut) -> bytes:
-    """Return a cut as bytes that sort as cuts do."""
-    sequence, sub = cut.position
-    if sequence < 0:
-        return b""
-    length = (sequence.bit_length() + 7) // 8
-    return b"".join(
-        (bytes((length,)), sequence.to_bytes(length, "big"), sub.to_bytes(8, "big"), b"\1" if cut.side else b"\0")
-    )
-
-
-def _unpack(ref: bytes, at: int) -> tuple[Cut, int]:
-    """Return the cut at a place, and the place behind it."""
-    sub = at + 1 + ref[at]
-    position = Position(int.from_bytes(ref[at + 1 : sub], "big"), int.from_bytes(ref[sub : sub + 8], "big"))
-    return Cut(position, ref[sub + 8]), sub + 9
-
-
-def _packed_low(ref: bytes) -> bytes:
-    return ref[: ref[0] + 10]
-
-
-def _low_of(ref: bytes) -> Cut:
-    return _unpack(ref, 0)[0]
-
-
-def _flags_at(ref: bytes) -> int:
-    high = ref[0] + 11
-    return high + ref[high] + 20
-
-
-def _flags_of(ref: bytes) -> int:
-    return ref[_flags_at(ref)]
-
-
-def _pack_near(cut: Cut, low: bytes) -> bytes:
-    """Return a cut as bytes without those that it shares with a lower one: mostly half of them."""
-    packed = _pack(cut)
-    same = next((at for at, (one, other) in enumerate(zip(packed, low, strict=False)) if one != other), len(low))
-    return bytes((same,)) + packed[same:]
-
-
-def _first_of(ref: bytes, at: int, low: Cut) -> Cut:
-    return low if at == len(ref) else _unpack(ref[: ref[at]] + ref[at + 1 :], 0)[0]
-
-
-def _at_first(ref: bytes, first: Cut) -> bytes:
-    """Return a reference without what links its range to what comes before."""
-    flags = _flags_at(ref)
-    return _pack(first) + ref[ref[0] + 10 : flags] + bytes((ref[flags] & ~_TIMED,))
-
-
-def _unpack_ref(ref: bytes) -> tuple[Cut, Cut, Ref, int, Cut]:
-    """Return the low and the high end of what a range covers, its reference, its flags, and the place of its first."""
-    low, at = _unpack(ref, 0)
-    high, at = _unpack(ref, at + 1)
-    where = Ref(int.from_bytes(ref[at : at + 6], "big"), int.from_bytes(ref[at + 6 : at + 10], "big"))
-    return low, high, where, ref[at + 10], _first_of(ref, at + (17 if ref[at + 10] & _TIMED else 11), low)
+        return AGAIN_TRIMMED if earlier.retention_hours and long_ago else 0

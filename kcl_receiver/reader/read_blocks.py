@@ -1,14 +1,15 @@
 """Gets the rows of ranges, wherever they lie now: in their block, in what replaced it, or in the stream.
 
-Only the row groups of the ranges asked for are read, and of them only the columns asked for. The rule: a range's rows
-come from one block, whole, or not at all. Blocks can be replaced between the moment that they were looked up and the
-moment that they are opened; then what maintenance wrote about their day is read again, and says where the rows are.
+Only the row groups of the ranges asked for are read, and of them only the columns asked for. Ranges that lie end to end
+come together. The rule: a range's rows come from one block, whole and checked, or not at all. Blocks can be replaced
+between the moment that they were looked up and the moment that they are opened; then what maintenance wrote about their
+day is read again, and says where the rows are.
 """
 
 from __future__ import annotations
 
 import json
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,22 +19,19 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
+from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema_of
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.entries import BlockStored, entry_from_json
-from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
 from kcl_receiver.store.names import block_day
-from kcl_receiver.store.parquet import SCHEMA, check_range, range_checksum
-from kcl_receiver.store.reads import decoding
-from kcl_receiver.store.row_groups import RowGroups
+from kcl_receiver.store.parquet import SCHEMA, check_range
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
 DAY_MS = 86_400_000
 CHECKED_COLUMNS = frozenset(SCHEMA.names) - {"shard_id"}
 """The columns that a range's checksum is over."""
-
-_HINT = "`kcl-receiver recover` reads it again from Kinesis while the stream retains it; or read with a fallback"
 
 
 class Fallback(Protocol):
@@ -54,47 +52,8 @@ class Day:
     taken: set[str] = field(default_factory=set)
 
 
-class _File:
-    """An open block and the row group that was read last."""
-
-    def __init__(self, store: BlockStore, block: str) -> None:
-        self._block = block
-        self._file = store.open_block(block)
-        try:
-            self._groups = RowGroups(self._file, f"block {block} cannot be read", _HINT)
-        except BaseException:
-            self._file.close()
-            raise
-        self._last: tuple[int, tuple[str, ...], pa.Table] | None = None
-        self.compared = False
-
-    def rows(self, one: Range, columns: tuple[str, ...]) -> pa.Table:
-        """Return the rows of a range.
-
-        Raises:
-            BlockDamaged: They cannot be read.
-        """
-        pieces: list[pa.Table] = []
-        for group in self._groups.of_rows(one.first_row, one.count):
-            begin, end = self._groups.begins[group : group + 2]
-            low, high = max(one.first_row, begin), min(one.first_row + one.count, end)
-            pieces.append(self._group(group, columns).slice(low - begin, high - low))
-            if len(pieces) > 1:
-                self._groups.check_size(pa.concat_tables(pieces), [one])
-        return pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
-
-    def _group(self, group: int, columns: tuple[str, ...]) -> pa.Table:
-        if self._last is not None and self._last[:2] == (group, columns):
-            return self._last[2]
-        self._last = None  # one row group at a time
-        with decoding(self._file, f"block {self._block} cannot be read", _HINT):
-            table = self._groups.read([group], columns).select(list(columns))
-            self._last = group, columns, table.cast(pa.schema([SCHEMA.field(name) for name in columns]))
-        return self._last[2]
-
-    def close(self) -> None:
-        self._last = None
-        self._file.close()
+class _RangeDamaged(BlockDamaged):
+    """Of a block that can be read, one range is not what was stored."""
 
 
 class Blocks:
@@ -113,7 +72,7 @@ class Blocks:
         self._fallback = fallback
         self._now = now
         self._days: OrderedDict[str, Day] = OrderedDict()
-        self._files: OrderedDict[str, _File] = OrderedDict()
+        self._files: OrderedDict[str, BlockRows] = OrderedDict()
         self._index: tuple[str, dict[Range, Range]] | None = None
         self._made: OrderedDict[str, BlockStored] = OrderedDict()
 
@@ -178,49 +137,64 @@ class Blocks:
 
     def rows(
         self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
-    ) -> Iterator[tuple[Range, pa.Table | None]]:
-        """Yield ranges of a block in the order given, each with its rows, or None if the block was expired.
+    ) -> Iterator[tuple[int, pa.RecordBatch | None]]:
+        """Yield the rows of ranges of a block, in the order given and as many ranges at a time as lie end to end.
+
+        Each time with the number of these ranges; None in the place of the rows says that they expired.
 
         Raises:
             BlockMissing: The block is not there, nothing stands in for it, and there is no fallback that has it.
             BlockDamaged: The same for one that is not what was stored.
             StoreUnavailable: It cannot be read now.
         """
-        waiting = deque(ranges)
-        while waiting:
+        done = 0
+        while done < len(ranges):
             changes = self.day_of(entry.block).changes
             if entry.block in changes.expired and entry.block not in changes.replaced:
-                yield from ((one, None) for one in waiting)
+                yield len(ranges) - done, None
                 return
-            places = [self._find(changes, entry, one) for one in waiting]
+            places = self._places(changes, entry, ranges[done:])
             try:
-                for block, group in groupby(zip(tuple(waiting), places, strict=True), key=lambda one: one[1][0]):
-                    for one, (_, there) in group:
-                        if block in changes.expired:
-                            table = None
-                        else:
-                            table = self._read(block, self.made(block) or entry, there, columns)
-                        waiting.popleft()
-                        yield one, table
+                for block, there in places:
+                    if block in changes.expired:
+                        done += len(there)
+                        yield len(there), None
+                        continue
+                    for count, rows in self._read(block, self.made(block) or entry, there, columns):
+                        done += count
+                        yield count, rows
             except (BlockMissing, BlockDamaged) as error:
+                before = self._places(changes, entry, ranges[done:])
                 self._forget(entry.block, places)
                 changes = self.day_of(entry.block).changes
-                moved = [self._find(changes, entry, one) for one in waiting]
-                if moved != places[len(places) - len(waiting) :] or entry.block in changes.expired:
+                if self._places(changes, entry, ranges[done:]) != before or entry.block in changes.expired:
                     continue  # maintenance was here just now
-                if isinstance(error, BlockMissing) and self._outlived(waiting):
-                    yield from ((one, None) for one in waiting)
+                if isinstance(error, BlockMissing) and self._outlived(ranges[done:]):
+                    yield len(ranges) - done, None
                     return
-                yield from self._elsewhere(entry, tuple(waiting), columns, error)
-                return
+                # Where one range is not what was stored, the others may be.
+                lost = ranges[done : done + 1] if isinstance(error, _RangeDamaged) else ranges[done:]
+                for rows in self._elsewhere(entry, lost, columns, error):
+                    done += 1
+                    yield 1, rows
 
     def close(self) -> None:
         """Close what is open."""
         while self._files:
             self._files.popitem()[1].close()
 
+    def _places(
+        self, changes: DayChanges, entry: BlockStored, ranges: Sequence[Range]
+    ) -> list[tuple[str, Sequence[Range]]]:
+        """Return the blocks that should hold ranges now, each with ranges that follow each other, as they are there."""
+        if entry.block not in changes.replaced:
+            return [(entry.block, ranges)]
+        places: list[tuple[str, Sequence[Range]]] = []
+        for block, group in groupby((self._find(changes, entry, one) for one in ranges), key=lambda one: one[0]):
+            places.append((block, [one for _, one in group]))
+        return places
+
     def _find(self, changes: DayChanges, entry: BlockStored, one: Range) -> tuple[str, Range]:
-        """Return the block that should hold a range now, and the range as it is there."""
         for block in changes.replaced.get(entry.block, ()):
             there = self._in_block(block).get(content_of(one))
             if there is not None:
@@ -233,29 +207,35 @@ class Blocks:
             self._index = block, {} if entry is None else {content_of(one): one for one in entry.ranges}
         return self._index[1]
 
-    def _read(self, block: str, entry: BlockStored, one: Range, columns: tuple[str, ...]) -> pa.Table:
+    def _read(
+        self, block: str, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
         file = self._open(block)
         full = set(columns) >= CHECKED_COLUMNS
         if self._check and not full and not file.compared:
-            if read_block_footer(self._store, block).ranges != entry.ranges:
-                raise BlockDamaged(f"the footer of block {block} does not say what the ledger says", _HINT)
-            file.compared = True
-        table = file.rows(one, columns)
-        if self._check and full and range_checksum(table) != one.checksum:
-            raise BlockDamaged(
-                f"in block {block}, the records have another checksum than those that were stored", _HINT
-            )
-        return table
+            file.compare(entry)
+        at = 0
+        for count, rows in file.runs(ranges, columns):
+            if self._check and full:
+                good, good_rows = _good_ranges(rows, ranges[at : at + count])
+                if good < count:
+                    if good:
+                        yield good, rows.slice(0, good_rows)
+                    raise _RangeDamaged(
+                        f"in block {block}, the records have another checksum than those that were stored", HINT
+                    )
+            at += count
+            yield count, rows
 
-    def _open(self, block: str) -> _File:
+    def _open(self, block: str) -> BlockRows:
         if block not in self._files:
             while len(self._files) >= FILES_KEPT:
                 self._files.popitem(last=False)[1].close()
-            self._files[block] = _File(self._store, block)
+            self._files[block] = BlockRows(self._store, block)
         self._files.move_to_end(block)
         return self._files[block]
 
-    def _forget(self, block: str, places: Sequence[tuple[str, Range]]) -> None:
+    def _forget(self, block: str, places: Sequence[tuple[str, Sequence[Range]]]) -> None:
         self._days.pop(block_day(block), None)
         self._made.clear()
         self._index = None
@@ -273,7 +253,7 @@ class Blocks:
 
     def _elsewhere(
         self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...], error: BlockMissing | BlockDamaged
-    ) -> Iterator[tuple[Range, pa.Table]]:
+    ) -> Iterator[pa.RecordBatch]:
         found: dict[Range, pa.Table] = {}
         if self._fallback is not None:
             for one, table in self._fallback.ranges(entry, tuple(ranges)):
@@ -282,8 +262,20 @@ class Blocks:
         for number, one in enumerate(ranges):
             table = found.pop(content_of(one), None)
             if table is None:
-                raise type(error)(f"{error.message}: {describe(ranges[number:])}", error.hint or _HINT) from error
-            yield one, table.select(list(columns)).cast(pa.schema([SCHEMA.field(name) for name in columns]))
+                kind = BlockMissing if isinstance(error, BlockMissing) else BlockDamaged
+                raise kind(f"{error.message}: {describe(ranges[number:])}", error.hint or HINT) from error
+            yield record_batch(table.select(list(columns)).cast(schema_of(columns)))
+
+
+def _good_ranges(rows: pa.RecordBatch, ranges: Sequence[Range]) -> tuple[int, int]:
+    """Return how many ranges, from the first on, have the rows that were stored, and how many rows these are."""
+    checksums = RowChecksums(rows)
+    row = 0
+    for number, one in enumerate(ranges):
+        if checksums.of(row, one.count) != one.checksum:
+            return number, row
+        row += one.count
+    return len(ranges), row
 
 
 def describe(ranges: Sequence[Range], most: int = 3) -> str:

@@ -68,16 +68,22 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one shard, in the order of the stream.
+    """Records of one shard or of several, those of each shard in the order of the stream.
 
     Attributes:
-        shard: Shard id.
+        shards: Ids of their shards, in the order in which these come; the column `shard_id` says which record is of
+            which. With `by_shard` it is a single one.
         batch: The records, with the columns that were asked for.
     """
 
-    shard: str
+    shards: tuple[str, ...]
     batch: pa.RecordBatch
     _token: Token
+
+    @property
+    def shard(self) -> str | None:
+        """Id of the shard that all the records are of, or None if they are of several."""
+        return self.shards[0] if len(self.shards) == 1 else None
 
     @property
     def token(self) -> str:
@@ -106,6 +112,7 @@ class Query:
     stop: threading.Event | None = None
     interval: float = 1.0
     limit: int | None = None
+    by_shard: bool = False
     batch_rows: int = BATCH_ROWS
     batch_bytes: int = BATCH_BYTES
     watch_stream: bool = False

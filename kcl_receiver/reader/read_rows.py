@@ -1,8 +1,4 @@
-"""Cuts batches out of the rows of ranges: by position, by time, and into pieces of bounded size.
-
-The rule: a batch is of one shard, in the order of the stream, and it is known of each through which position everything
-before it was handed out with it or earlier.
-"""
+"""Cuts rows out of those of a range: by position, by time, and into pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -18,6 +14,7 @@ from kcl_receiver.reader.coverage import Cut, Span, span_of
 from kcl_receiver.store.parquet import SCHEMA
 
 POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
+ALL_COLUMNS = tuple(SCHEMA.names)
 ARRIVAL_COLUMN = "approximate_arrival_timestamp"
 
 
@@ -43,7 +40,7 @@ class Times(NamedTuple):
             not unknown and (self.since is None or oldest >= self.since) and (self.until is None or newest < self.until)
         )
 
-    def select(self, table: pa.Table) -> pa.Table:
+    def select(self, table: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows that arrived in time; those of which it is not known are left out."""
         arrived = table.column(ARRIVAL_COLUMN).cast(pa.int64())
         keep = pc.is_valid(arrived)
@@ -60,26 +57,26 @@ def is_whole(one: Range, span: Span) -> bool:
     return span.low <= whole.low and whole.high <= span.high
 
 
-def trim(table: pa.Table, span: Span) -> pa.Table:
+def trim(table: pa.RecordBatch, span: Span) -> pa.RecordBatch:
     """Return the rows that lie in a span; they are sorted by position."""
     begin = bisect_left(range(table.num_rows), span.low, key=lambda row: Cut(position_at(table, row), 0))
     end = bisect_left(range(table.num_rows), span.high, key=lambda row: Cut(position_at(table, row), 0))
     return table.slice(begin, end - begin)
 
 
-def position_at(table: pa.Table, row: int) -> Position:
+def position_at(table: pa.RecordBatch, row: int) -> Position:
     """Return the position of a row of a table that has the two columns of it."""
     sequence, sub = (table.column(name)[row].as_py() for name in POSITION_COLUMNS)
     return Position(int(sequence), sub)
 
 
-def pieces(table: pa.Table, most_rows: int, most_bytes: int) -> Iterator[pa.Table]:
+def pieces(table: pa.RecordBatch, most_rows: int, most_bytes: int) -> Iterator[pa.RecordBatch]:
     """Yield a table in pieces of at most so many rows and bytes; a single row is never cut."""
     for begin in range(0, table.num_rows, most_rows):
         yield from _halves(table.slice(begin, most_rows), most_bytes)
 
 
-def _halves(table: pa.Table, most_bytes: int) -> Iterator[pa.Table]:
+def _halves(table: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
     if table.num_rows < 2 or table.nbytes <= most_bytes:
         yield table
     else:
@@ -92,11 +89,3 @@ def columns_to_read(columns: tuple[str, ...], *, positions: bool, arrivals: bool
     """Return the columns to read for those that were asked for, in the order of a block."""
     wanted = {*columns, *(POSITION_COLUMNS if positions else ()), *((ARRIVAL_COLUMN,) if arrivals else ())}
     return tuple(name for name in SCHEMA.names if name in wanted)
-
-
-def to_batch(tables: list[pa.Table], columns: tuple[str, ...]) -> pa.RecordBatch:
-    """Return tables as one batch with the columns that were asked for."""
-    chosen = pa.concat_tables([table.select(list(columns)) for table in tables]).combine_chunks()
-    schema = pa.schema([SCHEMA.field(name) for name in columns])
-    arrays = [column.chunk(0) if column.num_chunks else pa.array([], column.type) for column in chosen.columns]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)

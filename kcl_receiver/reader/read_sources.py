@@ -11,16 +11,18 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.chain import Ref
+from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.plan import Place
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, iter_entries
 from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.typed import decode_stream
 
 ENTRIES_KEPT = 16
 RANGES_KEPT = 20_000
+MARKS = "marks"
 
 
 @dataclass(slots=True)
@@ -39,6 +41,7 @@ class Sources:
         self._sources: OrderedDict[int, _Source] = OrderedDict()
         self._notes: dict[int, int] = {}
         self._entries: OrderedDict[str, BlockStored] = OrderedDict()
+        self._kept = 0
         self._numbers = 0
 
     def __len__(self) -> int:
@@ -95,11 +98,11 @@ class Sources:
         return self.entry(ref.source).ranges[ref.at]
 
     def _keep(self, entry: BlockStored) -> None:
+        if entry.block not in self._entries:
+            self._kept += len(entry.ranges)
         self._entries[entry.block] = entry
-        while len(self._entries) > ENTRIES_KEPT or (
-            len(self._entries) > 1 and sum(len(one.ranges) for one in self._entries.values()) > RANGES_KEPT
-        ):
-            self._entries.popitem(last=False)
+        while len(self._entries) > ENTRIES_KEPT or (len(self._entries) > 1 and self._kept > RANGES_KEPT):
+            self._kept -= len(self._entries.popitem(last=False)[1].ranges)
 
     def _find(self, block: str) -> BlockStored:
         made = self._blocks.made(block)
@@ -124,13 +127,31 @@ def newest_stream(store: BlockStore) -> StreamIdentity | None:
         StoreUnavailable: The store cannot be read now.
     """
     for writer in reversed(store.writers()):
-        found: set[StreamIdentity] = set()
-        for entry in iter_entries(writer, store.ledger(writer) or b""):
-            if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried):
-                found.add(entry.stream)
+        content = store.ledger(writer) or b""
+        found = _streams_of(content)
+        if found is None:  # a line of another form: whether it is damaged is told the long way
+            named = (SessionStarted, ShardEnded, BlockStored, Carried)
+            found = {entry.stream for entry in iter_entries(writer, content) if isinstance(entry, named)}
         if found:
             return max(found, key=lambda one: one.created)
     last = None
     for last, _ in store.list_blocks():  # noqa: B007 - no ledger: the last block says it
         pass
     return None if last is None else read_block_footer(store, last).stream
+
+
+def _streams_of(content: bytes) -> set[StreamIdentity] | None:
+    """Return the streams that a ledger names, or None if one of its lines is not just as it should be.
+
+    The lines are not held against their hashes: who reads the ledger does that.
+    """
+    found: set[StreamIdentity] = set()
+    start = 0
+    while (end := content.find(b"\n", start)) >= 0:
+        known = decode_stream(content[start:end])
+        if known is None:
+            return None
+        if known.stream is not None and known.type != MARKS:
+            found.add(StreamIdentity(known.stream.arn, known.stream.created))
+        start = end + 1
+    return found

@@ -1,7 +1,7 @@
 """Reads a store: walks the ledger, lets a chain per shard say what comes next, and fetches it.
 
 What is kept in memory: the ledger that is being read, what maintenance did on a few days, a packed reference for each
-range that waits for what comes before it, and the rows of one run of ranges. None of it grows with the store's age.
+range that waits for what comes before it, and the rows of a batch. None of it grows with the store's age.
 """
 
 from __future__ import annotations
@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from typing import NamedTuple
+from itertools import groupby
 
 import pyarrow as pa
 
 from kcl_receiver import horizon
-from kcl_receiver.errors import HoleFound, ReceiverError, StreamReplaced, TokenRefused
+from kcl_receiver.errors import HoleFound, StreamReplaced
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader import chain as chains
 from kcl_receiver.reader import read_rows
+from kcl_receiver.reader.batcher import Batcher, Gathered, Item
 from kcl_receiver.reader.chain import Chain
-from kcl_receiver.reader.coverage import Cut, Span
+from kcl_receiver.reader.coverage import Cut, Span, span_of
 from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
 from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.read_blocks import Blocks
@@ -31,12 +32,6 @@ from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionSt
 from kcl_receiver.store.parquet import SCHEMA
 
 log = logging.getLogger(__name__)
-
-
-class _Item(NamedTuple):
-    source: int
-    range: Range
-    span: Span
 
 
 class Reading:
@@ -57,12 +52,17 @@ class Reading:
         self._application = store.owner()
         self._start = query.start if token is None else token.start
         self._end = query.end if token is None or token.end is None else token.end
-        self._positions: dict[str, Position] = {} if token is None else dict(token.positions)
+        self._positions: dict[str, Position] = {}
         self._shards = query.shards if query.shards is not None or token is None else _frozen(token.shards)
         if token is not None:
-            self._refuse_other(token)
+            token.require(self._application, store.url, stream, self._shards, query.end)
+            asked = self._shards
+            self._positions = {one: at for one, at in token.positions.items() if asked is None or one in asked}
         since = self._start if isinstance(self._start, int) else None
         self._times = read_rows.Times(since, self._end if isinstance(self._end, int) else None)
+        self._batcher = Batcher(query, self._times)
+        self._items: list[Item] = []
+        self._columns = read_rows.columns_to_read(query.columns, positions=False, arrivals=False)
         self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.repairs)))
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
@@ -76,7 +76,6 @@ class Reading:
             shard for shard, last in ends.items() if self._positions.get(shard, chains.LOWEST.position) >= last
         }
         self._blocked: dict[str, tuple[Cut, float]] = {}
-        self._left = query.limit
         self._batches = self._run()
 
     def __iter__(self) -> Iterator[Batch]:
@@ -111,54 +110,43 @@ class Reading:
         stream = self.stream or StreamIdentity("", 0)
         return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end, noted)
 
-    def _refuse_other(self, token: Token) -> None:
-        if token.application is not None and token.application != self._application:
-            raise TokenRefused(
-                f"the token is for the store of application {token.application!r}; {self._store.url} is that of "
-                f"{self._application!r}",
-                "give it the store that it came from",
-            )
-        if self.stream is not None and token.stream.arn and token.stream != self.stream:
-            raise TokenRefused(
-                f"the token is for stream {token.stream}, and {self.stream} was asked for",
-                "read the other stream without it",
-            )
-        if token.shards is not None and self._shards is not None and not self._shards <= set(token.shards):
-            more = ", ".join(sorted(self._shards - set(token.shards)))
-            raise TokenRefused(f"the reader that made the token did not read {more}", "read these shards without it")
-        if token.end != self._query.end and not (token.end is None or self._query.end is None):
-            raise TokenRefused(
-                "the reading that the token is of was to end elsewhere", "go on with the same end, or none"
-            )
-        if self._shards is not None:
-            self._positions = {shard: one for shard, one in self._positions.items() if shard in self._shards}
-
     # The loop
 
     def _run(self) -> Generator[Batch, None, None]:
         try:
-            while not self._stop.is_set():
-                if self._application is None:  # nobody had stored anything when reading began
-                    self._application = self._store.owner()
-                for place, entry in self._walk.poll():
-                    yield from self._take(place, entry)
-                    if self._is_over():
-                        return
-                if not self._query.follow:
-                    for shard in sorted(self._chains):
-                        self._chains[shard].finish()
-                        yield from self._drain(shard)
-                    return
-                yield from self._lose_patience()
-                if self._is_over() or self._wait(self._query.interval):
-                    return
+            yield from self._read()
+        except Exception:
+            yield from self._flush()  # what came before is good, and goes out first
+            raise
+        else:
+            yield from self._flush()
         finally:
             self._blocks.close()
+
+    def _read(self) -> Iterator[Batch]:
+        while not self._stop.is_set():
+            if self._application is None:  # nobody had stored anything when reading began
+                self._application = self._store.owner()
+            for place, entry in self._walk.poll():
+                yield from self._take(place, entry)
+                if self._is_over():
+                    return
+            if not self._query.follow:
+                for shard in sorted(self._chains):
+                    self._chains[shard].finish()
+                    yield from self._drain(shard)
+                yield from self._hand_out()
+                return
+            yield from self._lose_patience()
+            yield from self._hand_out()
+            yield from self._flush()  # a batch that is not full does not wait for more
+            if self._is_over() or self._wait(self._query.interval):
+                return
 
     def _is_over(self) -> bool:
         end, shards = self._end, self._shards
         read = isinstance(end, dict) and shards is not None and shards <= self._done
-        return self._left == 0 or read or self._stop.is_set()
+        return self._batcher.left == 0 or read or self._stop.is_set()
 
     def _take(self, place: Place, entry: Entry | DayBegan) -> Iterator[Batch]:
         if isinstance(entry, DayBegan):
@@ -189,6 +177,7 @@ class Reading:
                 else:
                     self._chain(entry.shard).ended(entry.last, entry.time)
                 yield from self._drain(entry.shard)
+                yield from self._hand_out()
 
     def _judge_stream(self, found: StreamIdentity) -> None:
         if self._query.watch_stream and (self.stream is None or found.created > self.stream.created):
@@ -215,13 +204,24 @@ class Reading:
             return
         number = self._sources.add(place, entry, note)  # it is needed until it was drained
         touched = set()
+        simple = self._end is None and self._start is None
         for index, one in enumerate(entry.ranges):
-            if self._wants(one.shard):
-                if self._chain(one.shard).add(number, index, one, replaced=replaced):
-                    self._sources.need(number)
-                touched.add(one.shard)
+            if not self._wants(one.shard):
+                continue
+            chain = self._chains.get(one.shard) or self._chain(one.shard)
+            if chain.follow(one):
+                self._sources.need(number)
+                if simple:
+                    self._items.append(Item(number, one, one.last))
+                else:
+                    self._plan(number, one, span_of(one))
+                continue
+            if chain.add(number, index, one, replaced=replaced):
+                self._sources.need(number)
+            touched.add(one.shard)
         for shard in sorted(touched):
             yield from self._drain(shard)
+        yield from self._hand_out()
         self._sources.release(number)
 
     def _wants(self, shard: str) -> bool:
@@ -242,34 +242,36 @@ class Reading:
     # What a chain says
 
     def _drain(self, shard: str) -> Iterator[Batch]:
+        """Plan what comes next of a shard; what is of another block than what was planned before goes out first."""
         chain = self._chains[shard]
-        run: list[_Item] = []
-        rows = size = 0
         while shard not in self._done and (step := chain.next()) is not None:
             if isinstance(step, chains.Hole):
-                yield from self._hand_out(shard, run)
-                run, rows, size = [], 0, 0
+                yield from self._hand_out()
+                yield from self._flush()
+                if self._batcher.left == 0:
+                    return
                 self._pass_hole(shard, step)
                 continue
-            one = self._sources.range(step.ref)
-            span = self._until(shard, step.span)
-            if self._times.since is not None and one.arrivals.newest >= self._times.since:
-                self._in_time.add(shard)
-            skipped = self._times.leaves_out(one) or one.last < span.low.position or span.low >= span.high
-            full = rows + one.count > self._query.batch_rows or size + one.size > self._query.batch_bytes
-            if run and (skipped or full or self._sources.block(run[0].source) != self._sources.block(step.ref.source)):
-                yield from self._hand_out(shard, run)
-                run, rows, size = [], 0, 0
-            if self._left == 0:
+            source = step.ref.source
+            if self._items and self._sources.block(self._items[0].source) != self._sources.block(source):
+                yield from self._hand_out()
+            if self._batcher.left == 0:
                 return
-            if skipped:
-                self.stats.skipped_ranges += 1
-                self._move(shard, span.high.position)
-                self._sources.release(step.ref.source)
-            else:
-                run.append(_Item(step.ref.source, one, span))
-                rows, size = rows + one.count, size + one.size
-        yield from self._hand_out(shard, run)
+            self._plan(source, self._sources.range(step.ref), step.span)
+
+    def _plan(self, source: int, one: Range, span: Span) -> None:
+        """Take in what comes next: the part of a range that lies in a span."""
+        shard = one.shard
+        span = self._until(shard, span)
+        if self._times.since is not None and one.arrivals.newest >= self._times.since:
+            self._in_time.add(shard)
+        through = span.high.position
+        if self._times.leaves_out(one) or one.last < span.low.position or span.low >= span.high:
+            self._items.append(Item(source, one, through, left_out=True))
+            return
+        part = None if read_rows.is_whole(one, span) else span
+        in_time = self._times.takes_all(one)
+        self._items.append(Item(source, one, through, part is None and in_time, part, in_time))
 
     def _until(self, shard: str, span: Span) -> Span:
         """Return a span up to the end that was asked for."""
@@ -327,76 +329,60 @@ class Reading:
 
     # Rows
 
-    def _hand_out(self, shard: str, run: list[_Item]) -> Iterator[Batch]:
-        if not run:
-            return
-        query = self._query
-        positions = any(
-            not read_rows.is_whole(one.range, one.span)
-            or one.range.count > (query.batch_rows if self._left is None else min(query.batch_rows, self._left))
-            or one.range.size + 40 * one.range.count > query.batch_bytes
-            for one in run
-        )
-        arrivals = any(not self._times.takes_all(one.range) for one in run)
-        columns = read_rows.columns_to_read(
-            query.columns, positions=positions or self._left is not None, arrivals=arrivals
-        )
-        if not columns:
-            columns = read_rows.POSITION_COLUMNS[1:]  # the rows are to be counted
-        entry = self._sources.entry(run[0].source)
-        held: list[pa.Table] = []
-        rows = size = 0
-        items = iter(run)
-        failure: ReceiverError | None = None
-        found = self._blocks.rows(entry, [item.range for item in run], columns)
-        while (item := next(items, None)) is not None:
-            try:
-                one, table = next(found)
-            except ReceiverError as error:
-                failure = error  # what came before is good, and goes out first
-                break
-            if table is None:
-                self.stats.expired_ranges += 1
-                self.stats.expired_records += one.count
-                table = pa.schema([SCHEMA.field(name) for name in columns]).empty_table()
-            elif not read_rows.is_whole(one, item.span):
-                table = read_rows.trim(table, item.span)
-            if arrivals and not self._times.takes_all(one):
-                table = self._times.select(table)
-            while table.num_rows:
-                most = query.batch_rows if self._left is None else min(query.batch_rows, self._left)
-                room_rows, room_bytes = most - rows, query.batch_bytes - size
-                if held and (table.num_rows > room_rows or table.nbytes > room_bytes):
-                    yield self._batch(shard, held)
-                    held, rows, size = [], 0, 0
-                    if self._left == 0:
-                        return
-                    continue
-                piece = next(read_rows.pieces(table, room_rows, room_bytes))
-                if piece.num_rows == table.num_rows:
-                    break
-                table = table.slice(piece.num_rows)
-                self._move(shard, read_rows.position_at(piece, piece.num_rows - 1))
-                yield self._batch(shard, [piece])
-                if self._left == 0:
+    def _hand_out(self) -> Iterator[Batch]:
+        """Read the rows of what is planned, all of one block, and hand out what is full."""
+        planned, self._items = self._items, []
+        for left_out, group in groupby(planned, key=lambda item: item.left_out):
+            items = list(group)
+            if left_out:
+                self.stats.skipped_ranges += len(items)
+                self._batcher.move(items)
+            else:
+                yield from self._rows_of(items)
+                if self._batcher.left == 0:
                     return
-            if table.num_rows:
-                held.append(table)
-                rows, size = rows + table.num_rows, size + table.nbytes
-            self._move(shard, item.span.high.position)
-            self._sources.release(item.source)
-        if held:
-            yield self._batch(shard, held)
-        if failure is not None:
-            raise failure
+        if self._batcher.is_crowded:
+            yield from self._flush()
 
-    def _batch(self, shard: str, tables: list[pa.Table]) -> Batch:
-        batch = read_rows.to_batch(tables, self._query.columns)
-        self.stats.records += batch.num_rows
-        self.stats.batches += 1
-        if self._left is not None:
-            self._left -= batch.num_rows
-        return Batch(shard, batch, self._token())
+    def _rows_of(self, items: list[Item]) -> Iterator[Batch]:
+        query = self._query
+        columns = self._columns
+        if columns != read_rows.ALL_COLUMNS:
+            positions = query.limit is not None or any(
+                item.span is not None
+                or item.range.count > query.batch_rows
+                or item.range.size + 40 * item.range.count > query.batch_bytes
+                for item in items
+            )
+            arrivals = not all(item.in_time for item in items)
+            columns = read_rows.columns_to_read(columns, positions=positions, arrivals=arrivals)
+        at = 0
+        entry = self._sources.entry(items[0].source)
+        for count, rows in self._blocks.rows(entry, [item.range for item in items], columns):
+            some = items[at : at + count]
+            at += count
+            if rows is None:
+                self.stats.expired_ranges += count
+                self.stats.expired_records += sum(item.range.count for item in some)
+                self._batcher.move(some)
+                continue
+            for ready in self._batcher.add(some, rows):
+                yield from self._batches_of(ready)
+            if self._batcher.left == 0:
+                return
+
+    def _flush(self) -> Iterator[Batch]:
+        yield from self._batches_of(self._batcher.flush())
+
+    def _batches_of(self, ready: Gathered) -> Iterator[Batch]:
+        for shard, position in ready.positions.items():
+            self._move(shard, position)
+        for source in ready.sources:
+            self._sources.release(source)
+        if ready.rows is not None:
+            self.stats.records += ready.rows.num_rows
+            self.stats.batches += 1
+            yield Batch(ready.shards, ready.rows, self._token())
 
 
 def _frozen(shards: Sequence[str] | None) -> frozenset[str] | None:

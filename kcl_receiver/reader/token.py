@@ -44,6 +44,44 @@ class Token:
     end: Limit = None
     repairs: int = 0
 
+    def require(
+        self,
+        application: str | None,
+        store: str,
+        stream: StreamIdentity | None,
+        shards: frozenset[str] | None,
+        end: Limit,
+    ) -> None:
+        """See that a reading can resume with it.
+
+        Args:
+            application: Whose store it is that is to be read, None if nobody has claimed it.
+            store: That store, for the message.
+            stream: The stream that was asked for, None if there is none yet.
+            shards: The shards that were asked for, None for all.
+            end: Where the reading is to end.
+
+        Raises:
+            TokenRefused: It is for another reading.
+        """
+        if self.application is not None and self.application != application:
+            raise TokenRefused(
+                f"the token is for the store of application {self.application!r}; {store} is that of {application!r}",
+                "give it the store that it came from",
+            )
+        if stream is not None and self.stream.arn and self.stream != stream:
+            raise TokenRefused(
+                f"the token is for stream {self.stream}, and {stream} was asked for",
+                "read the other stream without it",
+            )
+        if self.shards is not None and shards is not None and not shards <= set(self.shards):
+            more = ", ".join(sorted(shards - set(self.shards)))
+            raise TokenRefused(f"the reader that made the token did not read {more}", "read these shards without it")
+        if self.end != end and not (self.end is None or end is None):
+            raise TokenRefused(
+                "the reading that the token is of was to end elsewhere", "go on with the same end, or none"
+            )
+
     def to_text(self) -> str:
         """Return the text that `from_text` reads back."""
         return json.dumps(

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,6 +25,7 @@ from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variab
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 from kcl_receiver.store.row_groups import RowGroups
+from kcl_receiver.store.typed import decode_footer, range_of
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
@@ -250,24 +252,34 @@ def read_footer(file: pa.NativeFile) -> Footer:
         BlockMissing, StoreUnavailable: It cannot be read; see `reads`.
     """
     with decoding(file, "it is not a whole block"):
-        metadata = pq.read_metadata(file)
-        try:
-            return _footer_of(metadata)
-        except (TypeError, AttributeError) as error:  # JSON of another form
-            raise ValueError(str(error)) from error
+        return footer_of(pq.read_metadata(file))
 
 
-def _footer_of(metadata: pq.FileMetaData) -> Footer:
+def footer_of(metadata: pq.FileMetaData) -> Footer:
+    """Return what a block says of itself, by the metadata of its file; to be called where damage is expected.
+
+    Raises:
+        ValueError, LookupError: It is not that of a whole block.
+    """
     own = (metadata.metadata or {}).get(FOOTER_KEY.encode())
     if own is None:
         raise ValueError(f"its footer has no {FOOTER_KEY}")
-    raw = json.loads(own)
-    if raw["version"] != FORMAT_VERSION:
-        raise ValueError(f"its format is of version {raw['version']!r}; this program knows {FORMAT_VERSION}")
+    typed = decode_footer(own)
+    raw: Any = json.loads(own) if typed is None else {"version": typed.version}
+    version = raw["version"] if isinstance(raw, dict) else None
+    if version != FORMAT_VERSION:
+        raise ValueError(f"its format is of version {version!r}; this program knows {FORMAT_VERSION}")
     if metadata.schema.to_arrow_schema().remove_metadata() != SCHEMA:
         raise ValueError("its columns are not those of a block")
-    stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
-    ranges = tuple(map(Range.from_json, raw["ranges"]))
+    if typed is not None:
+        stream = StreamIdentity(typed.stream.arn, typed.stream.created)
+        block, writer, ranges = typed.block, typed.writer, tuple(map(range_of, typed.ranges))
+    else:
+        try:
+            stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
+            block, writer, ranges = str(raw["block"]), str(raw["writer"]), tuple(map(Range.from_json, raw["ranges"]))
+        except (TypeError, AttributeError) as error:  # JSON of another form
+            raise ValueError(str(error)) from error
     row = 0
     for one in ranges:
         if one.first_row != row or one.count < 1:
@@ -275,7 +287,7 @@ def _footer_of(metadata: pq.FileMetaData) -> Footer:
         row += one.count
     if row != metadata.num_rows:
         raise ValueError(f"it has {metadata.num_rows} rows, and its ranges {row}")
-    return Footer(FORMAT_VERSION, str(raw["block"]), str(raw["writer"]), stream, ranges, row)
+    return Footer(FORMAT_VERSION, block, writer, stream, ranges, row)
 
 
 def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa.Table]]:

@@ -18,6 +18,8 @@ from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 
 MAX_ROW_GROUP_BYTES = 64 * 2**20
 """Before compression. Row groups are cut at 8 MiB (`parquet.ROW_GROUP_BYTES`), and no record of Kinesis is over 10."""
+SMALL_FILE_BYTES = 2**20
+"""A file up to this size is read at once: reading it piece by piece costs more than the pieces that nobody wants."""
 _ROW_BYTES = 512
 """A row's most beside keys and data: a shard id, a sequence number of 129 digits, numbers and offsets."""
 
@@ -31,8 +33,9 @@ class RowGroups:
         hint: What to do about damage.
 
     Attributes:
-        schema: The columns that it has.
         begins: The row at which each row group begins, and last the number of rows.
+        metadata: What its footer says.
+        small: It was read at once.
 
     Raises:
         BlockDamaged: It is not a whole block.
@@ -44,12 +47,18 @@ class RowGroups:
         self._what = what
         self._hint = hint
         with decoding(file, what, hint):
-            self._parquet = pq.ParquetFile(file)
-            self._metadata = self._parquet.metadata
-            self.schema = self._parquet.schema_arrow.remove_metadata()
+            size = file.size()
+            self.small = size <= SMALL_FILE_BYTES
+            self._parquet = pq.ParquetFile(pa.BufferReader(file.read_at(size, 0)) if self.small else file)
+            self.metadata = self._parquet.metadata
             self.begins = [0]
-            for group in range(self._metadata.num_row_groups):
-                self.begins.append(self.begins[-1] + self._metadata.row_group(group).num_rows)
+            for group in range(self.metadata.num_row_groups):
+                self.begins.append(self.begins[-1] + self.metadata.row_group(group).num_rows)
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns that it has."""
+        return self._parquet.schema_arrow.remove_metadata()
 
     def of_rows(self, first: int, count: int) -> list[int]:
         """Return the row groups that hold some rows.
@@ -102,5 +111,5 @@ class RowGroups:
             raise BlockDamaged(f"{self._what}: they are larger than what was stored", self._hint)
 
     def _claimed(self, group: int) -> int:
-        metadata = self._metadata.row_group(group)
+        metadata = self.metadata.row_group(group)
         return sum(metadata.column(at).total_uncompressed_size for at in range(metadata.num_columns))

@@ -1,7 +1,7 @@
-"""Block lines of a ledger decoded by their type: a ledger is mostly these, and they are mostly ranges.
+"""Block lines of a ledger, and footers of blocks, decoded by their type: both are mostly ranges.
 
-It is several times as quick as taking a dictionary apart, and stricter. So it is only ever a short cut: a line that it
-does not take is decoded the long way, which says what is wrong with it.
+It is several times as quick as taking a dictionary apart, and stricter. So it is only ever a short cut: what it does
+not take is decoded the long way, which says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,30 @@ class BlockLine(msgspec.Struct, tag_field="type", tag="block"):
     replaces: tuple[str, ...] = ()
 
 
+class FooterLine(msgspec.Struct):
+    """What a block says of itself in its footer; see `parquet.Footer`."""
+
+    version: int
+    block: str
+    writer: str
+    stream: StreamLine
+    ranges: list[RangeLine]
+
+
+class StreamOnly(msgspec.Struct):
+    """The stream of a line that names one, and nothing else of it."""
+
+    type: str
+    stream: StreamLine | None = None
+
+
+_MOST_ENDS = 4096
+_ends: dict[str, Position] = {}
+"""Where ranges end, by its text: a range that follows another one names that place, and long numbers cost the most."""
+
 _DECODER = msgspec.json.Decoder(BlockLine)
+_FOOTERS = msgspec.json.Decoder(FooterLine)
+_STREAMS = msgspec.json.Decoder(StreamOnly)
 
 
 def decode_block_line(line: bytes) -> BlockLine | None:
@@ -75,19 +98,40 @@ def decode_block_line(line: bytes) -> BlockLine | None:
         return None
 
 
+def decode_footer(text: bytes) -> FooterLine | None:
+    """Return what a block's footer says, or None if it is not just as it should be."""
+    try:
+        return _FOOTERS.decode(text)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
+def decode_stream(line: bytes) -> StreamOnly | None:
+    """Return the type and the stream of a ledger's line, or None if it is not just as it should be."""
+    try:
+        return _STREAMS.decode(line)
+    except (ValueError, RecursionError, msgspec.DecodeError):
+        return None
+
+
 def range_of(raw: RangeLine) -> Range:
     """Return a range.
 
     Raises:
         ValueError: A position is none.
     """
-    last = _position(raw.last)
     whole, arrivals = raw.whole, raw.arrivals
     after: After = raw.after
+    if after not in STARTING_POINTS:
+        after = _ends.pop(raw.after, None) or _position(raw.after)
+    last = _position(raw.last)
+    if len(_ends) >= _MOST_ENDS:
+        _ends.clear()
+    _ends[raw.last] = last
     return Range(
         raw.shard,
         raw.session,
-        after if after in STARTING_POINTS else _position(raw.after),
+        after,
         _position(raw.first),
         last,
         None if whole is None else last if whole == raw.last else _position(whole),
@@ -108,3 +152,14 @@ def _position(text: str) -> Position:
         return parse_position(text)
     sequence, sub = found.groups()
     return Position(int(sequence), int(sub))
+
+
+def has_same_rows(raw: RangeLine, one: Range) -> bool:
+    """Return whether a range is said to have the same rows at the same place: its checksum is over their positions."""
+    return (
+        raw.checksum == one.checksum
+        and raw.shard == one.shard
+        and raw.first_row == one.first_row
+        and raw.count == one.count
+        and raw.size == one.size
+    )

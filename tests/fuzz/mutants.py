@@ -224,7 +224,7 @@ MUTANTS = (
     _bug(
         "files",
         "a footer may be of any form",
-        (parquet, "read_footer", "except (TypeError, AttributeError) as error", "except KeyError as error"),
+        (parquet, "footer_of", "except (TypeError, AttributeError) as error", "except KeyError as error"),
     ),
     _bug(
         "files",

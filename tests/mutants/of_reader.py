@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants import Mutant
 
+BATCHES = "tests/unit/test_read_batches.py"
 FOLLOW = "tests/unit/test_read_follow.py"
 
 MUTANTS = [
@@ -56,10 +57,53 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "a token of a store that nobody had claimed is refused",
+        "a token leaves out what waits for the next batch",
+        "kcl_receiver/reader/batcher.py",
+        "            yield self.flush()\n            if self.left != 0:\n                yield from self._put(items,",
+        "            self.move(items)\n            yield self.flush()\n            if self.left != 0:\n"
+        "                yield from self._put(items,",
+        (f"{BATCHES}::test_reading_on_from_any_token_gives_the_rest",),
+    ),
+    Mutant(
+        "a follower holds back a batch that is not full",
         "kcl_receiver/reader/reading.py",
-        "if token.application is not None and token.application",
-        "if token.application",
+        "            yield from self._flush()  # a batch that is not full does not wait for more\n",
+        "",
+        (f"{BATCHES}::test_a_follower_hands_out_what_there_is_before_it_waits",),
+    ),
+    Mutant(
+        "of a block with a damaged range all that follows is given up",
+        "kcl_receiver/reader/read_blocks.py",
+        "ranges[done : done + 1] if isinstance(error, _RangeDamaged) else ranges[done:]",
+        "ranges[done:]",
+        (f"{BATCHES}::test_of_a_block_with_one_damaged_range_the_others_are_read_from_the_block",),
+    ),
+    Mutant(
+        "a few rows keep the whole row group in memory",
+        "kcl_receiver/reader/block_rows.py",
+        "return rows if 2 * rows.nbytes >= whole.nbytes else _copied(rows)",
+        "return rows",
+        (f"{BATCHES}::test_a_few_rows_of_a_large_block_do_not_keep_all_of_it",),
+    ),
+    Mutant(
+        "a range is followed although another one waits",
+        "kcl_receiver/reader/chain.py",
+        "if self._heap or self._out or not self._begun",
+        "if self._out or not self._begun",
+        ("tests/unit/test_chain.py::test_what_comes_next_needs_no_heap_and_what_does_not_come_next_is_left_alone",),
+    ),
+    Mutant(
+        "a footer with other records is taken for that of the block",
+        "kcl_receiver/store/typed.py",
+        "raw.checksum == one.checksum\n        and ",
+        "",
+        ("tests/unit/test_read.py::test_without_all_columns_the_footer_is_held_against_the_ledger",),
+    ),
+    Mutant(
+        "a token of a store that nobody had claimed is refused",
+        "kcl_receiver/reader/token.py",
+        "if self.application is not None and self.application",
+        "if self.application",
         (f"{FOLLOW}::test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it",),
     ),
 ]

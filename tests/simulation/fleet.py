@@ -528,7 +528,7 @@ def installed() -> Iterator[None]:
             (leftovers, "check_block", blocks.check_block),
             # The same line is read by many: it is taken apart once.
             (entries, "_decode_line", lru_cache(20_000)(entries._decode_line)),
-            (read_blocks, "_File", SimBlock),
+            (read_blocks, "BlockRows", SimBlock),
             (verify_blocks, "footer_equals", blocks.footer_equals),
             (verify_blocks, "read_positions", blocks.read_positions),
         ):

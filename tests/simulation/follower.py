@@ -7,10 +7,11 @@ writes a table keeps both in one transaction.
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch, Query
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.parquet import SCHEMA
 from simulation import blocks
 from simulation.generator import ROOT
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
 MISSES_NOTHING = "a reader misses nothing"
 REPAIRED = "a reader gets what repair took in"
 STORED_AGAIN = "what expired and was stored again is read"
-COLUMNS = ("sequence_number", "sub_sequence_number")
+COLUMNS = ("shard_id", "sequence_number", "sub_sequence_number")
 TRANSIENT = (StoreUnavailable, LedgerDamaged, BlockMissing, BlockDamaged)
 """What a killed generator left is not settled yet, or is not there any more: it is asked for again."""
 
@@ -44,22 +46,32 @@ class SimBlock:
     """An open block of the stand-in's form, where a reader expects one of Parquet."""
 
     def __init__(self, store: BlockStore, block: str) -> None:
-        self._rows = [row for _, columns in blocks.read_ranges(store.read_block(block)) for row in blocks.rows(columns)]
+        content = store.read_block(block)
+        self._block = block
+        self._footer = blocks.read_footer(io.BytesIO(content))
+        self._rows = [
+            (one.shard, str(position.sequence_number), position.sub_sequence_number)
+            for one, columns in blocks.read_ranges(content)
+            for position, _, _ in blocks.rows(columns)
+        ]
         self.compared = False
 
-    def rows(self, one: Range, columns: tuple[str, ...]) -> pa.Table:
-        """Return the rows of a range."""
-        chosen = self._rows[one.first_row : one.first_row + one.count]
-        if one.first_row < 0 or len(chosen) != one.count:
-            raise BlockDamaged("it has fewer rows")
-        values = {
-            "sequence_number": [str(row[0].sequence_number) for row in chosen],
-            "sub_sequence_number": [row[0].sub_sequence_number for row in chosen],
-        }
+    def compare(self, entry: BlockStored) -> None:
+        """See that the footer says what the ledger says."""
+        if self._footer.block != self._block or self._footer.ranges != entry.ranges:
+            raise BlockDamaged("its footer does not say what the ledger says")
+        self.compared = True
+
+    def runs(self, ranges: Sequence[Range], columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows of all ranges, one range at a time."""
         schema = pa.schema([SCHEMA.field(name) for name in columns])
-        return pa.Table.from_arrays(
-            [pa.array(values[name], schema.field(name).type) for name in columns], schema=schema
-        )
+        for one in ranges:
+            chosen = self._rows[one.first_row : one.first_row + one.count]
+            if one.first_row < 0 or len(chosen) != one.count:
+                raise BlockDamaged("it has fewer rows")
+            values = dict(zip(COLUMNS, zip(*chosen, strict=True), strict=True))
+            arrays = [pa.array(values[name], schema.field(name).type) for name in columns]
+            yield 1, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
     def close(self) -> None:
         """Nothing is open."""
@@ -81,13 +93,11 @@ class Record:
 
     def take(self, batch: Batch) -> None:
         """Take in a batch."""
-        seen = self.read[batch.shard]
-        for number, sub in zip(*(batch.batch.column(at).to_pylist() for at in (0, 1)), strict=True):
+        for shard, number, sub in zip(*(column.to_pylist() for column in batch.batch.columns), strict=True):
+            seen = self.read[shard]
             position = Position(int(number), sub)
             if seen and position <= seen[-1]:
-                self._broken(
-                    "a reader gets each record once", f"{self._name}: {batch.shard} {position} after {seen[-1]}"
-                )
+                self._broken("a reader gets each record once", f"{self._name}: {shard} {position} after {seen[-1]}")
             seen.append(position)
 
     def judge(
@@ -220,7 +230,7 @@ class SimFollower(Process):
 
     def _take(self, batch: Batch) -> None:
         if self.tracing:
-            self.say(f"reads {batch.batch.num_rows} records of {batch.shard}")
+            self.say(f"reads {batch.batch.num_rows} records of {', '.join(batch.shards)}")
         self.record.take(batch)
         self._token = batch.token
 

@@ -51,6 +51,8 @@ ROOMS = {
     "click": ("cli", "emulator.demo"),  # the demo draws its live view by it
     "pyarrow": (
         "store",
+        "reader.batcher",
+        "reader.block_rows",
         "reader.read_blocks",
         "reader.read_formats",
         "reader.read_query",

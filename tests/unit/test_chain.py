@@ -10,18 +10,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import HOUR, NOW, mark, plain_range, session_at
+from store_support import LATE as LONG_AFTER
 
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, Range
-from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part, Ref
+from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part
 from kcl_receiver.reader.coverage import Cut, Span, SpanSet, span_of
+from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.entries import SessionStarted
 
 
 class Reader:
-    """Drives a chain, and checks at each step what must always hold."""
+    """Drives a chain, and checks at each step what must always hold.
 
-    def __init__(self, **named: object) -> None:
+    Args:
+        follows: Ranges that come next are followed, as a reading does; otherwise all of them go through the heap.
+        named: What `Chain` takes.
+    """
+
+    def __init__(self, *, follows: bool = False, **named: object) -> None:
+        self.follows = follows
         self.dropped: list[int] = []
         self.chain = Chain(self.dropped.append, **named)  # type: ignore[arg-type]
         self.ranges: list[Range] = []
@@ -32,6 +40,11 @@ class Reader:
     def add(self, *ranges: Range, replaced: bool = False) -> list[object]:
         for one in ranges:
             self.ranges.append(one)
+            before = self.chain.frontier
+            if self.follows and self.chain.follow(one):
+                self.parts.append(Part(Ref(len(self.ranges) - 1, 7), Span(before, self.chain.frontier)))
+                self.kept.add(len(self.ranges) - 1)
+                continue
             if self.chain.add(len(self.ranges) - 1, 7, one, replaced=replaced):
                 self.kept.add(len(self.ranges) - 1)
         return self.drain()
@@ -243,11 +256,11 @@ def test_a_range_that_waits_costs_about_a_hundred_bytes() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 10**128), st.integers(0, 2**63 - 1), st.integers(0, 1)), min_size=2))
 def test_packed_cuts_sort_as_cuts_do(raw: list[tuple[int, int, int]]) -> None:
-    from kcl_receiver.reader.chain import _pack, _unpack
+    from kcl_receiver.reader.packing import pack, unpack
 
     cuts = [Cut(Position(sequence, sub), side) for sequence, sub, side in raw]
-    assert sorted(cuts) == sorted(cuts, key=_pack)
-    assert all(_unpack(_pack(one), 0)[0] == one for one in cuts)
+    assert sorted(cuts) == sorted(cuts, key=pack)
+    assert all(unpack(pack(one), 0)[0] == one for one in cuts)
 
 
 @st.composite
@@ -309,6 +322,47 @@ def test_every_record_comes_once_and_in_order_and_the_holes_are_the_gaps_that_th
         assert all(one.span.low >= at_stop[0] for one in second.parts)
         second.holes += reader.holes
         _is_complete(second, [*reader.parts[: at_stop[1]], *second.parts], everything)
+
+
+@settings(deadline=None, max_examples=400)
+@given(histories(), st.data())
+def test_what_is_followed_is_what_the_heap_would_give(
+    history: tuple[list[Range | SessionStarted], list[Range]], data: st.DataObject
+) -> None:
+    """Some ranges were delivered later than the retention, and some arrived at a time that nobody knows."""
+    readers = Reader(follows=True), Reader()
+    for event in history[0]:
+        if isinstance(event, Range):
+            late, unknown = data.draw(st.sampled_from([(False, False), (True, False), (False, True)]))
+            event = replace(
+                event, delivered=LONG_AFTER if late else event.delivered, arrival_last=-1 if unknown else NOW
+            )
+        replaced = data.draw(st.integers(0, 9)) == 0
+        for reader in readers:
+            if isinstance(event, Range):
+                reader.add(event, replaced=replaced)
+            else:
+                reader.session(event)
+        assert readers[0].chain.frontier == readers[1].chain.frontier
+    for reader in readers:
+        reader.chain.finish()
+        reader.drain()
+    assert readers[0].parts == readers[1].parts
+    assert readers[0].holes == readers[1].holes
+
+
+def test_what_comes_next_needs_no_heap_and_what_does_not_come_next_is_left_alone() -> None:
+    chain = Chain(lambda _: None)
+    assert not chain.follow(plain_range(1, 3)), "nothing is known of what comes before it"
+    assert chain.add(0, 0, plain_range(1, 3))
+    assert chain.next() is not None
+    assert chain.follow(plain_range(4, 6, 3))
+    for other in (plain_range(8, 9, 7), plain_range(6, 9, 5), plain_range(7, 9), plain_range(5, 6, 4)):
+        assert not chain.follow(other)
+    assert not chain.follow(plain_range(7, 9, 6, trimmed=True))
+    assert chain.frontier == Cut(Position(6), 1)
+    assert chain.add(1, 0, plain_range(10, 12, 9))
+    assert not chain.follow(plain_range(7, 9, 6)), "something waits"
 
 
 def _is_complete(reader: Reader, parts: list[Part], everything: list[Range]) -> None:

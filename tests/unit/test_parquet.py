@@ -33,6 +33,7 @@ from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
 from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -127,6 +128,18 @@ def test_the_checksum_of_arrow_rows_is_that_of_the_columns_whatever_they_are_a_s
     assert parquet.range_checksum(chunked) == expected
     assert parquet.range_checksum(table.combine_chunks().to_batches()[0].slice(start, stop - start)) == expected
     assert checksum(columns.slice(start, stop)) == expected
+    rows = table.combine_chunks().to_batches()[0]
+    assert RowChecksums(rows).of(start, stop - start) == expected
+    assert RowChecksums(rows.slice(start)).of(0, stop - start) == expected
+
+
+def test_the_checksum_of_large_arrow_rows_is_that_of_the_columns() -> None:
+    records = records_at(*range(1, 9), data=b"x" * 1000)
+    columns = columns_of(records)
+    rows = table_of(encode(BlockRange(range_of(columns), columns))).combine_chunks().to_batches()[0]
+    assert RowChecksums(rows).of(0, 8) == checksum(columns)
+    assert RowChecksums(rows).of(1, 6) == checksum(columns_of(records[1:7]))
+    assert RowChecksums(rows).of(1, 6) != RowChecksums(rows).of(2, 6)
 
 
 def test_the_columns_have_the_types_that_the_format_page_promises() -> None:

@@ -215,7 +215,7 @@ def test_the_stop_event_ends_a_reading(lake: Lake) -> None:
     stop = threading.Event()
     lake.block(run_of(1, 3))
     lake.block(run_of(4, 6, 3))
-    reading = read(lake.store, follow=True, stop=stop)
+    reading = read(lake.store, follow=True, stop=stop, batch_rows=3)
     assert numbers_of(next(reading)) == count(1, 3)
     stop.set()
     assert list(reading) == []
