@@ -118,8 +118,7 @@ class LedgerWalk:
         if self._from is not None:
             return [writer for writer in fresh if writer >= self._from.writer]
         if self._since is not None:
-            listed = set(fresh)
-            return [writer for writer in writers_since(self._store, self._since - DAY_MS) if writer in listed]
+            return writers_since(self._store, fresh, self._since - DAY_MS)
         return fresh
 
     def _find_days(self, fresh: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ not known yet are kept until all has come, for a mark that comes later may make 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kcl_receiver.horizon import KEPT, START, Horizon, ShardMark, Times, Unread, begun, place
@@ -131,13 +131,24 @@ class Cover:
         links = [place(one.after) for one, at in self._doubted if not self.horizon.is_good(place(one.after), at)]
         return [one for one in (*links, *self.horizon.asked()) if one != START]
 
+    def _opening_sessions(self) -> set[str]:
+        """Return the sessions that delivered the first record of all after a starting point."""
+        return {session for session, _ in self._openers}
+
+    def _first_starts(self) -> list[SessionStarted]:
+        """Return the starts in the order of time, up to that of the session whose record is the first of all."""
+        openers = self._opening_sessions()
+        found = sorted(self._starts, key=lambda one: (one.time, one.session))
+        last = next((at for at, one in enumerate(found) if one.session in openers), len(found))
+        return found[: last + 1]
+
     def begun(self, opened: int | None) -> int:
         """Return until when all that had arrived lies before the shard's start; -1 if that is not known.
 
         Args:
             opened: See `kcl_receiver.horizon.begun`.
         """
-        starts = _until_opened(self._starts, {session for session, _ in self._openers})
+        starts = self._first_starts()
         if not starts or (starts[0].hash_range is None and opened is None):
             return -1  # the stream did not list it any more when it was read for the first time
         # The properties may have been changed before anything came: what any of these asked for counts.
@@ -151,7 +162,7 @@ class Cover:
             opened: See `kcl_receiver.horizon.begun`.
         """
         found, horizon = self._segments, self.horizon
-        starts = _until_opened(self._starts, {session for session, _ in self._openers})
+        starts = self._first_starts()
         if starts:
             horizon.mark(START, self.begun(opened))
         self._tails += horizon.settle()
@@ -185,9 +196,8 @@ class Cover:
         if segments:
             begin = segments[0].low.position
             # By what is known of clocks now: they may have been found late only after these were taken in.
-            openers = [(session, at if at < 0 else self._times.delivered(session, at)) for session, at in self._openers]
-            if self._first == begin and starts and starts[-1].session in dict(openers):
-                delivered = [at for _, at in openers]
+            delivered = [at if at < 0 else self._times.delivered(session, at) for session, at in self._openers]
+            if self._first == begin and starts and starts[-1].session in self._opening_sessions():
                 _judge_first_start(begin, found.begins[0], delivered, starts, opened, horizon, gaps, trimmed)
         return Coverage(tuple(segments), tuple(gaps), tuple(trimmed))
 
@@ -291,13 +301,6 @@ def _begun(one: SessionStarted, opened: int | None) -> int:
     return begun(one.after, one.time, one.retention_hours, one.begins, opened)
 
 
-def _until_opened(starts: Iterable[SessionStarted], openers: Container[str]) -> list[SessionStarted]:
-    """Return the starts in the order of time, up to that of the session whose record is the first of all."""
-    found = sorted(starts, key=lambda one: (one.time, one.session))
-    last = next((at for at, one in enumerate(found) if one.session in openers), len(found))
-    return found[: last + 1]
-
-
 def _judge_first_start(
     begin: Position,
     begin_ms: int,
@@ -317,7 +320,7 @@ def _judge_first_start(
         begin: The first record.
         begin_ms: When it arrived.
         delivered: When it was delivered after a starting point.
-        starts: See `_until_opened`; the last of them is the one that delivered it.
+        starts: See `Cover._first_starts`; the last of them is the one that delivered it.
         opened: See `kcl_receiver.horizon.begun`.
         horizon: The marks.
         gaps: Takes a gap.

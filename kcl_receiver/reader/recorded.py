@@ -138,7 +138,7 @@ def record(store: BlockStore, since: int = 0, orphans: Iterable[str] = ()) -> Re
     """
     out = RecordedRanges()
     try:
-        writers = writers_since(store, since - SPARE_MS)
+        writers = writers_since(store, store.writers(), since - SPARE_MS)
         for writer in writers:
             content = store.ledger(writer)
             if content is not None:

@@ -257,21 +257,22 @@ class LedgerIndex:
         return self._ends.get((stream, shard))
 
 
-def writers_since(store: BlockStore, since: int) -> list[str]:
-    """Return the writers in whose ledgers something can be that arrived at a time or later, in order.
+def writers_since(store: BlockStore, writers: Sequence[str], since: int) -> list[str]:
+    """Return those of some writers in whose ledgers something can be that arrived at a time or later, in order.
 
     A ledger's first lines note the newest arrival in the ledgers before it. The time in its id, which is its host's,
     does not count: the host may have stood still.
 
     Args:
         store: The store.
+        writers: All its writers, in order.
         since: Milliseconds since the epoch, less what is to be spared for clocks that differ.
 
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
     out: list[str] = []
-    for writer in reversed(store.writers()):
+    for writer in reversed(writers):
         out.append(writer)
         with suppress(LedgerDamaged):  # then it notes nothing
             entries = iter_entries(writer, store.ledger(writer) or b"")

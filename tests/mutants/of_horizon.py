@@ -31,8 +31,8 @@ MUTANTS = [
     Mutant(
         "a start after the first record counts among the first ones",
         "kcl_receiver/reader/proof.py",
-        "    return found[: last + 1]\n",
-        "    return found\n",
+        "        return found[: last + 1]\n",
+        "        return found\n",
         (f"{COVERAGE}::test_a_start_after_the_first_record_is_stored_changes_nothing_of_where_reading_began",),
     ),
     Mutant(
