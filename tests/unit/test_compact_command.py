@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from maintenance_support import OTHER_WRITER, fill, part, present, read_all, usual
-from store_support import NOW, begin, local_store, put, session_at, stop_the_clock
+from store_support import NOW, begin, local_store, put, root_of, session_at, stop_the_clock
 from test_config import write
 
 from kcl_receiver.cli import run as run_module
@@ -17,7 +17,7 @@ from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.maintenance import lifecycle
-from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.names import block_path, writer_id
 
 DAY_MILLIS = 86_400_000
 
@@ -75,7 +75,7 @@ def test_json_tells_each_day(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_damaged_block_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = old_store(tmp_path)
     block = min(present(store))
-    store._block(block).write_bytes(b"nothing")
+    (root_of(store) / block_path(block)).write_bytes(b"nothing")
     assert run_cli(["compact", "--store", store.url]) == 1
     assert f"block {block} is damaged" in capsys.readouterr().out
     assert len(present(store)) == 2

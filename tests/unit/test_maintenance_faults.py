@@ -29,6 +29,7 @@ from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.maintenance import load_day
+from kcl_receiver.store.names import block_path
 
 TWO_EACH = Options(target_bytes=5_000)
 """Makes a block of each two."""
@@ -197,7 +198,7 @@ def test_an_orphan_that_holds_what_no_good_block_holds_stays(how: str) -> None:
     if how == "missing":
         store.delete_block(first)
     else:
-        content = files._get(store._block(first)).content
+        content = files._get(root_of(store) / block_path(first)).content
         content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     (report,) = run(store)
     assert report.orphans == 0
@@ -244,7 +245,7 @@ def test_leftovers_stay_when_their_stand_in_is_not_good(how: str) -> None:
     if how == "missing":
         store.delete_block(new)
     else:
-        content = files._get(store._block(new)).content
+        content = files._get(root_of(store) / block_path(new)).content
         content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
     list(compact(store, TWO_EACH, LATER))
     assert old <= present(store)

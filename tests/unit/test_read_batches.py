@@ -19,7 +19,9 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing, HoleFound
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader import batcher
 from kcl_receiver.reader import reading as reading_module
+from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.batcher import SOLID_BYTES
+from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.parquet import BlockRange
 
@@ -124,7 +126,7 @@ def test_a_follower_hands_out_what_there_is_before_it_waits(lake: Lake) -> None:
         lake.block(run_of(first + 3, first + 5, first + 2))
         return False
 
-    seen += map(numbers_of, read(lake.store, follow=True, wait=lambda seconds: wait(seconds)))
+    seen += map(numbers_of, open_reading(lake.store, Query(follow=True, wait=wait)))
     assert seen == [count(1, 6), count(7, 12), count(13, 18)]
 
 

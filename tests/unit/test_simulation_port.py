@@ -17,7 +17,6 @@ FILES = sorted((ROOT / "tests" / "simulation").glob("*.py"))
 ALLOWED = {
     "_replace",  # of any NamedTuple, by its documentation
     "entries._decode_line",  # the same line is read by many: a cache around the function
-    "read_blocks._File",  # takes the place of Parquet
 }
 EDITS = "mutants.py"
 """Its bugs are texts of functions; private ones as well."""

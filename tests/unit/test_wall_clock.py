@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from store_support import local_store
+from store_support import local_store, root_of
 from test_workers import QuietStream, part, position
 
 from kcl_receiver import read
@@ -39,7 +39,7 @@ class Host:
         """Start a generator in the place of the last one, which was killed."""
         if self.made is not None:
             cast(BlockStore, self.made._store)._held["lock"].release()
-        store = local_store(cast(BlockStore, self.store).root)
+        store = local_store(root_of(self.store))
         stream = cast(StreamView, QuietStream())
         self.made = Workers(store, stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
         self.made.prepare()
