@@ -308,8 +308,15 @@ def test_a_service_that_hangs_answers_when_it_is_let_go(emulator: Emulator) -> N
     assert answers == [[]]
 
 
-def test_a_hanging_emulator_stops(emulator: Emulator) -> None:
+def test_a_hanging_emulator_stops(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     emulator.faults.set_hang("*")
+    hangs, arrived = emulator.faults.hangs, threading.Event()
+
+    def seen(service: str) -> bool:
+        arrived.set()
+        return hangs(service)
+
+    monkeypatch.setattr(emulator.faults, "hangs", seen)
     errors: list[Exception] = []
     client = emulator.client("kinesis", config=ONCE)
 
@@ -321,10 +328,11 @@ def test_a_hanging_emulator_stops(emulator: Emulator) -> None:
 
     thread = threading.Thread(target=ask)
     thread.start()
+    assert arrived.wait(60), "what is still on its way when the emulator stops hangs for another reason"
     emulator.stop()
     thread.join(60)
     assert not thread.is_alive()
-    assert emulator.faults.hangs("kinesis")
+    assert hangs("kinesis")
 
 
 def test_an_operation_fails_as_often_as_told_before_or_after_it_was_done(emulator: Emulator) -> None:
