@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from kcl_receiver.reader.verify_report import Report, ShardReport
     from kcl_receiver.recovery.fallback import KinesisFallback
     from kcl_receiver.store.base import BlockStore, open_store
-    from kcl_receiver.store.entries import BlockStored
+    from kcl_receiver.store.reading import BlockStored
 else:
     _HOMES = {
         "Batch": "reader.read_query",

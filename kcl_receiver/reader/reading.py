@@ -21,15 +21,15 @@ from kcl_receiver.reader import read_rows
 from kcl_receiver.reader.batcher import Batcher, Gathered, Item
 from kcl_receiver.reader.chain import Chain
 from kcl_receiver.reader.coverage import Cut, Span, span_of
-from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
 from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
+from kcl_receiver.store.follow import DayBegan, LedgerWalk, Place
 from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.store.reading import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 
 log = logging.getLogger(__name__)
 

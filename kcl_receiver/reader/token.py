@@ -22,7 +22,7 @@ from typing import Any
 
 from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.reader.plan import Place
+from kcl_receiver.store.follow import Place
 from kcl_receiver.store.names import check_writer_id
 
 TOKEN_VERSION = 1

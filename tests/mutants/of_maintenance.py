@@ -24,8 +24,8 @@ MUTANTS = [
     ),
     Mutant(
         "a block is looked for in no ledger but those of its day and the next",
-        "kcl_receiver/maintenance/days.py",
-        "        if left:\n            yield from self.entries_of(left, changes)",
+        "kcl_receiver/store/reading.py",
+        "        if left:\n            yield from self.find_all(left, changes)",
         "        return",
         ("tests/unit/test_expire.py::test_a_block_goes_that_the_second_writer_after_its_day_took_in",),
     ),

@@ -43,8 +43,8 @@ from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
-from kcl_receiver.reader.plan import LedgerWalk
 from kcl_receiver.store import handover, maintenance
+from kcl_receiver.store.follow import LedgerWalk
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.wire.columns import Columns
