@@ -33,7 +33,6 @@ from kcl_receiver.store.maintenance import (
 )
 from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
 from kcl_receiver.store.reading import Acknowledged, BlockStored, DayChanges, Ledger
-from kcl_receiver.store.repairs import note_repair, repairs_noted
 
 TAKE_IN = "take in"
 DELETE = "delete"
@@ -117,7 +116,6 @@ class _Repair:
         self._busy: set[str] = set()
         self._starting = False
         self._gone: dict[str, list[BlockStored]] = {}
-        self._noted = set(repairs_noted(store))
 
     def run(self) -> Report:
         if not self._alone:
@@ -163,9 +161,6 @@ class _Repair:
         if self._report.done:
             settle_day(self._store, day)  # a run that was killed may have left what can be seen and is not durable
         changes = self._ledger.changes(day)
-        if self._report.done:
-            for writer in set(changes.repairs) - self._noted:
-                note_repair(self._store, writer)  # a run that was killed did not come to it
         damages = [*damages, *losses_of_day(self._store, changes)]
         changes.faults.clear()  # each of them is acknowledged now
         lost = [one for one in damages if not is_acknowledged(changes.acknowledged, one.writer, one.line)]

@@ -14,8 +14,8 @@ from kcl_receiver.ranges import Range
 from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.follow import Place
 from kcl_receiver.store.reading import BlockStored, Ledger
+from kcl_receiver.store.tailing import Place
 
 ENTRIES_KEPT = 16
 RANGES_KEPT = 20_000
@@ -75,7 +75,7 @@ class Sources:
         return next((one.place for number, one in self._sources.items() if number not in self._notes), None)
 
     def noted(self, all_of_them: int) -> int:
-        """Return how many notes of `repair` led to nothing that is still needed, of those that were taken in."""
+        """Return the last note of maintenance before which all was taken in and nothing is needed any more."""
         return min((note - 1 for note in self._notes.values()), default=all_of_them)
 
     def block(self, number: int) -> str:

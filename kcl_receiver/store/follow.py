@@ -1,153 +1,124 @@
-"""Walks through the ledgers of a store, one in memory at a time, and goes on where it stopped.
+"""What became of a store's blocks since a token: a feed of changes for tables, indexes and copies.
 
-The rule: what a walk has not yielded is in a line at or after its place, whatever happened to the files meanwhile. Each
-poll lists the open ledgers first and reads after it has listed, so that a ledger that has a successor is read to its
-end. A ledger is known by its writer, open or sealed. A line that was seen and is gone again was never durable: its
-block is, and comes with the ledger of the next writer.
+After all changes up to a token, the live blocks are those that were added and not removed. A change is atomic: the
+blocks that it adds hold the records of those that it removes, unless those expired or could not be brought back.
+
+The order: blocks as the generators' ledgers record them, then what maintenance did, by the numbers of its notes. No
+clock decides it, and a block is added before it is removed. What is removed may never have been added: its line was
+lost. A line that was read before it was durable can be taken back by a loss of power, and then its block is added a
+second time: take each id once.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from os import PathLike
 from typing import NamedTuple
 
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import Entry, iter_entries
-from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
+from kcl_receiver.errors import TokenRefused
+from kcl_receiver.store.base import BlockStore, open_store
+from kcl_receiver.store.entries import GENERATOR, BlockStored, Expired, decode_ledger
 from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.names import day_of, writer_of
-from kcl_receiver.store.repairs import repairs_noted
+from kcl_receiver.store.names import block_day, check_writer_id, writer_of
+from kcl_receiver.store.notes import Note, notes
+from kcl_receiver.store.tailing import LedgerWalk, Place
 
-DAY_MS = 86_400_000
-
-
-class Place(NamedTuple):
-    """A line of a writer's ledger, from 1; before it is all of the writers that sort before this one."""
-
-    writer: str
-    line: int
+_VERSION = 1
 
 
-class DayBegan(NamedTuple):
-    """Now is the time to take in what maintenance recorded of a day, `YYYY-MM-DD`.
-
-    Without `note`, what follows is of this day or a later one; all of the days before was yielded. With the number of a
-    note of `repair`, the day was there before, and more of it is recorded now.
-    """
-
-    day: str
-    note: int = 0
-
-
-class LedgerWalk:
-    """See the module.
-
-    Args:
-        store: The store; it is only read.
-        place: The line to begin with, or None to begin with the first.
-        since: Leave out ledgers in which nothing can be that arrived at this time or later, milliseconds since the
-            epoch. A day is left for clocks that differ.
-        noted: Notes of `repair` that were yielded before `place`.
+class Change(NamedTuple):
+    """One change to a store's live blocks.
 
     Attributes:
-        place: The line that was yielded last, or the one after it.
-        noted: Notes of `repair` of which all was taken in.
+        by: Who made it: `generator`, `recover`, `repair`, `compact` or `expire`.
+        added: The entries of the blocks that are live now.
+        removed: Ids of the blocks that are not live any more.
     """
 
-    def __init__(self, store: BlockStore, place: Place | None = None, since: int | None = None, noted: int = 0) -> None:
+    by: str
+    added: tuple[BlockStored, ...]
+    removed: tuple[str, ...]
+
+
+class Changes:
+    """An iterator of changes, which ends at what is recorded now; see `follow`. Iterate again for what came since."""
+
+    def __init__(self, store: BlockStore, token: str | None) -> None:
         self._store = store
-        self._from = place
-        self._since = since
-        self._known: set[str] = set()
-        self._open: set[str] = set()
-        self._lines: dict[str, int] = {}
-        self._day = ""
-        self._polled = False
-        self.place = place
-        self.noted = noted
+        self._application = store.owner()
+        self._place, self._notes = (None, 0) if token is None else _parse(token, self._application)
 
-    def poll(self) -> Iterator[tuple[Place, Entry | DayBegan]]:
-        """Yield what is new, each with its place. A torn last line is left for a later poll.
+    @property
+    def token(self) -> str:
+        """A text with which `follow` goes on after the changes that were yielded, also in another process."""
+        place = None if self._place is None else list(self._place)
+        raw = {"version": _VERSION, "application": self._application, "ledger": place, "notes": self._notes}
+        return json.dumps(raw, separators=(",", ":"))
 
-        Raises:
-            LedgerDamaged: A line is not as it was written.
-            StoreUnavailable: The store cannot be read now; poll again.
-        """
-        yield from self._find_repairs()
-        opened = dict(self._store.open_ledgers())
-        fresh: list[str] = []
-        days: list[str] = []
-        if not self._polled or set(opened) != self._open:
-            fresh = self._find_new()
-            days = self._find_days(fresh)
-        if not self._known and not self._polled:
-            yield from self._from_footers(days)
-        todo = sorted({*fresh, *self._open, *opened})
-        if self._from is not None and not self._polled:
-            self._lines[self._from.writer] = self._from.line - 1
-        for writer in todo:
-            yield from self._begin_days(days, day_of(writer))
-            # What was read before the others were listed may end too early; it does not matter if there are no others.
-            content = opened[writer] if len(todo) == 1 and writer in opened else self._store.ledger(writer) or b""
-            line = self._lines.get(writer, 0)
-            for entry in iter_entries(writer, content, skip=line):
-                line += 1
-                self.place = Place(writer, line)
-                yield self.place, entry
-                self._lines[writer] = line
-            self.place = Place(writer, line + 1)
-        yield from self._begin_days(days, None)
-        self._polled = True
-        self._open = set(opened)
-        self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
+    def __iter__(self) -> Iterator[Change]:
+        # Listed first: what their ledgers remove is in the ledgers that are read after.
+        noted = list(notes(self._store, self._notes))
+        for place, entry in LedgerWalk(self._store, self._place, noted=self._notes).poll():
+            if isinstance(entry, BlockStored):
+                self._place = Place(place.writer, place.line + 1)
+                if not self._is_known(place.writer, entry):
+                    yield Change(GENERATOR, (entry,), ())
+        for one in noted:
+            self._notes = one.number
+            change = self._change(one)
+            if change.added or change.removed:
+                yield change
 
-    def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
-        """Yield the days of which `repair` recorded more, unless the walk comes to all days yet."""
-        for writer in list(repairs_noted(self._store, self.noted)):
-            if self._polled or self._from is not None:
-                day = day_of(writer)
-                yield Place(_began_at(day), 1), DayBegan(day, self.noted + 1)
-            self.noted += 1
+    def _is_known(self, writer: str, entry: BlockStored) -> bool:
+        """Return whether maintenance took in a block, or removed it, before a later generator adopted it."""
+        if writer_of(entry.block) == writer:
+            return False
+        changes = load_day(self._store, block_day(entry.block), ranges=False)
+        return any(entry.block in known for known in (changes.blocks, changes.replaced, changes.expired))
 
-    def _find_new(self) -> list[str]:
-        names = self._store.writers()
-        fresh = [writer for writer in names if writer not in self._known]
-        self._known.update(names)
-        if self._polled:
-            return fresh
-        if self._from is not None:
-            return [writer for writer in fresh if writer >= self._from.writer]
-        if self._since is not None:
-            return writers_since(self._store, fresh, self._since - DAY_MS)
-        return fresh
-
-    def _find_days(self, fresh: list[str]) -> list[str]:
-        """Return the days with maintenance that are still to come, of all or from the first writer on."""
-        first = day_of(self._from.writer) if self._from is not None else ""
-        if self._since is not None and fresh:
-            first = day_of(fresh[0])
-        return [day for day in self._store.maintenance_days() if day > self._day and day >= first]
-
-    def _begin_days(self, days: list[str], last: str | None) -> Iterator[tuple[Place, DayBegan]]:
-        """Yield the days up to one, or all."""
-        while days and (last is None or days[0] <= last):
-            self._day = days.pop(0)
-            yield Place(_began_at(self._day), 1), DayBegan(self._day)
-
-    def _from_footers(self, days: list[str]) -> Iterator[tuple[Place, Entry]]:
-        """The ledger was lost: the blocks themselves are what is left, but for those that `repair` has recorded."""
-        recorded = {
-            block
-            for day in days
-            for block, entry in load_day(self._store, day, ranges=False).blocks.items()
-            if not entry.replaces
-        }
-        for block, size in self._store.list_blocks():
-            for entry in rebuild_from_footers(self._store, [(block, size)], recorded):
-                self.place = Place(writer_of(block), 1)
-                yield self.place, entry
+    def _change(self, note: Note) -> Change:
+        ledger = decode_ledger(note.writer, self._store.maintenance_ledger(note.writer) or b"")
+        if ledger.fault is not None:
+            raise ledger.fault
+        added = tuple(entry for entry in ledger.entries if isinstance(entry, BlockStored))
+        removed = [old for entry in added for old in entry.replaces]
+        removed += (block for entry in ledger.entries if isinstance(entry, Expired) for block in entry.blocks)
+        return Change(note.role, added, tuple(dict.fromkeys(removed)))
 
 
-def _began_at(day: str) -> str:
-    """Return an id that sorts before those of all writers of a day."""
-    return f"{day.replace('-', '')}T000000Z-00000000"
+def follow(store: BlockStore | str | PathLike[str], token: str | None = None) -> Changes:
+    """Return what became of the live blocks of a store since a token, or since there was none.
+
+    Args:
+        store: What `open_store` returns or takes. It is only read; receiver and maintenance may be at work.
+        token: `Changes.token` of an earlier call; if not given, all that is live is added first.
+
+    Raises:
+        ConfigError: The store's place is none.
+        TokenRefused: The token is none, or of another store.
+        LedgerDamaged: A ledger is damaged; while iterating, too.
+        StoreUnavailable: The store cannot be read now; while iterating, too. Go on with the token.
+    """
+    return Changes(open_store(store), token)
+
+
+def _parse(token: str, application: str | None) -> tuple[Place | None, int]:
+    try:
+        raw = json.loads(token)
+        if raw["version"] != _VERSION:
+            raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
+        place = raw["ledger"]
+        found = None if place is None else Place(check_writer_id(place[0]), max(1, int(place[1])))
+        seen, owner = max(0, int(raw["notes"])), raw["application"]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise TokenRefused(
+            f"this is not a token of `follow`: {error}",
+            "give the whole text as it came from `Changes.token`; to begin anew give none",
+        ) from error
+    if owner is not None and owner != application:
+        raise TokenRefused(
+            f"the token is for the store of application {owner!r}; this one is that of {application!r}",
+            "give it the store that it came from",
+        )
+    return found, seen

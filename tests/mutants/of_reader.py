@@ -27,7 +27,7 @@ MUTANTS = [
     ),
     Mutant(
         "a reader does not look at what repair noted",
-        "kcl_receiver/store/follow.py",
+        "kcl_receiver/store/tailing.py",
         "        yield from self._find_repairs()\n",
         "        list(self._find_repairs())\n",
         (f"{FOLLOW}::test_a_token_gets_what_repair_took_in_on_an_earlier_day",),
