@@ -19,6 +19,8 @@ __all__ = [
     "BlockStore",
     "BlockStored",
     "Bound",
+    "Change",
+    "Changes",
     "ConfigError",
     "Fallback",
     "HoleFound",
@@ -45,6 +47,7 @@ __all__ = [
     "StreamUnavailable",
     "TokenRefused",
     "__version__",
+    "follow",
     "open_store",
     "read",
     "records",
@@ -81,12 +84,15 @@ if TYPE_CHECKING:
     from kcl_receiver.recovery.fallback import KinesisFallback
     from kcl_receiver.store.base import BlockStore, open_store
     from kcl_receiver.store.entries import BlockStored
+    from kcl_receiver.store.follow import Change, Changes, follow
 else:
     _HOMES = {
         "Batch": "reader.read_query",
         "BlockStore": "store.base",
         "BlockStored": "store.entries",
         "Bound": "reader.read_bounds",
+        "Change": "store.follow",
+        "Changes": "store.follow",
         "Fallback": "reader.read_blocks",
         "HoleInShard": "reader.read_query",
         "KinesisFallback": "recovery.fallback",
@@ -98,6 +104,7 @@ else:
         "ShardReport": "reader.verify_report",
         "Stats": "reader.read_query",
         "StreamIdentity": "ranges",
+        "follow": "store.follow",
         "open_store": "store.base",
         "read": "reader.api",
         "records": "reader.api",

@@ -37,13 +37,13 @@ from kcl_receiver.errors import (
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.leases import LeaseReport, checkpoint_of, judge, look_back
 from kcl_receiver.reader.plot import draw
-from kcl_receiver.reader.recorded import RecordedRanges, record, sessions
+from kcl_receiver.reader.recorded import RecordedRanges, record
 from kcl_receiver.reader.verify_report import EXPIRED, GAP, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, ShardReport
 from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import WHOLE, HashRange
 from kcl_receiver.recovery.question import Answer, End, Hole, Question
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, SessionStarted, iter_entries
+from kcl_receiver.store.reading import BlockStored, Ledger, SessionStarted
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -161,7 +161,7 @@ class Others:
             EnvironmentProblem: The picture cannot be written.
         """
         if self.plot is not None:
-            write_picture(Path(self.plot), draw(report, sessions(self.store)))
+            write_picture(Path(self.plot), draw(report, Ledger(self.store).sessions()))
         self.judge_leases(report)
         if self.asks_stream:
             self.ask_stream(report)
@@ -246,7 +246,9 @@ class Others:
     def _region(self) -> str | None:
         if self.target is not None and self.target.region is not None:
             return self.target.region
-        stream = _newest_stream(self.store)
+        # the newest that a good line names; verify says what is wrong with the others
+        entries = Ledger(self.store, {}).entries(newest_first=True)
+        stream = next((one.stream for one in entries if isinstance(one, BlockStored | SessionStarted)), None)
         found = None if stream is None else STREAM_ARN.fullmatch(stream.arn)
         return found["region"] if found else None
 
@@ -362,14 +364,3 @@ def show_progress(progress: Progress) -> None:
         f"asking the stream: {progress.shards} of {progress.of} shards, {human_bytes(progress.bytes)}{behind}{slowed}"
     )
     click.echo(f"\r\033[K{said}", nl=False, err=True)
-
-
-def _newest_stream(store: BlockStore) -> StreamIdentity | None:
-    for writer in reversed(store.writers()):
-        try:
-            for entry in iter_entries(writer, store.ledger(writer) or b""):
-                if isinstance(entry, (BlockStored, SessionStarted)):
-                    return entry.stream
-        except ReceiverError:
-            continue  # verify says what is wrong with it
-    return None

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, iter_entries
+from kcl_receiver.store.reading import BlockStored, Carried, Ledger
 
 PAGE = 5_000
 """Ranges; about 7 MB."""
@@ -66,13 +66,14 @@ class LookBack:
     ) -> None:
         self.arrival: int | None = None
         self._store = store
+        self._ledger = Ledger(store)
         self._stream = stream
         self._shard = shard
         self._after = after
         self._page = page
         self._passed: _Key | None = None
         self._oldest = oldest
-        self._unread = sorted(store.writers(), reverse=True)
+        self._unread = self._ledger.writers[::-1]
         self._bounds: dict[str, _Bounds] = {}
 
     def next_page(self) -> HeldPage:
@@ -108,7 +109,7 @@ class LookBack:
         """Return the ranges of the shard in a ledger that are past what was passed."""
         found: list[tuple[_Key, Range]] = []
         arrival, newest_before = self.arrival, -1
-        for entry in iter_entries(writer, self._store.ledger(writer) or b""):
+        for entry in self._ledger.of(writer):
             if isinstance(entry, Carried) and entry.stream == self._stream:
                 newest_before = entry.newest
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:

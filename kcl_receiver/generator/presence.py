@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.maintenance import content_of, expired_blocks, load_day
+from kcl_receiver.store.maintenance import content_of, expired_blocks
 from kcl_receiver.store.names import block_day
+from kcl_receiver.store.reading import Ledger
 
 _TRIES = 3
 """A stand-in can be replaced in turn between two looks, but hardly twice: each time takes maintenance many seconds."""
@@ -79,16 +79,17 @@ class _Expired:
 
 
 def _stand_ins(store: BlockStore, blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    days = {day: load_day(store, day, ranges=False).replaced for day in sorted({block_day(block) for block in blocks})}
+    ledger = Ledger(store)
+    days = {day: ledger.changes(day, ranges=False).replaced for day in sorted(set(map(block_day, blocks)))}
     return {block: days[block_day(block)].get(block, ()) for block in blocks}
 
 
 def _ranges_of(store: BlockStore, block: str, shard: str) -> frozenset[Range] | None:
     """Return the ranges of a shard in a block, or None if it is not there."""
     try:
-        footer = read_block_footer(store, block)
+        entry = Ledger(store).from_footer(block)
     except BlockMissing:
         return None
     except BlockDamaged:
         return frozenset()  # its records have to be stored again
-    return frozenset(content_of(one) for one in footer.ranges if one.shard == shard)
+    return frozenset(content_of(one) for one in entry.ranges if one.shard == shard)

@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kcl_receiver.errors import StoreError
-from kcl_receiver.maintenance.days import Days
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction, delete_recorded, load_day
+from kcl_receiver.store.maintenance import COMPACT, Transaction, delete_recorded
 from kcl_receiver.store.merge import Source, merge_blocks
+from kcl_receiver.store.reading import BlockStored, Ledger
 
 MIB = 2**20
 TARGET_BYTES = 128 * MIB
@@ -134,10 +133,10 @@ def compact(
     if not options.dry_run:
         store.hold_maintenance(ask=False)
         store.is_asked_for()  # whoever asked before is served
-    days = Days(store)
-    for day, present in days.present(options.since, options.before):
+    ledger = Ledger(store, {})
+    for day, present in ledger.present(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):
-            report = _Day(store, options, now_ms, tell, days, day, present).run()
+            report = _Day(ledger, options, now_ms, tell, day, present).run()
             if report.changed or report.damaged or report.faults or report.gave_way:
                 yield report
             if report.gave_way:
@@ -147,21 +146,20 @@ def compact(
 class _Day:
     def __init__(
         self,
-        store: BlockStore,
+        ledger: Ledger,
         options: Options,
         now_ms: int,
         tell: Callable[[Progress], None],
-        days: Days,
         day: str,
         present: dict[str, int],
     ) -> None:
-        self._store = store
+        self._ledger = ledger
+        self._store = ledger.store
         self._options = options
         self._now_ms = now_ms
         self._tell = tell
-        self._days = days
         self._present = present
-        self._changes = load_day(store, day, ranges=False)
+        self._changes = ledger.changes(day, ranges=False)
         self._report = DayReport(day, len(present), sum(present.values()))
         self._done = self._total = 0
 
@@ -169,17 +167,17 @@ class _Day:
         report = self._report
         report.faults = [fault.message for fault in self._changes.faults]
         if not report.faults:
-            self._days.faults.clear()
+            self._ledger.faults.clear()
             self._put_in_order()
             self._merge_all()
-            report.faults = list(self._days.faults.values())
+            report.faults = list(self._ledger.faults.values())
         report.blocks_after, report.bytes_after = len(self._present), sum(self._present.values())
         if self._options.dry_run:
             report.blocks_after -= report.merged - report.made
         return report
 
     def _put_in_order(self) -> None:
-        found = Leftovers(self._store, self._days, self._changes, self._present)
+        found = Leftovers(self._ledger, self._changes, self._present)
         replaced = found.replaced()
         self._delete(replaced)
         self._report.leftovers += len(replaced)
@@ -222,7 +220,7 @@ class _Day:
         facts: dict[StreamIdentity, list[_Fact]] = {}
         if len(small) < 2:
             return facts
-        for entry in self._days.entries_of(small, self._changes):
+        for entry in self._ledger.find_all(small, self._changes):
             if _stored_at(entry) <= self._now_ms - self._options.min_age_millis:
                 size, ranges = self._present[entry.block], len(entry.ranges)
                 weight = max(size, ranges * target // MAX_RANGES)
@@ -255,7 +253,7 @@ class _Day:
 
     def _put_merged(self, transaction: Transaction, blocks: list[str], made: dict[str, int]) -> None:
         """Make a group's new block durable and known to the transaction, unless too little of the group is good."""
-        entries = sorted(self._days.entries_of(blocks, self._changes), key=lambda one: one.block)
+        entries = sorted(self._ledger.find_all(blocks, self._changes), key=lambda one: one.block)
         while len(entries) > 1:
             damaged: dict[str, str] = {}
             block, stream = transaction.next_block_id(), entries[0].stream

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.maintenance.days import Days
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
-from kcl_receiver.store.maintenance import EXPIRE, DayChanges, Transaction, delete_recorded, load_day
+from kcl_receiver.store.maintenance import EXPIRE, Transaction, delete_recorded
 from kcl_receiver.store.names import block_day, day_at
+from kcl_receiver.store.reading import BlockStored, DayChanges, Expired, Ledger, SessionStarted
 
 _UNKNOWN = 2**63 - 1
 """Stands for the arrival of records of which it is not known: they never are before a time."""
@@ -75,7 +74,7 @@ class Expiry:
         self._store = store
         self._before_ms = before_ms
         self._now_ms = now_ms
-        self._days = Days(store)
+        self._ledger = Ledger(store, {})
 
     def plan(self) -> Iterator[DayExpiry]:
         """Yield what is to be removed, the earliest day first. Nothing is changed.
@@ -114,7 +113,7 @@ class Expiry:
         """
         gone = 0
         for day, present in self._days_in_question():
-            expired = load_day(self._store, day, ranges=False).expired
+            expired = self._ledger.changes(day, ranges=False).expired
             left = [block for block in present if block in expired]
             delete_recorded(self._store, day, left)
             gone += len(left)
@@ -123,7 +122,7 @@ class Expiry:
     def _each(self) -> Iterator[tuple[DayExpiry, DayChanges, list[str], list[str]]]:
         """Yield each day with what maintenance did to it, and the blocks that go: those that are there, and all."""
         for day, present in self._days_in_question():
-            changes = load_day(self._store, day, ranges=False)
+            changes = self._ledger.changes(day, ranges=False)
             blocks = self._blocks(day, changes, present)
             old = self._old(blocks, changes)
             there = [block for block in old if block in present]
@@ -152,7 +151,7 @@ class Expiry:
         ids of writers have stayed ahead of it since.
         """
         to_come = day_at(self._now_ms + 24 * _HOUR_MILLIS)
-        for day, present in self._days.present():
+        for day, present in self._ledger.present():
             hours = self.retention_hours or _MAX_RETENTION_HOURS
             if day < day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS) or day > to_come:
                 yield day, present
@@ -160,8 +159,8 @@ class Expiry:
     def _blocks(self, day: str, changes: DayChanges, present: dict[str, int]) -> dict[str, _Block]:
         """Return all blocks of a day that are recorded and not expired yet."""
         out: dict[str, _Block] = {}
-        self._days.faults.clear()
-        for entry in self._days.entries(day, changes, present):
+        self._ledger.faults.clear()
+        for entry in self._ledger.of_day(changes, present):
             if isinstance(entry, SessionStarted):
                 self.retention_hours = max(self.retention_hours, entry.retention_hours)
             elif (
@@ -172,7 +171,7 @@ class Expiry:
                 newest = max(one.newest for one in arrivals) if known else _UNKNOWN
                 oldest = min(one.oldest for one in arrivals) if known else -1
                 out[entry.block] = _Block(newest, oldest, entry.rows)
-        for fault in (*(fault.message for fault in changes.faults), *self._days.faults.values()):
+        for fault in (*(fault.message for fault in changes.faults), *self._ledger.faults.values()):
             raise LedgerDamaged(fault, "nothing of this day is removed before `kcl-receiver repair` has seen to it")
         return out
 

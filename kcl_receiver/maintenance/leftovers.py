@@ -12,29 +12,25 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
-from kcl_receiver.maintenance.days import Days
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.maintenance import DayChanges, content_of, holds_all
+from kcl_receiver.store.maintenance import content_of, holds_all
 from kcl_receiver.store.merge import check_block
 from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
 
 
 class Leftovers:
     """The blocks of one day that may be deleted.
 
     Args:
-        store: The store.
-        days: Where entries are found.
+        ledger: The ledgers; what is damaged in them does not stop it.
         changes: What maintenance did to the day's blocks; its own ledgers are whole.
         present: Id and size of the day's blocks that are there.
     """
 
-    def __init__(self, store: BlockStore, days: Days, changes: DayChanges, present: Mapping[str, int]) -> None:
-        self._store = store
-        self._days = days
+    def __init__(self, ledger: Ledger, changes: DayChanges, present: Mapping[str, int]) -> None:
+        self._ledger = ledger
+        self._store = ledger.store
         self._changes = changes
         self._present = present
 
@@ -52,10 +48,10 @@ class Leftovers:
                 by_stand_ins.setdefault(stand_ins, set()).add(block)
         for stand_ins, blocks in by_stand_ins.items():
             held = self._held_by(stand_ins)
-            ranges = {entry.block: entry.ranges for entry in self._days.entries_of(blocks, self._changes)}
+            ranges = {entry.block: entry.ranges for entry in self._ledger.find_all(blocks, self._changes)}
             for block in sorted(blocks - ranges.keys()):  # its line of the ledger was lost
                 with suppress(BlockDamaged, BlockMissing):
-                    ranges[block] = read_block_footer(self._store, block).ranges
+                    ranges[block] = self._ledger.from_footer(block).ranges
             out += [block for block, each in ranges.items() if held and holds_all(held, each)]
         return out
 
@@ -72,13 +68,13 @@ class Leftovers:
             if block in self._changes.blocks or block in self._changes.expired or block in self._changes.replaced:
                 continue
             if writer not in writers:
-                writers[writer] = self._days.is_recorded(writer, self._changes)
+                writers[writer] = self._ledger.has_ledger(writer, self._changes)
             if not writers[writer]:
                 # One that cannot be read may be a good one's last trace: `repair` and a person decide.
                 with suppress(BlockDamaged, BlockMissing):
-                    found[block] = set(map(content_of, read_block_footer(self._store, block).ranges))
+                    found[block] = set(map(content_of, self._ledger.from_footer(block).ranges))
         # A generator may have taken it into its own ledger, long after its writer's was lost.
-        for entry in self._days.entries_of(found, self._changes) if found else ():
+        for entry in self._ledger.find_all(found, self._changes) if found else ():
             del found[entry.block]
         held = self._held_elsewhere(set().union(*found.values())) if found else set()
         return [block for block, ranges in found.items() if ranges <= held]
@@ -87,7 +83,7 @@ class Leftovers:
         """Return which of some ranges are in good blocks that are recorded."""
         held: set[Range] = set()
         others = [block for block in self._present if self._counts(block)]
-        for entry in self._days.entries_of(others, self._changes):
+        for entry in self._ledger.find_all(others, self._changes):
             here = wanted.intersection(map(content_of, entry.ranges))
             if not here <= held and self._is_good(entry):
                 held |= here
@@ -96,7 +92,7 @@ class Leftovers:
     def _held_by(self, blocks: Iterable[str]) -> set[Range]:
         """Return the ranges of blocks that are present, recorded and good."""
         held: set[Range] = set()
-        for entry in self._days.entries_of([one for one in blocks if self._counts(one)], self._changes):
+        for entry in self._ledger.find_all([one for one in blocks if self._counts(one)], self._changes):
             if self._is_good(entry):
                 held.update(map(content_of, entry.ranges))
         return held

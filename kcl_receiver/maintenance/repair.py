@@ -19,25 +19,20 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
-from kcl_receiver.maintenance.days import Days
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import Acknowledged, BlockStored, Tail, WriterStarted, decode_ledger
-from kcl_receiver.store.ledger import has_line, read_block_footer, rebuild_from_footers
+from kcl_receiver.store.losses import Loss, at_work, good_lines, losses, losses_of_day
 from kcl_receiver.store.maintenance import (
     REPAIR,
-    DayChanges,
     Transaction,
-    acknowledged,
     content_of,
     delete_recorded,
     is_acknowledged,
-    load_day,
     settle_day,
 )
 from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
-from kcl_receiver.store.repairs import note_repair, repairs_noted
+from kcl_receiver.store.reading import Acknowledged, BlockStored, DayChanges, Ledger
 
 TAKE_IN = "take in"
 DELETE = "delete"
@@ -117,36 +112,26 @@ class _Repair:
         self._now_ms = now_ms
         self._report = report
         self._alone = alone
-        self._days = Days(store)
+        self._ledger = Ledger(store, {})
         self._busy: set[str] = set()
         self._starting = False
         self._gone: dict[str, list[BlockStored]] = {}
-        self._noted = set(repairs_noted(store))
 
     def run(self) -> Report:
         if not self._alone:
-            self._see_who_is_busy()
-        damages: dict[str, list[Acknowledged]] = {}
-        for one in self._find_damages():
+            busy = at_work(self._store)
+            self._busy, self._starting = busy or set(), busy is None
+        damages: dict[str, list[Loss]] = {}
+        for one in self._within_reach(losses(self._store)):
             damages.setdefault(day_of(one.writer), []).append(one)
         more = {*damages, *self._store.maintenance_days()}
-        for day, present in self._days.present():
+        for day, present in self._ledger.present():
             more.discard(day)
             self._day(day, present, damages.get(day, []))
         for day in sorted(more):
             self._day(day, {}, damages.get(day, []))
         self._temporaries()
         return self._report
-
-    def _see_who_is_busy(self) -> None:
-        """Find the writers whose blocks a generator that is at work may be about to record, as `take_over` would."""
-        opened = dict(self._store.open_ledgers())
-        self._starting = not opened
-        for writer, content in opened.items():
-            self._busy.add(writer)
-            for entry in decode_ledger(writer, content).entries[:1]:
-                if isinstance(entry, WriterStarted):
-                    self._busy.update(entry.tails)
 
     def _act(self, kind: str, thing: str, reason: str) -> bool:
         """Note an action; return whether it is to be taken."""
@@ -155,88 +140,28 @@ class _Repair:
 
     # Ledgers
 
-    def _find_damages(self) -> list[Acknowledged]:
-        """Return what is not as it was written, or gone, of the ledgers of generators, unless that is known already."""
-        found: dict[str, Acknowledged] = {}
-        claims: list[tuple[str, str, Tail]] = []
-        tails: dict[str, Tail] = {}
-        for writer in self._store.writers():
-            content = self._store.ledger(writer)
-            if content is None:
-                continue
-            ledger = decode_ledger(writer, content)
-            if ledger.fault is not None:
-                reason = ledger.fault.message
-                found[writer] = Acknowledged(self._now_ms, writer, ledger.tail.number + 1, reason)
-            for entry in ledger.entries[:1]:
-                if isinstance(entry, WriterStarted):
-                    claims.extend((writer, other, tail) for other, tail in entry.tails.items())
-            tails[writer] = ledger.tail
-        for witness, writer, seen in claims:
-            if writer in found or tails.get(writer) == seen:
-                continue
-            ledger = decode_ledger(writer, self._store.ledger(writer) or b"")
-            if has_line(ledger.hashes, seen):
-                continue
-            first = min(ledger.tail.number + 1, seen.number)  # if others are there, which are right cannot be told
-            if not acknowledged(self._store, writer, seen.number):
-                reason = f"line {seen.number} of it, which {witness} saw, is not there"
-                found[writer] = Acknowledged(self._now_ms, writer, first, reason)
-        return self._within_reach(found)
-
-    def _within_reach(self, found: Mapping[str, Acknowledged]) -> list[Acknowledged]:
+    def _within_reach(self, found: list[Loss]) -> list[Loss]:
         """Leave out what a generator that is at work still writes or relies on."""
         if not found or self._alone:
-            return list(found.values())
-        for writer, one in found.items():
+            return found
+        for one in found:
             hint = "stop the receiver, then run this again; or put the file back from a backup"
-            self._report.left.append(Left(f"ledger of {writer}", one.reason, hint))
+            self._report.left.append(Left(f"ledger of {one.writer}", one.reason, hint))
         return []
 
-    def _damages_of_maintenance(self, changes: DayChanges) -> list[Acknowledged]:
-        """Return the same of a day's maintenance ledgers."""
-        if not changes.faults:
-            return []
-        out = self._lost_maintenance(changes)
-        for writer, content in self._store.maintenance_ledgers(changes.day):
-            ledger = decode_ledger(writer, content)
-            if ledger.fault is not None or ledger.torn or not ledger.entries:
-                reason = "its end is not there" if ledger.fault is None else ledger.fault.message
-                out[writer] = Acknowledged(self._now_ms, writer, ledger.tail.number + 1, reason)
-        return list(out.values())
-
-    def _lost_maintenance(self, changes: DayChanges) -> dict[str, Acknowledged]:
-        """Return the maintenance ledgers that others of the day name, and that are not there as they were."""
-        out: dict[str, Acknowledged] = {}
-        for witness, content in self._store.maintenance_ledgers(changes.day):
-            for entry in decode_ledger(witness, content).entries[:1]:
-                for writer, seen in entry.tails.items() if isinstance(entry, WriterStarted) else ():
-                    there = changes.writers.get(writer)
-                    line = 1 if there is None else min(there.number + 1, seen.number)
-                    if there != seen and not is_acknowledged(changes.acknowledged, writer, seen.number):
-                        reason = f"line {seen.number} of it, which {witness} saw, is not there"
-                        out[writer] = Acknowledged(self._now_ms, writer, line, reason)
-        return out
-
-    def _set_aside(self, one: Acknowledged) -> None:
+    def _set_aside(self, one: Loss) -> None:
         """Put the good lines of a damaged ledger in its place; one that is only too short stays as it is."""
-        content = self._store.ledger(one.writer)
-        if content is None:
-            content = dict(self._store.maintenance_ledgers(day_of(one.writer))).get(one.writer, b"")
-        good = b"".join(content.splitlines(keepends=True)[: one.line - 1])
-        if good != content and self._act(SET_ASIDE, one.writer, "its good lines stay, and all of it is kept"):
+        good = good_lines(self._store, one)
+        if good is not None and self._act(SET_ASIDE, one.writer, "its good lines stay, and all of it is kept"):
             self._store.set_aside_ledger(one.writer, good)
 
     # Blocks
 
-    def _day(self, day: str, present: dict[str, int], damages: list[Acknowledged]) -> None:
+    def _day(self, day: str, present: dict[str, int], damages: list[Loss]) -> None:
         if self._report.done:
             settle_day(self._store, day)  # a run that was killed may have left what can be seen and is not durable
-        changes = load_day(self._store, day)
-        if self._report.done:
-            for writer in set(changes.repairs) - self._noted:
-                note_repair(self._store, writer)  # a run that was killed did not come to it
-        damages = [*damages, *self._damages_of_maintenance(changes)]
+        changes = self._ledger.changes(day)
+        damages = [*damages, *losses_of_day(self._store, changes)]
         changes.faults.clear()  # each of them is acknowledged now
         lost = [one for one in damages if not is_acknowledged(changes.acknowledged, one.writer, one.line)]
         for one in lost:
@@ -249,7 +174,7 @@ class _Repair:
 
     def _adopted(self, changes: DayChanges, present: Mapping[str, int]) -> list[BlockStored]:
         """Return the entries of the blocks that are to be taken in."""
-        known = {one.block for one in self._days.entries_of(present, changes)}
+        known = {one.block for one in self._ledger.find_all(present, changes)}
         known.update(changes.replaced, changes.expired)
         orphans = {block: size for block, size in present.items() if block not in known}
         for block in list(orphans):
@@ -258,10 +183,10 @@ class _Repair:
                 self._report.left.append(Left(block, "a generator is at work, and may record it", "", amiss=False))
         if not orphans:
             return []
-        needless = set(Leftovers(self._store, self._days, changes, present).orphans())
+        needless = set(Leftovers(self._ledger, changes, present).orphans())
         unreadable: dict[str, str] = {}
         wanted = ((block, size) for block, size in orphans.items() if block not in needless)
-        found = rebuild_from_footers(self._store, wanted, unreadable=unreadable)
+        found = self._ledger.from_footers(wanted, unreadable=unreadable)
         for block, why in unreadable.items():
             hint = "nothing else knows its ranges: put it back from a backup, or move the file away and keep it"
             self._report.left.append(Left(block, f"it is in no ledger, and damaged: {why}", hint))
@@ -278,7 +203,7 @@ class _Repair:
         for entry in found:
             for one in entry.ranges:
                 places.setdefault(content_of(one), set()).add(entry.block)
-        for gone in self._days.entries(changes.day, changes, present):
+        for gone in self._ledger.of_day(changes, present):
             if not isinstance(gone, BlockStored) or gone.block in present or block_day(gone.block) != changes.day:
                 continue
             if gone.block in changes.replaced or gone.block in changes.expired:
@@ -286,25 +211,25 @@ class _Repair:
             for block in set.intersection(*(places.get(content_of(one), set()) for one in gone.ranges)):
                 self._gone.setdefault(block, []).append(gone)
 
-    def _record(self, changes: DayChanges, lost: list[Acknowledged], adopted: list[BlockStored]) -> None:
+    def _record(self, changes: DayChanges, lost: list[Loss], adopted: list[BlockStored]) -> None:
         """Make one ledger of all that is to be recorded about a day."""
         for entry in adopted:
             reason = f"it is in no ledger; {sum(one.count for one in entry.ranges):,} records"
             if (gone := self._gone.get(entry.block)) is not None:
                 reason += f"; it holds all that {len(gone):,} blocks held that are gone"
             self._act(TAKE_IN, entry.block, reason)
-        known = {one.writer for one in (*lost, *changes.acknowledged)}
+        known = {one.writer for one in lost} | {one.writer for one in changes.acknowledged}
         for writer in sorted({writer_of(one.block) for one in adopted} - known):
-            if not self._days.is_recorded(writer, changes):  # a generator has a ledger before its first block
+            if not self._ledger.has_ledger(writer, changes):  # a generator has a ledger before its first block
                 reason = "its blocks are there, and its ledger is not"
-                lost.append(Acknowledged(self._now_ms, writer, 1, reason))
+                lost.append(Loss(writer, 1, reason))
                 self._act(ACKNOWLEDGE, writer, f"{reason}: only what the blocks say that are left is known")
         if not (lost or adopted) or not self._report.done:
             return
         first = min([one.block for one in adopted] or [block_id(one.writer, 0) for one in lost])
         transaction = Transaction(self._store, first, REPAIR, self._now_ms, changes=changes)
         for one in lost:
-            transaction.add_acknowledged(one)
+            transaction.add_acknowledged(Acknowledged(self._now_ms, *one))
         for entry in adopted:
             self._store.settle_block(entry.block)
             transaction.add_block(entry, self._gone.get(entry.block, []))
@@ -314,8 +239,8 @@ class _Repair:
         if not present:
             return
         if self._report.done:
-            changes = load_day(self._store, day)
-        found = Leftovers(self._store, self._days, changes, present)
+            changes = self._ledger.changes(day)
+        found = Leftovers(self._ledger, changes, present)
         replaced = found.replaced()
         reasons = {
             block: "it was removed on purpose" if block in changes.expired else "others stand in for it, and are whole"
@@ -334,7 +259,7 @@ class _Repair:
 
     def _leave(self, blocks: set[str], changes: DayChanges) -> None:
         """Name the blocks that were replaced, and of which it cannot be proven that others hold all."""
-        ranges = {entry.block for entry in self._days.entries_of(blocks, changes)}
+        ranges = {entry.block for entry in self._ledger.find_all(blocks, changes)}
         for block in sorted(blocks):
             if block not in ranges and not self._is_readable(block):
                 reason = "it was replaced, is damaged, and its line of the ledger is lost: what it held is not known"
@@ -346,7 +271,7 @@ class _Repair:
 
     def _is_readable(self, block: str) -> bool:
         try:
-            read_block_footer(self._store, block)
+            self._ledger.from_footer(block)
         except (BlockDamaged, BlockMissing):
             return False
         return True

@@ -28,13 +28,13 @@ from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.read_blocks import Fallback
 from kcl_receiver.reader.read_bounds import Bound, check_shards, parse_bound, shard_id
 from kcl_receiver.reader.read_query import BATCH_BYTES, BATCH_ROWS, HoleInShard, Query
-from kcl_receiver.reader.read_sources import newest_stream
 from kcl_receiver.reader.reading import Reading
 from kcl_receiver.reader.token import Token
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import Report
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.store.reading import Ledger
 from kcl_receiver.times import EPOCH, shown_time
 
 log = logging.getLogger(__name__)
@@ -286,7 +286,7 @@ def _stream(
         stream = StreamIdentity(arn, int(created))
     if stream is not None:
         return stream
-    newest = newest_stream(store)
+    newest = Ledger(store).newest_stream()
     if token is None or not token.stream.arn:
         return newest
     if newest is not None and newest != token.stream and newest.created > token.stream.created and not follow:

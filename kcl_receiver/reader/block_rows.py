@@ -15,8 +15,8 @@ from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Range
 from kcl_receiver.reader.read_rows import ALL_COLUMNS
 from kcl_receiver.store.base import FORMAT_VERSION, BlockStore
-from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.parquet import FOOTER_KEY, SCHEMA, footer_of
+from kcl_receiver.store.reading import BlockStored
 from kcl_receiver.store.reads import decoding
 from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.store.typed import FooterLine, decode_footer, has_same_rows

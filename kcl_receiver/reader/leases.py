@@ -20,11 +20,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import SHARD_END, STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
 from kcl_receiver.reader.verify_report import ShardReport
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, WriterStarted, iter_entries
+from kcl_receiver.store.reading import BlockStored, Ledger, WriterStarted
 
 if TYPE_CHECKING:
     from kcl_receiver.aws import Lease
@@ -219,26 +218,24 @@ def look_back(store: BlockStore, stream: StreamIdentity, checkpoints: Mapping[st
     records = dict.fromkeys(checkpoints, 0)
     arrivals: dict[str, tuple[Position, int]] = {}
     reached: dict[str, tuple[Position, int]] = {}
-    for writer in reversed(store.writers()):
+    ledger = Ledger(store, {})  # verify has said so; this is no proof, but a measure
+    for writer in reversed(ledger.writers):
         met: set[str] = set()
-        try:
-            for entry in iter_entries(writer, store.ledger(writer) or b""):
-                if isinstance(entry, WriterStarted):
-                    out.hosts.add(entry.host)
-                if not isinstance(entry, BlockStored) or entry.stream != stream:
+        for entry in ledger.of(writer):
+            if isinstance(entry, WriterStarted):
+                out.hosts.add(entry.host)
+            if not isinstance(entry, BlockStored) or entry.stream != stream:
+                continue
+            for one in entry.ranges:
+                checkpoint = left.get(one.shard)
+                if checkpoint is None:
                     continue
-                for one in entry.ranges:
-                    checkpoint = left.get(one.shard)
-                    if checkpoint is None:
-                        continue
-                    if one.first > checkpoint:
-                        records[one.shard] += one.count
-                    else:
-                        met.add(one.shard)
-                        _keep_latest(reached, one.shard, (min(one.last, checkpoint), one.arrival_last))
-                    _keep_latest(arrivals, one.shard, (one.last, one.arrival_last))
-        except LedgerDamaged:
-            pass  # verify has said so; this is no proof, but a measure
+                if one.first > checkpoint:
+                    records[one.shard] += one.count
+                else:
+                    met.add(one.shard)
+                    _keep_latest(reached, one.shard, (min(one.last, checkpoint), one.arrival_last))
+                _keep_latest(arrivals, one.shard, (one.last, one.arrival_last))
         for shard in met:
             del left[shard]
         if not left:

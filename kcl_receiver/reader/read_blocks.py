@@ -8,7 +8,6 @@ day is read again, and says where the rows are.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,15 +16,15 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.checksums import RowChecksums
-from kcl_receiver.store.entries import BlockStored, entry_from_json
-from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
+from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import SCHEMA, check_range
+from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
@@ -68,6 +67,7 @@ class Blocks:
 
     def __init__(self, store: BlockStore, *, check: bool, fallback: Fallback | None, now: Callable[[], int]) -> None:
         self._store = store
+        self._ledger = Ledger(store)
         self._check = check
         self._fallback = fallback
         self._now = now
@@ -88,7 +88,7 @@ class Blocks:
     def day(self, day: str) -> Day:
         """Return what maintenance did to the blocks of a day, as it was last read; see `day_of`."""
         if day not in self._days:
-            changes = load_day(self._store, day, ranges=False)
+            changes = self._ledger.changes(day, ranges=False)
             for fault in changes.faults:
                 raise fault
             self._days[day] = Day(changes)
@@ -116,24 +116,11 @@ class Blocks:
         if block not in self.day_of(block).changes.blocks:
             return None
         if block not in self._made:
-            self._made[block] = self._find_made(block)
+            self._made[block] = self._ledger.made(block)
             while len(self._made) > FILES_KEPT:
                 self._made.popitem(last=False)
         self._made.move_to_end(block)
         return self._made[block]
-
-    def _find_made(self, block: str) -> BlockStored:
-        # The day was loaded, and so each line was held against the hash of the one before.
-        named = f'"block":"{block}"'.encode()
-        for _, content in self._store.maintenance_ledgers(block_day(block)):
-            at = content.find(named)
-            while at >= 0:
-                line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)]
-                entry = entry_from_json(json.loads(line))
-                if isinstance(entry, BlockStored) and entry.block == block:
-                    return entry
-                at = content.find(named, at + 1)
-        raise StoreUnavailable(f"the maintenance ledger that names block {block} is not there any more", "read again")
 
     def rows(
         self, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from numbers import Integral, Real
 
-from kcl_receiver.errors import ConfigError, LedgerDamaged
+from kcl_receiver.errors import ConfigError
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded, iter_entries
 from kcl_receiver.store.names import block_path
+from kcl_receiver.store.reading import BlockStored, Carried, Entry, Ledger, SessionStarted, ShardEnded
 from kcl_receiver.times import millis_of, time_millis
 
 Bound = datetime | timedelta | int | Position | str | Mapping[str, Position | str] | None
@@ -99,15 +99,14 @@ def check_shards(store: BlockStore, ids: Iterable[str], stream: StreamIdentity |
     unseen, known = set(ids), set[str]()
     if not unseen:
         return
-    for entry in _entries(store):
-        if entry is None:
-            return  # what a damaged ledger named is not known
+    faults: dict[str, str] = {}
+    for entry in Ledger(store, faults).entries(newest_first=True):
         names = _shards_of(entry, stream)
         known |= names
         unseen -= names
-        if not unseen:
-            return
-    if not known:
+        if not unseen or faults:
+            return  # what a damaged ledger named is not known
+    if faults or not known:
         return  # there is no ledger: the footers will tell
     listed = sorted(known)
     more = f" and {len(listed) - SHARDS_NAMED:,} more" if len(listed) > SHARDS_NAMED else ""
@@ -131,27 +130,12 @@ def check_blocks(store: BlockStore, blocks: Iterable[str]) -> None:
             raise ConfigError(
                 str(error), "`kcl-receiver verify` lists the ids of missing and damaged blocks"
             ) from error
-        named = (one is None or (isinstance(one, BlockStored) and one.block == block) for one in _entries(store))
-        if not store.has_block(block) and not any(named):
+        faults: dict[str, str] = {}
+        if not store.has_block(block) and Ledger(store, faults).find(block) is None and not faults:
             raise ConfigError(
                 f"block {block} is not in {store.url}, and no ledger names it",
                 "`kcl-receiver verify` lists the ids of missing and damaged blocks",
             )
-
-
-def _entries(store: BlockStore) -> Iterable[Entry | None]:
-    """Yield the entries of all ledgers, the newest ledger first; None in the place of what is damaged."""
-    for writer in reversed(store.writers()):
-        try:
-            yield from iter_entries(writer, store.ledger(writer) or b"")
-        except LedgerDamaged:
-            yield None
-    for day in reversed(store.maintenance_days()):  # `repair` takes in blocks that no other ledger names
-        for writer, content in store.maintenance_ledgers(day):
-            try:
-                yield from iter_entries(writer, content)
-            except LedgerDamaged:
-                yield None
 
 
 def _shards_of(entry: Entry, stream: StreamIdentity | None) -> set[str]:

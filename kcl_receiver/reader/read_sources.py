@@ -10,19 +10,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.ranges import Range
 from kcl_receiver.reader.packing import Ref
-from kcl_receiver.reader.plan import Place
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, iter_entries
-from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.typed import decode_stream
+from kcl_receiver.store.reading import BlockStored, Ledger
+from kcl_receiver.store.tailing import Place
 
 ENTRIES_KEPT = 16
 RANGES_KEPT = 20_000
-MARKS = "marks"
 
 
 @dataclass(slots=True)
@@ -79,7 +75,7 @@ class Sources:
         return next((one.place for number, one in self._sources.items() if number not in self._notes), None)
 
     def noted(self, all_of_them: int) -> int:
-        """Return how many notes of `repair` led to nothing that is still needed, of those that were taken in."""
+        """Return the last note of maintenance before which all was taken in and nothing is needed any more."""
         return min((note - 1 for note in self._notes.values()), default=all_of_them)
 
     def block(self, number: int) -> str:
@@ -105,53 +101,5 @@ class Sources:
             self._kept -= len(self._entries.popitem(last=False)[1].ranges)
 
     def _find(self, block: str) -> BlockStored:
-        made = self._blocks.made(block)
-        if made is not None:
-            return made
-        first = writer_of(block)
-        for writer in self._store.writers():  # it is recorded by its own writer or by a later one
-            if writer < first:
-                continue
-            for entry in iter_entries(writer, self._store.ledger(writer) or b""):
-                if isinstance(entry, BlockStored) and entry.block == block:
-                    return entry
-        footer = read_block_footer(self._store, block)
-        return BlockStored(block, footer.stream, footer.ranges, footer.rows, 0, 0)
-
-
-def newest_stream(store: BlockStore) -> StreamIdentity | None:
-    """Return the stream that was stored last, or None if there is none: the newest of the last ledger that names any.
-
-    Raises:
-        LedgerDamaged: A ledger is damaged.
-        StoreUnavailable: The store cannot be read now.
-    """
-    for writer in reversed(store.writers()):
-        content = store.ledger(writer) or b""
-        found = _streams_of(content)
-        if found is None:  # a line of another form: whether it is damaged is told the long way
-            named = (SessionStarted, ShardEnded, BlockStored, Carried)
-            found = {entry.stream for entry in iter_entries(writer, content) if isinstance(entry, named)}
-        if found:
-            return max(found, key=lambda one: one.created)
-    last = None
-    for last, _ in store.list_blocks():  # noqa: B007 - no ledger: the last block says it
-        pass
-    return None if last is None else read_block_footer(store, last).stream
-
-
-def _streams_of(content: bytes) -> set[StreamIdentity] | None:
-    """Return the streams that a ledger names, or None if one of its lines is not just as it should be.
-
-    The lines are not held against their hashes: who reads the ledger does that.
-    """
-    found: set[StreamIdentity] = set()
-    start = 0
-    while (end := content.find(b"\n", start)) >= 0:
-        known = decode_stream(content[start:end])
-        if known is None:
-            return None
-        if known.stream is not None and known.type != MARKS:
-            found.add(StreamIdentity(known.stream.arn, known.stream.created))
-        start = end + 1
-    return found
+        ledger = Ledger(self._store)
+        return self._blocks.made(block) or ledger.find(block) or ledger.from_footer(block)

@@ -21,15 +21,15 @@ from kcl_receiver.reader import read_rows
 from kcl_receiver.reader.batcher import Batcher, Gathered, Item
 from kcl_receiver.reader.chain import Chain
 from kcl_receiver.reader.coverage import Cut, Span, span_of
-from kcl_receiver.reader.plan import DayBegan, LedgerWalk, Place
 from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.store.reading import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
+from kcl_receiver.store.tailing import DayBegan, LedgerWalk, Place
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Reading:
         self._batcher = Batcher(query, self._times)
         self._items: list[Item] = []
         self._columns = read_rows.columns_to_read(query.columns, positions=False, arrivals=False)
-        self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.repairs)))
+        self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.notes)))
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
         self._wait = query.wait or self._stop.wait

@@ -8,21 +8,19 @@ read. Memory holds one ledger, and one piece of each run.
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import NamedTuple
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, iter_entries
-from kcl_receiver.store.ledger import read_block_footer, writers_since
-from kcl_receiver.store.names import day_of
+from kcl_receiver.store.reading import BlockStored, Entry, Ledger, SessionStarted
 
 ShardKey = tuple[StreamIdentity, str]
 
@@ -137,61 +135,19 @@ def record(store: BlockStore, since: int = 0, orphans: Iterable[str] = ()) -> Re
         StoreUnavailable: It cannot be read now.
     """
     out = RecordedRanges()
+    # verify says what is damaged, and blocks that no good line names come as orphans
+    ledger = Ledger(store, {})
     try:
-        writers = writers_since(store, store.writers(), since - SPARE_MS)
-        for writer in writers:
-            content = store.ledger(writer)
-            if content is not None:
-                _take(out, writer, content)
-        for day in store.maintenance_days():
-            if not writers or day >= day_of(writers[0]):
-                for writer, content in store.maintenance_ledgers(day):
-                    _take(out, writer, content)
+        for entry in ledger.entries(since=since - SPARE_MS):
+            out.add(entry)
         for block in orphans:
-            _take_orphan(out, store, block)
+            with suppress(BlockMissing, BlockDamaged):  # what cannot be read is not stored
+                out.add(ledger.from_footer(block))
         out.flush()
     except BaseException:
         out.close()
         raise
     return out
-
-
-def sessions(store: BlockStore) -> dict[ShardKey, list[SessionStarted]]:
-    """Return the sessions of each shard in the order of time, without decoding what else the ledgers say.
-
-    Raises:
-        StoreUnavailable: It cannot be read now.
-    """
-    found: dict[ShardKey, list[SessionStarted]] = defaultdict(list)
-    for writer in store.writers():
-        for line in (store.ledger(writer) or b"").split(b"\n"):
-            if b'"type":"session"' not in line[:80]:
-                continue
-            try:
-                one = SessionStarted.from_json(json.loads(line))
-            except (ValueError, LookupError, TypeError):
-                continue  # a damaged line, or a torn one: verify has said so
-            found[one.stream, one.shard].append(one)
-    for each in found.values():
-        each.sort(key=lambda one: one.time)
-    return dict(found)
-
-
-def _take(out: RecordedRanges, writer: str, content: bytes) -> None:
-    try:
-        for entry in iter_entries(writer, content):
-            out.add(entry)
-    except LedgerDamaged:
-        pass  # verify has said so, and blocks that no good line names come as orphans
-    out.flush()
-
-
-def _take_orphan(out: RecordedRanges, store: BlockStore, block: str) -> None:
-    try:
-        footer = read_block_footer(store, block)
-    except (BlockMissing, BlockDamaged):
-        return  # what cannot be read is not stored
-    out.add(BlockStored(block, footer.stream, footer.ranges, 0, 0, 0))
 
 
 def _length(width: int) -> int:

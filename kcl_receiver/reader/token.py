@@ -5,7 +5,7 @@
     stream        arn and created: sequence numbers of another stream mean nothing here
     positions     by shard, the position through which it was read
     ledger        writer and line of the ledger before which nothing matters any more
-    repairs       how many notes of `repair` do not matter any more either
+    notes         the last note of maintenance that does not matter any more either
     shards        the shards that were asked for, or null for all
     start, end    where reading began, and where it was to end: {"time": ms}, {"positions": {...}} or null
 
@@ -22,8 +22,8 @@ from typing import Any
 
 from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.reader.plan import Place
 from kcl_receiver.store.names import check_writer_id
+from kcl_receiver.store.tailing import Place
 
 TOKEN_VERSION = 1
 
@@ -42,7 +42,7 @@ class Token:
     shards: tuple[str, ...] | None
     start: Limit
     end: Limit = None
-    repairs: int = 0
+    notes: int = 0
 
     def require(
         self,
@@ -91,7 +91,7 @@ class Token:
                 "stream": {"arn": self.stream.arn, "created": self.stream.created},
                 "positions": _to_json(self.positions),
                 "ledger": None if self.place is None else {"writer": self.place.writer, "line": self.place.line},
-                "repairs": self.repairs,
+                "notes": self.notes,
                 "shards": self.shards,
                 "start": _limit_to_json(self.start),
                 "end": _limit_to_json(self.end),
@@ -119,7 +119,7 @@ class Token:
                 None if shards is None else tuple(map(str, shards)),
                 _limit_from_json(raw["start"]),
                 _limit_from_json(raw["end"]),
-                max(0, int(raw["repairs"])),
+                max(0, int(raw["notes"])),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TokenRefused(

@@ -25,7 +25,6 @@ from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.proof import see_times
 from kcl_receiver.reader.verify_blocks import Listing, check_block, positions_of
-from kcl_receiver.reader.verify_ledger import Ledgers, Line
 from kcl_receiver.reader.verify_report import (
     DAMAGED,
     EXPIRED,
@@ -44,10 +43,10 @@ from kcl_receiver.reader.verify_report import (
 )
 from kcl_receiver.reader.verify_shard import Shard
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
-from kcl_receiver.store.ledger import rebuild_from_footers
-from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle
+from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger, MarksTaken, SessionStarted
+from kcl_receiver.store.walk import Ledgers, Line
 
 __all__ = [
     "DAMAGED",
@@ -157,7 +156,7 @@ def damage(store: BlockStore, *, deep: bool = False, now_ms: int | None = None) 
             at = places[block]
             entries = found.ledgers.entries(*at, set(blocks)) if at != _NO_LEDGER else {}
         if at == _NO_LEDGER:
-            entries = {one.block: one for one in rebuild_from_footers(store, [(block, 0)], unreadable={})}
+            entries = {one.block: one for one in Ledger(store).from_footers([(block, 0)], {})}
         entry = entries.get(block)
         if entry is None:
             continue  # its ledger was taken away since
@@ -425,7 +424,7 @@ class _Run:
             changes = self._ledgers.changes(block)
             gone = block in changes.replaced or block in changes.expired
             unreadable: dict[str, str] = {}
-            for entry in rebuild_from_footers(self._store, [(block, size)], unreadable=unreadable):
+            for entry in Ledger(self._store).from_footers([(block, size)], unreadable):
                 self._orphans.append((block, size))
                 if block in changes.expired:
                     self._expired(entry, changes, there=True)
@@ -495,7 +494,7 @@ class _Run:
                 if all((entry.stream, one.shard) in self.found.shards for one in of):
                     yield entry
         for block, size in self._orphans:
-            yield from rebuild_from_footers(self._store, [(block, size)], unreadable={})
+            yield from Ledger(self._store).from_footers([(block, size)], {})
 
 
 def _was_hasty(shard: Shard) -> bool:

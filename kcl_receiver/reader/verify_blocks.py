@@ -9,10 +9,10 @@ from __future__ import annotations
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.footers import footer_equals
 from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.parquet import check_range, read_positions, read_ranges
+from kcl_receiver.store.reading import BlockStored
 
 _DAY_DIGITS = 8
 """A block's id begins with its day, YYYYMMDD."""

@@ -14,14 +14,11 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import DAMAGED, MISSING, Damage
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, entry_from_json, iter_entries
-from kcl_receiver.store.ledger import rebuild_from_footers
-from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import block_id, writer_of
+from kcl_receiver.store.reading import BlockStored, Ledger
 
 
 @dataclass(slots=True)
@@ -100,9 +97,7 @@ class Found:
         self._file.seek(0)
         for line in self._file:
             raw = json.loads(line)
-            entry = entry_from_json(raw["entry"])
-            if not isinstance(entry, BlockStored):
-                raise TypeError("not the entry of a block")
+            entry = BlockStored.from_json(raw["entry"])
             lost = tuple(map(Range.from_json, raw["lost"]))
             yield Damage(entry.block, entry, DAMAGED if raw["damaged"] else MISSING, raw["detail"], lost)
 
@@ -174,16 +169,15 @@ def find_unknown(store: BlockStore) -> Unknown:
         StoreUnavailable: The store cannot be read now.
     """
     out = Unknown()
+    faults: dict[str, str] = {}
+    ledger = Ledger(store, faults)
     known: set[str] = set()
-    recorded: set[str] = set()
-    for writer, content in store.read_ledger():
-        recorded.add(writer)
-        try:
-            known.update(entry.block for entry in iter_entries(writer, content) if isinstance(entry, BlockStored))
-        except LedgerDamaged as error:
-            out.ledger_faults.append(error.message)
+    recorded = set(ledger.writers)
+    for writer in ledger.writers:
+        known.update(entry.block for entry in ledger.of(writer) if isinstance(entry, BlockStored))
+    out.ledger_faults.extend(faults.values())
     for day in store.maintenance_days():
-        changes = load_day(store, day, ranges=False)
+        changes = ledger.changes(day, ranges=False)
         recorded.update(changes.writers)
         known.update(changes.blocks)
         known.update(changes.replaced)
@@ -191,7 +185,7 @@ def find_unknown(store: BlockStore) -> Unknown:
         out.ledger_faults.extend(fault.message for fault in changes.faults)
     present = list(store.list_blocks())
     out.ledger_lost = bool(present) and not recorded
-    rebuild_from_footers(store, [one for one in present if one[0] not in known], unreadable=out.unreadable)
+    ledger.from_footers((one for one in present if one[0] not in known), out.unreadable)
     numbers: dict[str, list[int]] = defaultdict(list)
     for block in sorted({*known, *(block for block, _ in present)}):
         if writer_of(block) not in recorded:

@@ -26,10 +26,10 @@ from kcl_receiver.reader.verify_report import DAMAGED, Damage
 from kcl_receiver.recovery.fetch import Rereader
 from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import RECOVER, DayChanges, Transaction, content_of, load_day
+from kcl_receiver.store.maintenance import RECOVER, Transaction, content_of
 from kcl_receiver.store.names import block_day, writer_of
 from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
 from kcl_receiver.store.salvage import columns_of, compression_of, salvage
 
 BLOCKS_AT_ONCE = 32
@@ -327,7 +327,7 @@ class Restorer:
         if day not in self._changes:
             for old in [one for one in self._changes if one < day and one not in self._open][:-1]:
                 del self._changes[old]
-            self._changes[day] = load_day(self._store, day, ranges=False)
+            self._changes[day] = Ledger(self._store).changes(day, ranges=False)
         return self._changes[day]
 
     def _transaction(self, block: str) -> _Open:

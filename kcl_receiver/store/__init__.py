@@ -5,7 +5,12 @@ files.py     the file operations that the local store uses, and nothing more
 direct.py    writing past the page cache
 reads.py     reading blocks; tells a store that fails from a block that is damaged
 row_groups.py   the row groups of a block, in bounded memory
-repairs.py   notes of what `repair` recorded
+notes.py     notes of what maintenance records, in its order
+follow.py    the feed of changes to the blocks
+reading.py   Ledger: every walk through the ledgers
+tailing.py   a walk that goes on where it stopped
+walk.py      the whole ledger while a store is verified
+losses.py    what is lost of ledgers
 local.py     a store in a local directory
 names.py     ids of writers and blocks
 parquet.py   ranges to a Parquet block and back

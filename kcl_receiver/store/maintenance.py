@@ -5,7 +5,7 @@ written whole, in one step, and never appended to: the *transaction*. All blocks
 that everything about a block of that day is found in one directory, however old the store is. The order of things:
 
     1. the new blocks are durable
-    2. the maintenance ledger is durable
+    2. the maintenance ledger is durable; just before, it is noted (`store.notes`)
     3. the old blocks are deleted
 
 Whoever is killed between 1 and 2 leaves blocks that are in no ledger and whose records others hold; between 2 and 3,
@@ -36,7 +36,7 @@ from kcl_receiver.store.entries import (
     first_prev,
 )
 from kcl_receiver.store.names import block_day, block_id, check_writer_id, day_of, writer_of
-from kcl_receiver.store.repairs import note_repair
+from kcl_receiver.store.notes import next_number, note
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
 ROLES = (RECOVER, REPAIR, COMPACT, EXPIRE)
@@ -57,7 +57,6 @@ class DayChanges:
         acknowledged: What is known to be gone of the ledgers of writers that began on this day.
         writers: The last line of each maintenance ledger.
         named: The writers whose last line another maintenance ledger names.
-        repairs: The writers of `repair`.
         faults: What is wrong with these ledgers. What comes before a fault is taken in.
     """
 
@@ -68,7 +67,6 @@ class DayChanges:
     acknowledged: list[Acknowledged] = field(default_factory=list)
     writers: dict[str, Tail] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
-    repairs: list[str] = field(default_factory=list)
     faults: list[LedgerDamaged] = field(default_factory=list)
 
 
@@ -105,8 +103,6 @@ def _load_day(store: BlockStore, day: str, ranges: bool) -> DayChanges:
         for entry in ledger.entries:
             if isinstance(entry, WriterStarted):
                 claims.extend((writer, other, tail) for other, tail in entry.tails.items())
-                if entry.role == REPAIR:
-                    out.repairs.append(writer)
             elif isinstance(entry, BlockStored):
                 out.blocks[entry.block] = entry if ranges else replace(entry, ranges=())
                 for old in entry.replaces:
@@ -271,6 +267,7 @@ class Transaction:
         self._old: dict[str, BlockStored] = {}
         self._expired: list[str] = []
         self._content: bytes | None = None
+        self._note: int | None = None
         self._tail = Tail(0, "")
 
     def _unnamed(self) -> dict[str, Tail]:
@@ -336,9 +333,10 @@ class Transaction:
         """
         if self._content is None:
             self._content, self._tail = encode_lines(self._entries, 1, first_prev(self.writer))
+        if self._note is None:
+            self._note = next_number(self._store)
+        self._note = note(self._store, self.writer, self._role, self._note)
         self._store.put_maintenance_ledger(self.writer, self._content)
-        if self._role == REPAIR:
-            note_repair(self._store, self.writer)
         if self.writer not in self.changes.writers:
             self.changes.named.update(self._unnamed())
             self.changes.writers[self.writer] = self._tail

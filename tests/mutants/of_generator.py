@@ -158,7 +158,7 @@ MUTANTS = [
     ),
     Mutant(
         "a torn line counts as the entry of a block",
-        "kcl_receiver/reader/verify_ledger.py",
+        "kcl_receiver/store/walk.py",
         '(self._store.ledger(own) or b"")[: self._good.get(own, 0)]',
         'self._store.ledger(own) or b""',
         ("tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in",),

@@ -24,8 +24,8 @@ MUTANTS = [
     ),
     Mutant(
         "a block is looked for in no ledger but those of its day and the next",
-        "kcl_receiver/maintenance/days.py",
-        "        if left:\n            yield from self.entries_of(left, changes)",
+        "kcl_receiver/store/reading.py",
+        "        if left:\n            yield from self.find_all(left, changes)",
         "        return",
         ("tests/unit/test_expire.py::test_a_block_goes_that_the_second_writer_after_its_day_took_in",),
     ),
@@ -44,11 +44,11 @@ MUTANTS = [
         ("tests/unit/test_repair.py::test_it_may_be_killed_between_any_two_steps_and_run_again",),
     ),
     Mutant(
-        "what a killed repair did not note is never noted",
-        "kcl_receiver/maintenance/repair.py",
-        "                note_repair(self._store, writer)  # a run",
-        "                pass  # a run",
-        ("tests/unit/test_read_follow.py::test_what_a_killed_repair_did_not_note_is_noted_by_the_next",),
+        "a follower passes a note whose ledger is still to come",
+        "kcl_receiver/store/notes.py",
+        "        if there:\n            yield one",
+        "        yield one",
+        ("tests/unit/test_read_follow.py::test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted",),
     ),
     Mutant(
         "compaction keeps the store until its end",

@@ -26,8 +26,25 @@ MUTANTS = [
         ("tests/unit/test_read.py::test_arrival_times_that_do_not_rise_are_judged_by_the_record",),
     ),
     Mutant(
+        "the feed of changes lists what maintenance did after it has read the ledgers",
+        "kcl_receiver/store/follow.py",
+        "        noted = list(notes(self._store, self._notes))\n",
+        "        noted = notes(self._store, self._notes)\n",
+        ("tests/unit/test_follow.py::test_a_block_that_is_removed_was_added_before_though_maintenance_began_first",),
+    ),
+    Mutant(
+        "a block that maintenance took in is added again when a generator adopts it",
+        "kcl_receiver/store/follow.py",
+        "        if writer_of(entry.block) == writer:\n            return False\n",
+        "        return False\n",
+        (
+            "tests/unit/test_follow.py::test_a_block_that_a_later_generator_adopts_after_repair_took_it_in_is_added_once",
+            "tests/unit/test_follow.py::test_a_block_that_a_later_generator_adopts_after_it_was_removed_is_not_added",
+        ),
+    ),
+    Mutant(
         "a reader does not look at what repair noted",
-        "kcl_receiver/reader/plan.py",
+        "kcl_receiver/store/tailing.py",
         "        yield from self._find_repairs()\n",
         "        list(self._find_repairs())\n",
         (f"{FOLLOW}::test_a_token_gets_what_repair_took_in_on_an_earlier_day",),

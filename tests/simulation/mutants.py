@@ -43,10 +43,10 @@ from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.kept import KeptBatches
-from kcl_receiver.reader.plan import LedgerWalk
 from kcl_receiver.store import handover, maintenance
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction
+from kcl_receiver.store.tailing import LedgerWalk
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
@@ -479,7 +479,7 @@ MUTANTS = (
     ),
     _bug(
         "who is past a day does not look at what repair took in of it",
-        (LedgerWalk, "_find_repairs", "if self._polled or self._from is not None:", "if False:"),
+        (LedgerWalk, "_find_repairs", "if one.role == REPAIR:", "if False:"),
     ),
     _bug(
         "a session's start looks at blocks under the lock of storing",

@@ -21,15 +21,15 @@ from test_read import OTHER_SHARD, Lake, run_of
 import kcl_receiver
 from kcl_receiver import errors
 
-FUNCTIONS = {"open_store", "read", "records", "verify"}
+FUNCTIONS = {"follow", "open_store", "read", "records", "verify"}
 ERRORS = {
     *("BlockDamaged", "BlockMissing", "ConfigError", "HoleFound", "LedgerDamaged", "RangeDiffers", "RangeTrimmed"),
     *("ReceiverError", "StoreError", "StoreRefused", "StoreUnavailable", "StreamError", "StreamGone"),
     *("StreamReplaced", "StreamUnavailable", "TokenRefused"),
 }
 OTHERS = {
-    *("Batch", "BlockStore", "BlockStored", "Bound", "Fallback", "HoleInShard", "KinesisFallback", "Position", "Range"),
-    *("Reading", "Record", "Report", "ShardReport", "Stats", "StreamIdentity", "__version__"),
+    *("Batch", "BlockStore", "BlockStored", "Bound", "Change", "Changes", "Fallback", "HoleInShard", "KinesisFallback"),
+    *("Position", "Range", "Reading", "Record", "Report", "ShardReport", "Stats", "StreamIdentity", "__version__"),
 }
 
 USE = """
@@ -49,6 +49,7 @@ assert sum(one.batch.num_rows for one in read(place) if isinstance(one, Batch)) 
 assert all(isinstance(one, Record) and isinstance(one.position, Position) for one in records(place))
 assert isinstance(read(place), Reading) and isinstance(read(place).stats, Stats)
 assert isinstance(verify(place), Report) and isinstance(verify(place).shards[0], ShardReport)
+assert isinstance(follow(place), Changes) and all(isinstance(one, Change) for one in follow(place))
 assert isinstance(StreamIdentity("arn", 1), StreamIdentity) and callable(KinesisFallback)
 for name in kcl_receiver.__all__:
     assert getattr(kcl_receiver, name) is globals()[name], name

@@ -21,11 +21,11 @@ from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
-from kcl_receiver.store import maintenance
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import ShardEnded
 from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.notes import notes
 from kcl_receiver.store.parquet import BlockRange
-from kcl_receiver.store.repairs import repairs_noted
 
 
 @pytest.fixture
@@ -384,7 +384,9 @@ def test_a_token_of_any_batch_gets_the_rest_of_what_repair_took_in(lake: Lake) -
     assert seen == count(6, 14)
 
 
-def test_what_a_killed_repair_did_not_note_is_noted_by_the_next(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lake.block(run_of(1, 5))
     lake.next_writer(DAY_LATER)
     lake.block(run_of(10, 12, 9))
@@ -395,11 +397,12 @@ def test_what_a_killed_repair_did_not_note_is_noted_by_the_next(lake: Lake, monk
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(maintenance, "note_repair", killed)
+        patch.setattr(BlockStore, "put_maintenance_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
     (root_of(lake.store) / "maintenance.lock").unlink()
+    meanwhile = Follower(lake, token=token).token
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)
-    repaired(lake)
-    assert len(list(repairs_noted(lake.store))) == 1
+    assert numbers(read(lake.store, token=meanwhile)) == count(6, 12)
+    assert [one.number for one in notes(lake.store)] == [2], "the first one never came"

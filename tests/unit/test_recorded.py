@@ -26,12 +26,13 @@ from store_support import (
 
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.reader import recorded
-from kcl_receiver.reader.recorded import DAY_MS, RecordedRanges, record, sessions
+from kcl_receiver.reader.recorded import DAY_MS, RecordedRanges, record
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import COMPACT, Transaction
 from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.reading import Ledger
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -138,6 +139,6 @@ def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
     )
     path = root_of(store) / ledger_path(OTHER_WRITER)
     path.write_bytes(path.read_bytes() + b'{"n":4,"prev":"","type":"session","torn')
-    assert {key: [one.session for one in each] for key, each in sessions(store).items()} == {
+    assert {key: [one.session for one in each] for key, each in Ledger(store).sessions().items()} == {
         (STREAM, SHARD): ["a", "b", "c"]
     }

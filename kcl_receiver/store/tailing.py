@@ -14,9 +14,9 @@ from typing import NamedTuple
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Entry, iter_entries
 from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
-from kcl_receiver.store.maintenance import load_day
+from kcl_receiver.store.maintenance import REPAIR, load_day
 from kcl_receiver.store.names import day_of, writer_of
-from kcl_receiver.store.repairs import repairs_noted
+from kcl_receiver.store.notes import notes, written
 
 DAY_MS = 86_400_000
 
@@ -47,11 +47,11 @@ class LedgerWalk:
         place: The line to begin with, or None to begin with the first.
         since: Leave out ledgers in which nothing can be that arrived at this time or later, milliseconds since the
             epoch. A day is left for clocks that differ.
-        noted: Notes of `repair` that were yielded before `place`.
+        noted: Notes of maintenance that were seen before `place`.
 
     Attributes:
         place: The line that was yielded last, or the one after it.
-        noted: Notes of `repair` of which all was taken in.
+        noted: The last note of maintenance of which all was taken in.
     """
 
     def __init__(self, store: BlockStore, place: Place | None = None, since: int | None = None, noted: int = 0) -> None:
@@ -103,11 +103,14 @@ class LedgerWalk:
 
     def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
         """Yield the days of which `repair` recorded more, unless the walk comes to all days yet."""
-        for writer in list(repairs_noted(self._store, self.noted)):
-            if self._polled or self._from is not None:
-                day = day_of(writer)
-                yield Place(_began_at(day), 1), DayBegan(day, self.noted + 1)
-            self.noted += 1
+        if not self._polled and self._from is None:
+            self.noted = written(self._store)
+            return
+        for one in list(notes(self._store, self.noted)):
+            if one.role == REPAIR:
+                day = day_of(one.writer)
+                yield Place(_began_at(day), 1), DayBegan(day, one.number)
+            self.noted = one.number
 
     def _find_new(self) -> list[str]:
         names = self._store.writers()
