@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.ledger import read_block_footer
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.maintenance import content_of, expired_blocks, load_day
 from kcl_receiver.store.names import block_day
 
@@ -86,7 +86,7 @@ def _stand_ins(store: BlockStore, blocks: Sequence[str]) -> dict[str, tuple[str,
 def _ranges_of(store: BlockStore, block: str, shard: str) -> frozenset[Range] | None:
     """Return the ranges of a shard in a block, or None if it is not there."""
     try:
-        footer = read_block_footer(store, block)
+        footer = read_footer(store, block)
     except BlockMissing:
         return None
     except BlockDamaged:

@@ -15,10 +15,9 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.maintenance.days import Days
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile, read_footer
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.maintenance import DayChanges, content_of, holds_all
-from kcl_receiver.store.merge import check_block
 from kcl_receiver.store.names import writer_of
 
 
@@ -55,7 +54,7 @@ class Leftovers:
             ranges = {entry.block: entry.ranges for entry in self._days.entries_of(blocks, self._changes)}
             for block in sorted(blocks - ranges.keys()):  # its line of the ledger was lost
                 with suppress(BlockDamaged, BlockMissing):
-                    ranges[block] = read_block_footer(self._store, block).ranges
+                    ranges[block] = read_footer(self._store, block).ranges
             out += [block for block, each in ranges.items() if held and holds_all(held, each)]
         return out
 
@@ -76,7 +75,7 @@ class Leftovers:
             if not writers[writer]:
                 # One that cannot be read may be a good one's last trace: `repair` and a person decide.
                 with suppress(BlockDamaged, BlockMissing):
-                    found[block] = set(map(content_of, read_block_footer(self._store, block).ranges))
+                    found[block] = set(map(content_of, read_footer(self._store, block).ranges))
         # A generator may have taken it into its own ledger, long after its writer's was lost.
         for entry in self._days.entries_of(found, self._changes) if found else ():
             del found[entry.block]
@@ -107,8 +106,9 @@ class Leftovers:
 
     def _is_good(self, entry: BlockStored) -> bool:
         try:
-            with self._store.open_block(entry.block) as file:
-                check_block(file, entry.ranges)
+            with BlockFile(self._store, entry.block) as file:
+                file.check_footer(entry.stream, entry.ranges)
+                file.check_rows(entry.ranges)
         except (BlockDamaged, BlockMissing):
             return False
         return True

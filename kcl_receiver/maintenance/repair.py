@@ -23,8 +23,9 @@ from kcl_receiver.maintenance.days import Days
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Acknowledged, BlockStored, Tail, WriterStarted, decode_ledger
-from kcl_receiver.store.ledger import has_line, read_block_footer, rebuild_from_footers
+from kcl_receiver.store.ledger import has_line, rebuild_from_footers
 from kcl_receiver.store.maintenance import (
     REPAIR,
     DayChanges,
@@ -346,7 +347,7 @@ class _Repair:
 
     def _is_readable(self, block: str) -> bool:
         try:
-            read_block_footer(self._store, block)
+            read_footer(self._store, block)
         except (BlockDamaged, BlockMissing):
             return False
         return True

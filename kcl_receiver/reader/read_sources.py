@@ -15,8 +15,8 @@ from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.plan import Place
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, iter_entries
-from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.typed import decode_stream
 
@@ -115,7 +115,7 @@ class Sources:
             for entry in iter_entries(writer, self._store.ledger(writer) or b""):
                 if isinstance(entry, BlockStored) and entry.block == block:
                     return entry
-        footer = read_block_footer(self._store, block)
+        footer = read_footer(self._store, block)
         return BlockStored(block, footer.stream, footer.ranges, footer.rows, 0, 0)
 
 
@@ -137,7 +137,7 @@ def newest_stream(store: BlockStore) -> StreamIdentity | None:
     last = None
     for last, _ in store.list_blocks():  # noqa: B007 - no ledger: the last block says it
         pass
-    return None if last is None else read_block_footer(store, last).stream
+    return None if last is None else read_footer(store, last).stream
 
 
 def _streams_of(content: bytes) -> set[StreamIdentity] | None:

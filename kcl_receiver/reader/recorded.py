@@ -20,8 +20,9 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, iter_entries
-from kcl_receiver.store.ledger import read_block_footer, writers_since
+from kcl_receiver.store.ledger import writers_since
 from kcl_receiver.store.names import day_of
 
 ShardKey = tuple[StreamIdentity, str]
@@ -188,7 +189,7 @@ def _take(out: RecordedRanges, writer: str, content: bytes) -> None:
 
 def _take_orphan(out: RecordedRanges, store: BlockStore, block: str) -> None:
     try:
-        footer = read_block_footer(store, block)
+        footer = read_footer(store, block)
     except (BlockMissing, BlockDamaged):
         return  # what cannot be read is not stored
     out.add(BlockStored(block, footer.stream, footer.ranges, 0, 0, 0))

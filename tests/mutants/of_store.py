@@ -23,7 +23,7 @@ MUTANTS = [
     Mutant(
         "what Arrow makes of a read that failed is damage",
         READS,
-        "        if isinstance(file, BlockFile) and file.failure is not None:\n",
+        "        if isinstance(file, BlockStream) and file.failure is not None:\n",
         "        if False:\n",
         (f"{FAILING}::test_what_arrow_makes_of_a_read_that_failed_is_no_damage",),
     ),
@@ -57,16 +57,16 @@ MUTANTS = [
     ),
     Mutant(
         "a row group is decoded whatever it claims to hold",
-        "kcl_receiver/store/row_groups.py",
-        "                if claimed > MAX_ROW_GROUP_BYTES:\n",
-        "                if False:\n",
+        "kcl_receiver/store/blocks.py",
+        "            if claimed > MAX_ROW_GROUP_BYTES:\n",
+        "            if False:\n",
         (BOMB,),
     ),
     Mutant(
         "a range is read whatever its rows weigh",
-        "kcl_receiver/store/row_groups.py",
-        "        if rows.nbytes > most:\n",
-        "        if False:\n",
+        "kcl_receiver/store/blocks.py",
+        "            if sum(piece.nbytes for piece in pieces) > most:\n",
+        "            if False:\n",
         (BOMB,),
     ),
     Mutant(
