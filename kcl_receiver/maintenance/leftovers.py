@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
+from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.maintenance import content_of, holds_all
-from kcl_receiver.store.merge import check_block
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
 
@@ -103,8 +103,9 @@ class Leftovers:
 
     def _is_good(self, entry: BlockStored) -> bool:
         try:
-            with self._store.open_block(entry.block) as file:
-                check_block(file, entry.ranges)
+            with BlockFile(self._store, entry.block) as file:
+                file.check_footer(entry.stream, entry.ranges)
+                file.check_rows(entry.ranges)
         except (BlockDamaged, BlockMissing):
             return False
         return True

@@ -18,19 +18,16 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
-from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema_of
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.checksums import RowChecksums
+from kcl_receiver.store.blocks import CHECKED_COLUMNS, BlockFile, RangeDamaged, batch_of, check_range
 from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import block_day
-from kcl_receiver.store.parquet import SCHEMA, check_range
 from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
 DAY_MS = 86_400_000
-CHECKED_COLUMNS = frozenset(SCHEMA.names) - {"shard_id"}
-"""The columns that a range's checksum is over."""
+HINT = "`kcl-receiver recover` reads it again from Kinesis while the stream retains it; or read with a fallback"
 
 
 class Fallback(Protocol):
@@ -51,8 +48,12 @@ class Day:
     taken: set[str] = field(default_factory=set)
 
 
-class _RangeDamaged(BlockDamaged):
-    """Of a block that can be read, one range is not what was stored."""
+@dataclass(slots=True)
+class _Open:
+    """An open block, and whether its footer was held against the ledger."""
+
+    file: BlockFile
+    compared: bool = False
 
 
 class Blocks:
@@ -72,7 +73,7 @@ class Blocks:
         self._fallback = fallback
         self._now = now
         self._days: OrderedDict[str, Day] = OrderedDict()
-        self._files: OrderedDict[str, BlockRows] = OrderedDict()
+        self._files: OrderedDict[str, _Open] = OrderedDict()
         self._index: tuple[str, dict[Range, Range]] | None = None
         self._made: OrderedDict[str, BlockStored] = OrderedDict()
 
@@ -160,7 +161,7 @@ class Blocks:
                     yield len(ranges) - done, None
                     return
                 # Where one range is not what was stored, the others may be.
-                lost = ranges[done : done + 1] if isinstance(error, _RangeDamaged) else ranges[done:]
+                lost = ranges[done : done + 1] if isinstance(error, RangeDamaged) else ranges[done:]
                 for rows in self._elsewhere(entry, lost, columns, error):
                     done += 1
                     yield 1, rows
@@ -168,7 +169,7 @@ class Blocks:
     def close(self) -> None:
         """Close what is open."""
         while self._files:
-            self._files.popitem()[1].close()
+            self._files.popitem()[1].file.close()
 
     def _places(
         self, changes: DayChanges, entry: BlockStored, ranges: Sequence[Range]
@@ -197,28 +198,21 @@ class Blocks:
     def _read(
         self, block: str, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
-        file = self._open(block)
+        opened = self._open(block)
         full = set(columns) >= CHECKED_COLUMNS
-        if self._check and not full and not file.compared:
-            file.compare(entry)
-        at = 0
-        for count, rows in file.runs(ranges, columns):
-            if self._check and full:
-                good, good_rows = _good_ranges(rows, ranges[at : at + count])
-                if good < count:
-                    if good:
-                        yield good, rows.slice(0, good_rows)
-                    raise _RangeDamaged(
-                        f"in block {block}, the records have another checksum than those that were stored", HINT
-                    )
-            at += count
-            yield count, rows
+        if self._check and not full and not opened.compared:
+            opened.file.check_places(entry.ranges)
+            opened.compared = True
+        try:
+            yield from opened.file.rows(ranges, columns, check=self._check and full)
+        except RangeDamaged as error:
+            raise RangeDamaged(f"in block {block}, the records are not those that were stored", HINT) from error
 
-    def _open(self, block: str) -> BlockRows:
+    def _open(self, block: str) -> _Open:
         if block not in self._files:
             while len(self._files) >= FILES_KEPT:
-                self._files.popitem(last=False)[1].close()
-            self._files[block] = BlockRows(self._store, block)
+                self._files.popitem(last=False)[1].file.close()
+            self._files[block] = _Open(BlockFile(self._store, block, f"block {block} cannot be read", HINT))
         self._files.move_to_end(block)
         return self._files[block]
 
@@ -228,7 +222,7 @@ class Blocks:
         self._index = None
         for one, _ in places:
             if one in self._files:
-                self._files.pop(one).close()
+                self._files.pop(one).file.close()
 
     def _outlived(self, ranges: Iterable[Range]) -> bool:
         """Return whether a rule outside of this program has removed the block by now."""
@@ -251,18 +245,7 @@ class Blocks:
             if table is None:
                 kind = BlockMissing if isinstance(error, BlockMissing) else BlockDamaged
                 raise kind(f"{error.message}: {describe(ranges[number:])}", error.hint or HINT) from error
-            yield record_batch(table.select(list(columns)).cast(schema_of(columns)))
-
-
-def _good_ranges(rows: pa.RecordBatch, ranges: Sequence[Range]) -> tuple[int, int]:
-    """Return how many ranges, from the first on, have the rows that were stored, and how many rows these are."""
-    checksums = RowChecksums(rows)
-    row = 0
-    for number, one in enumerate(ranges):
-        if checksums.of(row, one.count) != one.checksum:
-            return number, row
-        row += one.count
-    return len(ranges), row
+            yield batch_of(table, columns)
 
 
 def describe(ranges: Sequence[Range], most: int = 3) -> str:

@@ -11,10 +11,8 @@ import pyarrow.compute as pc
 
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.coverage import Cut, Span, span_of
-from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.store.blocks import ALL_COLUMNS, POSITION_COLUMNS
 
-POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
-ALL_COLUMNS = tuple(SCHEMA.names)
 ARRIVAL_COLUMN = "approximate_arrival_timestamp"
 
 
@@ -88,4 +86,4 @@ def _halves(table: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
 def columns_to_read(columns: tuple[str, ...], *, positions: bool, arrivals: bool) -> tuple[str, ...]:
     """Return the columns to read for those that were asked for, in the order of a block."""
     wanted = {*columns, *(POSITION_COLUMNS if positions else ()), *((ARRIVAL_COLUMN,) if arrivals else ())}
-    return tuple(name for name in SCHEMA.names if name in wanted)
+    return tuple(name for name in ALL_COLUMNS if name in wanted)

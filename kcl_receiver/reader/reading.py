@@ -27,6 +27,7 @@ from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import ALL_COLUMNS
 from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.store.reading import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.tailing import DayBegan, LedgerWalk, Place
@@ -347,7 +348,7 @@ class Reading:
     def _rows_of(self, items: list[Item]) -> Iterator[Batch]:
         query = self._query
         columns = self._columns
-        if columns != read_rows.ALL_COLUMNS:
+        if columns != ALL_COLUMNS:
             positions = query.limit is not None or any(
                 item.span is not None
                 or item.range.count > query.batch_rows

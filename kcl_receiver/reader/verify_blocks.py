@@ -9,9 +9,7 @@ from __future__ import annotations
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.footers import footer_equals
-from kcl_receiver.store.ledger import read_block_footer
-from kcl_receiver.store.parquet import check_range, read_positions, read_ranges
+from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.reading import BlockStored
 
 _DAY_DIGITS = 8
@@ -91,18 +89,10 @@ def check_block(store: BlockStore, entry: BlockStored, line: bytes | None, size:
     """
     if size != entry.size:
         raise BlockDamaged(f"it has {size} bytes, and {entry.size} were stored")
-    if not deep and line is not None:
-        with store.open_block(entry.block) as file:
-            if footer_equals(file, entry, line):
-                return
-    footer = read_block_footer(store, entry.block)
-    if footer.ranges != entry.ranges or footer.stream != entry.stream:
-        raise BlockDamaged("its footer does not say what the ledger says")
-    if not deep:
-        return
-    with store.open_block(entry.block) as file:
-        for one, rows in read_ranges(file, footer):
-            check_range(one, rows)
+    with BlockFile(store, entry.block) as file:
+        file.check_footer(entry.stream, entry.ranges, line)
+        if deep:
+            file.check_rows(entry.ranges)
 
 
 def positions_of(store: BlockStore, block: str, one: Range) -> list[Position]:
@@ -113,5 +103,5 @@ def positions_of(store: BlockStore, block: str, one: Range) -> list[Position]:
         BlockDamaged: It cannot be read as it should.
         StoreUnavailable: It cannot be read now.
     """
-    with store.open_block(block) as file:
-        return read_positions(file, one)
+    with BlockFile(store, block) as file:
+        return file.positions(one)

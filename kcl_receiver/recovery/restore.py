@@ -25,12 +25,13 @@ from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import DAMAGED, Damage
 from kcl_receiver.recovery.fetch import Rereader
 from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
+from kcl_receiver.store.arrays import columns_of
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import compression_of, salvage
 from kcl_receiver.store.maintenance import RECOVER, Transaction, content_of
 from kcl_receiver.store.names import block_day, writer_of
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
-from kcl_receiver.store.salvage import columns_of, compression_of, salvage
 
 BLOCKS_AT_ONCE = 32
 BYTES_AT_ONCE = 64 * 2**20

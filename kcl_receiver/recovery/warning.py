@@ -13,7 +13,7 @@ from kcl_receiver.horizon import HOUR_MS
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import Damage
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.salvage import salvage
+from kcl_receiver.store.blocks import salvage
 
 
 class Expiring(NamedTuple):

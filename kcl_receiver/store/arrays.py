@@ -1,4 +1,4 @@
-"""The columns of a batch as Arrow arrays over the same memory, and the checks without which nothing is stored.
+"""The columns of a batch as Arrow arrays over the same memory and back, and the checks before anything is stored.
 
 A generator of many shards gets hundreds of batches a second of a few hundred records each, and between two of them
 other processes have its caches. Then a call of one of Arrow's kernels costs some 50 µs, whatever the number of records,
@@ -125,6 +125,23 @@ def arrivals_of(columns: Columns) -> Arrivals:
     array = _arrival_array(columns.count, columns.arrival)
     oldest, newest = pc.min_max(array.view(pa.int64())).as_py().values()
     return Arrivals(-1 if oldest is None else oldest, -1 if newest is None else newest, array.null_count)
+
+
+def columns_of(rows: pa.RecordBatch) -> Columns:
+    """Return rows that have the columns of a block as the columns that the processor had sent."""
+    arrival = rows.column("approximate_arrival_timestamp").view(pa.int64())
+    return Columns(
+        count=rows.num_rows,
+        sequence=_variable_column(rows.column("sequence_number")),
+        sub=fixed_values(rows.column("sub_sequence_number"), 8),
+        key=_variable_column(rows.column("partition_key")),
+        arrival=fixed_values(pc.fill_null(arrival, UNKNOWN_ARRIVAL), 8),
+        data=_variable_column(rows.column("data")),
+    )
+
+
+def _variable_column(array: pa.Array) -> VarColumn:
+    return VarColumn.joined(pc.binary_length(array).to_pylist(), variable_values(array))
 
 
 def _length_of_each(column: VarColumn, count: int) -> int:

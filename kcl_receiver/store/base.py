@@ -31,7 +31,7 @@ from kcl_receiver.store.objects import Checked, Lock, Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 
 if TYPE_CHECKING:
-    from kcl_receiver.store.reads import BlockFile
+    from kcl_receiver.store.reads import BlockStream
 
 FORMAT_VERSION = 1
 """Version of the layout, the footer and the ledger, as docs/format.md describes them."""
@@ -212,7 +212,7 @@ class BlockStore:
             raise self._missing(block_id)
         return content
 
-    def open_block(self, block_id: str) -> BlockFile:
+    def open_block(self, block_id: str) -> BlockStream:
         """Open a block for reading at any place, as Parquet readers do. The caller closes it.
 
         Raises:

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from kcl_receiver.ranges import Range
 from kcl_receiver.store.arrays import fixed_values
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL
+from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, int32s
 
 _FEW_BYTES = 4096
 """Slices of a range with fewer bytes of data are put together first: that costs less than a call for each of them."""
@@ -22,7 +23,7 @@ class RowChecksums:
     """See the module.
 
     Args:
-        rows: Rows with the columns of a block; the shard id is not needed.
+        rows: Rows with the columns of a block; the shard id may be left out, and is not looked at then.
     """
 
     def __init__(self, rows: pa.RecordBatch) -> None:
@@ -34,6 +35,17 @@ class RowChecksums:
         self._key = _Values(rows.column("partition_key"))
         self._arrival = fixed_values(arrival, 8)
         self._data = _Values(rows.column("data"))
+        self._shard = _Values(rows.column("shard_id")) if "shard_id" in rows.schema.names else None
+
+    def fault(self, begin: int, one: Range) -> str:
+        """Return how the rows from row `begin` on differ from those of a range; empty if they do not."""
+        if self._shard is not None and not self._shard.are(begin, begin + one.count, one.shard.encode()):
+            fault = "has rows of other shards"
+        elif self.of(begin, one.count) != one.checksum:
+            fault = f"does not have the checksum {one.checksum}"
+        else:
+            return ""
+        return f"shard {one.shard} from {one.first} to {one.last} {fault}"
 
     def of(self, begin: int, count: int) -> str:
         """Return the checksum of the range whose rows are `count` rows from row `begin` on."""
@@ -69,3 +81,10 @@ class _Values:
         self.lengths = fixed_values(pc.binary_length(array), 4)
         self.values = memoryview(b"" if values is None else values)
         self.offsets = memoryview(offsets).cast("B").cast("i")[array.offset :]
+
+    def are(self, begin: int, end: int, value: bytes) -> bool:
+        """Return whether each of some rows has this value."""
+        count = end - begin
+        lengths = bytes(self.lengths[4 * begin : 4 * end])
+        values = bytes(self.values[self.offsets[begin] : self.offsets[end]])
+        return lengths == int32s((len(value),)) * count and values == value * count

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import (
     HASH_BYTES,
     Acknowledged,
@@ -33,7 +34,6 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
 from kcl_receiver.store.names import block_id, check_writer_id, writer_id
-from kcl_receiver.store.parquet import Footer, read_footer
 
 __all__ = [
     "BlockStored",
@@ -47,7 +47,6 @@ __all__ = [
     "block_id",
     "has_line",
     "lost_tail",
-    "read_block_footer",
     "rebuild_from_footers",
     "writer_id",
     "writers_since",
@@ -318,7 +317,7 @@ def rebuild_from_footers(
         if block in known:
             continue
         try:
-            footer = read_block_footer(store, block)
+            footer = read_footer(store, block)
         except BlockMissing:
             continue  # taken away since it was listed
         except BlockDamaged as error:
@@ -328,18 +327,3 @@ def rebuild_from_footers(
             continue
         entries.append(BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0))
     return entries
-
-
-def read_block_footer(store: BlockStore, block: str) -> Footer:
-    """Return the footer of a block in a store.
-
-    Raises:
-        BlockMissing: It is not there.
-        BlockDamaged: It is not a whole block, or another one than its name says.
-        StoreUnavailable: It cannot be read now.
-    """
-    with store.open_block(block) as file:
-        footer = read_footer(file)
-    if footer.block != block:
-        raise BlockDamaged(f"the file of block {block} holds block {footer.block}", "was a file renamed? Put it back")
-    return footer

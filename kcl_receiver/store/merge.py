@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.maintenance import content_of
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.parquet import (
@@ -32,13 +34,8 @@ from kcl_receiver.store.parquet import (
     SCHEMA,
     EncodedBlock,
     block_writer,
-    check_range,
     footer_metadata,
-    read_footer,
-    read_ranges,
 )
-from kcl_receiver.store.reads import DAMAGED_HINT
-from kcl_receiver.store.row_groups import RowGroups
 
 SLAB_BYTES = 128 * 2**20
 """Bytes of records, as they are in memory, that are read at a time."""
@@ -110,24 +107,10 @@ def merge_blocks(
         _find_others(store, sources, damaged)
         return None
     encoded = EncodedBlock(sink.getvalue(), tuple(ranges), row)
-    check_block(pa.BufferReader(pa.py_buffer(encoded.payload)), encoded.ranges)
+    with BlockFile(encoded, block_id) as file:
+        file.check_footer(stream, encoded.ranges)
+        file.check_rows(encoded.ranges)
     return encoded
-
-
-def check_block(file: pa.NativeFile, ranges: Sequence[Range]) -> None:
-    """See that a block holds ranges, and nothing else, by making all their checksums again.
-
-    Raises:
-        BlockDamaged: It does not.
-    """
-    footer = read_footer(file)
-    if footer.ranges != tuple(ranges):
-        raise BlockDamaged(
-            "its ranges are not those that the ledger names",
-            DAMAGED_HINT,
-        )
-    for one, rows in read_ranges(file, footer):
-        check_range(one, rows)
 
 
 def _placed(sources: Sequence[Source]) -> list[tuple[Range, int]]:
@@ -156,57 +139,23 @@ def _slabs(placed: Sequence[tuple[Range, int]], slab_bytes: int) -> Iterator[lis
 def _read_slab(
     store: BlockStore, sources: Sequence[Source], slab: Sequence[tuple[Range, int]], damaged: dict[str, str]
 ) -> list[pa.RecordBatch]:
-    """Return the rows of each range of a slab, checked; nothing of a block that is damaged."""
+    """Return the rows of each range of a slab, checked; of a block that is damaged, not all of them."""
     wanted: dict[int, list[int]] = {}
     for place, (_, number) in enumerate(slab):
         wanted.setdefault(number, []).append(place)
     found: list[pa.RecordBatch | None] = [None] * len(slab)
     for number, places in sorted(wanted.items()):
-        ranges = [slab[place][0] for place in places]
+        block, left = sources[number].block, iter(places)
         try:
-            for place, rows in zip(places, _rows_of(store, sources[number].block, ranges), strict=True):
-                found[place] = rows
+            with BlockFile(store, block, frugal=True) as file:
+                for count, rows in file.rows([slab[place][0] for place in places]):
+                    row = 0
+                    for place in islice(left, count):
+                        found[place] = rows.slice(row, slab[place][0].count)
+                        row += slab[place][0].count
         except (BlockDamaged, BlockMissing) as error:
-            damaged[sources[number].block] = error.message
+            damaged[block] = error.message
     return [rows for rows in found if rows is not None]
-
-
-def _rows_of(store: BlockStore, block: str, ranges: Sequence[Range]) -> list[pa.RecordBatch]:
-    """Return the rows of some ranges of a block, checked, in memory that holds little else.
-
-    Raises:
-        BlockMissing: The block is not there.
-        BlockDamaged: It is not what the ledger says.
-        StoreUnavailable: It cannot be read now.
-    """
-    begin = min(one.first_row for one in ranges)
-    end = max(one.first_row + one.count for one in ranges)
-    with store.open_block(block) as file:
-        groups = RowGroups(file)
-        if groups.schema != SCHEMA:
-            raise BlockDamaged("its columns are not those of a block")
-        wanted = groups.of_rows(begin, end - begin)
-        tables: list[pa.Table] = []
-        for group in wanted:
-            # Without threads: they would decode more at a time than memory has room for.
-            tables.append(groups.read([group], threads=False).replace_schema_metadata())
-            groups.check_size(pa.concat_tables(tables), ranges)
-    (whole,) = pa.concat_tables(tables).combine_chunks().to_batches()
-    part = whole.slice(begin - groups.begins[wanted[0]], end - begin)
-    if 10 * part.num_rows < 9 * whole.num_rows:
-        part = _copied(part)  # or it would hold on to all that was read with it
-    out = []
-    for one in ranges:
-        rows = part.slice(one.first_row - begin, one.count)
-        check_range(one, rows)
-        out.append(rows)
-    return out
-
-
-def _copied(batch: pa.RecordBatch) -> pa.RecordBatch:
-    # One array alone would come back as it is.
-    columns = [pa.concat_arrays([column, column.slice(0, 0)]) for column in batch.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
 def _find_others(store: BlockStore, sources: Sequence[Source], damaged: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ from kcl_receiver.wire.columns import Buffer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kcl_receiver.store.reads import BlockFile
+    from kcl_receiver.store.reads import BlockStream
 
 
 class Stat(NamedTuple):
@@ -179,7 +179,7 @@ class Checked(Objects):
         with self._trying(key, "cannot be read"):
             return self.objects.get(key)
 
-    def open(self, key: str) -> BlockFile:
+    def open(self, key: str) -> BlockStream:
         """See `Objects.open`.
 
         Raises:

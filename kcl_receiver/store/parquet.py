@@ -9,24 +9,18 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
-from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
-from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variable_values, wrap
+from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
-from kcl_receiver.store.reads import DAMAGED_HINT, decoding
-from kcl_receiver.store.row_groups import RowGroups
-from kcl_receiver.store.typed import decode_footer, range_of
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
+from kcl_receiver.wire.columns import Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
 
@@ -84,26 +78,9 @@ class EncodedBlock:
     ranges: tuple[Range, ...]
     rows: int
 
-
-@dataclass(frozen=True, slots=True)
-class Footer:
-    """What a block says of itself.
-
-    Attributes:
-        version: Version of the format.
-        block: Its id.
-        writer: Id of its writer.
-        stream: The stream that all its records are of.
-        ranges: Its ranges, in the order of its rows.
-        rows: Number of its rows.
-    """
-
-    version: int
-    block: str
-    writer: str
-    stream: StreamIdentity
-    ranges: tuple[Range, ...]
-    rows: int
+    def open_block(self, _block_id: str) -> pa.NativeFile:
+        """Open it for reading at any place, as a store opens a block."""
+        return pa.BufferReader(pa.py_buffer(self.payload))
 
 
 def parse_compression(text: str) -> tuple[str, int | None]:
@@ -244,127 +221,13 @@ def _bytes_before(offsets: Sequence[memoryview], row: int) -> int:
     return sum(one[row] for one in offsets) + _ROW_BYTES * row
 
 
-def read_footer(file: pa.NativeFile) -> Footer:
-    """Return what a block says of itself.
+def rows_of(one: BlockRange) -> pa.Table:
+    """Return a range's records as rows with the columns of a block.
 
     Raises:
-        BlockDamaged: The file is not a whole block.
-        BlockMissing, StoreUnavailable: It cannot be read; see `reads`.
+        BlockDamaged: They are not what the range says.
     """
-    with decoding(file, "it is not a whole block"):
-        return footer_of(pq.read_metadata(file))
-
-
-def footer_of(metadata: pq.FileMetaData) -> Footer:
-    """Return what a block says of itself, by the metadata of its file; to be called where damage is expected.
-
-    Raises:
-        ValueError, LookupError: It is not that of a whole block.
-    """
-    own = (metadata.metadata or {}).get(FOOTER_KEY.encode())
-    if own is None:
-        raise ValueError(f"its footer has no {FOOTER_KEY}")
-    typed = decode_footer(own)
-    raw: Any = json.loads(own) if typed is None else {"version": typed.version}
-    version = raw["version"] if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
-        raise ValueError(f"its format is of version {version!r}; this program knows {FORMAT_VERSION}")
-    if metadata.schema.to_arrow_schema().remove_metadata() != SCHEMA:
-        raise ValueError("its columns are not those of a block")
-    if typed is not None:
-        stream = StreamIdentity(typed.stream.arn, typed.stream.created)
-        block, writer, ranges = typed.block, typed.writer, tuple(map(range_of, typed.ranges))
-    else:
-        try:
-            stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
-            block, writer, ranges = str(raw["block"]), str(raw["writer"]), tuple(map(Range.from_json, raw["ranges"]))
-        except (TypeError, AttributeError) as error:  # JSON of another form
-            raise ValueError(str(error)) from error
-    row = 0
-    for one in ranges:
-        if one.first_row != row or one.count < 1:
-            raise ValueError(f"its ranges do not follow each other at row {row}")
-        row += one.count
-    if row != metadata.num_rows:
-        raise ValueError(f"it has {metadata.num_rows} rows, and its ranges {row}")
-    return Footer(FORMAT_VERSION, block, writer, stream, ranges, row)
-
-
-def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa.Table]]:
-    """Yield each range of a block with its rows, one row group in memory at a time or as many as a range needs.
-
-    Raises:
-        BlockDamaged: The rows cannot be read.
-        BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
-    """
-    groups = RowGroups(file)
-    rest = groups.schema.empty_table()
-    group = 0
-    for one in footer.ranges:
-        while rest.num_rows < one.count:
-            rest = pa.concat_tables([rest, groups.read([group])])
-            groups.check_size(rest, [one])
-            group += 1
-        yield one, rest.slice(0, one.count)
-        rest = rest.slice(one.count)
-
-
-def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
-    """Return the positions of a range's records, in the order of its rows; reads two columns, of its row groups alone.
-
-    Raises:
-        BlockDamaged: The rows cannot be read.
-        BlockMissing, StoreUnavailable: The file cannot be read; see `reads`.
-    """
-    groups = RowGroups(file)
-    wanted = groups.of_rows(one.first_row, one.count)
-    out: list[Position] = []
-    for group in wanted:
-        rows = groups.read([group], ["sequence_number", "sub_sequence_number"])
-        begin = groups.begins[group]
-        low, high = max(one.first_row, begin), min(one.first_row + one.count, groups.begins[group + 1])
-        with decoding(file, "its rows cannot be read"):
-            columns = (column.to_pylist() for column in rows.slice(low - begin, high - low).columns)
-            out += [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
-    return out
-
-
-def check_range(expected: Range, rows: pa.Table) -> None:
-    """See that the rows are those of a range.
-
-    Raises:
-        BlockDamaged: They are not.
-    """
-    where = f"shard {expected.shard} from {expected.first} to {expected.last}"
-    if rows.num_rows != expected.count:
-        raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", DAMAGED_HINT)
-    if not pc.all(pc.equal(rows.column("shard_id"), expected.shard)).as_py():
-        raise BlockDamaged(f"{where} has rows of other shards", DAMAGED_HINT)
-    if range_checksum(rows) != expected.checksum:
-        raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", DAMAGED_HINT)
-
-
-def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:
-    """Return the checksum of the rows of a table with the columns of a block.
-
-    It is that of `kcl_receiver.wire.columns.checksum`, whatever the rows are a slice of.
-    """
-    digest = xxhash.xxh3_128()
-    for name in ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data"):
-        column = table_slice.column(name)
-        chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-        if pa.types.is_integer(column.type):
-            for chunk in chunks:
-                digest.update(fixed_values(chunk, 8))
-        elif pa.types.is_timestamp(column.type):
-            for chunk in chunks:
-                digest.update(fixed_values(pc.fill_null(chunk.cast(pa.int64()), UNKNOWN_ARRIVAL), 8))
-        else:
-            for chunk in chunks:
-                digest.update(fixed_values(pc.binary_length(chunk), 4))
-            for chunk in chunks:
-                digest.update(variable_values(chunk))
-    return str(digest.hexdigest())
+    return pa.Table.from_batches([_checked_batch(one, pa.array([one.range.shard]), 0)]).cast(SCHEMA)
 
 
 def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.RecordBatch:

@@ -15,6 +15,7 @@ from itertools import groupby
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import (
     Acknowledged,
     BlockStored,
@@ -29,7 +30,7 @@ from kcl_receiver.store.entries import (
     entry_from_json,
     iter_entries,
 )
-from kcl_receiver.store.ledger import read_block_footer, rebuild_from_footers, writers_since
+from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
 from kcl_receiver.store.maintenance import DayChanges, load_day
 from kcl_receiver.store.names import block_day, day_of, writer_of
 from kcl_receiver.store.typed import decode_stream
@@ -228,7 +229,7 @@ class Ledger:
             BlockMissing: It is not there.
             BlockDamaged: Its footer is none.
         """
-        footer = read_block_footer(self.store, block)
+        footer = read_footer(self.store, block)
         return BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0)
 
     def from_footers(
@@ -275,7 +276,7 @@ class Ledger:
         last = None
         for last, _ in self.store.list_blocks():  # noqa: B007 - no ledger: the last block says it
             pass
-        return None if last is None else read_block_footer(self.store, last).stream
+        return None if last is None else read_footer(self.store, last).stream
 
 
 def _streams_of(content: bytes) -> set[StreamIdentity] | None:

@@ -2,9 +2,9 @@
 
 A store opens a block as a plain file, whose reads may raise anything: errors of a disk with or without an errno, errors
 of an HTTP client, time-outs. Arrow reads through it and may raise other errors instead, from which the cause cannot be
-told. So every read goes through a `BlockFile`, which remembers how a read failed. The rule: a block is damaged only if
-its bytes were read whole and are not what they should be. Everything else is "missing", if the store says so when asked
-once more, or "unavailable", and then nothing is restored, replaced or deleted.
+told. So every read goes through a `BlockStream`, which remembers how a read failed. The rule: a block is damaged only
+if its bytes were read whole and are not what they should be. Everything else is "missing", if the store says so when
+asked once more, or "unavailable", and then nothing is restored, replaced or deleted.
 
 An error of the local disk (EIO) is "unavailable" too: it may be the cable. An operator who knows that it is the disk
 can move the file away, and then the block is missing.
@@ -36,7 +36,7 @@ DAMAGED_HINT = "`kcl-receiver recover` reads its records again from Kinesis, whi
 _T = TypeVar("_T")
 
 
-class BlockFile(pa.PythonFile):  # type: ignore[misc]
+class BlockStream(pa.PythonFile):  # type: ignore[misc]
     """An open block. Reading from it raises nothing but `BlockMissing` and `StoreUnavailable`; see the module.
 
     Attributes:
@@ -52,7 +52,7 @@ class BlockFile(pa.PythonFile):  # type: ignore[misc]
         return self._reads.failure
 
 
-def open_block_file(what: str, opening: Callable[[], pa.NativeFile], is_there: Callable[[], bool]) -> BlockFile:
+def open_block_file(what: str, opening: Callable[[], pa.NativeFile], is_there: Callable[[], bool]) -> BlockStream:
     """Return an open block.
 
     Args:
@@ -64,7 +64,7 @@ def open_block_file(what: str, opening: Callable[[], pa.NativeFile], is_there: C
         BlockMissing: It is not there.
         StoreUnavailable: It cannot be read now.
     """
-    return BlockFile(_Reads(what, opening, is_there))
+    return BlockStream(_Reads(what, opening, is_there))
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def decoding(file: pa.NativeFile, what: str, hint: str = DAMAGED_HINT) -> Iterat
     """Call a block damaged if it cannot be decoded in here, unless it could not be read.
 
     Args:
-        file: The block: a `BlockFile`, or bytes in memory.
+        file: The block: a `BlockStream`, or bytes in memory.
         what: What cannot be done then.
         hint: What to do about damage.
 
@@ -86,7 +86,7 @@ def decoding(file: pa.NativeFile, what: str, hint: str = DAMAGED_HINT) -> Iterat
     except MemoryError as error:
         raise unavailable(error, what, "there is not enough memory; with more of it, try again") from error
     except (BlockDamaged, *_BROKEN) as error:
-        if isinstance(file, BlockFile) and file.failure is not None:
+        if isinstance(file, BlockStream) and file.failure is not None:
             raise file.failure from error
         if isinstance(error, BlockDamaged):
             raise
@@ -94,7 +94,7 @@ def decoding(file: pa.NativeFile, what: str, hint: str = DAMAGED_HINT) -> Iterat
 
 
 class _Reads:
-    """A block as a file of Python's, which Arrow reads; see `BlockFile`."""
+    """A block as a file of Python's, which Arrow reads; see `BlockStream`."""
 
     mode = "rb"
 

@@ -24,7 +24,8 @@ from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.lines import LineReader
 from kcl_receiver.processor.link import GeneratorLink
-from kcl_receiver.store import entries, parquet
+from kcl_receiver.store import entries, footers
+from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 
@@ -224,12 +225,12 @@ MUTANTS = (
     _bug(
         "files",
         "a footer may be of any form",
-        (parquet, "footer_of", "except (TypeError, AttributeError) as error", "except KeyError as error"),
+        (footers, "footer_of", "except (TypeError, AttributeError) as error", "except KeyError as error"),
     ),
     _bug(
         "files",
         "rows are believed without their checksum",
-        (parquet, "check_range", "if range_checksum(rows) != expected.checksum:", "if False:"),
+        (RowChecksums, "fault", "if self.of(begin, one.count) != one.checksum:", "if False:"),
     ),
     _bug(
         "status",

@@ -39,6 +39,7 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
 from kcl_receiver.store.names import block_id
 from kcl_receiver.wire import frames
@@ -441,7 +442,7 @@ class Stage:
         ranges = [parquet.BlockRange(part.range, part.columns) for part in effect.parts]
         if self.real_parquet:
             encoded = parquet.encode_block(block_id(WRITER, effect.number), WRITER, STREAM, ranges, "none")
-            parquet.read_footer(pa.BufferReader(encoded.payload))
+            read_footer(encoded, block_id(WRITER, effect.number))
         names = pa.array([""], pa.string())
         row = 0
         placed = []

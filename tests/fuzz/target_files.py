@@ -28,8 +28,8 @@ from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store import parquet
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
@@ -42,7 +42,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
 )
 from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, read_block_footer
+from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path
 from kcl_receiver.store.parquet import FOOTER_KEY, BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
@@ -286,16 +286,15 @@ def run(data: bytes, tally: Tally) -> None:
 def _read_blocks(store: BlockStore, tally: Tally) -> None:
     for block, _ in store.list_blocks():
         try:
-            footer = read_block_footer(store, block)
-            with store.open_block(block) as file:
-                for one, rows in parquet.read_ranges(file, footer):
-                    parquet.check_range(one, rows)
+            with BlockFile(store, block) as file:
+                for one in file.footer.ranges:
+                    ((_, rows),) = file.rows([one])
                     check(_reference(rows) == one.checksum, "rows that were altered are taken for good ones")
         except (BlockDamaged, BlockMissing) as error:
             tally.named(error, BlockDamaged, BlockMissing)
 
 
-def _reference(rows: pa.Table) -> str:
+def _reference(rows: pa.RecordBatch) -> str:
     """Return the checksum of docs/format.md, record by record."""
     lists = {name: rows.column(name).to_pylist() for name in rows.column_names if "arrival" not in name}
     arrivals = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()

@@ -10,6 +10,7 @@ BASE = "kcl_receiver/store/base.py"
 FAILING = "tests/unit/test_reads_that_fail.py"
 FAULTS = "tests/unit/test_store_faults.py"
 REPAIR = "tests/unit/test_repair.py"
+BLOCKS = "tests/unit/test_blocks.py"
 BOMB = "tests/unit/test_row_groups.py::test_a_block_that_stands_for_more_than_was_stored_is_damaged"
 
 MUTANTS = [
@@ -23,7 +24,7 @@ MUTANTS = [
     Mutant(
         "what Arrow makes of a read that failed is damage",
         READS,
-        "        if isinstance(file, BlockFile) and file.failure is not None:\n",
+        "        if isinstance(file, BlockStream) and file.failure is not None:\n",
         "        if False:\n",
         (f"{FAILING}::test_what_arrow_makes_of_a_read_that_failed_is_no_damage",),
     ),
@@ -57,17 +58,38 @@ MUTANTS = [
     ),
     Mutant(
         "a row group is decoded whatever it claims to hold",
-        "kcl_receiver/store/row_groups.py",
-        "                if claimed > MAX_ROW_GROUP_BYTES:\n",
-        "                if False:\n",
+        "kcl_receiver/store/blocks.py",
+        "            if claimed > MAX_ROW_GROUP_BYTES:\n",
+        "            if False:\n",
         (BOMB,),
     ),
     Mutant(
         "a range is read whatever its rows weigh",
-        "kcl_receiver/store/row_groups.py",
-        "        if rows.nbytes > most:\n",
-        "        if False:\n",
+        "kcl_receiver/store/blocks.py",
+        "            if sum(piece.nbytes for piece in pieces) > most:\n",
+        "            if False:\n",
         (BOMB,),
+    ),
+    Mutant(
+        "rows of another shard are good ones if their checksum is",
+        "kcl_receiver/store/checksums.py",
+        "        if self._shard is not None and not self._shard.are(",
+        "        if self._shard is not None and False and not self._shard.are(",
+        (f"{BLOCKS}::test_a_reader_is_not_given_the_rows_of_one_shard_as_those_of_another",),
+    ),
+    Mutant(
+        "a row group that cannot be decoded is decoded again for each of its ranges",
+        "kcl_receiver/store/blocks.py",
+        "                self._group = group, columns, error\n",
+        "                raise error\n",
+        (f"{BLOCKS}::test_of_a_broken_row_group_nothing_is_tried_twice",),
+    ),
+    Mutant(
+        "all of a small block is read for its footer",
+        "kcl_receiver/store/blocks.py",
+        "            self._parquet = pq.ParquetFile(self._file)\n",
+        "            self._opened_for_rows()\n",
+        (f"{BLOCKS}::test_the_footer_is_read_without_the_rows",),
     ),
     Mutant(
         "what killed generators left in tmp stays",

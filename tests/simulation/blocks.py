@@ -11,11 +11,14 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
+import pyarrow as pa
+
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.store.arrays import arrivals_of
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import BlockRange, EncodedBlock, Footer
+from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.footers import Footer
+from kcl_receiver.store.parquet import SCHEMA, BlockRange, EncodedBlock
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
 
@@ -71,41 +74,77 @@ def _head(content: bytes) -> tuple[dict[str, Any], int]:
     return head, end
 
 
-def read_footer(file: Any) -> Footer:  # noqa: ANN401 - a pyarrow file
-    head, _ = _head(file.read())
-    ranges = tuple(map(Range.from_json, head["ranges"]))
-    stream = StreamIdentity(head["stream"][0], head["stream"][1])
-    return Footer(1, head["block"], head["writer"], stream, ranges, sum(one.count for one in ranges))
+class SimBlockFile:
+    """An open block of this form, where one of Parquet is expected; see `kcl_receiver.store.blocks.BlockFile`.
 
-
-def footer_equals(file: Any, entry: BlockStored, line: bytes) -> bool:  # noqa: ANN401
-    """The short cut is left out."""
-    del file, entry, line
-    return False
-
-
-def read_positions(file: Any, one: Range) -> list[Position]:  # noqa: ANN401
-    """Return the positions of a range's records.
-
-    Raises:
-        BlockDamaged: The block does not hold it.
+    Attributes:
+        footer: What it says of itself.
     """
-    for there, columns in read_ranges(file.read()):
-        if there == one:
-            return [row[0] for row in rows(columns)]
-    raise BlockDamaged("the range is not in the block")
 
+    def __init__(self, store: BlockStore, block: str, *_: object, **__: object) -> None:
+        self._content = store.read_block(block)
+        head, _end = _head(self._content)
+        if head["block"] != block:
+            raise BlockDamaged(f"the file of block {block} holds block {head['block']}")
+        ranges = tuple(map(Range.from_json, head["ranges"]))
+        stream = StreamIdentity(head["stream"][0], head["stream"][1])
+        self.footer = Footer(1, block, head["writer"], stream, ranges, sum(one.count for one in ranges))
+        self._rows: list[tuple[str, Position]] | None = None
 
-def check_block(file: Any, ranges: Sequence[Range]) -> None:  # noqa: ANN401
-    """See that a block holds some ranges, whole.
+    def __enter__(self) -> SimBlockFile:
+        return self
 
-    Raises:
-        BlockDamaged: It does not.
-    """
-    there = dict(read_ranges(file.read()))
-    for one in ranges:
-        if one not in there or wire_columns.checksum(there[one]) != one.checksum:
-            raise BlockDamaged("a range is not in it as it was stored")
+    def __exit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def check_footer(self, stream: StreamIdentity, ranges: Sequence[Range], line: bytes | None = None) -> None:
+        """See that the footer says what the ledger says."""
+        del line
+        if (self.footer.stream, self.footer.ranges) != (stream, tuple(ranges)):
+            raise BlockDamaged("its footer does not say what the ledger says")
+
+    def check_places(self, ranges: Sequence[Range]) -> None:
+        """See that the footer says of the rows what the ledger says."""
+        self.check_footer(self.footer.stream, ranges)
+
+    def check_rows(self, ranges: Sequence[Range]) -> None:
+        """See that the ranges are in it as they were stored."""
+        there = dict(read_ranges(self._content))
+        for one in ranges:
+            if one not in there or wire_columns.checksum(there[one]) != one.checksum:
+                raise BlockDamaged("a range is not in it as it was stored")
+
+    def positions(self, one: Range) -> list[Position]:
+        """Return the positions of a range's records."""
+        for there, columns in read_ranges(self._content):
+            if there == one:
+                return [row[0] for row in rows(columns)]
+        raise BlockDamaged("the range is not in the block")
+
+    def rows(
+        self, ranges: Sequence[Range], columns: tuple[str, ...], *, check: bool = True
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the shards and positions of all ranges, one range at a time."""
+        del check
+        if self._rows is None:
+            self._rows = [
+                (one.shard, position) for one, held in read_ranges(self._content) for position, _, _ in rows(held)
+            ]
+        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        for one in ranges:
+            chosen = self._rows[one.first_row : one.first_row + one.count]
+            if one.first_row < 0 or len(chosen) != one.count:
+                raise BlockDamaged("it has fewer rows")
+            values = {
+                "shard_id": [shard for shard, _ in chosen],
+                "sequence_number": [str(position.sequence_number) for _, position in chosen],
+                "sub_sequence_number": [position.sub_sequence_number for _, position in chosen],
+            }
+            arrays = [pa.array(values[name], schema.field(name).type) for name in columns]
+            yield 1, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:

@@ -20,12 +20,13 @@ from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.maintenance import leftovers
 from kcl_receiver.reader import read_blocks, verify_blocks
-from kcl_receiver.store import entries, ledger, maintenance
+from kcl_receiver.store import blocks as store_blocks
+from kcl_receiver.store import entries, maintenance
 from simulation import blocks, latest, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
-from simulation.follower import SimBlock, SimFollower
+from simulation.follower import SimFollower
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
@@ -521,16 +522,15 @@ def installed() -> Iterator[None]:
             (workers, "encode_block", blocks.encode_block),
             (workers, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (workers, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
-            (ledger, "read_footer", blocks.read_footer),
+            (store_blocks, "BlockFile", blocks.SimBlockFile),
             (maintenance, "os", SimpleNamespace(getpid=lambda: CURRENT.pid)),
             (maintenance, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (maintenance, "secrets", SimpleNamespace(token_hex=_token)),
-            (leftovers, "check_block", blocks.check_block),
+            (leftovers, "BlockFile", blocks.SimBlockFile),
             # The same line is read by many: it is taken apart once.
             (entries, "_decode_line", lru_cache(20_000)(entries._decode_line)),
-            (read_blocks, "BlockRows", SimBlock),
-            (verify_blocks, "footer_equals", blocks.footer_equals),
-            (verify_blocks, "read_positions", blocks.read_positions),
+            (read_blocks, "BlockFile", blocks.SimBlockFile),
+            (verify_blocks, "BlockFile", blocks.SimBlockFile),
         ):
             stack.enter_context(patch.object(where, name, value))
         log = logging.getLogger("kcl_receiver")

@@ -7,26 +7,21 @@ writes a table keeps both in one transaction.
 
 from __future__ import annotations
 
-import io
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
 from store_support import local_store
 
 from kcl_receiver import HoleInShard, Reading, read
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
-from kcl_receiver.ranges import Position, Range
+from kcl_receiver.ranges import Position
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch, Query
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import SCHEMA
-from simulation import blocks
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY
 from simulation.timeline import Process
@@ -40,41 +35,6 @@ STORED_AGAIN = "what expired and was stored again is read"
 COLUMNS = ("shard_id", "sequence_number", "sub_sequence_number")
 TRANSIENT = (StoreUnavailable, LedgerDamaged, BlockMissing, BlockDamaged)
 """What a killed generator left is not settled yet, or is not there any more: it is asked for again."""
-
-
-class SimBlock:
-    """An open block of the stand-in's form, where a reader expects one of Parquet."""
-
-    def __init__(self, store: BlockStore, block: str) -> None:
-        content = store.read_block(block)
-        self._block = block
-        self._footer = blocks.read_footer(io.BytesIO(content))
-        self._rows = [
-            (one.shard, str(position.sequence_number), position.sub_sequence_number)
-            for one, columns in blocks.read_ranges(content)
-            for position, _, _ in blocks.rows(columns)
-        ]
-        self.compared = False
-
-    def compare(self, entry: BlockStored) -> None:
-        """See that the footer says what the ledger says."""
-        if self._footer.block != self._block or self._footer.ranges != entry.ranges:
-            raise BlockDamaged("its footer does not say what the ledger says")
-        self.compared = True
-
-    def runs(self, ranges: Sequence[Range], columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield the rows of all ranges, one range at a time."""
-        schema = pa.schema([SCHEMA.field(name) for name in columns])
-        for one in ranges:
-            chosen = self._rows[one.first_row : one.first_row + one.count]
-            if one.first_row < 0 or len(chosen) != one.count:
-                raise BlockDamaged("it has fewer rows")
-            values = dict(zip(COLUMNS, zip(*chosen, strict=True), strict=True))
-            arrays = [pa.array(values[name], schema.field(name).type) for name in columns]
-            yield 1, pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class Record:

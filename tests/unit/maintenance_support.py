@@ -17,17 +17,19 @@ from store_support import (
     local_store,
     put,
     range_of,
+    ranges_in,
     session_at,
 )
 
 from kcl_receiver.maintenance.compact import DayReport, Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import load_day
 from kcl_receiver.store.names import block_day
-from kcl_receiver.store.parquet import BlockRange, check_range, read_footer, read_ranges
+from kcl_receiver.store.parquet import BlockRange
 
 HOUR = 3_600_000
 DAY = "2026-11-22"
@@ -97,18 +99,15 @@ def read_all(store: BlockStore) -> Found:
     out: Found = {}
     index = LedgerIndex.load(store)
     for block in counted(store):
-        with store.open_block(block) as file:
-            footer = read_footer(file)
-            assert footer.block == block
-            assert footer.ranges == index.blocks()[block].ranges
-            for one, rows in read_ranges(file, footer):
-                check_range(one, rows)
-                table = rows.to_pydict()
-                for number, sub, data in zip(
-                    table["sequence_number"], table["sub_sequence_number"], table["data"], strict=True
-                ):
-                    key = (str(footer.stream), one.shard, one.session, int(number), sub)
-                    out.setdefault(key, []).append(data)
+        footer = read_footer(store, block)
+        assert footer.ranges == index.blocks()[block].ranges
+        for one, rows in ranges_in(store, block):
+            table = rows.to_pydict()
+            for number, sub, data in zip(
+                table["sequence_number"], table["sub_sequence_number"], table["data"], strict=True
+            ):
+                key = (str(footer.stream), one.shard, one.session, int(number), sub)
+                out.setdefault(key, []).append(data)
     return out
 
 

@@ -13,10 +13,10 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import LATEST, After, Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile, read_footer
 from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded, decode_ledger
-from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
+from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.parquet import read_positions
 
 HOUR_MS = 3_600_000
 
@@ -294,9 +294,10 @@ def naive_verify(store: BlockStore) -> Naive:
         try:
             if block not in sizes:
                 raise BlockMissing(block)
-            if sizes[block] != entry.size or read_block_footer(store, block).ranges != entry.ranges:
+            if sizes[block] != entry.size or read_footer(store, block).ranges != entry.ranges:
                 raise BlockDamaged(block)
-            found = {one: read_positions(store.open_block(block), one) for one in entry.ranges}
+            with BlockFile(store, block) as file:
+                found = {one: file.positions(one) for one in entry.ranges}
         except BlockMissing:
             missing.append(block)
         except BlockDamaged:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import secrets
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile, Opener
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, SessionStarted, ShardEnded, WriterStarted
 from kcl_receiver.store.files import Files
 from kcl_receiver.store.handover import take_over
@@ -104,6 +106,14 @@ def range_of(
         checksum=checksum(columns),
         delivered=max(columns.arrival_of(0), columns.arrival_of(last)) if delivered is None else delivered,
     )
+
+
+def ranges_in(store: Opener, block: str) -> Iterator[tuple[Range, pa.RecordBatch]]:
+    """Yield each range of a block, as its footer has it, with its rows, checked."""
+    with BlockFile(store, block) as file:
+        for one in file.footer.ranges:
+            ((_, rows),) = file.rows([one])
+            yield one, rows
 
 
 def block_range(*sequence_numbers: int, data: bytes = b"data", **named: object) -> BlockRange:

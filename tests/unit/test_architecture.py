@@ -52,7 +52,6 @@ ROOMS = {
     "pyarrow": (
         "store",
         "reader.batcher",
-        "reader.block_rows",
         "reader.read_blocks",
         "reader.read_formats",
         "reader.read_query",
@@ -189,6 +188,20 @@ def test_nothing_but_the_commands_knows_the_emulator() -> None:
 def test_the_demos_verdict_uses_nothing_of_what_it_judges() -> None:
     judged = tuple(f"{PACKAGE}.{room}" for room in ("generator", "processor", "reader", "store", "wire"))
     assert not [name for name in reached(f"{PACKAGE}.emulator.verdict") if name.startswith(judged)]
+
+
+def test_only_the_store_knows_where_the_rows_of_a_block_are() -> None:
+    hidden = tuple(f"{PACKAGE}.store.{one}" for one in ("footers", "checksums", "reads"))
+    for module, path in MODULES.items():
+        if module.startswith(f"{PACKAGE}.store.") or module == f"{PACKAGE}.emulator.verdict":  # it judges by itself
+            continue
+        names = set(imported_names(ast.parse(path.read_text(encoding="utf-8"))))
+        assert not [one for one in names if one.startswith((*hidden, "pyarrow.parquet", "pyarrow.dataset"))], module
+
+
+def test_only_open_blocks_translate_what_decoding_raises() -> None:
+    users = {module for module in MODULES if f"{PACKAGE}.store.reads" in imports(module)[0]}
+    assert users == {f"{PACKAGE}.store.blocks", f"{PACKAGE}.store.objects"}
 
 
 def test_the_way_from_an_import_to_a_module_is_seen() -> None:

@@ -32,8 +32,9 @@ from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Expired
-from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
+from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
 from kcl_receiver.store.names import block_path, writer_id
 
@@ -47,7 +48,7 @@ def test_small_blocks_become_one_with_the_same_ranges_and_records() -> None:
     assert read_all(store) == before
     assert (report.day, report.blocks_before, report.blocks_after, report.merged, report.made) == (DAY, 6, 1, 6, 1)
     assert report.bytes_after == dict(store.list_blocks())[block]
-    footer = read_block_footer(store, block)
+    footer = read_footer(store, block)
     assert set(map(content_of, footer.ranges)) == {content_of(one) for entry in entries for one in entry.ranges}
     assert list(footer.ranges) == sorted(footer.ranges, key=lambda one: (one.shard, one.first))
     assert all(replaced_by(store, entry.block) == (block,) for entry in entries)
@@ -112,7 +113,7 @@ def test_blocks_of_two_streams_are_never_put_together() -> None:
     before = read_all(store)
     run(store)
     assert len(present(store)) == 2
-    assert {read_block_footer(store, block).stream for block in present(store)} == {
+    assert {read_footer(store, block).stream for block in present(store)} == {
         STREAM,
         StreamIdentity(STREAM.arn, STREAM.created + 1),
     }
@@ -146,7 +147,7 @@ def test_the_same_range_in_two_blocks_is_carried_once() -> None:
     run(store)
     (block,) = present(store)
     assert [len(found) for found in read_all(store).values()] == [1] * 10
-    assert len(read_block_footer(store, block).ranges) == 2
+    assert len(read_footer(store, block).ranges) == 2
 
 
 def test_ranges_that_overlap_and_are_not_the_same_are_both_carried() -> None:
@@ -155,7 +156,7 @@ def test_ranges_that_overlap_and_are_not_the_same_are_both_carried() -> None:
     before = read_all(store)
     run(store)
     (block,) = present(store)
-    assert len(read_block_footer(store, block).ranges) == 3
+    assert len(read_footer(store, block).ranges) == 3
     assert read_all(store) == before
 
 
@@ -329,7 +330,7 @@ def test_many_ranges_make_a_block_large_whatever_its_bytes(monkeypatch: pytest.M
     store = fake_store()
     fill(store, usual(12))  # two ranges each
     run(store, Options(target_bytes=10_000_000))
-    assert [len(read_block_footer(store, block).ranges) for block in sorted(present(store))] == [8, 8, 8]
+    assert [len(read_footer(store, block).ranges) for block in sorted(present(store))] == [8, 8, 8]
     assert run(store, Options(target_bytes=10_000_000), LATER + 2 * HOUR) == []
 
 

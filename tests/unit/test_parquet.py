@@ -25,6 +25,7 @@ from store_support import (
     columns_of,
     local_store,
     range_of,
+    ranges_in,
     records_at,
     root_of,
 )
@@ -33,9 +34,10 @@ from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
 from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.store.blocks import BlockFile, check_range, read_footer
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.names import block_id
-from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
+from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 BLOCK = block_id(WRITER, 1)
@@ -46,7 +48,17 @@ def encode(*ranges: BlockRange, compression: str = "zstd") -> EncodedBlock:
 
 
 def opened(block: EncodedBlock) -> pa.NativeFile:
-    return pa.BufferReader(block.payload)
+    return block.open_block(BLOCK)
+
+
+def in_memory(payload: bytes) -> EncodedBlock:
+    """Return bytes to be opened as a block."""
+    return EncodedBlock(payload, (), 0)
+
+
+def positions_of(block: EncodedBlock, one: Range) -> list[Position]:
+    with BlockFile(block, BLOCK) as file:
+        return file.positions(one)
 
 
 def table_of(block: EncodedBlock) -> pa.Table:
@@ -99,17 +111,17 @@ def test_every_kind_of_record_comes_out_as_it_went_in(
     block = encode(*ranges, compression=compression)
     expected = sorted(batches, key=lambda one: (one[0], one[1][0][:2], one[1][-1][:2]))
     assert table_of(block).to_pylist() == [row for shard, records in expected for row in rows_of(records, shard)]
-    footer = read_footer(opened(block))
+    footer = read_footer(block, BLOCK)
     assert footer.ranges == block.ranges
     assert footer.rows == block.rows == sum(len(records) for _, records in batches)
-    read = list(read_ranges(opened(block), footer))
+    read = list(ranges_in(block, BLOCK))
     assert [one for one, _ in read] == list(block.ranges)
     for one, rows in read:
-        parquet.check_range(one, rows)
+        check_range(one, pa.Table.from_batches([rows]))
         positions = list(
             map(Position, map(int, rows["sequence_number"].to_pylist()), rows["sub_sequence_number"].to_pylist())
         )
-        assert parquet.read_positions(opened(block), one) == positions
+        assert positions_of(block, one) == positions
 
 
 @settings(deadline=None)
@@ -121,12 +133,7 @@ def test_the_checksum_of_arrow_rows_is_that_of_the_columns_whatever_they_are_a_s
     stop = data.draw(st.integers(start + 1, len(records)))
     columns = columns_of(records)
     table = table_of(encode(BlockRange(range_of(columns), columns)))
-    cut = data.draw(st.integers(start, stop))
     expected = checksum(columns_of(records[start:stop]))
-    assert parquet.range_checksum(table.slice(start, stop - start)) == expected
-    chunked = pa.concat_tables([table.slice(start, cut - start), table.slice(cut, stop - cut)])
-    assert parquet.range_checksum(chunked) == expected
-    assert parquet.range_checksum(table.combine_chunks().to_batches()[0].slice(start, stop - start)) == expected
     assert checksum(columns.slice(start, stop)) == expected
     rows = table.combine_chunks().to_batches()[0]
     assert RowChecksums(rows).of(start, stop - start) == expected
@@ -206,11 +213,10 @@ def test_one_large_range_is_cut_into_row_groups_too_and_read_as_one() -> None:
     block = encode(one, block_range(1, shard="z"))
     metadata = pq.read_metadata(opened(block))
     assert metadata.num_row_groups == 4
-    (first, rows), (_, rest) = read_ranges(opened(block), read_footer(opened(block)))
+    (first, rows), (_, rest) = ranges_in(block, BLOCK)
     assert (rows.num_rows, rest.num_rows) == (20_000, 1)
-    parquet.check_range(first, rows)
-    assert parquet.read_positions(opened(block), block.ranges[1]) == [Position(1)]
-    assert parquet.read_positions(opened(block), first) == [Position(number) for number in range(1, 20_001)]
+    assert positions_of(block, block.ranges[1]) == [Position(1)]
+    assert positions_of(block, first) == [Position(number) for number in range(1, 20_001)]
 
 
 def test_a_last_row_group_is_never_a_crumb() -> None:
@@ -349,7 +355,7 @@ def test_whether_compression_pays_is_told_by_all_ranges_of_a_block() -> None:
 # Footers
 
 
-def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -> pa.NativeFile:
+def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -> EncodedBlock:
     sink = pa.BufferOutputStream()
     if table is None:
         row = {"shard_id": "", "sequence_number": "", "sub_sequence_number": 0, "partition_key": "", "data": b""}
@@ -358,7 +364,7 @@ def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -
         out.write_table(table)
         if own is not None:
             out.add_key_value_metadata({parquet.FOOTER_KEY: own})
-    return pa.BufferReader(sink.getvalue())
+    return in_memory(sink.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -366,32 +372,32 @@ def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -
 )
 def test_a_parquet_file_of_another_making_is_no_block(own: str | None) -> None:
     with pytest.raises(BlockDamaged, match="not a whole block"):
-        read_footer(with_footer(own))
+        read_footer(with_footer(own), BLOCK)
 
 
 def test_a_footer_whose_ranges_do_not_span_the_rows_is_damaged() -> None:
     block = encode(block_range(1, 2), block_range(3, after=Position(2)))
     good = pq.read_metadata(opened(block)).metadata[b"kcl_receiver"].decode()
-    assert len(read_footer(with_footer(good, rows=3)).ranges) == 2
+    assert len(read_footer(with_footer(good, rows=3), BLOCK).ranges) == 2
     with pytest.raises(BlockDamaged, match="4 rows, and its ranges 3"):
-        read_footer(with_footer(good, rows=4))
+        read_footer(with_footer(good, rows=4), BLOCK)
     with pytest.raises(BlockDamaged, match="do not follow each other at row 2"):
-        read_footer(with_footer(good.replace('"first_row":2', '"first_row":1'), rows=3))
+        read_footer(with_footer(good.replace('"first_row":2', '"first_row":1'), rows=3), BLOCK)
 
 
 def test_a_file_whose_columns_are_others_is_damaged() -> None:
     block = encode(block_range(1, 2))
     good = pq.read_metadata(opened(block)).metadata[b"kcl_receiver"].decode()
-    assert read_footer(with_footer(good, table=table_of(block))).rows == 2
+    assert read_footer(with_footer(good, table=table_of(block)), BLOCK).rows == 2
     with pytest.raises(BlockDamaged, match="its columns are not those of a block"):
-        read_footer(with_footer(good, table=table_of(block).rename_columns(["a", "b", "c", "d", "e", "f"])))
+        read_footer(with_footer(good, table=table_of(block).rename_columns(["a", "b", "c", "d", "e", "f"])), BLOCK)
 
 
 @pytest.mark.parametrize("keep", [0, 3, 12, -1, -9])
 def test_a_cut_file_is_damaged(keep: int) -> None:
     payload = bytes(memoryview(encode(GOOD).payload))
     with pytest.raises(BlockDamaged):
-        read_footer(pa.BufferReader(payload[:keep]))
+        read_footer(in_memory(payload[:keep]), BLOCK)
 
 
 def test_a_turned_bit_anywhere_in_a_block_is_found_or_changes_nothing() -> None:
@@ -401,12 +407,7 @@ def test_a_turned_bit_anywhere_in_a_block_is_found_or_changes_nothing() -> None:
         turned = bytearray(payload)
         turned[at] ^= 0x10
         try:
-            file = pa.BufferReader(bytes(turned))
-            footer = read_footer(file)
-            rows = []
-            for one, table in read_ranges(file, footer):
-                parquet.check_range(one, table)
-                rows += table.to_pylist()
+            rows = [row for _, batch in ranges_in(in_memory(bytes(turned)), BLOCK) for row in batch.to_pylist()]
         except BlockDamaged:
             continue
         assert rows == whole.to_pylist()
@@ -415,13 +416,14 @@ def test_a_turned_bit_anywhere_in_a_block_is_found_or_changes_nothing() -> None:
 def test_rows_of_another_range_are_found() -> None:
     table = table_of(encode(block_range(1, 2), block_range(1, 2, shard="z")))
     one = encode(block_range(1, 2)).ranges[0]
-    parquet.check_range(one, table.slice(0, 2))
+    check_range(one, table.slice(0, 2))
+    check_range(one, pa.concat_tables([table.slice(0, 1), table.slice(1, 1)]))
     with pytest.raises(BlockDamaged, match="1 records, not 2"):
-        parquet.check_range(one, table.slice(0, 1))
+        check_range(one, table.slice(0, 1))
     with pytest.raises(BlockDamaged, match="rows of other shards"):
-        parquet.check_range(one, table.slice(1, 2))
+        check_range(one, table.slice(1, 2))
     with pytest.raises(BlockDamaged, match="does not have the checksum"):
-        parquet.check_range(replace(one, checksum="1" * 32), table.slice(0, 2))
+        check_range(replace(one, checksum="1" * 32), table.slice(0, 2))
 
 
 # Plain readers
@@ -569,4 +571,4 @@ def test_a_footer_of_any_other_form_is_damage_by_name(own: bytes) -> None:
         out.write_table(table)
         out.add_key_value_metadata({parquet.FOOTER_KEY: own})
     with pytest.raises(BlockDamaged, match="it is not a whole block"):
-        read_footer(pa.BufferReader(sink.getvalue()))
+        read_footer(in_memory(sink.getvalue()), BLOCK)

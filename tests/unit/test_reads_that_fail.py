@@ -20,7 +20,7 @@ from kcl_receiver import read
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_OK, EXIT_STORE, BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.reader.verify import damage, verify_store
-from kcl_receiver.store import row_groups
+from kcl_receiver.store import blocks
 from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day
 from kcl_receiver.store.merge import Source, merge_blocks
@@ -170,7 +170,7 @@ def test_blocks_that_cannot_be_read_are_not_damaged(
 def test_large_blocks_that_cannot_be_read_are_not_damaged(
     template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    monkeypatch.setattr(row_groups, "SMALL_FILE_BYTES", 0)
+    monkeypatch.setattr(blocks, "SMALL_FILE_BYTES", 0)
     _nothing_is_lost(Outage(monkeypatch, FAULTS["reset"], blocks=True), template, tmp_path, capsys, command)
 
 
@@ -285,11 +285,11 @@ def test_what_does_not_fit_into_memory_is_no_damage() -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize(("at_once", "reads"), [(row_groups.SMALL_FILE_BYTES, 3), (0, 4)])
+@pytest.mark.parametrize(("at_once", "reads"), [(blocks.SMALL_FILE_BYTES, 3), (0, 4)])
 def test_what_a_damaged_file_still_holds_is_not_given_up_when_it_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, at_once: int, reads: int
 ) -> None:
-    monkeypatch.setattr(row_groups, "SMALL_FILE_BYTES", at_once)
+    monkeypatch.setattr(blocks, "SMALL_FILE_BYTES", at_once)
     lake = Lake(tmp_path / "lake", blocks=2)
     lake.flip(1, 1)
     damages = list(damage(lake.store, deep=True))

@@ -20,9 +20,10 @@ from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.recovery.warning import expiring
 from kcl_receiver.store import parquet
+from kcl_receiver.store.arrays import columns_of
+from kcl_receiver.store.blocks import check_range, compression_of, salvage
 from kcl_receiver.store.names import ledger_path
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
-from kcl_receiver.store.salvage import columns_of, compression_of, rows_of, salvage
+from kcl_receiver.store.parquet import SCHEMA, BlockRange, rows_of
 from kcl_receiver.wire.columns import checksum
 
 ONE, OTHER = SHARDS
@@ -41,12 +42,13 @@ def test_rows_become_the_columns_that_they_were_made_of_and_back(lake: Lake) -> 
     entry = lake.entries[2]
     found = dict(salvage(lake.store, entry.block, entry.ranges))
     assert [*found] == [*entry.ranges]
-    for one, table in found.items():
-        columns = columns_of(table)
+    for one, batch in found.items():
+        columns = columns_of(batch)
         again = rows_of(BlockRange(one, columns))
         assert again.schema == SCHEMA
-        assert again.equals(table.combine_chunks())
-        assert rows(columns) == rows(columns_of(again))
+        (rows_again,) = again.to_batches()
+        assert rows_again.equals(batch)
+        assert rows(columns) == rows(columns_of(rows_again))
 
 
 def test_a_row_without_arrival_time_keeps_that() -> None:
@@ -56,7 +58,7 @@ def test_a_row_without_arrival_time_keeps_that() -> None:
     one = BlockRange(replace(made.range, checksum=checksum(made.columns)), made.columns)
     table = rows_of(one)
     assert table.column("approximate_arrival_timestamp").null_count == 1
-    assert bytes(columns_of(table).arrival) == bytes(made.columns.arrival)
+    assert bytes(columns_of(table.to_batches()[0]).arrival) == bytes(made.columns.arrival)
 
 
 def test_only_the_ranges_whose_checksum_is_right_are_salvaged(lake: Lake) -> None:

@@ -29,7 +29,7 @@ from maintenance_support import (
     shard_name,
     usual,
 )
-from store_support import NOW, OTHER_WRITER, WRITER, begin, files_of, local_store, put, root_of, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, begin, files_of, local_store, put, ranges_in, root_of, session_at
 
 from kcl_receiver import records
 from kcl_receiver.cli.main import run_cli
@@ -52,7 +52,6 @@ from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction, load_day
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path, writer_id
-from kcl_receiver.store.parquet import check_range, read_footer, read_ranges
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
@@ -74,17 +73,10 @@ def held(store: BlockStore) -> set[tuple[str, int, int, bytes]]:
     """Every record that lies in a whole range of some block, whatever any ledger says."""
     out = set()
     for block, _ in store.list_blocks():
-        with store.open_block(block) as file:
-            try:
-                footer = read_footer(file)
-                for one, rows in read_ranges(file, footer):
-                    check_range(one, rows)
-                    columns = [
-                        rows.column(name).to_pylist() for name in ("sequence_number", "sub_sequence_number", "data")
-                    ]
-                    out |= {(one.shard, int(number), sub, data) for number, sub, data in zip(*columns, strict=True)}
-            except BlockDamaged:
-                continue
+        with suppress(BlockDamaged):
+            for one, rows in ranges_in(store, block):
+                columns = [rows.column(name).to_pylist() for name in ("sequence_number", "sub_sequence_number", "data")]
+                out |= {(one.shard, int(number), sub, data) for number, sub, data in zip(*columns, strict=True)}
     return out
 
 

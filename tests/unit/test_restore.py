@@ -23,9 +23,9 @@ from kcl_receiver.recovery.fetch import Rereader
 from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
+from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.maintenance import Transaction, load_day
 from kcl_receiver.store.names import block_day, block_path, ledger_path, writer_of
-from kcl_receiver.store.parquet import read_footer
 
 ONE, OTHER = SHARDS
 
@@ -63,8 +63,7 @@ def test_new_blocks_lie_beside_the_old_ones_with_their_ranges_and_the_compressio
     lake.recover()
     (new,) = [block for block in lake.blocks() if writer_of(block) != writer_of(lake.entries[0].block)]
     assert block_day(new) == block_day(lake.entries[2].block)
-    with lake.store.open_block(new) as file:
-        assert read_footer(file).ranges == lake.entries[2].ranges
+    assert read_footer(lake.store, new).ranges == lake.entries[2].ranges
     assert pq.read_metadata(root_of(lake.store) / block_path(new)).row_group(0).column(5).compression == "UNCOMPRESSED"
     entry = load_day(lake.store, block_day(new)).blocks[new]
     assert entry.replaces == (lake.entries[2].block,)

@@ -22,6 +22,7 @@ from store_support import (
     local_store,
     put,
     range_of,
+    ranges_in,
     session_at,
 )
 
@@ -29,8 +30,9 @@ from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_STORE, BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store import row_groups
+from kcl_receiver.store import blocks
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.blocks import BlockFile, read_footer, salvage
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import (
@@ -39,11 +41,7 @@ from kcl_receiver.store.parquet import (
     BlockRange,
     encode_block,
     footer_metadata,
-    read_footer,
-    read_positions,
-    read_ranges,
 )
-from kcl_receiver.store.salvage import salvage
 
 MIB = 2**20
 
@@ -123,18 +121,16 @@ def test_a_block_that_stands_for_more_than_was_stored_is_damaged(
 def test_nothing_is_salvaged_of_it(bombed: BlockStore, decoded: list[int]) -> None:
     (block,) = verify_store(bombed, deep=True).damaged
     decoded.clear()
-    with bombed.open_block(block) as file:
-        ranges = read_footer(file).ranges
+    ranges = read_footer(bombed, block).ranges
     assert list(salvage(bombed, block, ranges)) == []
 
 
 def test_what_is_written_is_far_from_the_limit() -> None:
-    assert row_groups.MAX_ROW_GROUP_BYTES >= 2 * (ROW_GROUP_BYTES + MIB + 10 * MIB)
+    assert blocks.MAX_ROW_GROUP_BYTES >= 2 * (ROW_GROUP_BYTES + MIB + 10 * MIB)
     large = columns_of([(at, 0, b"k", NOW, bytes([at % 251]) * (10 * MIB)) for at in range(1, 4)])
     small = part(1, 1, 50)
     encoded = encode_block(block_id(WRITER, 1), WRITER, STREAM, [BlockRange(range_of(large), large), small], "zstd")
-    file = pa.BufferReader(encoded.payload)
-    found = [(one.count, rows.num_rows) for one, rows in read_ranges(file, read_footer(file))]
+    found = [(one.count, rows.num_rows) for one, rows in ranges_in(encoded, block_id(WRITER, 1))]
     assert found == [(3, 3), (50, 50)]
 
 
@@ -143,5 +139,5 @@ def test_rows_that_are_not_there_are_damage_also_where_positions_alone_are_read(
     encoded = encode_block(block_id(WRITER, 1), WRITER, STREAM, [one], "none")
     for first, count in ((0, 3), (2, 1), (-1, 1)):
         asked: Range = replace(one.range, first_row=first, count=count)
-        with pytest.raises(BlockDamaged, match="2 rows"):
-            read_positions(pa.BufferReader(encoded.payload), asked)
+        with BlockFile(encoded, block_id(WRITER, 1)) as file, pytest.raises(BlockDamaged, match="2 rows"):
+            file.positions(asked)

@@ -19,9 +19,9 @@ from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookF
 from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
-from kcl_receiver.store.ledger import LedgerIndex, read_block_footer
+from kcl_receiver.store.blocks import BlockFile
+from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.names import block_path
-from kcl_receiver.store.parquet import read_positions
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.messages import Draining, Stored
 
@@ -192,10 +192,10 @@ def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: P
     assert [entry.ranges for entry in blocks.values()] == expected
     assert list(blocks) == sorted(blocks) == [block for block, _ in store.list_blocks()]
     for block, entry in blocks.items():
-        footer = read_block_footer(store, block)
-        assert (footer.ranges, footer.stream) == (entry.ranges, entry.stream)
-        with store.open_block(block) as file:
-            rows = {(one.shard, tuple(read_positions(file, one))) for one in footer.ranges}
+        with BlockFile(store, block) as file:
+            footer = file.footer
+            assert (footer.ranges, footer.stream) == (entry.ranges, entry.stream)
+            rows = {(one.shard, tuple(file.positions(one))) for one in footer.ranges}
         assert {(shard, positions[0], positions[-1], len(positions)) for shard, positions in rows} == {
             (one.shard, one.first, one.last, one.count) for one in entry.ranges
         }

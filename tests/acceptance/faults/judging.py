@@ -20,8 +20,8 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.reader.coverage import select, span_of
 from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.base import open_store
+from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.parquet import read_positions
 
 SHOWN = 3
 """So many examples are told of each thing that is wrong."""
@@ -160,8 +160,8 @@ def read_all(acknowledged: Iterable[Acknowledged], stores: Sequence[Path]) -> Re
                 continue
             number, block = chosen.block.split(" ", 1)
             try:
-                with opened[int(number)].open_block(block) as file:
-                    positions = read_positions(file, chosen.range)
+                with BlockFile(opened[int(number)], block) as file:
+                    positions = file.positions(chosen.range)
             except (BlockMissing, BlockDamaged) as error:
                 gaps.append(f"{shard}: {error.message}")
                 continue
