@@ -192,24 +192,15 @@ class KilledHere(BaseException):
 
 
 class Mortal(Watched):
-    """Another place, whose process is killed at one of its changes, before that took effect or right after it.
+    """Another place, whose process is killed before one of its changes takes effect: the one of this number, from 0."""
 
-    Args:
-        objects: The place.
-        at: The number of that change, from 0.
-        after: Whether it took effect.
-    """
-
-    def __init__(self, objects: Objects, at: int, *, after: bool) -> None:
+    def __init__(self, objects: Objects, at: int) -> None:
         super().__init__(objects)
-        self._at, self._after = at, after
+        self._at = at
 
     @contextmanager
     def change(self, verb: str, key: str) -> Iterator[None]:
-        now = len(self.changes) == self._at
-        if now and not self._after:
+        if len(self.changes) == self._at:
             raise KilledHere
         with super().change(verb, key):
             yield
-        if now:
-            raise KilledHere

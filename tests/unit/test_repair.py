@@ -20,7 +20,7 @@ from maintenance_support import (
     shard_name,
     usual,
 )
-from places import Kept, KilledHere, Mortal, NewPlace, Place, end_process, memory
+from places import Kept, KilledHere, Mortal, Place, end_process, memory, memory_with_locks
 from store_support import NOW, OTHER_WRITER, WRITER, begin, put, session_at
 
 from kcl_receiver import records
@@ -565,16 +565,16 @@ ACKNOWLEDGED = {
 }
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before it", "after it"])
 @pytest.mark.parametrize("scene", ACKNOWLEDGED)
 def test_it_may_be_killed_at_any_change_and_run_again(
-    new_locking_place: NewPlace, scene: Callable[[Place], None], after: bool
+    tmp_path_factory: pytest.TempPathFactory, scene: Callable[[Place], None]
 ) -> None:
+    """In memory; what a directory's steps are is in `test_repair_faults`."""
     for at in range(1_000):
-        place = new_locking_place()
+        place = memory_with_locks(tmp_path_factory)
         scene(place)
         before = held(ended(place))
-        killed = BlockStore(Mortal(place().objects, at, after=after))
+        killed = BlockStore(Mortal(place().objects, at))
         try:
             done(killed)
         except KilledHere:
@@ -606,9 +606,12 @@ def damage_something(store: BlockStore, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(place: Place, seed: int) -> None:
+def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(
+    tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     """Random stores, compactions that were killed, objects that were taken away, cut off, or changed by a byte."""
     rng = random.Random(seed)
+    place = memory_with_locks(tmp_path_factory)
     store = place()
     fill(store, usual(rng.randint(1, 6)))
     if rng.random() < 0.5:
@@ -616,7 +619,7 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(place
         ledger.append([put(store, n, part(0, 100 + 5 * n, 5), writer=OTHER_WRITER) for n in range(1, 4)])
 
     def maybe_killed(work: Callable[[BlockStore], object], most: int) -> None:
-        killed = BlockStore(Mortal(store.objects, rng.randint(0, most), after=rng.random() < 0.5))
+        killed = BlockStore(Mortal(store.objects, rng.randint(0, most)))
         with suppress(KilledHere, LedgerDamaged):
             work(killed)
         end_process(killed)

@@ -28,10 +28,6 @@ def store(tmp_path: Path) -> BlockStore:
     return local_store(tmp_path / "a" / "store")
 
 
-def files_in(store: BlockStore) -> list[str]:
-    return sorted(str(path.relative_to(root_of(store))) for path in root_of(store).rglob("*") if path.is_file())
-
-
 # URLs
 
 
