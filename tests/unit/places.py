@@ -89,20 +89,20 @@ def directory(temporary: pytest.TempPathFactory) -> Place:
     return Place(lambda name: Directory(root / name))
 
 
-def fake_directory(_: pytest.TempPathFactory) -> Place:
+def fake_directory(_: object = None) -> Place:
     """Return a directory of a file system in memory, for the tests that store much."""
     files = FakeFiles()
     files.mkdir(Path("/data"))
     return Place(lambda name: Directory(Path("/data") / name, files))
 
 
-def memory(_: pytest.TempPathFactory) -> Place:
+def memory(_: object = None) -> Place:
     """Return a place in memory, with the manners of S3: no locks, no appending, pages of 1,000 keys."""
     buckets: dict[str, MemoryBucket] = {}
     return Place(lambda name: MemoryObjects(buckets.setdefault(name, MemoryBucket(name))))
 
 
-def memory_with_locks(_: pytest.TempPathFactory) -> Place:
+def memory_with_locks(_: object = None) -> Place:
     """Return the same, with locks."""
     buckets: dict[str, MemoryBucket] = {}
     taken: dict[str, dict[str, Lock]] = {}

@@ -61,13 +61,12 @@ def ends(store: BlockStore, work: Callable[[BlockStore], None], at: int = -1) ->
 @pytest.mark.parametrize("again", [compact_all, expire_all, repair_all])
 @pytest.mark.parametrize("first", [compact_all, expire_all])
 def test_what_is_killed_loses_and_doubles_nothing_and_the_next_run_ends_it(
-    tmp_path_factory: pytest.TempPathFactory,
     first: Callable[[BlockStore], None],
     again: Callable[[BlockStore], None],
 ) -> None:
     """In memory; what a directory's steps are is in `test_maintenance_faults`."""
     for at in range(1_000):
-        store = memory(tmp_path_factory)()
+        store = memory()()
         before = filled(store)
         younger = {key: data for key, data in before.items() if key[3] > 20}
         ended = ends(store, first, at)

@@ -566,12 +566,10 @@ ACKNOWLEDGED = {
 
 
 @pytest.mark.parametrize("scene", ACKNOWLEDGED)
-def test_it_may_be_killed_at_any_change_and_run_again(
-    tmp_path_factory: pytest.TempPathFactory, scene: Callable[[Place], None]
-) -> None:
+def test_it_may_be_killed_at_any_change_and_run_again(scene: Callable[[Place], None]) -> None:
     """In memory; what a directory's steps are is in `test_repair_faults`."""
     for at in range(1_000):
-        place = memory_with_locks(tmp_path_factory)
+        place = memory_with_locks()
         scene(place)
         before = held(ended(place))
         killed = BlockStore(Mortal(place().objects, at))
@@ -606,12 +604,10 @@ def damage_something(store: BlockStore, rng: random.Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
-) -> None:
+def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed: int) -> None:
     """Random stores, compactions that were killed, objects that were taken away, cut off, or changed by a byte."""
     rng = random.Random(seed)
-    place = memory_with_locks(tmp_path_factory)
+    place = memory_with_locks()
     store = place()
     fill(store, usual(rng.randint(1, 6)))
     if rng.random() < 0.5:
@@ -647,8 +643,8 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(
 # ---------------------------------------------------------------------- a place without locks
 
 
-def test_where_there_are_no_locks_a_generator_is_reckoned_with(tmp_path_factory: pytest.TempPathFactory) -> None:
-    place = memory(tmp_path_factory)
+def test_where_there_are_no_locks_a_generator_is_reckoned_with() -> None:
+    place = memory()
     store = place()
     fill(store, usual())
     on_its_way = put(store, 99, part(0, 500, 5))
