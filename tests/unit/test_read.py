@@ -51,7 +51,7 @@ from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.parquet import SCHEMA, BlockRange, encode_block, rows_of
-from kcl_receiver.store.reads import open_block_file
+from kcl_receiver.store.reads import BlockStream, open_block_file
 
 OTHER_SHARD = "shardId-000000000001"
 
