@@ -28,8 +28,8 @@ from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import ALL_COLUMNS
+from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.parquet import SCHEMA
-from kcl_receiver.store.reading import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.tailing import DayBegan, LedgerWalk, Place
 
 log = logging.getLogger(__name__)
