@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Range
-from kcl_receiver.reader.read_rows import ALL_COLUMNS
+from kcl_receiver.schema import NAMES
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import FORMAT_VERSION, BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import FOOTER_KEY, SCHEMA, footer_of
+from kcl_receiver.store.parquet import FOOTER_KEY, footer_of
 from kcl_receiver.store.reads import decoding
 from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.store.typed import FooterLine, decode_footer, has_same_rows
@@ -159,7 +160,7 @@ def record_batch(table: pa.Table) -> pa.RecordBatch:
 
 def schema_of(columns: tuple[str, ...]) -> pa.Schema:
     """Return the schema of some of a block's columns."""
-    return SCHEMA if columns == ALL_COLUMNS else pa.schema([SCHEMA.field(name) for name in columns])
+    return SCHEMA if columns == NAMES else pa.schema([SCHEMA.field(name) for name in columns])
 
 
 def _copied(rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -20,18 +20,18 @@ import pyarrow as pa
 from kcl_receiver.errors import BlockDamaged, BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Range
 from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema_of
+from kcl_receiver.schema import CHECKED
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.entries import BlockStored, entry_from_json
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
 from kcl_receiver.store.names import block_day
-from kcl_receiver.store.parquet import SCHEMA, check_range
+from kcl_receiver.store.parquet import check_range
 
 DAYS_KEPT = 3
 FILES_KEPT = 4
 DAY_MS = 86_400_000
-CHECKED_COLUMNS = frozenset(SCHEMA.names) - {"shard_id"}
-"""The columns that a range's checksum is over."""
+_CHECKED_NAMES = frozenset(column.name for column in CHECKED)
 
 
 class Fallback(Protocol):
@@ -211,7 +211,7 @@ class Blocks:
         self, block: str, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         file = self._open(block)
-        full = set(columns) >= CHECKED_COLUMNS
+        full = set(columns) >= _CHECKED_NAMES
         if self._check and not full and not file.compared:
             file.compare(entry)
         at = 0

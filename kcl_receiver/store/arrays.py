@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS, Arrivals
+from kcl_receiver.schema import ARRIVAL, CHECKED, COLUMNS, Column
 from kcl_receiver.wire.columns import (
     MAX_COLUMN_BYTES,
     UNKNOWN_ARRIVAL,
@@ -26,7 +27,14 @@ from kcl_receiver.wire.columns import (
     int64s,
 )
 
-ARRIVAL = pa.timestamp("ms", tz="UTC")
+_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "binary": pa.binary(),
+    "timestamp[ms, tz=UTC]": pa.timestamp("ms", tz="UTC"),
+}
+SCHEMA = pa.schema([pa.field(one.name, _TYPES[one.type], nullable=one.nullable) for one in COLUMNS])
+"""What a reader gets of a block."""
 
 SMALL_BATCH = 1000
 """Records. In larger ones a kernel over the offsets is cheaper than the offsets that they would have if alike."""
@@ -43,7 +51,7 @@ class WrappedColumns:
     """Columns and their arrays.
 
     Attributes:
-        arrays: Sequence and sub-sequence numbers, keys, arrival times and data, in the types of a block.
+        arrays: The columns of `schema.CHECKED`, in the types of a block.
         columns: The same with their lengths known.
         digits: Of each sequence number, where they are known to have as many; else 0.
     """
@@ -92,18 +100,10 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
         ArrowException: They are malformed.
     """
     count = columns.count
-    sequence = _variable_array(pa.string(), count, columns.sequence)
-    key = _variable_array(pa.string(), count, columns.key)
-    data = _variable_array(pa.binary(), count, columns.data)
-    arrays = [
-        sequence,
-        pa.Array.from_buffers(pa.int64(), count, [None, _fixed_buffer(count, columns.sub)]),
-        key,
-        _arrival_array(count, columns.arrival),
-        data,
-    ]
+    arrays = arrays_of(columns)
     for array in arrays:
         array.validate(full=True)
+    sequence, _, key, _, data = arrays
     digits = _length_of_each(columns.sequence, count)
     measured = replace(
         columns,
@@ -114,6 +114,24 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
     if (made := checksum(measured)) != expected:
         raise ValueError(f"their checksum is {made}, not {expected:.40}")
     return WrappedColumns(arrays, measured, digits)
+
+
+def arrays_of(columns: Columns) -> list[pa.Array]:
+    """Return the columns of `schema.CHECKED` as Arrow arrays over the same memory; their content is not looked at.
+
+    Raises:
+        ValueError: Their buffers do not fit the number of records.
+    """
+    return [_array(column, columns.count, getattr(columns, column.part)) for column in CHECKED]
+
+
+def _array(column: Column, count: int, values: VarColumn | Buffer) -> pa.Array:
+    kind = _TYPES[column.type]
+    if isinstance(values, VarColumn):
+        return _variable_array(kind, count, values)
+    if column is ARRIVAL:
+        return _arrival_array(count, values)
+    return pa.Array.from_buffers(kind, count, [None, _fixed_buffer(count, values)])
 
 
 def arrivals_of(columns: Columns) -> Arrivals:
@@ -153,7 +171,7 @@ def _arrival_array(count: int, arrival: Buffer) -> pa.Array:
     known = None
     if _UNKNOWN in bytes(arrival):
         known = pc.not_equal(pa.Array.from_buffers(pa.int64(), count, [None, buffer]), UNKNOWN_ARRIVAL).buffers()[1]
-    return pa.Array.from_buffers(ARRIVAL, count, [known, buffer])
+    return pa.Array.from_buffers(_TYPES[ARRIVAL.type], count, [known, buffer])
 
 
 def _fixed_buffer(count: int, values: Buffer) -> pa.Buffer:

@@ -7,15 +7,21 @@ defined by `kcl_receiver.wire.columns.checksum`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from kcl_receiver.schema import CHECKED
 from kcl_receiver.store.arrays import fixed_values
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL
 
 _FEW_BYTES = 4096
 """Slices of a range with fewer bytes of data are put together first: that costs less than a call for each of them."""
+
+_Part = tuple[memoryview, int, memoryview | None]
+"""A buffer, the bytes that each row has of it, and, where that differs, where each row begins in it."""
 
 
 class RowChecksums:
@@ -26,31 +32,15 @@ class RowChecksums:
     """
 
     def __init__(self, rows: pa.RecordBatch) -> None:
-        arrival = rows.column("approximate_arrival_timestamp").view(pa.int64())
-        if arrival.null_count:
-            arrival = pc.fill_null(arrival, UNKNOWN_ARRIVAL)
-        self._sequence = _Values(rows.column("sequence_number"))
-        self._sub = fixed_values(rows.column("sub_sequence_number"), 8)
-        self._key = _Values(rows.column("partition_key"))
-        self._arrival = fixed_values(arrival, 8)
-        self._data = _Values(rows.column("data"))
+        self._parts = [part for column in CHECKED for part in _parts(rows.column(column.name))]
 
     def of(self, begin: int, count: int) -> str:
         """Return the checksum of the range whose rows are `count` rows from row `begin` on."""
         end = begin + count
-        sequence, key, data = self._sequence, self._key, self._data
-        fixed = slice(8 * begin, 8 * end)
-        lengths = slice(4 * begin, 4 * end)
-        parts = (
-            sequence.lengths[lengths],
-            sequence.values[sequence.offsets[begin] : sequence.offsets[end]],
-            self._sub[fixed],
-            key.lengths[lengths],
-            key.values[key.offsets[begin] : key.offsets[end]],
-            self._arrival[fixed],
-            data.lengths[lengths],
-            data.values[data.offsets[begin] : data.offsets[end]],
-        )
+        parts = [
+            buffer[width * begin : width * end] if offsets is None else buffer[offsets[begin] : offsets[end]]
+            for buffer, width, offsets in self._parts
+        ]
         if len(parts[-1]) < _FEW_BYTES:
             return str(xxhash.xxh3_128_hexdigest(b"".join(parts)))
         digest = xxhash.xxh3_128()
@@ -59,13 +49,15 @@ class RowChecksums:
         return str(digest.hexdigest())
 
 
-class _Values:
-    """The buffers of an array of strings or bytes, which may be a slice of a larger one."""
-
-    __slots__ = ("lengths", "offsets", "values")
-
-    def __init__(self, array: pa.Array) -> None:
-        _, offsets, values = array.buffers()
-        self.lengths = fixed_values(pc.binary_length(array), 4)
-        self.values = memoryview(b"" if values is None else values)
-        self.offsets = memoryview(offsets).cast("B").cast("i")[array.offset :]
+def _parts(array: pa.Array) -> Iterator[_Part]:
+    """Yield the buffers of an array that are hashed; it may be a slice of a larger one."""
+    if pa.types.is_timestamp(array.type):
+        array = array.view(pa.int64())
+        if array.null_count:
+            array = pc.fill_null(array, UNKNOWN_ARRIVAL)
+    if pa.types.is_integer(array.type):
+        yield fixed_values(array, 8), 8, None
+        return
+    _, offsets, values = array.buffers()
+    yield fixed_values(pc.binary_length(array), 4), 4, None
+    yield memoryview(b"" if values is None else values), 0, memoryview(offsets).cast("B").cast("i")[array.offset :]

@@ -11,10 +11,11 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.parquet import FOOTER_KEY, SCHEMA
+from kcl_receiver.store.parquet import FOOTER_KEY
 
 _RANGES = b'"ranges":['
 _AFTER_RANGES = b'],"rows":'

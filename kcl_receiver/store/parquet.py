@@ -21,7 +21,8 @@ import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
-from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, fixed_values, variable_values, wrap
+from kcl_receiver.schema import ARRIVAL, CHECKED, DATA, POSITION, SHARD, SUB_SEQUENCE
+from kcl_receiver.store.arrays import SCHEMA, arrivals_of, fixed_values, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 from kcl_receiver.store.row_groups import RowGroups
@@ -30,17 +31,8 @@ from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
 
-SCHEMA = pa.schema(
-    [
-        pa.field("shard_id", pa.string(), nullable=False),
-        pa.field("sequence_number", pa.string(), nullable=False),
-        pa.field("sub_sequence_number", pa.int64(), nullable=False),
-        pa.field("partition_key", pa.string(), nullable=False),
-        pa.field("approximate_arrival_timestamp", ARRIVAL, nullable=True),
-        pa.field("data", pa.binary(), nullable=False),
-    ]
-)
-"""What a reader gets. `shard_id` is written from a dictionary, and is plain text to whoever reads it."""
+_WRITTEN = SCHEMA.set(0, pa.field(SHARD.name, pa.dictionary(pa.int32(), pa.string()), nullable=False))
+"""The shard is written from a dictionary, and is plain text to whoever reads it."""
 
 ROW_GROUP_BYTES = 8 * 2**20
 """Records are cut into row groups of about this many bytes before compression."""
@@ -153,7 +145,7 @@ def encode_block(
         row += one.columns.count
     table = pa.Table.from_batches(batches)
     sink = pa.BufferOutputStream()
-    with block_writer(sink, table.schema, compression, compress_data=_compresses(table["data"], compression)) as out:
+    with block_writer(sink, table.schema, compression, compress_data=_compresses(table[DATA.name], compression)) as out:
         for start, stop in zip(cuts := row_group_cuts(ordered), cuts[1:], strict=False):
             out.write_table(table.slice(start, stop - start), row_group_size=stop - start)
         out.add_key_value_metadata(footer_metadata(block_id, writer, stream, placed))
@@ -185,20 +177,20 @@ def block_writer(sink: object, schema: pa.Schema, compression: str, *, compress_
         sink: The file.
         schema: That of the rows.
         compression: See `parse_compression`.
-        compress_data: False leaves the column `data` as it is.
+        compress_data: False leaves the data as it is.
 
     Raises:
         ConfigError: The compression is unknown.
     """
     codec, level = parse_compression(compression)
-    compressed = [name for name in schema.names if compress_data or name != "data"]
+    compressed = [name for name in schema.names if compress_data or name != DATA.name]
     return pq.ParquetWriter(
         sink,
         schema,
         compression={name: codec if name in compressed else "none" for name in schema.names},
         compression_level=None if level is None else dict.fromkeys(compressed, level),
-        use_dictionary=["shard_id"],  # the others hardly repeat, and a dictionary is tried at a cost
-        write_statistics=["shard_id", "sub_sequence_number", "approximate_arrival_timestamp"],
+        use_dictionary=[SHARD.name],  # the others hardly repeat, and a dictionary is tried at a cost
+        write_statistics=[SHARD.name, SUB_SEQUENCE.name, ARRIVAL.name],
         store_schema=False,  # readers get plain types, not ours
     )
 
@@ -320,7 +312,7 @@ def read_positions(file: pa.NativeFile, one: Range) -> list[Position]:
     wanted = groups.of_rows(one.first_row, one.count)
     out: list[Position] = []
     for group in wanted:
-        rows = groups.read([group], ["sequence_number", "sub_sequence_number"])
+        rows = groups.read([group], [column.name for column in POSITION])
         begin = groups.begins[group]
         low, high = max(one.first_row, begin), min(one.first_row + one.count, groups.begins[group + 1])
         with decoding(file, "its rows cannot be read"):
@@ -338,7 +330,7 @@ def check_range(expected: Range, rows: pa.Table) -> None:
     where = f"shard {expected.shard} from {expected.first} to {expected.last}"
     if rows.num_rows != expected.count:
         raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", DAMAGED_HINT)
-    if not pc.all(pc.equal(rows.column("shard_id"), expected.shard)).as_py():
+    if not pc.all(pc.equal(rows.column(SHARD.name), expected.shard)).as_py():
         raise BlockDamaged(f"{where} has rows of other shards", DAMAGED_HINT)
     if range_checksum(rows) != expected.checksum:
         raise BlockDamaged(f"{where} does not have the checksum {expected.checksum}", DAMAGED_HINT)
@@ -350,8 +342,8 @@ def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:
     It is that of `kcl_receiver.wire.columns.checksum`, whatever the rows are a slice of.
     """
     digest = xxhash.xxh3_128()
-    for name in ("sequence_number", "sub_sequence_number", "partition_key", "approximate_arrival_timestamp", "data"):
-        column = table_slice.column(name)
+    for one in CHECKED:
+        column = table_slice.column(one.name)
         chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
         if pa.types.is_integer(column.type):
             for chunk in chunks:
@@ -390,6 +382,3 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
             "nothing was stored or checkpointed. Memory or program at fault: restart, and report it if it comes back",
         ) from error
     return batch
-
-
-_WRITTEN = SCHEMA.set(0, pa.field("shard_id", pa.dictionary(pa.int32(), pa.string()), nullable=False))

@@ -8,6 +8,7 @@ whose end is gone gives nothing: Parquet keeps there where its pages lie.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -15,9 +16,10 @@ import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.arrays import variable_values
+from kcl_receiver.schema import CHECKED, COLUMNS, DATA
+from kcl_receiver.store.arrays import SCHEMA, arrays_of, variable_values
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
+from kcl_receiver.store.parquet import BlockRange, check_range
 from kcl_receiver.store.reads import decoding
 from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
@@ -95,7 +97,7 @@ def compression_of(store: BlockStore, block: str) -> str | None:
     """
     try:
         with store.open_block(block) as file, decoding(file, "its footer cannot be read"):
-            codec = pq.read_metadata(file).row_group(0).column(len(SCHEMA) - 1).compression
+            codec = pq.read_metadata(file).row_group(0).column(COLUMNS.index(DATA)).compression
     except (BlockMissing, BlockDamaged):
         return None
     return {"UNCOMPRESSED": "none", "ZSTD": "zstd", "SNAPPY": "snappy", "LZ4": "lz4", "LZ4_RAW": "lz4"}.get(str(codec))
@@ -103,14 +105,10 @@ def compression_of(store: BlockStore, block: str) -> str | None:
 
 def columns_of(rows: pa.Table) -> Columns:
     """Return rows that have the columns of a block as the columns that the processor had sent."""
-    return Columns(
-        count=rows.num_rows,
-        sequence=_variable(rows, "sequence_number"),
-        sub=_fixed(rows, "sub_sequence_number"),
-        key=_variable(rows, "partition_key"),
-        arrival=_fixed(rows, "approximate_arrival_timestamp"),
-        data=_variable(rows, "data"),
-    )
+    parts: dict[str, Any] = {
+        column.part: (_fixed if column.is_fixed else _variable)(rows, column.name) for column in CHECKED
+    }
+    return Columns(rows.num_rows, **parts)
 
 
 def rows_of(one: BlockRange) -> pa.Table:
@@ -119,21 +117,8 @@ def rows_of(one: BlockRange) -> pa.Table:
     Raises:
         BlockDamaged: They are not what the range says.
     """
-    columns = one.columns
-    count = columns.count
-    arrival = _array(pa.int64(), count, columns.arrival)
-    known = pc.not_equal(arrival, UNKNOWN_ARRIVAL)
-    rows = pa.Table.from_arrays(
-        [
-            pa.repeat(pa.scalar(one.range.shard), count),
-            _texts(pa.string(), count, columns.sequence),
-            _array(pa.int64(), count, columns.sub),
-            _texts(pa.string(), count, columns.key),
-            pa.Array.from_buffers(SCHEMA.field(4).type, count, [known.buffers()[1], arrival.buffers()[1]]),
-            _texts(pa.binary(), count, columns.data),
-        ],
-        schema=SCHEMA,
-    )
+    arrays = arrays_of(one.columns)
+    rows = pa.Table.from_arrays([pa.repeat(pa.scalar(one.range.shard), one.columns.count), *arrays], schema=SCHEMA)
     check_range(one.range, rows)
     return rows
 
@@ -151,11 +136,3 @@ def _variable(rows: pa.Table, name: str) -> VarColumn:
     chunks = rows.column(name).cast(pa.binary()).chunks
     lengths = pa.concat_arrays([pc.binary_length(chunk) for chunk in chunks])
     return VarColumn.joined(lengths.to_pylist(), b"".join(map(variable_values, chunks)))
-
-
-def _array(kind: pa.DataType, count: int, values: Buffer) -> pa.Array:
-    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(values)])
-
-
-def _texts(kind: pa.DataType, count: int, column: VarColumn) -> pa.Array:
-    return pa.Array.from_buffers(kind, count, [None, pa.py_buffer(column.offsets), pa.py_buffer(column.values)])

@@ -23,9 +23,9 @@ from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.chain import LATE
 from kcl_receiver.reader.read_query import Batch, Query
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import SCHEMA
 from simulation import blocks
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY

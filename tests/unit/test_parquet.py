@@ -32,7 +32,7 @@ from store_support import (
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
-from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.store.arrays import SCHEMA, check_columns
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
@@ -144,7 +144,7 @@ def test_the_checksum_of_large_arrow_rows_is_that_of_the_columns() -> None:
 
 def test_the_columns_have_the_types_that_the_format_page_promises() -> None:
     table = table_of(encode(block_range(1, 2)))
-    assert table.schema.remove_metadata() == parquet.SCHEMA
+    assert table.schema.remove_metadata() == SCHEMA
     assert [(field.name, str(field.type)) for field in table.schema] == [
         ("shard_id", "string"),
         ("sequence_number", "string"),
@@ -327,7 +327,7 @@ def test_data_that_does_not_become_smaller_is_stored_as_it_is(compression: str) 
     chance = ranges_of_data([os.urandom(1000) for _ in range(10)])
     stored = encode(chance, compression=compression)
     codec = compression.partition(":")[0].upper()
-    assert codecs(stored) == {(name, "UNCOMPRESSED" if name == "data" else codec) for name in parquet.SCHEMA.names}
+    assert codecs(stored) == {(name, "UNCOMPRESSED" if name == "data" else codec) for name in SCHEMA.names}
     assert table_of(stored)["data"].to_pylist() == [chance.columns.data.value(row) for row in range(10)]
     text = ranges_of_data([b'{"event": "page_view", "n": %d}' % row * 30 for row in range(10)])
     assert ("data", codec) in codecs(encode(text, compression=compression))
@@ -353,7 +353,7 @@ def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -
     sink = pa.BufferOutputStream()
     if table is None:
         row = {"shard_id": "", "sequence_number": "", "sub_sequence_number": 0, "partition_key": "", "data": b""}
-        table = pa.Table.from_pylist([row] * rows, schema=parquet.SCHEMA)
+        table = pa.Table.from_pylist([row] * rows, schema=SCHEMA)
     with pq.ParquetWriter(sink, table.schema) as out:
         out.write_table(table)
         if own is not None:

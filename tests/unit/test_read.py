@@ -47,12 +47,13 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.read_sources import ENTRIES_KEPT
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
 from kcl_receiver.store.names import block_path, writer_id
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, encode_block, read_footer, read_ranges
+from kcl_receiver.store.parquet import BlockRange, encode_block, read_footer, read_ranges
 
 OTHER_SHARD = "shardId-000000000001"
 

@@ -20,8 +20,9 @@ from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.recovery.warning import expiring
 from kcl_receiver.store import parquet
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.names import ledger_path
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, check_range
+from kcl_receiver.store.parquet import BlockRange, check_range
 from kcl_receiver.store.salvage import columns_of, compression_of, rows_of, salvage
 from kcl_receiver.wire.columns import checksum
 

@@ -30,12 +30,12 @@ from kcl_receiver.errors import EXIT_AMISS, EXIT_STORE, BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store import row_groups
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import (
     ROW_GROUP_BYTES,
-    SCHEMA,
     BlockRange,
     encode_block,
     footer_metadata,
