@@ -34,7 +34,9 @@ SHARD = Column("shard_id", "string", "")
 SEQUENCE = Column("sequence_number", "string", "sequence")
 SUB_SEQUENCE = Column("sub_sequence_number", "int64", "sub")
 KEY = Column("partition_key", "string", "key")
-ARRIVAL = Column("approximate_arrival_timestamp", "timestamp[ms, tz=UTC]", "arrival", nullable=True)
+ARRIVAL = Column("approximate_arrival_timestamp", "timestamp[us, tz=UTC]", "arrival", nullable=True)
+"""Whole milliseconds, as Kinesis gives them. Engines such as Spark keep statistics in microseconds and lose rows by
+coarser ones."""
 DATA = Column("data", "binary", "data")
 
 COLUMNS = (SHARD, SEQUENCE, SUB_SEQUENCE, KEY, ARRIVAL, DATA)

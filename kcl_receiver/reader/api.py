@@ -254,8 +254,8 @@ def records(
             (column.cast("int64") if name == ARRIVAL.name else column).to_pylist()
             for name, column in zip(NAMES, batch.batch.columns, strict=True)
         )
-        for shard, sequence, sub, key, millis, data in zip(*columns, strict=True):
-            time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
+        for shard, sequence, sub, key, micros, data in zip(*columns, strict=True):
+            time = None if micros is None else EPOCH + timedelta(microseconds=micros)
             yield Record(shard, Position(int(sequence), sub), key, time, data)
 
 

@@ -137,7 +137,9 @@ class BlockRows:
             wanted = None if schema is SCHEMA else columns
             table = self._groups.read([group], wanted, threads=not self._groups.small)
             if not table.schema.equals(schema):
-                table = table.select(list(columns)).cast(schema)
+                table = table.select(list(columns))
+            if not table.schema.equals(schema):
+                raise ValueError("its columns are not those of a block")
             rows = record_batch(table).replace_schema_metadata(None)
             if rows.num_rows != self._groups.begins[group + 1] - self._groups.begins[group]:
                 raise ValueError(f"row group {group} has {rows.num_rows} rows")

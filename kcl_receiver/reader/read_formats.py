@@ -194,9 +194,9 @@ def _plain(batch: pa.RecordBatch) -> list[list[Any]]:
     return columns
 
 
-def _time(millis: int) -> str:
-    seconds = datetime.fromtimestamp(millis // 1000, timezone.utc)
-    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{millis % 1000:03d}Z"
+def _time(micros: int) -> str:
+    seconds = datetime.fromtimestamp(micros // 1_000_000, timezone.utc)
+    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{micros // 1000 % 1000:03d}Z"
 
 
 def _text_or_base64(data: bytes) -> tuple[str | None, str | None]:

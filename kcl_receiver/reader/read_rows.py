@@ -43,9 +43,9 @@ class Times(NamedTuple):
         arrived = table.column(ARRIVAL.name).cast(pa.int64())
         keep = pc.is_valid(arrived)
         if self.since is not None:
-            keep = pc.and_(keep, pc.greater_equal(arrived, self.since))
+            keep = pc.and_(keep, pc.greater_equal(arrived, 1000 * self.since))
         if self.until is not None:
-            keep = pc.and_(keep, pc.less(arrived, self.until))
+            keep = pc.and_(keep, pc.less(arrived, 1000 * self.until))
         return table.filter(keep)
 
 

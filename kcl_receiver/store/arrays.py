@@ -31,10 +31,13 @@ _TYPES = {
     "string": pa.string(),
     "int64": pa.int64(),
     "binary": pa.binary(),
-    "timestamp[ms, tz=UTC]": pa.timestamp("ms", tz="UTC"),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
 }
 SCHEMA = pa.schema([pa.field(one.name, _TYPES[one.type], nullable=one.nullable) for one in COLUMNS])
 """What a reader gets of a block."""
+
+MILLIS = pa.timestamp("ms", tz="UTC")
+"""Arrival times as Kinesis and a batch have them, and as the checksum is over them."""
 
 SMALL_BATCH = 1000
 """Records. In larger ones a kernel over the offsets is cheaper than the offsets that they would have if alike."""
@@ -51,7 +54,7 @@ class WrappedColumns:
     """Columns and their arrays.
 
     Attributes:
-        arrays: The columns of `schema.CHECKED`, in the types of a block.
+        arrays: The columns of `schema.CHECKED`, in the types of a block but for arrival times, which are `MILLIS`.
         columns: The same with their lengths known.
         digits: Of each sequence number, where they are known to have as many; else 0.
     """
@@ -74,6 +77,9 @@ def check_columns(columns: Columns, expected: str) -> None:
         none_within = bytes(columns.sub) == bytes(8 * columns.count)
         if not none_within and pc.min(wrapped.arrays[1]).as_py() < 0:
             raise ValueError("a sub-sequence number is below 0")
+        arrival = bytes(columns.arrival)
+        if arrival[6::8] != arrival[7::8] or arrival[7::8].strip(b"\x00\xff"):  # the upper two of its 8 bytes
+            raise ValueError("an arrival time is none")
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
 
@@ -117,7 +123,9 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
 
 
 def arrays_of(columns: Columns) -> list[pa.Array]:
-    """Return the columns of `schema.CHECKED` as Arrow arrays over the same memory; their content is not looked at.
+    """Return the columns of `schema.CHECKED` as Arrow arrays over the same memory; see `WrappedColumns.arrays`.
+
+    Their content is not looked at.
 
     Raises:
         ValueError: Their buffers do not fit the number of records.
@@ -143,6 +151,20 @@ def arrivals_of(columns: Columns) -> Arrivals:
     array = _arrival_array(columns.count, columns.arrival)
     oldest, newest = pc.min_max(array.view(pa.int64())).as_py().values()
     return Arrivals(-1 if oldest is None else oldest, -1 if newest is None else newest, array.null_count)
+
+
+def millis_of(arrival: pa.Array) -> pa.Array:
+    """Return the arrival times of a block as int64 milliseconds, `UNKNOWN_ARRIVAL` for null.
+
+    What is no whole millisecond was never stored: it stays microseconds, so that no checksum fits it.
+    """
+    try:
+        millis = arrival.cast(MILLIS).view(pa.int64())
+    except pa.ArrowInvalid:
+        micros = arrival.view(pa.int64())
+        millis = pc.divide(micros, 1000)
+        millis = pc.if_else(pc.equal(pc.multiply(millis, 1000), micros), millis, micros)
+    return pc.fill_null(millis, UNKNOWN_ARRIVAL) if millis.null_count else millis
 
 
 def _length_of_each(column: VarColumn, count: int) -> int:
@@ -171,7 +193,7 @@ def _arrival_array(count: int, arrival: Buffer) -> pa.Array:
     known = None
     if _UNKNOWN in bytes(arrival):
         known = pc.not_equal(pa.Array.from_buffers(pa.int64(), count, [None, buffer]), UNKNOWN_ARRIVAL).buffers()[1]
-    return pa.Array.from_buffers(_TYPES[ARRIVAL.type], count, [known, buffer])
+    return pa.Array.from_buffers(MILLIS, count, [known, buffer])
 
 
 def _fixed_buffer(count: int, values: Buffer) -> pa.Buffer:

@@ -14,8 +14,7 @@ import pyarrow.compute as pc
 import xxhash
 
 from kcl_receiver.schema import CHECKED
-from kcl_receiver.store.arrays import fixed_values
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL
+from kcl_receiver.store.arrays import fixed_values, millis_of
 
 _FEW_BYTES = 4096
 """Slices of a range with fewer bytes of data are put together first: that costs less than a call for each of them."""
@@ -52,9 +51,7 @@ class RowChecksums:
 def _parts(array: pa.Array) -> Iterator[_Part]:
     """Yield the buffers of an array that are hashed; it may be a slice of a larger one."""
     if pa.types.is_timestamp(array.type):
-        array = array.view(pa.int64())
-        if array.null_count:
-            array = pc.fill_null(array, UNKNOWN_ARRIVAL)
+        array = millis_of(array)
     if pa.types.is_integer(array.type):
         yield fixed_values(array, 8), 8, None
         return

@@ -21,18 +21,20 @@ import xxhash
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
-from kcl_receiver.schema import ARRIVAL, CHECKED, DATA, POSITION, SHARD, SUB_SEQUENCE
-from kcl_receiver.store.arrays import SCHEMA, arrivals_of, fixed_values, variable_values, wrap
+from kcl_receiver.schema import ARRIVAL, CHECKED, COLUMNS, DATA, POSITION, SHARD, SUB_SEQUENCE
+from kcl_receiver.store.arrays import MILLIS, SCHEMA, arrivals_of, fixed_values, millis_of, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 from kcl_receiver.store.row_groups import RowGroups
 from kcl_receiver.store.typed import decode_footer, range_of
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, int32s
+from kcl_receiver.wire.columns import Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
 
-_WRITTEN = SCHEMA.set(0, pa.field(SHARD.name, pa.dictionary(pa.int32(), pa.string()), nullable=False))
-"""The shard is written from a dictionary, and is plain text to whoever reads it."""
+_WRITTEN = SCHEMA.set(0, pa.field(SHARD.name, pa.dictionary(pa.int32(), pa.string()), nullable=False)).set(
+    COLUMNS.index(ARRIVAL), pa.field(ARRIVAL.name, MILLIS)
+)
+"""Whoever reads it gets `SCHEMA`: the shard as plain text, and arrival times in microseconds."""
 
 ROW_GROUP_BYTES = 8 * 2**20
 """Records are cut into row groups of about this many bytes before compression."""
@@ -175,7 +177,7 @@ def block_writer(sink: object, schema: pa.Schema, compression: str, *, compress_
 
     Args:
         sink: The file.
-        schema: That of the rows.
+        schema: That of the rows; arrival times can be milliseconds.
         compression: See `parse_compression`.
         compress_data: False leaves the data as it is.
 
@@ -191,6 +193,7 @@ def block_writer(sink: object, schema: pa.Schema, compression: str, *, compress_
         compression_level=None if level is None else dict.fromkeys(compressed, level),
         use_dictionary=[SHARD.name],  # the others hardly repeat, and a dictionary is tried at a cost
         write_statistics=[SHARD.name, SUB_SEQUENCE.name, ARRIVAL.name],
+        coerce_timestamps="us",  # by Parquet's encoder, which costs nothing
         store_schema=False,  # readers get plain types, not ours
     )
 
@@ -262,7 +265,7 @@ def footer_of(metadata: pq.FileMetaData) -> Footer:
     if version != FORMAT_VERSION:
         raise ValueError(f"its format is of version {version!r}; this program knows {FORMAT_VERSION}")
     if metadata.schema.to_arrow_schema().remove_metadata() != SCHEMA:
-        raise ValueError("its columns are not those of a block")
+        raise ValueError(f"its columns are not those of a block: {_difference(metadata.schema.to_arrow_schema())}")
     if typed is not None:
         stream = StreamIdentity(typed.stream.arn, typed.stream.created)
         block, writer, ranges = typed.block, typed.writer, tuple(map(range_of, typed.ranges))
@@ -280,6 +283,12 @@ def footer_of(metadata: pq.FileMetaData) -> Footer:
     if row != metadata.num_rows:
         raise ValueError(f"it has {metadata.num_rows} rows, and its ranges {row}")
     return Footer(FORMAT_VERSION, block, writer, stream, ranges, row)
+
+
+def _difference(schema: pa.Schema) -> str:
+    found, expected = ({f"{one.name} {one.type}" for one in each} for each in (schema, SCHEMA))
+    extra, missing = sorted(found - expected), sorted(expected - found)
+    return f"{', '.join(extra) or 'nothing'} in place of {', '.join(missing) or 'nothing'}"
 
 
 def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa.Table]]:
@@ -350,7 +359,7 @@ def range_checksum(table_slice: pa.Table | pa.RecordBatch) -> str:
                 digest.update(fixed_values(chunk, 8))
         elif pa.types.is_timestamp(column.type):
             for chunk in chunks:
-                digest.update(fixed_values(pc.fill_null(chunk.cast(pa.int64()), UNKNOWN_ARRIVAL), 8))
+                digest.update(fixed_values(millis_of(chunk), 8))
         else:
             for chunk in chunks:
                 digest.update(fixed_values(pc.binary_length(chunk), 4))

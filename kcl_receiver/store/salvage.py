@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.schema import CHECKED, COLUMNS, DATA
-from kcl_receiver.store.arrays import SCHEMA, arrays_of, variable_values
+from kcl_receiver.store.arrays import SCHEMA, arrays_of, fixed_values, millis_of, variable_values
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.parquet import BlockRange, check_range
 from kcl_receiver.store.reads import decoding
 from kcl_receiver.store.row_groups import RowGroups
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Buffer, Columns, VarColumn
+from kcl_receiver.wire.columns import Buffer, Columns, VarColumn
 
 
 def salvage(store: BlockStore, block: str, ranges: Sequence[Range]) -> Iterator[tuple[Range, pa.Table]]:
@@ -118,17 +118,16 @@ def rows_of(one: BlockRange) -> pa.Table:
         BlockDamaged: They are not what the range says.
     """
     arrays = arrays_of(one.columns)
-    rows = pa.Table.from_arrays([pa.repeat(pa.scalar(one.range.shard), one.columns.count), *arrays], schema=SCHEMA)
+    shards = pa.repeat(pa.scalar(one.range.shard), one.columns.count)
+    rows = pa.Table.from_arrays([shards, *arrays], names=SCHEMA.names).cast(SCHEMA)
     check_range(one.range, rows)
     return rows
 
 
 def _fixed(rows: pa.Table, name: str) -> Buffer:
-    column = pc.fill_null(rows.column(name).cast(pa.int64()), UNKNOWN_ARRIVAL)
+    chunks = rows.column(name).chunks
     return b"".join(
-        memoryview(chunk.buffers()[1]).cast("B")[8 * chunk.offset : 8 * (chunk.offset + len(chunk))]
-        for chunk in column.chunks
-        if len(chunk)
+        fixed_values(millis_of(chunk) if pa.types.is_timestamp(chunk.type) else chunk, 8) for chunk in chunks
     )
 
 

@@ -6,7 +6,7 @@ layout of Apache Arrow's variable-size binary arrays, so that the generator wrap
     sequence   offsets int32[n + 1], ASCII digits
     sub        int64[n]
     key        offsets int32[n + 1], UTF-8
-    arrival    int64[n], milliseconds since the epoch, -1 where Kinesis gave none
+    arrival    int64[n], milliseconds since the epoch, at most MAX_ARRIVAL; -1 where Kinesis gave none
     data       offsets int32[n + 1], bytes
 """
 
@@ -35,6 +35,8 @@ MAX_COLUMN_BYTES = 2**31 - 1
 """Offsets are int32, as in Arrow's binary type."""
 
 UNKNOWN_ARRIVAL = -1
+MAX_ARRIVAL = 2**48 - 1
+"""In the year 10889. Blocks keep microseconds, and 64 bits do not hold those of every 64-bit millisecond."""
 
 _checked = cast("Any", attrgetter(*(column.part for column in CHECKED)))
 _buffers = cast(

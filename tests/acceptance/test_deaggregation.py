@@ -113,7 +113,7 @@ def by_the_daemon(landing: Landing, shard: str) -> list[Row]:
                 map(int, table["sequence_number"].to_pylist()),
                 table["sub_sequence_number"].to_pylist(),
                 table["partition_key"].to_pylist(),
-                table["approximate_arrival_timestamp"].cast(pa.int64()).to_pylist(),
+                table["approximate_arrival_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_pylist(),
                 table["data"].to_pylist(),
                 strict=True,
             )

@@ -298,7 +298,8 @@ def _read_blocks(store: BlockStore, tally: Tally) -> None:
 def _reference(rows: pa.Table) -> str:
     """Return the checksum of docs/format.md, record by record."""
     lists = {name: rows.column(name).to_pylist() for name in rows.column_names if "arrival" not in name}
-    arrivals = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    micros = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    arrivals = [None if one is None else one // 1000 for one in micros]
     texts = [
         [one.encode() for one in lists["sequence_number"]],
         [one.encode() for one in lists["partition_key"]],

@@ -220,7 +220,9 @@ def users_of(tables: Iterable[pa.RecordBatch | pa.Table]) -> list[User]:
     found = []
     for table in tables:
         numbers, subs, keys, arrivals, data = (
-            table.column(name).cast("int64").to_pylist() if name == SCHEMA.names[4] else table.column(name).to_pylist()
+            pc.divide(table.column(name).cast("int64"), 1000).to_pylist()
+            if name == SCHEMA.names[4]
+            else table.column(name).to_pylist()
             for name in SCHEMA.names[1:]
         )
         found += [(int(number), *rest) for number, *rest in zip(numbers, subs, arrivals, keys, data, strict=True)]

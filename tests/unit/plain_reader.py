@@ -54,12 +54,20 @@ def block_path(root: Path, block: str) -> Path:
     return root / "blocks" / f"{block[:4]}-{block[4:6]}-{block[6:8]}" / f"{block}.parquet"
 
 
+def arrivals(rows: pa.Table) -> list[int]:
+    """Return arrival times in milliseconds, -1 for null; the column has microseconds."""
+    column = rows.column("approximate_arrival_timestamp")
+    if column.type != pa.timestamp("us", tz="UTC"):
+        raise ValueError(f"arrival times are {column.type}")
+    micros = column.cast(pa.int64()).to_pylist()
+    return [-1 if one is None else one // 1000 if one % 1000 == 0 else one for one in micros]
+
+
 def checksum(rows: pa.Table) -> str:
     columns = rows.to_pydict()
     sequences = [one.encode() for one in columns["sequence_number"]]
     keys = [one.encode() for one in columns["partition_key"]]
-    times = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
-    numbers = {1: columns["sub_sequence_number"], 3: [-1 if one is None else one for one in times]}
+    numbers = {1: columns["sub_sequence_number"], 3: arrivals(rows)}
     texts = {0: sequences, 2: keys, 4: columns["data"]}
     digest = xxhash.xxh3_128(seed=0)
     for place in range(5):
@@ -131,10 +139,9 @@ class PlainReader:
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:
-    times = table.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
-    for one, time in zip(table.to_pylist(), times, strict=True):
+    for one, time in zip(table.to_pylist(), arrivals(table), strict=True):
         at = int(one["sequence_number"]), one["sub_sequence_number"]
-        yield at, one["partition_key"], -1 if time is None else time, one["data"]
+        yield at, one["partition_key"], time, one["data"]
 
 
 def _chains(ranges: list[dict[str, Any]]) -> dict[str, int]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kcl_receiver.horizon import Late, ShardMark
@@ -20,7 +23,7 @@ from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
-from kcl_receiver.wire.columns import Columns, VarColumn, checksum
+from kcl_receiver.wire.columns import Buffer, Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
 """When what these tests store was stored. It has nothing to do with the day on which they run: what asks the clock is
@@ -201,3 +204,13 @@ def begin(
     for one in taken.to_seal if seal else ():
         store.seal_ledger(one)
     return ledger
+
+
+def in_millis(block: Buffer) -> bytes:
+    """Return a block with its arrival times in milliseconds, which no block has."""
+    table = pq.read_table(pa.BufferReader(pa.py_buffer(block)))
+    name, kind = "approximate_arrival_timestamp", pa.timestamp("ms", tz="UTC")
+    at = table.schema.get_field_index(name)
+    sink = io.BytesIO()
+    pq.write_table(table.set_column(at, pa.field(name, kind), table.column(at).cast(kind)), sink, store_schema=False)
+    return sink.getvalue()

@@ -18,7 +18,7 @@ from kcl_receiver.wire.columns import checksum
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
 KEY = "kéy-日".encode()
-TYPES = {"timestamp, milliseconds, UTC": "timestamp[ms, tz=UTC]"}
+TYPES = {"timestamp, microseconds, UTC": "timestamp[us, tz=UTC]"}
 
 
 def example() -> bytes:

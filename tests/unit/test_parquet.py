@@ -8,7 +8,7 @@ import subprocess
 import sys
 from array import array
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -23,6 +23,7 @@ from store_support import (
     Record,
     block_range,
     columns_of,
+    in_millis,
     local_store,
     range_of,
     records_at,
@@ -36,7 +37,7 @@ from kcl_receiver.store.arrays import SCHEMA, check_columns
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block, read_footer, read_ranges
-from kcl_receiver.wire.columns import Columns, VarColumn, checksum
+from kcl_receiver.wire.columns import MAX_ARRIVAL, Columns, VarColumn, checksum
 
 BLOCK = block_id(WRITER, 1)
 
@@ -150,9 +151,42 @@ def test_the_columns_have_the_types_that_the_format_page_promises() -> None:
         ("sequence_number", "string"),
         ("sub_sequence_number", "int64"),
         ("partition_key", "string"),
-        ("approximate_arrival_timestamp", "timestamp[ms, tz=UTC]"),
+        ("approximate_arrival_timestamp", "timestamp[us, tz=UTC]"),
         ("data", "binary"),
     ]
+
+
+def test_the_statistics_of_arrival_times_are_in_the_unit_of_the_column() -> None:
+    columns = columns_of([(1, 0, b"k", NOW + 7, b""), (2, 0, b"k", NOW + 9, b"")])
+    block = encode(BlockRange(range_of(columns), columns))
+    of_arrival = pq.read_metadata(pa.BufferReader(block.payload)).row_group(0).column(4)
+    begin, end = (datetime.fromtimestamp(NOW // 1000, timezone.utc) + timedelta(milliseconds=at) for at in (7, 9))
+    assert (of_arrival.statistics.min, of_arrival.statistics.max) == (begin, end)
+    assert "timeUnit=microseconds" in str(of_arrival.statistics.logical_type)
+
+
+def test_a_block_with_arrival_times_in_another_unit_is_damaged_and_the_message_names_the_column() -> None:
+    message = (
+        r"not those of a block: approximate_arrival_timestamp timestamp\[ms, tz=UTC\] "
+        r"in place of approximate_arrival_timestamp timestamp\[us, tz=UTC\]"
+    )
+    with pytest.raises(BlockDamaged, match=message):
+        read_footer(pa.BufferReader(in_millis(encode(block_range(1, 2)).payload)))
+
+
+def test_an_arrival_time_that_is_no_whole_millisecond_is_found_and_its_neighbours_stay_good() -> None:
+    block = encode(block_range(1, 2, shard="a"), block_range(3, 4, shard="b"))
+    table = table_of(block)
+    micros = table.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    micros[2] += 1
+    at = table.schema.get_field_index("approximate_arrival_timestamp")
+    altered = table.set_column(at, SCHEMA.field(at), pa.array(micros, SCHEMA.field(at).type)).combine_chunks()
+    good, bad = block.ranges
+    parquet.check_range(good, altered.slice(0, 2))
+    with pytest.raises(BlockDamaged, match="does not have the checksum"):
+        parquet.check_range(bad, altered.slice(2, 2))
+    checksums = RowChecksums(altered.to_batches()[0])
+    assert [checksums.of(0, 2) == good.checksum, checksums.of(2, 2) == bad.checksum] == [True, False]
 
 
 def test_rows_are_sorted_by_shard_and_position_and_each_range_knows_its_first_row() -> None:
@@ -481,6 +515,10 @@ def _altered(column: str, at: int, content: bytes) -> Columns:
         ("key values", 4, b"\xc3"),
         ("sub", 8, struct.pack("<q", -1)),
         ("arrival", 0, None),
+        ("arrival", 8, struct.pack("<q", MAX_ARRIVAL + 1)),
+        ("arrival", 16, struct.pack("<q", 2**63 - 1)),
+        ("arrival", 0, struct.pack("<q", -(2**63))),
+        ("arrival", 0, struct.pack("<q", -(2**56))),
     ],
 )
 @pytest.mark.parametrize("small_batch", [0, 1000])
@@ -545,7 +583,14 @@ def test_bytes_of_two_arrival_times_do_not_make_one_unknown() -> None:
         columns = columns_of([(number, 0, b"k", at, b"") for number, at in enumerate(arrivals)])
         table = table_of(encode(BlockRange(range_of(columns), columns)))
         stored = table["approximate_arrival_timestamp"].cast(pa.int64()).to_pylist()
-        assert stored == [None if at == -1 else at for at in arrivals]
+        assert stored == [None if at == -1 else 1000 * at for at in arrivals]
+
+
+def test_the_last_arrival_time_that_a_batch_takes_comes_back() -> None:
+    columns = columns_of([(1, 0, b"k", MAX_ARRIVAL, b"")])
+    check_columns(columns, checksum(columns))
+    block = encode(BlockRange(range_of(columns), columns))
+    parquet.check_range(block.ranges[0], table_of(block))
 
 
 @pytest.mark.parametrize(
