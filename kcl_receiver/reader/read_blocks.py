@@ -8,7 +8,6 @@ day is read again, and says where the rows are.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from kcl_receiver.reader.block_rows import HINT, BlockRows, record_batch, schema
 from kcl_receiver.schema import CHECKED
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.checksums import RowChecksums
-from kcl_receiver.store.entries import BlockStored, entry_from_json
+from kcl_receiver.store.entries import BlockStored, decode_entry
 from kcl_receiver.store.maintenance import DayChanges, content_of, lifecycle, load_day
 from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import check_range
@@ -129,7 +128,7 @@ class Blocks:
             at = content.find(named)
             while at >= 0:
                 line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)]
-                entry = entry_from_json(json.loads(line))
+                entry = decode_entry(line)
                 if isinstance(entry, BlockStored) and entry.block == block:
                     return entry
                 at = content.find(named, at + 1)

@@ -15,10 +15,9 @@ from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.plan import Place
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, iter_entries
+from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, ShardEnded, decode_stream, iter_entries
 from kcl_receiver.store.ledger import read_block_footer
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.typed import decode_stream
 
 ENTRIES_KEPT = 16
 RANGES_KEPT = 20_000

@@ -8,7 +8,6 @@ read. Memory holds one ledger, and one piece of each run.
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import tempfile
 from collections import defaultdict
@@ -20,7 +19,7 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, iter_entries
+from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted, decode_entry, iter_entries
 from kcl_receiver.store.ledger import read_block_footer, writers_since
 from kcl_receiver.store.names import day_of
 
@@ -168,10 +167,11 @@ def sessions(store: BlockStore) -> dict[ShardKey, list[SessionStarted]]:
             if b'"type":"session"' not in line[:80]:
                 continue
             try:
-                one = SessionStarted.from_json(json.loads(line))
-            except (ValueError, LookupError, TypeError):
+                one = decode_entry(line)
+            except ValueError:
                 continue  # a damaged line, or a torn one: verify has said so
-            found[one.stream, one.shard].append(one)
+            if isinstance(one, SessionStarted):
+                found[one.stream, one.shard].append(one)
     for each in found.values():
         each.sort(key=lambda one: one.time)
     return dict(found)

@@ -6,8 +6,7 @@ apart. It is only ever a short cut: whatever is not the same to the byte is comp
 
 from __future__ import annotations
 
-import json
-
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -41,9 +40,9 @@ def footer_equals(file: pa.NativeFile, entry: BlockStored, line: bytes) -> bool:
         "version": FORMAT_VERSION,
         "block": entry.block,
         "writer": writer_of(entry.block),
-        "stream": {"arn": entry.stream.arn, "created": entry.stream.created},
+        "stream": entry.stream._asdict(),
     }
-    expected = json.dumps(head, separators=(",", ":")).encode()[:-1] + b"," + line[begin : end + 1] + b"}"
+    expected = msgspec.json.encode(head)[:-1] + b"," + line[begin : end + 1] + b"}"
     try:
         # Not `metadata.schema`: the two then refer to each other, and stay in memory until cycles are looked for.
         parquet = pq.ParquetFile(file)

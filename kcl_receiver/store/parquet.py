@@ -7,13 +7,13 @@ it is stored, and not by its reader a year later.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,9 +24,9 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_
 from kcl_receiver.schema import ARRIVAL, CHECKED, COLUMNS, DATA, POSITION, SHARD, SUB_SEQUENCE
 from kcl_receiver.store.arrays import MILLIS, SCHEMA, arrivals_of, fixed_values, millis_of, variable_values, wrap
 from kcl_receiver.store.base import FORMAT_VERSION
+from kcl_receiver.store.json_codec import decode, encode, read_json
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
 from kcl_receiver.store.row_groups import RowGroups
-from kcl_receiver.store.typed import decode_footer, range_of
 from kcl_receiver.wire.columns import Buffer, Columns, int32s
 
 FOOTER_KEY = "kcl_receiver"
@@ -89,7 +89,6 @@ class Footer:
         writer: Id of its writer.
         stream: The stream that all its records are of.
         ranges: Its ranges, in the order of its rows.
-        rows: Number of its rows.
     """
 
     version: int
@@ -97,7 +96,20 @@ class Footer:
     writer: str
     stream: StreamIdentity
     ranges: tuple[Range, ...]
-    rows: int
+
+    @property
+    def rows(self) -> int:
+        """Number of its rows."""
+        return sum(one.count for one in self.ranges)
+
+
+class _Versioned(msgspec.Struct):
+    """All that footers of any version have in common."""
+
+    version: Any
+
+
+_VERSIONS = msgspec.json.Decoder(_Versioned)
 
 
 def parse_compression(text: str) -> tuple[str, int | None]:
@@ -198,16 +210,9 @@ def block_writer(sink: object, schema: pa.Schema, compression: str, *, compress_
     )
 
 
-def footer_metadata(block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[Range]) -> dict[str, str]:
+def footer_metadata(block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[Range]) -> dict[str, bytes]:
     """Return what a block says of itself, as its footer's metadata."""
-    footer = {
-        "version": FORMAT_VERSION,
-        "block": block_id,
-        "writer": writer,
-        "stream": {"arn": stream.arn, "created": stream.created},
-        "ranges": [one.to_json() for one in ranges],
-    }
-    return {FOOTER_KEY: json.dumps(footer, separators=(",", ":"))}
+    return {FOOTER_KEY: encode(Footer(FORMAT_VERSION, block_id, writer, stream, tuple(ranges)))}
 
 
 def row_group_cuts(ranges: Sequence[BlockRange]) -> list[int]:
@@ -259,36 +264,28 @@ def footer_of(metadata: pq.FileMetaData) -> Footer:
     own = (metadata.metadata or {}).get(FOOTER_KEY.encode())
     if own is None:
         raise ValueError(f"its footer has no {FOOTER_KEY}")
-    typed = decode_footer(own)
-    raw: Any = json.loads(own) if typed is None else {"version": typed.version}
-    version = raw["version"] if isinstance(raw, dict) else None
+    version = read_json(_VERSIONS, own).version
     if version != FORMAT_VERSION:
         raise ValueError(f"its format is of version {version!r}; this program knows {FORMAT_VERSION}")
     if metadata.schema.to_arrow_schema().remove_metadata() != SCHEMA:
         raise ValueError(f"its columns are not those of a block: {_difference(metadata.schema.to_arrow_schema())}")
-    if typed is not None:
-        stream = StreamIdentity(typed.stream.arn, typed.stream.created)
-        block, writer, ranges = typed.block, typed.writer, tuple(map(range_of, typed.ranges))
-    else:
-        try:
-            stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
-            block, writer, ranges = str(raw["block"]), str(raw["writer"]), tuple(map(Range.from_json, raw["ranges"]))
-        except (TypeError, AttributeError) as error:  # JSON of another form
-            raise ValueError(str(error)) from error
+    footer = decode(Footer, own)
     row = 0
-    for one in ranges:
+    for one in footer.ranges:
         if one.first_row != row or one.count < 1:
             raise ValueError(f"its ranges do not follow each other at row {row}")
         row += one.count
     if row != metadata.num_rows:
         raise ValueError(f"it has {metadata.num_rows} rows, and its ranges {row}")
-    return Footer(FORMAT_VERSION, block, writer, stream, ranges, row)
+    return footer
 
 
 def _difference(schema: pa.Schema) -> str:
-    found, expected = ({f"{one.name} {one.type}" for one in each} for each in (schema, SCHEMA))
-    extra, missing = sorted(found - expected), sorted(expected - found)
-    return f"{', '.join(extra) or 'nothing'} in place of {', '.join(missing) or 'nothing'}"
+    found, expected = (
+        [f"{one.name} {one.type}{' null' if one.nullable else ''}" for one in each] for each in (schema, SCHEMA)
+    )
+    extra, missing = (", ".join(sorted({*ours} - {*others})) for ours, others in ((found, expected), (expected, found)))
+    return f"{extra or 'nothing'} in place of {missing or 'nothing'}" if extra or missing else "another order"
 
 
 def read_ranges(file: pa.NativeFile, footer: Footer) -> Iterator[tuple[Range, pa.Table]]:

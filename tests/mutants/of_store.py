@@ -56,6 +56,26 @@ MUTANTS = [
         ("tests/unit/test_expire.py::test_a_block_whose_ends_alone_are_old_stays",),
     ),
     Mutant(
+        "arrival times are kept in milliseconds",
+        "kcl_receiver/store/parquet.py",
+        '        coerce_timestamps="us",',
+        "       ",
+        (
+            "tests/unit/test_parquet.py::test_the_columns_have_the_types_that_the_format_page_promises",
+            "tests/unit/test_parquet.py::test_the_statistics_of_arrival_times_are_in_the_unit_of_the_column",
+        ),
+    ),
+    Mutant(
+        "an arrival time that is no whole millisecond passes for the one that was stored",
+        "kcl_receiver/store/arrays.py",
+        "        millis = pc.if_else(pc.equal(pc.multiply(millis, 1000), micros), millis, micros)\n",
+        "",
+        (
+            "tests/unit/test_parquet.py::"
+            "test_an_arrival_time_that_is_no_whole_millisecond_is_found_and_its_neighbours_stay_good",
+        ),
+    ),
+    Mutant(
         "a row group is decoded whatever it claims to hold",
         "kcl_receiver/store/row_groups.py",
         "                if claimed > MAX_ROW_GROUP_BYTES:\n",

@@ -15,6 +15,7 @@ from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.store.arrays import arrivals_of
 from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.json_codec import decode, encode
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, Footer
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
@@ -44,7 +45,7 @@ def encode_block(
         "block": block_id,
         "writer": writer,
         "stream": list(stream),
-        "ranges": [one.to_json() for one in placed],
+        "ranges": [json.loads(encode(one)) for one in placed],
         "lengths": lengths,
     }
     head = json.dumps(footer).encode()
@@ -73,9 +74,9 @@ def _head(content: bytes) -> tuple[dict[str, Any], int]:
 
 def read_footer(file: Any) -> Footer:  # noqa: ANN401 - a pyarrow file
     head, _ = _head(file.read())
-    ranges = tuple(map(Range.from_json, head["ranges"]))
+    ranges = tuple(decode(Range, json.dumps(one).encode()) for one in head["ranges"])
     stream = StreamIdentity(head["stream"][0], head["stream"][1])
-    return Footer(1, head["block"], head["writer"], stream, ranges, sum(one.count for one in ranges))
+    return Footer(1, head["block"], head["writer"], stream, ranges)
 
 
 def footer_equals(file: Any, entry: BlockStored, line: bytes) -> bool:  # noqa: ANN401
@@ -121,7 +122,7 @@ def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
             parts.append(content[at : at + length])
             at += length
         sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = parts
-        one = Range.from_json(raw)
+        one = decode(Range, json.dumps(raw).encode())
         yield (
             one,
             Columns(

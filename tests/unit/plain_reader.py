@@ -38,7 +38,7 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last newline is torn
         body = line[: line.rindex(b',"hash":"')]
         entry = json.loads(line)
-        if (entry["n"], entry["prev"], entry["hash"]) != (number, before, _hash(body)):
+        if (entry["number"], entry["prev"], entry["hash"]) != (number, before, _hash(body)):
             raise ValueError(f"{path}: line {number} is not as it was written")
         before = entry["hash"]
         yield entry
@@ -110,7 +110,7 @@ class PlainReader:
         }
         self.chains = _chains([one for entry in mine.values() for one in entry["ranges"]])
         gone = [one for block, entry in mine.items() if block in self._expired for one in entry["ranges"]]
-        self._gone = [(one["shard"], position(one["from"]), position(one["to"])) for one in gone]
+        self._gone = [(one["shard"], position(one["first"]), position(one["last"])) for one in gone]
         self.rows = self._read([block for block in sorted(mine) if block not in self._replaced | self._expired])
 
     def _read(self, blocks: list[str]) -> dict[str, list[Row]]:
@@ -124,12 +124,12 @@ class PlainReader:
             for one in footer["ranges"]:
                 part = table.slice(one["first_row"], one["count"])
                 if checksum(part) != one["checksum"]:
-                    raise ValueError(f"{block}: another checksum from {one['from']} to {one['to']}")
+                    raise ValueError(f"{block}: another checksum from {one['first']} to {one['last']}")
                 spans = taken[one["shard"]]
                 for row in _rows(part):
                     if not any(low <= row[0] <= high for low, high in spans):
                         rows[one["shard"]].append(row)
-                spans.append((position(one["from"]), position(one["to"])))
+                spans.append((position(one["first"]), position(one["last"])))
         left = {shard: sorted(row for row in found if not self.expired(shard, row[0])) for shard, found in rows.items()}
         return {shard: found for shard, found in left.items() if found}
 
@@ -145,16 +145,16 @@ def _rows(table: pa.Table) -> Iterator[Row]:
 
 
 def _chains(ranges: list[dict[str, Any]]) -> dict[str, int]:
-    """Count the stretches that each shard's ranges cover: from `after`, if it is a position, or from `from`, to `to`.
+    """Count the stretches that each shard's ranges cover: from `after` if it is a position, else `first`, to `last`.
 
     A stretch is a pair of places: (position, 0) is just before it, (position, 1) just after it.
     """
     stretches: dict[str, list[tuple[tuple[Position, int], tuple[Position, int]]]] = defaultdict(list)
     for one in ranges:
-        low = (position(one["from"]), 0)
+        low = (position(one["first"]), 0)
         if ":" in one["after"]:
             low = min(low, (position(one["after"]), 1))
-        stretches[one["shard"]].append((low, (position(one["to"]), 1)))
+        stretches[one["shard"]].append((low, (position(one["last"]), 1)))
     out: dict[str, int] = {}
     for shard, found in stretches.items():
         count, reach = 0, None

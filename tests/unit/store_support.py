@@ -22,7 +22,7 @@ from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, writer_id
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.parquet import FOOTER_KEY, BlockRange, encode_block
 from kcl_receiver.wire.columns import Buffer, Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
@@ -211,6 +211,9 @@ def in_millis(block: Buffer) -> bytes:
     table = pq.read_table(pa.BufferReader(pa.py_buffer(block)))
     name, kind = "approximate_arrival_timestamp", pa.timestamp("ms", tz="UTC")
     at = table.schema.get_field_index(name)
+    table = table.set_column(at, pa.field(name, kind), table.column(at).cast(kind))
     sink = io.BytesIO()
-    pq.write_table(table.set_column(at, pa.field(name, kind), table.column(at).cast(kind)), sink, store_schema=False)
+    with pq.ParquetWriter(sink, table.schema.remove_metadata(), store_schema=False) as out:
+        out.write_table(table.replace_schema_metadata())
+        out.add_key_value_metadata({FOOTER_KEY: table.schema.metadata[FOOTER_KEY.encode()]})
     return sink.getvalue()

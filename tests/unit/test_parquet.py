@@ -167,8 +167,8 @@ def test_the_statistics_of_arrival_times_are_in_the_unit_of_the_column() -> None
 
 def test_a_block_with_arrival_times_in_another_unit_is_damaged_and_the_message_names_the_column() -> None:
     message = (
-        r"not those of a block: approximate_arrival_timestamp timestamp\[ms, tz=UTC\] "
-        r"in place of approximate_arrival_timestamp timestamp\[us, tz=UTC\]"
+        r"not those of a block: approximate_arrival_timestamp timestamp\[ms, tz=UTC\] null "
+        r"in place of approximate_arrival_timestamp timestamp\[us, tz=UTC\] null"
     )
     with pytest.raises(BlockDamaged, match=message):
         read_footer(pa.BufferReader(in_millis(encode(block_range(1, 2)).payload)))
