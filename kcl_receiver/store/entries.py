@@ -33,7 +33,6 @@ def _block_id(text: str) -> str:
 
 
 BlockId = Annotated[str, _block_id]
-
 GENERATOR = "generator"
 
 
@@ -377,10 +376,8 @@ def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, 
         try:
             prev, entry = _decode_line(content[start:end], number, prev)
         except ValueError as error:
-            raise LedgerDamaged(
-                f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
-                SEE_REPAIR,
-            ) from error
+            what = f"line {number} of the ledger of writer {writer} is not as it was written: {error}"
+            raise LedgerDamaged(what, SEE_REPAIR) from error
         yield entry, prev
         start = end + 1
 

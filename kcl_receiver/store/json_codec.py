@@ -151,11 +151,11 @@ def struct_codec(kind: type, **config: Any) -> Codec:  # noqa: ANN401
 
 
 def _thawed(kind: type, names: Sequence[str]) -> Any:  # noqa: ANN401
-    """Return a class whose objects can become those of another one; of a frozen dataclass they take long to make.
+    """Return a class that makes objects for another one, with the same slots: `load` turns them into those.
 
-    What that does when it is made, it does not; none of those here does more than keep its fields.
+    A frozen dataclass sets each field by `object.__setattr__`, which takes as long as all the rest of decoding.
     """
-    if not is_dataclass(kind):
+    if not is_dataclass(kind) or hasattr(kind, "__post_init__"):
         return kind
     return dataclass(slots=True)(type(kind.__name__, (), {"__annotations__": dict.fromkeys(names, object)}))
 
