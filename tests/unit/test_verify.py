@@ -316,7 +316,7 @@ def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_pro
     orphan = put(landing.store, 9, block_range(10, after=Position(9)))
     (root_of(landing.store) / "tmp" / "half.tmp").write_bytes(b"12")
     with landing.ledger_path.open("ab") as file:
-        file.write(b'{"n":')
+        file.write(b'{"number":')
     report = verify_store(landing.store)
     assert report.proven
     assert report.orphans == [orphan.block]
@@ -487,8 +487,8 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
     assert raw["ledger_only"] is False
     assert raw["ledger"] == {"writers": 1, "lost": False, "acknowledged": [], "faults": [], "torn": []}
     assert raw["leftovers"] == []
-    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_from", "arrival_to")}
-    assert arrival == {"arrival_from": NOW + 1, "arrival_to": NOW + 20}
+    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_first", "arrival_last")}
+    assert arrival == {"arrival_first": NOW + 1, "arrival_last": NOW + 20}
     assert raw["shards"][0] == {
         "stream": STREAM.arn,
         "stream_created": STREAM.created,
@@ -497,8 +497,8 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
         "records": 6,
         "duplicates": 0,
         "blocks": 3,
-        "from": "1:0",
-        "to": "20:0",
+        "first": "1:0",
+        "last": "20:0",
         "ended": False,
         "gaps": [
             {
