@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MAX_SEQUENCE_DIGITS = 129
 """Length limit of a sequence number in the Kinesis API reference: the pattern is 0|([1-9]\\d{0,128})."""
 
 _SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,128})\Z")
 _SUB_SEQUENCE = re.compile(r"(?:0|[1-9][0-9]{0,18})\Z")
+_USUAL_LENGTH = MAX_SEQUENCE_DIGITS + len(":0")
+"""Nearly all positions are of plain records; a ledger has millions of them, and a regular expression takes its time."""
 _MAX_SUB_SEQUENCE = 2**63 - 1
 """A Java long, and what a column of int64 holds."""
 
@@ -62,6 +64,8 @@ def parse_position(text: str) -> Position:
         ValueError: The text is not of that form.
     """
     sequence, colon, sub = text.partition(":")
+    if sub == "0" and text.isascii() and sequence.isdigit() and sequence[0] != "0" and len(text) <= _USUAL_LENGTH:
+        return Position(int(sequence), 0)
     if not colon:
         return Position(parse_sequence_number(sequence))
     if _SUB_SEQUENCE.match(sub) is None or int(sub) > _MAX_SUB_SEQUENCE:
@@ -165,57 +169,6 @@ class Range:
     def with_arrivals(self, found: Arrivals) -> Range:
         """Return the range with what is known of all its records."""
         return replace(self, out_of_order=None if found == self._arrivals_of_ends() else found)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the form that footers and ledger keep; `from_json` reads it back."""
-        out: dict[str, Any] = {
-            "shard": self.shard,
-            "session": self.session,
-            "after": str(self.after),
-            "from": str(self.first),
-            "to": str(self.last),
-            "whole": None if self.whole is None else str(self.whole),
-            "count": self.count,
-            "bytes": self.size,
-            "arrival_from": self.arrival_first,
-            "arrival_to": self.arrival_last,
-            "delivered": self.delivered,
-            "checksum": self.checksum,
-            "first_row": self.first_row,
-        }
-        if self.out_of_order is not None:
-            out["arrivals"] = self.out_of_order._asdict()
-        return out
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Range:
-        """Return the range that `to_json` wrote.
-
-        Raises:
-            ValueError: A field is missing or is not what it should be.
-        """
-        try:
-            whole, arrivals = raw["whole"], raw.get("arrivals")
-            return cls(
-                shard=str(raw["shard"]),
-                session=str(raw["session"]),
-                after=parse_after(raw["after"]),
-                first=parse_position(raw["from"]),
-                last=parse_position(raw["to"]),
-                whole=None if whole is None else parse_position(whole),
-                count=int(raw["count"]),
-                size=int(raw["bytes"]),
-                arrival_first=int(raw["arrival_from"]),
-                arrival_last=int(raw["arrival_to"]),
-                checksum=str(raw["checksum"]),
-                first_row=int(raw["first_row"]),
-                delivered=int(raw["delivered"]),
-                out_of_order=None
-                if arrivals is None
-                else Arrivals(*(int(arrivals[name]) for name in ("oldest", "newest", "unknown"))),
-            )
-        except (AttributeError, KeyError, OverflowError, TypeError) as error:
-            raise ValueError(f"not a range: {error!r}") from error
 
 
 @dataclass(frozen=True, slots=True)

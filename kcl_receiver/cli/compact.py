@@ -183,7 +183,7 @@ def _clear() -> None:
 
 def _line(report: DayReport, *, dry_run: bool) -> str:
     words = [f"{report.day}  {report.blocks_before:,} -> {report.blocks_after:,} blocks"]
-    before, after = report.bytes_before / 2**20, report.bytes_after / 2**20
+    before, after = report.size_before / 2**20, report.size_after / 2**20
     words.append(f"{before:,.1f} MiB" if dry_run else f"{before:,.1f} -> {after:,.1f} MiB")
     if report.leftovers or report.orphans:
         words.append(f"{report.leftovers + report.orphans:,} left over from a run that was cut short")

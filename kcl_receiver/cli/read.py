@@ -17,6 +17,7 @@ from kcl_receiver.cli.times import TIME
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from kcl_receiver.ranges import Position, parse_position
+from kcl_receiver.schema import DATA
 
 if TYPE_CHECKING:
     from kcl_receiver.reader.read_blocks import Fallback
@@ -119,7 +120,7 @@ def read(
     if form == "raw":
         if columns is not None:
             raise click.UsageError("--format raw is the data alone: leave out --columns")
-        chosen = ["data"] if no_check else None
+        chosen = [DATA.name] if no_check else None
     token = _load(token_file)
     start = None
     if token is None:

@@ -75,9 +75,9 @@ class View(Events):
                         "shard": shard,
                         "ranges": one.ranges,
                         "records": one.records,
-                        "bytes": one.bytes,
-                        "arrival_from": one.arrival_first,
-                        "arrival_to": one.arrival_last,
+                        "size": one.size,
+                        "arrival_first": one.arrival_first,
+                        "arrival_last": one.arrival_last,
                     }
                     for (stream, shard), one in sorted(found.shards.items())
                 ],
@@ -99,7 +99,7 @@ class View(Events):
             click.echo(f"{missing} missing, {damaged} damaged.")
             for (_, shard), one in sorted(found.shards.items()):
                 click.echo(
-                    f"  {shard}  {one.records:,} records in {one.ranges:,} ranges, {human_bytes(one.bytes)}, arrived "
+                    f"  {shard}  {one.records:,} records in {one.ranges:,} ranges, {human_bytes(one.size)}, arrived "
                     f"{shown_time(one.arrival_first)} to {shown_time(one.arrival_last)}"
                 )
             if not found.ranges:
@@ -182,11 +182,11 @@ class View(Events):
                     "stream": one.stream.arn,
                     "stream_created": one.stream.created,
                     "shard": where.shard,
-                    "from": str(where.first),
-                    "to": str(where.last),
+                    "first": str(where.first),
+                    "last": str(where.last),
                     "count": where.count,
-                    "arrival_from": where.arrival_first,
-                    "arrival_to": where.arrival_last,
+                    "arrival_first": where.arrival_first,
+                    "arrival_last": where.arrival_last,
                     "outcome": one.outcome.value,
                     "detail": one.detail,
                 }
@@ -212,7 +212,7 @@ class View(Events):
             "ranges_from_stream": summary.restored,
             "ranges_from_files": summary.salvaged,
             "records": summary.records,
-            "bytes": summary.bytes,
+            "size": summary.size,
             "files_removed": summary.removed,
             "held_elsewhere": summary.elsewhere,
             "not_restored": self._not_restored,
@@ -226,7 +226,7 @@ class View(Events):
             click.echo(
                 f"Restored  {counted(summary.blocks, 'block')}, and {summary.partly:,} in part: "
                 f"{counted(summary.records, 'record')}, "
-                f"{human_bytes(summary.bytes)}, in {human_lag(round(seconds * 1000))}"
+                f"{human_bytes(summary.size)}, in {human_lag(round(seconds * 1000))}"
             )
             click.echo(
                 f"          {counted(summary.restored, 'range')} from the stream, "
@@ -255,11 +255,11 @@ class View(Events):
                     "block": one.block,
                     "stream": one.stream.arn,
                     "shard": where.shard,
-                    "from": str(where.first),
-                    "to": str(where.last),
+                    "first": str(where.first),
+                    "last": str(where.last),
                     "count": where.count,
-                    "arrival_from": where.arrival_first,
-                    "arrival_to": where.arrival_last,
+                    "arrival_first": where.arrival_first,
+                    "arrival_last": where.arrival_last,
                     "trimmed_at": one.trimmed_at,
                 }
             )

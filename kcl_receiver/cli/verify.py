@@ -130,7 +130,7 @@ def to_json(report: Report) -> dict[str, Any]:
             "faults": report.ledger_faults,
             "torn": report.torn,
         },
-        "leftovers": [{"path": path, "bytes": size} for path, size in report.leftovers],
+        "leftovers": [{"path": path, "size": size} for path, size in report.leftovers],
     }
 
 
@@ -143,10 +143,10 @@ def _shard_to_json(shard: ShardReport) -> dict[str, Any]:
         "records": shard.records,
         "duplicates": shard.duplicates,
         "blocks": shard.blocks,
-        "from": _position_or_none(shard.first),
-        "to": _position_or_none(shard.last),
-        "arrival_from": shard.arrival_first,
-        "arrival_to": shard.arrival_last,
+        "first": _position_or_none(shard.first),
+        "last": _position_or_none(shard.last),
+        "arrival_first": shard.arrival_first,
+        "arrival_last": shard.arrival_last,
         "ended": shard.ended,
         "gaps": list(map(_gap_to_json, shard.gaps)),
         "possibly_trimmed": list(map(_gap_to_json, shard.possibly_trimmed)),
@@ -159,11 +159,11 @@ def _shard_to_json(shard: ShardReport) -> dict[str, Any]:
 
 def _expired_to_json(one: ExpiredStretch) -> dict[str, Any]:
     return {
-        "from": str(one.first),
-        "to": str(one.last),
+        "first": str(one.first),
+        "last": str(one.last),
         "records": one.records,
-        "arrival_from": one.begin_ms,
-        "arrival_to": one.end_ms,
+        "arrival_first": one.begin_ms,
+        "arrival_last": one.end_ms,
         "before": one.before,
         "since": one.since,
     }

@@ -55,8 +55,8 @@ def _answer_to_json(answer: Answer) -> dict[str, Any]:
     return {
         "shard": answer.shard,
         "read_to": answer.end.value,
-        "from": None if answer.first is None else str(answer.first),
-        "to": None if answer.last is None else str(answer.last),
+        "first": None if answer.first is None else str(answer.first),
+        "last": None if answer.last is None else str(answer.last),
         "kinesis_records": answer.kinesis_records,
         "records": answer.records,
         "dropped_aggregates": answer.dropped,
@@ -80,18 +80,18 @@ def _answer_to_json(answer: Answer) -> dict[str, Any]:
         "found": [
             {
                 "what": one.kind.value,
-                "from": str(one.first),
-                "to": str(one.last),
+                "first": str(one.first),
+                "last": str(one.last),
                 "kinesis_records": one.kinesis_records,
                 "records": one.records,
-                "arrival_from": one.arrival_first,
-                "arrival_to": one.arrival_last,
+                "arrival_first": one.arrival_first,
+                "arrival_last": one.arrival_last,
             }
             for one in answer.found
         ],
         "ranges_differing": answer.ranges_differing,
         "differing": [
-            {"from": str(one.first), "to": str(one.last), "stored": one.stored, "in_stream": one.in_stream}
+            {"first": str(one.first), "last": str(one.last), "stored": one.stored, "in_stream": one.in_stream}
             for one in answer.differing
         ],
         "holes": [

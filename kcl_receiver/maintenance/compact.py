@@ -65,9 +65,9 @@ class DayReport:
 
     Attributes:
         day: The day.
-        blocks_before, bytes_before: What was there.
+        blocks_before, size_before: What was there.
         blocks_after: How many are there now.
-        bytes_after: Their bytes; with `dry_run`, bytes_before less what is deleted as a leftover, the most it can be.
+        size_after: Their bytes; with `dry_run`, size_before less what is deleted as a leftover, the most it can be.
         merged: How many blocks were merged.
         made: Into how many.
         leftovers: Blocks deleted that an earlier run had replaced or expired, and could not delete any more.
@@ -79,9 +79,9 @@ class DayReport:
 
     day: str
     blocks_before: int
-    bytes_before: int
+    size_before: int
     blocks_after: int = 0
-    bytes_after: int = 0
+    size_after: int = 0
     merged: int = 0
     made: int = 0
     leftovers: int = 0
@@ -172,7 +172,7 @@ class _Day:
             self._put_in_order()
             self._merge_all()
             report.faults = list(self._ledger.faults.values())
-        report.blocks_after, report.bytes_after = len(self._present), sum(self._present.values())
+        report.blocks_after, report.size_after = len(self._present), sum(self._present.values())
         if self._options.dry_run:
             report.blocks_after -= report.merged - report.made
         return report

@@ -17,10 +17,12 @@ from pybase64 import b64decode
 
 from kcl_receiver.errors import DaemonError
 from kcl_receiver.ranges import After, Position, parse_after, parse_sequence_number
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, Columns, VarColumn, int64s
+from kcl_receiver.wire.columns import MAX_ARRIVAL, UNKNOWN_ARRIVAL, Columns, VarColumn, int64s
 
 _Long = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 """A Java long that is never negative; the columns hold int64."""
+
+_Arrival = Annotated[int, msgspec.Meta(ge=0, le=MAX_ARRIVAL)]
 
 
 _Behind = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
@@ -33,7 +35,7 @@ class _AnyRecord(msgspec.Struct, gc=False, rename="camel"):
     sequence_number: str
     partition_key: str
     sub_sequence_number: _Long | None = None
-    approximate_arrival_timestamp: _Long | None = None
+    approximate_arrival_timestamp: _Arrival | None = None
 
 
 class _Record(_AnyRecord):

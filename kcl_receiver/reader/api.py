@@ -32,8 +32,8 @@ from kcl_receiver.reader.reading import Reading
 from kcl_receiver.reader.token import Token
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import Report
+from kcl_receiver.schema import ARRIVAL, NAMES
 from kcl_receiver.store.base import BlockStore, open_store
-from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.store.reading import Ledger
 from kcl_receiver.times import EPOCH, shown_time
 
@@ -161,12 +161,12 @@ def open_reading(
     now = query.now()
     place = open_store(store)
     asked = None if shards is None else frozenset([shards] if isinstance(shards, str) else shards)
-    chosen = tuple(SCHEMA.names) if columns is None else tuple([columns] if isinstance(columns, str) else columns)
+    chosen = NAMES if columns is None else tuple([columns] if isinstance(columns, str) else columns)
     if not chosen:
-        raise ConfigError("no column was asked for", f"columns are: {', '.join(SCHEMA.names)}")
-    if unknown := [name for name in chosen if name not in SCHEMA.names]:
+        raise ConfigError("no column was asked for", f"columns are: {', '.join(NAMES)}")
+    if unknown := [name for name in chosen if name not in NAMES]:
         raise ConfigError(
-            f"there is no column {', '.join(map(repr, unknown))[:200]}", f"columns are: {', '.join(SCHEMA.names)}"
+            f"there is no column {', '.join(map(repr, unknown))[:200]}", f"columns are: {', '.join(NAMES)}"
         )
     if asked is not None and not asked:
         raise ConfigError("no shard was asked for", "leave `shards` out to read all")
@@ -250,11 +250,12 @@ def records(
         batch_bytes=batch_bytes,
     )
     for batch in reading:
-        columns = [batch.batch.column(at).to_pylist() for at in (0, 1, 2, 3)]
-        arrived = batch.batch.column(4).cast("int64").to_pylist()
-        rows = zip(*columns, arrived, batch.batch.column(5).to_pylist(), strict=True)
-        for shard, sequence, sub, key, millis, data in rows:
-            time = None if millis is None else EPOCH + timedelta(milliseconds=millis)
+        columns = (
+            (column.cast("int64") if name == ARRIVAL.name else column).to_pylist()
+            for name, column in zip(NAMES, batch.batch.columns, strict=True)
+        )
+        for shard, sequence, sub, key, micros, data in zip(*columns, strict=True):
+            time = None if micros is None else EPOCH + timedelta(microseconds=micros)
             yield Record(shard, Position(int(sequence), sub), key, time, data)
 
 

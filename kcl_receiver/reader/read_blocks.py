@@ -18,8 +18,9 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
+from kcl_receiver.schema import CHECKED_NAMES
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import CHECKED_COLUMNS, BlockFile, RangeDamaged, batch_of, check_range
+from kcl_receiver.store.blocks import BlockFile, RangeDamaged, batch_of, check_range
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import block_day
@@ -200,7 +201,7 @@ class Blocks:
         self, block: str, entry: BlockStored, ranges: Sequence[Range], columns: tuple[str, ...]
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         opened = self._open(block)
-        full = set(columns) >= CHECKED_COLUMNS
+        full = set(columns).issuperset(CHECKED_NAMES)
         if self._check and not full and not opened.compared:
             opened.file.check_places(entry.ranges)
             opened.compared = True

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO, Protocol, cast
 
 import pyarrow as pa
 
-DATA, DATA_BASE64 = "data", "data_base64"
+from kcl_receiver.schema import DATA
+
+_DATA, _DATA_BASE64 = DATA.name, f"{DATA.name}_base64"
 FORMATS = ("jsonl", "csv", "raw", "arrow")
 
 
@@ -42,13 +44,13 @@ class JsonLines:
         lines = []
         for values in zip(*_plain(batch), strict=True):
             record = dict(zip(names, values, strict=True))
-            if DATA in record:
-                text, encoded = _text_or_base64(record[DATA])
+            if _DATA in record:
+                text, encoded = _text_or_base64(record[_DATA])
                 if text is None:
-                    del record[DATA]
-                    record[DATA_BASE64] = encoded
+                    del record[_DATA]
+                    record[_DATA_BASE64] = encoded
                 else:
-                    record[DATA] = text
+                    record[_DATA] = text
             lines.append(json.dumps(record, ensure_ascii=False, separators=(",", ":")))
         self._out.write("".join(f"{line}\n" for line in lines).encode())
 
@@ -61,10 +63,10 @@ class Csv:
 
     def __init__(self, out: BinaryIO, names: list[str]) -> None:
         self._out = out
-        self._data = names.index(DATA) if DATA in names else None
+        self._data = names.index(_DATA) if _DATA in names else None
         head = [*names]
         if self._data is not None:
-            head.insert(self._data + 1, DATA_BASE64)
+            head.insert(self._data + 1, _DATA_BASE64)
         self._rows([head])
 
     def write(self, batch: pa.RecordBatch) -> None:
@@ -98,7 +100,9 @@ class Raw:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """See `Writer`."""
-        self._out.write(b"".join(part for value in batch.column(DATA).to_pylist() for part in (value, self._separator)))
+        self._out.write(
+            b"".join(part for value in batch.column(_DATA).to_pylist() for part in (value, self._separator))
+        )
 
     def close(self) -> None:
         """See `Writer`."""
@@ -190,9 +194,9 @@ def _plain(batch: pa.RecordBatch) -> list[list[Any]]:
     return columns
 
 
-def _time(millis: int) -> str:
-    seconds = datetime.fromtimestamp(millis // 1000, timezone.utc)
-    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{millis % 1000:03d}Z"
+def _time(micros: int) -> str:
+    seconds = datetime.fromtimestamp(micros // 1_000_000, timezone.utc)
+    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{micros // 1000 % 1000:03d}Z"
 
 
 def _text_or_base64(data: bytes) -> tuple[str | None, str | None]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.read_blocks import Fallback
 from kcl_receiver.reader.token import Limit, Token
-from kcl_receiver.store.parquet import SCHEMA
+from kcl_receiver.schema import NAMES
 
 BATCH_ROWS = 65_536
 BATCH_BYTES = 16 * 2**20
@@ -103,7 +103,7 @@ class Query:
     shards: frozenset[str] | None = None
     start: Limit = None
     end: Limit = None
-    columns: tuple[str, ...] = tuple(SCHEMA.names)
+    columns: tuple[str, ...] = NAMES
     follow: bool = False
     report: Callable[[HoleInShard], None] | None = None
     hole_timeout: float | None = None

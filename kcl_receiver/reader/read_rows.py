@@ -11,9 +11,7 @@ import pyarrow.compute as pc
 
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.coverage import Cut, Span, span_of
-from kcl_receiver.store.blocks import ALL_COLUMNS, POSITION_COLUMNS
-
-ARRIVAL_COLUMN = "approximate_arrival_timestamp"
+from kcl_receiver.schema import ARRIVAL, NAMES, POSITION_NAMES
 
 
 class Times(NamedTuple):
@@ -40,12 +38,12 @@ class Times(NamedTuple):
 
     def select(self, table: pa.RecordBatch) -> pa.RecordBatch:
         """Return the rows that arrived in time; those of which it is not known are left out."""
-        arrived = table.column(ARRIVAL_COLUMN).cast(pa.int64())
+        arrived = table.column(ARRIVAL.name).cast(pa.int64())
         keep = pc.is_valid(arrived)
         if self.since is not None:
-            keep = pc.and_(keep, pc.greater_equal(arrived, self.since))
+            keep = pc.and_(keep, pc.greater_equal(arrived, 1000 * self.since))
         if self.until is not None:
-            keep = pc.and_(keep, pc.less(arrived, self.until))
+            keep = pc.and_(keep, pc.less(arrived, 1000 * self.until))
         return table.filter(keep)
 
 
@@ -64,7 +62,7 @@ def trim(table: pa.RecordBatch, span: Span) -> pa.RecordBatch:
 
 def position_at(table: pa.RecordBatch, row: int) -> Position:
     """Return the position of a row of a table that has the two columns of it."""
-    sequence, sub = (table.column(name)[row].as_py() for name in POSITION_COLUMNS)
+    sequence, sub = (table.column(name)[row].as_py() for name in POSITION_NAMES)
     return Position(int(sequence), sub)
 
 
@@ -85,5 +83,5 @@ def _halves(table: pa.RecordBatch, most_bytes: int) -> Iterator[pa.RecordBatch]:
 
 def columns_to_read(columns: tuple[str, ...], *, positions: bool, arrivals: bool) -> tuple[str, ...]:
     """Return the columns to read for those that were asked for, in the order of a block."""
-    wanted = {*columns, *(POSITION_COLUMNS if positions else ()), *((ARRIVAL_COLUMN,) if arrivals else ())}
-    return tuple(name for name in ALL_COLUMNS if name in wanted)
+    wanted = {*columns, *(POSITION_NAMES if positions else ()), *((ARRIVAL.name,) if arrivals else ())}
+    return tuple(name for name in NAMES if name in wanted)

@@ -26,10 +26,10 @@ from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.reader.read_query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reader.read_sources import Sources
 from kcl_receiver.reader.token import Token
+from kcl_receiver.schema import NAMES
+from kcl_receiver.store.arrays import schema_of
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import ALL_COLUMNS
 from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
-from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.store.tailing import DayBegan, LedgerWalk, Place
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Reading:
     def __init__(self, store: BlockStore, stream: StreamIdentity | None, query: Query, token: Token | None) -> None:
         self.stream = stream
         self.stats = Stats()
-        self.schema = pa.schema([SCHEMA.field(name) for name in query.columns])
+        self.schema = schema_of(query.columns)
         self._store = store
         self._query = query
         self._application = store.owner()
@@ -348,7 +348,7 @@ class Reading:
     def _rows_of(self, items: list[Item]) -> Iterator[Batch]:
         query = self._query
         columns = self._columns
-        if columns != ALL_COLUMNS:
+        if columns != NAMES:
             positions = query.limit is not None or any(
                 item.span is not None
                 or item.range.count > query.batch_rows

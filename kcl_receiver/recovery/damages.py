@@ -7,7 +7,6 @@ when this is closed.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -18,6 +17,7 @@ from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import DAMAGED, MISSING, Damage
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.json_codec import decode, encode
 from kcl_receiver.store.names import block_id, writer_of
 from kcl_receiver.store.reading import Ledger
 
@@ -29,14 +29,14 @@ class Totals:
     Attributes:
         ranges: Ranges that no good block holds.
         records: User records in them.
-        bytes: Keys and data in them.
+        size: Bytes of keys and data in them.
         arrival_first: When the first of them arrived, milliseconds since the epoch; -1 if not known.
         arrival_last: The same of the last.
     """
 
     ranges: int = 0
     records: int = 0
-    bytes: int = 0
+    size: int = 0
     arrival_first: int = -1
     arrival_last: int = -1
 
@@ -44,7 +44,7 @@ class Totals:
         """Count a range."""
         self.ranges += 1
         self.records += one.count
-        self.bytes += one.size
+        self.size += one.size
         oldest, newest, _ = one.arrivals
         if oldest >= 0 and (self.arrival_first < 0 or oldest < self.arrival_first):
             self.arrival_first = oldest
@@ -84,23 +84,14 @@ class Found:
         self.damaged += damage.why == DAMAGED
         for one in damage.ranges_lost:
             self.shards[damage.entry.stream, one.shard].add(one)
-        raw = {
-            "entry": damage.entry.to_json(),
-            "damaged": damage.why == DAMAGED,
-            "detail": damage.detail,
-            "lost": [one.to_json() for one in damage.ranges_lost],
-        }
-        self._file.write(json.dumps(raw, separators=(",", ":")).encode() + b"\n")
+        self._file.write(encode(damage) + b"\n")
 
     def __iter__(self) -> Iterator[Damage]:
         """Yield them in the order in which they came; one iteration at a time."""
         self._file.flush()
         self._file.seek(0)
         for line in self._file:
-            raw = json.loads(line)
-            entry = BlockStored.from_json(raw["entry"])
-            lost = tuple(map(Range.from_json, raw["lost"]))
-            yield Damage(entry.block, entry, DAMAGED if raw["damaged"] else MISSING, raw["detail"], lost)
+            yield decode(Damage, line)
 
     @property
     def blocks(self) -> int:
@@ -118,9 +109,9 @@ class Found:
         return sum(one.records for one in self.shards.values())
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """How many bytes of keys and data are in them."""
-        return sum(one.bytes for one in self.shards.values())
+        return sum(one.size for one in self.shards.values())
 
 
 def choose(damages: Iterable[Damage], shards: Collection[str] = (), blocks: Collection[str] = ()) -> Iterator[Damage]:

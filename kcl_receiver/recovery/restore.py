@@ -85,7 +85,7 @@ class Summary:
         restored: Ranges that came from the stream.
         salvaged: Ranges that came from damaged files.
         records: User records of both.
-        bytes: Their keys and data.
+        size: Bytes of their keys and data.
         removed: Damaged files that were deleted.
         failed: How many ranges that no good block holds were not brought back, by the reason.
         failed_records: The user records in them, by the reason.
@@ -99,7 +99,7 @@ class Summary:
     restored: int = 0
     salvaged: int = 0
     records: int = 0
-    bytes: int = 0
+    size: int = 0
     removed: int = 0
     failed: dict[Outcome, int] = field(default_factory=dict)
     failed_records: dict[Outcome, int] = field(default_factory=dict)
@@ -310,7 +310,7 @@ class Restorer:
         self.summary.salvaged += pending.from_file
         self.summary.restored += len(pending.ready) - pending.from_file
         self.summary.records += encoded.rows
-        self.summary.bytes += sum(one.range.size for one in pending.ready)
+        self.summary.size += sum(one.range.size for one in pending.ready)
         pending.stored += len(pending.ready)
         pending.ready, pending.from_file, pending.size = [], 0, 0
 

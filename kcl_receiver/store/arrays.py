@@ -9,12 +9,14 @@ sub-sequence numbers that are all 0, arrival times that are all known. Where it 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from kcl_receiver.ranges import MAX_SEQUENCE_DIGITS, Arrivals
+from kcl_receiver.schema import ARRIVAL, CHECKED, COLUMNS, Column
 from kcl_receiver.wire.columns import (
     MAX_COLUMN_BYTES,
     UNKNOWN_ARRIVAL,
@@ -26,7 +28,24 @@ from kcl_receiver.wire.columns import (
     int64s,
 )
 
-ARRIVAL = pa.timestamp("ms", tz="UTC")
+_TYPES = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "binary": pa.binary(),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+}
+SCHEMA = pa.schema([pa.field(one.name, _TYPES[one.type], nullable=one.nullable) for one in COLUMNS])
+"""What a reader gets of a block."""
+
+
+@cache
+def schema_of(columns: tuple[str, ...]) -> pa.Schema:
+    """Return the schema of some of a block's columns."""
+    return pa.schema([SCHEMA.field(name) for name in columns])
+
+
+MILLIS = pa.timestamp("ms", tz="UTC")
+"""Arrival times as Kinesis and a batch have them, and as the checksum is over them."""
 
 SMALL_BATCH = 1000
 """Records. In larger ones a kernel over the offsets is cheaper than the offsets that they would have if alike."""
@@ -43,7 +62,7 @@ class WrappedColumns:
     """Columns and their arrays.
 
     Attributes:
-        arrays: Sequence and sub-sequence numbers, keys, arrival times and data, in the types of a block.
+        arrays: The columns of `schema.CHECKED`, in the types of a block but for arrival times, which are `MILLIS`.
         columns: The same with their lengths known.
         digits: Of each sequence number, where they are known to have as many; else 0.
     """
@@ -66,6 +85,9 @@ def check_columns(columns: Columns, expected: str) -> None:
         none_within = bytes(columns.sub) == bytes(8 * columns.count)
         if not none_within and pc.min(wrapped.arrays[1]).as_py() < 0:
             raise ValueError("a sub-sequence number is below 0")
+        arrival = bytes(columns.arrival)
+        if arrival[6::8] != arrival[7::8] or arrival[7::8].strip(b"\x00\xff"):  # the upper two of its 8 bytes
+            raise ValueError("an arrival time is none")
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
 
@@ -92,18 +114,10 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
         ArrowException: They are malformed.
     """
     count = columns.count
-    sequence = _variable_array(pa.string(), count, columns.sequence)
-    key = _variable_array(pa.string(), count, columns.key)
-    data = _variable_array(pa.binary(), count, columns.data)
-    arrays = [
-        sequence,
-        pa.Array.from_buffers(pa.int64(), count, [None, _fixed_buffer(count, columns.sub)]),
-        key,
-        _arrival_array(count, columns.arrival),
-        data,
-    ]
+    arrays = arrays_of(columns)
     for array in arrays:
         array.validate(full=True)
+    sequence, _, key, _, data = arrays
     digits = _length_of_each(columns.sequence, count)
     measured = replace(
         columns,
@@ -114,6 +128,26 @@ def wrap(columns: Columns, expected: str) -> WrappedColumns:
     if (made := checksum(measured)) != expected:
         raise ValueError(f"their checksum is {made}, not {expected:.40}")
     return WrappedColumns(arrays, measured, digits)
+
+
+def arrays_of(columns: Columns) -> list[pa.Array]:
+    """Return the columns of `schema.CHECKED` as Arrow arrays over the same memory; see `WrappedColumns.arrays`.
+
+    Their content is not looked at.
+
+    Raises:
+        ValueError: Their buffers do not fit the number of records.
+    """
+    return [_array(column, columns.count, getattr(columns, column.part)) for column in CHECKED]
+
+
+def _array(column: Column, count: int, values: VarColumn | Buffer) -> pa.Array:
+    kind = _TYPES[column.type]
+    if isinstance(values, VarColumn):
+        return _variable_array(kind, count, values)
+    if column is ARRIVAL:
+        return _arrival_array(count, values)
+    return pa.Array.from_buffers(kind, count, [None, _fixed_buffer(count, values)])
 
 
 def arrivals_of(columns: Columns) -> Arrivals:
@@ -129,19 +163,30 @@ def arrivals_of(columns: Columns) -> Arrivals:
 
 def columns_of(rows: pa.RecordBatch) -> Columns:
     """Return rows that have the columns of a block as the columns that the processor had sent."""
-    arrival = rows.column("approximate_arrival_timestamp").view(pa.int64())
-    return Columns(
-        count=rows.num_rows,
-        sequence=_variable_column(rows.column("sequence_number")),
-        sub=fixed_values(rows.column("sub_sequence_number"), 8),
-        key=_variable_column(rows.column("partition_key")),
-        arrival=fixed_values(pc.fill_null(arrival, UNKNOWN_ARRIVAL), 8),
-        data=_variable_column(rows.column("data")),
-    )
+    parts: dict[str, Any] = {column.part: _part(rows.column(column.name)) for column in CHECKED}
+    return Columns(rows.num_rows, **parts)
 
 
-def _variable_column(array: pa.Array) -> VarColumn:
+def _part(array: pa.Array) -> VarColumn | Buffer:
+    if pa.types.is_timestamp(array.type):
+        array = millis_of(array)
+    if pa.types.is_integer(array.type):
+        return fixed_values(array, 8)
     return VarColumn.joined(pc.binary_length(array).to_pylist(), variable_values(array))
+
+
+def millis_of(arrival: pa.Array) -> pa.Array:
+    """Return the arrival times of a block as int64 milliseconds, `UNKNOWN_ARRIVAL` for null.
+
+    What is no whole millisecond was never stored: it stays microseconds, so that no checksum fits it.
+    """
+    try:
+        millis = arrival.cast(MILLIS).view(pa.int64())
+    except pa.ArrowInvalid:
+        micros = arrival.view(pa.int64())
+        millis = pc.divide(micros, 1000)
+        millis = pc.if_else(pc.equal(pc.multiply(millis, 1000), micros), millis, micros)
+    return pc.fill_null(millis, UNKNOWN_ARRIVAL) if millis.null_count else millis
 
 
 def _length_of_each(column: VarColumn, count: int) -> int:
@@ -170,7 +215,7 @@ def _arrival_array(count: int, arrival: Buffer) -> pa.Array:
     known = None
     if _UNKNOWN in bytes(arrival):
         known = pc.not_equal(pa.Array.from_buffers(pa.int64(), count, [None, buffer]), UNKNOWN_ARRIVAL).buffers()[1]
-    return pa.Array.from_buffers(ARRIVAL, count, [known, buffer])
+    return pa.Array.from_buffers(MILLIS, count, [known, buffer])
 
 
 def _fixed_buffer(count: int, values: Buffer) -> pa.Buffer:

@@ -16,7 +16,6 @@ from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
-from functools import cache
 from typing import Protocol
 
 import pyarrow as pa
@@ -24,15 +23,11 @@ import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Position, Range, StreamIdentity, parse_sequence_number
+from kcl_receiver.schema import COLUMNS, DATA, NAMES, POSITION_NAMES
+from kcl_receiver.store.arrays import schema_of
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.footers import Footer, footer_of, has_places, has_text_of
-from kcl_receiver.store.parquet import SCHEMA
 from kcl_receiver.store.reads import DAMAGED_HINT, decoding
-
-ALL_COLUMNS = tuple(SCHEMA.names)
-CHECKED_COLUMNS = frozenset(ALL_COLUMNS) - {"shard_id"}
-"""The columns that a range's checksum is over."""
-POSITION_COLUMNS = ("sequence_number", "sub_sequence_number")
 
 MAX_ROW_GROUP_BYTES = 64 * 2**20
 """Before compression. Row groups are cut at 8 MiB (`parquet.ROW_GROUP_BYTES`), and no record of Kinesis is over 10."""
@@ -119,7 +114,7 @@ class BlockFile:
     def compression(self) -> str | None:
         """Its compression as `encode_block` takes it, without a level, which is not in the file; None if unknown."""
         with self._decoding("its footer cannot be read"):
-            column = self._opened().metadata.row_group(0).column(len(SCHEMA) - 1)
+            column = self._opened().metadata.row_group(0).column(COLUMNS.index(DATA))
         return _COMPRESSIONS.get(str(column.compression))
 
     def check_footer(self, stream: StreamIdentity, ranges: Sequence[Range], line: bytes | None = None) -> None:
@@ -155,7 +150,7 @@ class BlockFile:
     # Its rows
 
     def rows(
-        self, ranges: Sequence[Range], columns: tuple[str, ...] = ALL_COLUMNS, *, check: bool = True
+        self, ranges: Sequence[Range], columns: tuple[str, ...] = NAMES, *, check: bool = True
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the rows of the first ranges, then of those that follow, each time with the number of ranges.
 
@@ -164,7 +159,7 @@ class BlockFile:
         Args:
             ranges: Ranges as they are in the block.
             columns: Names of columns, in the order of a block.
-            check: Make the checksum of each range; `CHECKED_COLUMNS` must be among the columns.
+            check: Make the checksum of each range; `schema.CHECKED` must be among the columns.
 
         Raises:
             RangeDamaged: The next range is not what was stored. All before it were handed out.
@@ -192,7 +187,7 @@ class BlockFile:
 
     def positions(self, one: Range) -> list[Position]:
         """Return the positions of a range's records, in the order of its rows; reads the two columns of them alone."""
-        ((_, rows),) = self.rows([one], POSITION_COLUMNS, check=False)
+        ((_, rows),) = self.rows([one], POSITION_NAMES, check=False)
         with self._decoding("its rows cannot be read"):
             columns = (column.to_pylist() for column in rows.columns)
             return [Position(parse_sequence_number(sequence), sub) for sequence, sub in zip(*columns, strict=True)]
@@ -290,7 +285,7 @@ class BlockFile:
                     f"row group {group} claims to have {claimed:,} bytes, and none that is stored has over "
                     f"{MAX_ROW_GROUP_BYTES:,}"
                 )
-            wanted = None if columns == ALL_COLUMNS else list(columns)
+            wanted = None if columns == NAMES else list(columns)
             table = parquet.read_row_groups([group], columns=wanted, use_threads=self._threads)
             rows = batch_of(table, columns)
             if rows.num_rows != metadata.num_rows:
@@ -368,7 +363,7 @@ def check_range(expected: Range, rows: pa.Table) -> None:
     if rows.num_rows != expected.count:
         where = f"shard {expected.shard} from {expected.first} to {expected.last}"
         raise BlockDamaged(f"{where} has {rows.num_rows} records, not {expected.count}", DAMAGED_HINT)
-    fault = RowChecksums(batch_of(rows, ALL_COLUMNS)).fault(0, expected)
+    fault = RowChecksums(batch_of(rows, NAMES)).fault(0, expected)
     if fault:
         raise BlockDamaged(fault, DAMAGED_HINT)
 
@@ -377,20 +372,17 @@ def batch_of(table: pa.Table, columns: tuple[str, ...]) -> pa.RecordBatch:
     """Return some of a block's columns as one batch, without copying what is in one piece.
 
     Raises:
-        ValueError, LookupError: The table has no such columns.
+        ValueError, LookupError: The table has no such columns, or of other types.
     """
-    schema = _schema_of(columns)
+    schema = schema_of(columns)
     if not table.schema.equals(schema):
-        table = table.select(list(columns)).cast(schema)
+        table = table.select(list(columns))
+    if not table.schema.equals(schema):
+        raise ValueError("its columns are not those of a block")
     batches = table.replace_schema_metadata(None).to_batches()
     if len(batches) == 1:
         return batches[0]
     return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema=schema)
-
-
-@cache
-def _schema_of(columns: tuple[str, ...]) -> pa.Schema:
-    return pa.schema([SCHEMA.field(name) for name in columns])
 
 
 def _copied(rows: pa.RecordBatch) -> pa.RecordBatch:

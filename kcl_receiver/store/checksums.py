@@ -7,16 +7,22 @@ defined by `kcl_receiver.wire.columns.checksum`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.arrays import fixed_values
-from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL, int32s
+from kcl_receiver.schema import CHECKED, SHARD
+from kcl_receiver.store.arrays import fixed_values, millis_of
+from kcl_receiver.wire.columns import int32s
 
 _FEW_BYTES = 4096
 """Slices of a range with fewer bytes of data are put together first: that costs less than a call for each of them."""
+
+_Part = tuple[memoryview, int, memoryview | None]
+"""A buffer, the bytes that each row has of it, and, where that differs, where each row begins in it."""
 
 
 class RowChecksums:
@@ -27,19 +33,12 @@ class RowChecksums:
     """
 
     def __init__(self, rows: pa.RecordBatch) -> None:
-        arrival = rows.column("approximate_arrival_timestamp").view(pa.int64())
-        if arrival.null_count:
-            arrival = pc.fill_null(arrival, UNKNOWN_ARRIVAL)
-        self._sequence = _Values(rows.column("sequence_number"))
-        self._sub = fixed_values(rows.column("sub_sequence_number"), 8)
-        self._key = _Values(rows.column("partition_key"))
-        self._arrival = fixed_values(arrival, 8)
-        self._data = _Values(rows.column("data"))
-        self._shard = _Values(rows.column("shard_id")) if "shard_id" in rows.schema.names else None
+        self._parts = [part for column in CHECKED for part in _parts(rows.column(column.name))]
+        self._shard = list(_parts(rows.column(SHARD.name))) if SHARD.name in rows.schema.names else None
 
     def fault(self, begin: int, one: Range) -> str:
         """Return how the rows from row `begin` on differ from those of a range; empty if they do not."""
-        if self._shard is not None and not self._shard.are(begin, begin + one.count, one.shard.encode()):
+        if self._shard is not None and not _are(self._shard, begin, one.count, one.shard.encode()):
             fault = "has rows of other shards"
         elif self.of(begin, one.count) != one.checksum:
             fault = f"does not have the checksum {one.checksum}"
@@ -49,20 +48,7 @@ class RowChecksums:
 
     def of(self, begin: int, count: int) -> str:
         """Return the checksum of the range whose rows are `count` rows from row `begin` on."""
-        end = begin + count
-        sequence, key, data = self._sequence, self._key, self._data
-        fixed = slice(8 * begin, 8 * end)
-        lengths = slice(4 * begin, 4 * end)
-        parts = (
-            sequence.lengths[lengths],
-            sequence.values[sequence.offsets[begin] : sequence.offsets[end]],
-            self._sub[fixed],
-            key.lengths[lengths],
-            key.values[key.offsets[begin] : key.offsets[end]],
-            self._arrival[fixed],
-            data.lengths[lengths],
-            data.values[data.offsets[begin] : data.offsets[end]],
-        )
+        parts = _slices(self._parts, begin, count)
         if len(parts[-1]) < _FEW_BYTES:
             return str(xxhash.xxh3_128_hexdigest(b"".join(parts)))
         digest = xxhash.xxh3_128()
@@ -71,20 +57,27 @@ class RowChecksums:
         return str(digest.hexdigest())
 
 
-class _Values:
-    """The buffers of an array of strings or bytes, which may be a slice of a larger one."""
+def _slices(parts: Sequence[_Part], begin: int, count: int) -> list[memoryview]:
+    end = begin + count
+    return [
+        buffer[width * begin : width * end] if offsets is None else buffer[offsets[begin] : offsets[end]]
+        for buffer, width, offsets in parts
+    ]
 
-    __slots__ = ("lengths", "offsets", "values")
 
-    def __init__(self, array: pa.Array) -> None:
-        _, offsets, values = array.buffers()
-        self.lengths = fixed_values(pc.binary_length(array), 4)
-        self.values = memoryview(b"" if values is None else values)
-        self.offsets = memoryview(offsets).cast("B").cast("i")[array.offset :]
+def _are(parts: Sequence[_Part], begin: int, count: int, value: bytes) -> bool:
+    """Return whether each of some rows of a column of strings has this value."""
+    lengths, values = _slices(parts, begin, count)
+    return bytes(lengths) == int32s((len(value),)) * count and bytes(values) == value * count
 
-    def are(self, begin: int, end: int, value: bytes) -> bool:
-        """Return whether each of some rows has this value."""
-        count = end - begin
-        lengths = bytes(self.lengths[4 * begin : 4 * end])
-        values = bytes(self.values[self.offsets[begin] : self.offsets[end]])
-        return lengths == int32s((len(value),)) * count and values == value * count
+
+def _parts(array: pa.Array) -> Iterator[_Part]:
+    """Yield the buffers of an array that are hashed; it may be a slice of a larger one."""
+    if pa.types.is_timestamp(array.type):
+        array = millis_of(array)
+    if pa.types.is_integer(array.type):
+        yield fixed_values(array, 8), 8, None
+        return
+    _, offsets, values = array.buffers()
+    yield fixed_values(pc.binary_length(array), 4), 4, None
+    yield memoryview(b"" if values is None else values), 0, memoryview(offsets).cast("B").cast("i")[array.offset :]

@@ -1,6 +1,6 @@
 """What the ledger records, and the chain of its lines.
 
-Each writer has a ledger of its own. A line is a JSON object with the running number `n`, the hash `prev` of the line
+Each writer has a ledger of its own. A line is a JSON object with the running `number`, the hash `prev` of the line
 before, what is recorded, and last its own `hash`. A line that is missing, torn or altered breaks the chain and is
 found; a lost end is found because each later writer names the last line that it saw of the others.
 """
@@ -8,18 +8,17 @@ found; a lost end is found because each later writer names the last line that it
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Union, cast
 
 import msgspec
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.horizon import Late, ShardMark
-from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity, parse_after, parse_position
+from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity
+from kcl_receiver.store.json_codec import codec_of, read_json, struct_codec
 from kcl_receiver.store.names import block_path, check_writer_id
-from kcl_receiver.store.typed import BlockLine, decode_block_line, range_of
 
 HASH_BYTES = 16
 """A hash is the first 16 bytes of a SHA-256, written as 32 hexadecimal digits."""
@@ -28,6 +27,12 @@ _HASH_MEMBER = b',"hash":"'
 _END = b'"}'
 
 
+def _block_id(text: str) -> str:
+    block_path(text)  # who looks for the block, or for its writer, must find an id
+    return text
+
+
+BlockId = Annotated[str, _block_id]
 GENERATOR = "generator"
 
 
@@ -61,28 +66,6 @@ class WriterStarted:
     tails: dict[str, Tail] = field(default_factory=dict)
     role: str = GENERATOR
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        out: dict[str, Any] = {
-            "type": "writer",
-            "writer": self.writer,
-            "host": self.host,
-            "pid": self.pid,
-            "time": self.time,
-            "version": self.version,
-            "tails": {writer: {"n": tail.number, "hash": tail.hash} for writer, tail in self.tails.items()},
-        }
-        if self.role != GENERATOR:
-            out["role"] = self.role
-        return out
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> WriterStarted:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        tails = {str(writer): Tail(int(tail["n"]), str(tail["hash"])) for writer, tail in raw["tails"].items()}
-        writer, host, version = (_text(raw[name]) for name in ("writer", "host", "version"))
-        return cls(writer, host, int(raw["pid"]), int(raw["time"]), version, tails, _text(raw.get("role", GENERATOR)))
-
 
 @dataclass(frozen=True, slots=True)
 class SessionStarted:
@@ -112,39 +95,6 @@ class SessionStarted:
     time: int
     begins: int = -1
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        return {
-            "type": "session",
-            "session": self.session,
-            "shard": self.shard,
-            "after": str(self.after),
-            "rank": self.rank,
-            "stream": _stream_to_json(self.stream),
-            "parents": list(self.parents),
-            "hash_range": None if self.hash_range is None else list(self.hash_range),
-            "retention_hours": self.retention_hours,
-            "time": self.time,
-            "begins": self.begins,
-        }
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> SessionStarted:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        hash_range = raw["hash_range"]
-        return cls(
-            session=_text(raw["session"]),
-            shard=_text(raw["shard"]),
-            after=parse_after(raw["after"]),
-            rank=int(raw["rank"]),
-            stream=_stream_from_json(raw["stream"]),
-            parents=tuple(map(_text, raw["parents"])),
-            hash_range=None if hash_range is None else (_text(hash_range[0]), _text(hash_range[1])),
-            retention_hours=int(raw["retention_hours"]),
-            time=int(raw["time"]),
-            begins=int(raw["begins"]),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class BlockStored:
@@ -160,41 +110,13 @@ class BlockStored:
         replaces: Ids of the blocks that it stands in for, which need not be there any more.
     """
 
-    block: str
+    block: BlockId
     stream: StreamIdentity
     ranges: tuple[Range, ...]
     rows: int
     size: int
     time: int
-    replaces: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        out: dict[str, Any] = {
-            "type": "block",
-            "block": self.block,
-            "stream": _stream_to_json(self.stream),
-            "ranges": [one.to_json() for one in self.ranges],
-            "rows": self.rows,
-            "size": self.size,
-            "time": self.time,
-        }
-        if self.replaces:
-            out["replaces"] = list(self.replaces)
-        return out
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> BlockStored:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        return cls(
-            block=_block_id(raw["block"]),
-            stream=_stream_from_json(raw["stream"]),
-            ranges=tuple(map(Range.from_json, raw["ranges"])),
-            rows=int(raw["rows"]),
-            size=int(raw["size"]),
-            time=int(raw["time"]),
-            replaces=tuple(map(_block_id, raw.get("replaces", ()))),
-        )
+    replaces: tuple[BlockId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,28 +137,6 @@ class ShardEnded:
     stream: StreamIdentity
     last: After
     time: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        return {
-            "type": "shard_end",
-            "session": self.session,
-            "shard": self.shard,
-            "stream": _stream_to_json(self.stream),
-            "last": str(self.last),
-            "time": self.time,
-        }
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> ShardEnded:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        return cls(
-            _text(raw["session"]),
-            _text(raw["shard"]),
-            _stream_from_json(raw["stream"]),
-            parse_after(raw["last"]),
-            int(raw["time"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,39 +166,6 @@ class MarksTaken:
     late: tuple[Late, ...] = ()
     sessions: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        out: dict[str, Any] = {
-            "type": "marks",
-            "stream": _stream_to_json(self.stream),
-            "time": self.time,
-            "measured": self.measured,
-            "retention_hours": self.retention_hours,
-            "boot": self.boot,
-            "offset": self.offset,
-            "marks": list(map(_mark_to_json, self.marks)),
-        }
-        if self.late:
-            out["late"] = [one._asdict() for one in self.late]
-        if self.sessions:
-            out["sessions"] = list(self.sessions)
-        return out
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> MarksTaken:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        return cls(
-            stream=_stream_from_json(raw["stream"]),
-            time=int(raw["time"]),
-            measured=int(raw["measured"]),
-            retention_hours=int(raw["retention_hours"]),
-            boot=_text(raw["boot"]),
-            offset=int(raw["offset"]),
-            marks=tuple(map(_mark_from_json, raw["marks"])),
-            late=tuple(Late(int(one["since"]), int(one["until"]), int(one["by"])) for one in raw.get("late", ())),
-            sessions=tuple(map(_text, raw.get("sessions", ()))),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class Carried:
@@ -315,37 +182,10 @@ class Carried:
     """
 
     stream: StreamIdentity
-    ranges: tuple[tuple[Range, str], ...]
+    ranges: tuple[tuple[Range, BlockId], ...]
     forgotten: dict[str, Forgotten]
     marks: tuple[ShardMark, ...] = ()
     newest: int = -1
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        return {
-            "type": "carried",
-            "stream": _stream_to_json(self.stream),
-            "ranges": [{"block": block, **one.to_json()} for one, block in self.ranges],
-            "forgotten": {
-                shard: {"through": str(one.through), "newest": one.newest} for shard, one in self.forgotten.items()
-            },
-            "marks": list(map(_mark_to_json, self.marks)),
-            "newest": self.newest,
-        }
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Carried:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        return cls(
-            _stream_from_json(raw["stream"]),
-            tuple((Range.from_json(one), _block_id(one["block"])) for one in raw["ranges"]),
-            {
-                str(shard): Forgotten(parse_position(one["through"]), int(one["newest"]))
-                for shard, one in raw["forgotten"].items()
-            },
-            tuple(map(_mark_from_json, raw["marks"])),
-            int(raw["newest"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -360,16 +200,7 @@ class Expired:
 
     time: int
     before: int
-    blocks: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        return {"type": "expired", "time": self.time, "before": self.before, "blocks": list(self.blocks)}
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Expired:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        return cls(int(raw["time"]), int(raw["before"]), tuple(map(_block_id, raw["blocks"])))
+    blocks: tuple[BlockId, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,51 +215,60 @@ class Acknowledged:
     """
 
     time: int
-    writer: str
+    writer: Annotated[str, check_writer_id]
     line: int
     reason: str
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the members that the line holds; `from_json` reads them back."""
-        return {
-            "type": "acknowledged",
-            "time": self.time,
-            "writer": self.writer,
-            "line": self.line,
-            "reason": self.reason,
-        }
-
-    @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> Acknowledged:
-        """Return the entry that `to_json` wrote; see `entry_from_json`."""
-        writer = _text(raw["writer"])
-        return cls(int(raw["time"]), check_writer_id(writer), int(raw["line"]), _text(raw["reason"]))
 
 
 Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | MarksTaken | Carried | Expired | Acknowledged
 
-ENTRY_TYPES: dict[str, Callable[[dict[str, Any]], Entry]] = {
-    "writer": WriterStarted.from_json,
-    "session": SessionStarted.from_json,
-    "block": BlockStored.from_json,
-    "shard_end": ShardEnded.from_json,
-    "marks": MarksTaken.from_json,
-    "carried": Carried.from_json,
-    "expired": Expired.from_json,
-    "acknowledged": Acknowledged.from_json,
+ENTRY_TYPES: dict[str, type[Entry]] = {
+    "writer": WriterStarted,
+    "session": SessionStarted,
+    "block": BlockStored,
+    "shard_end": ShardEnded,
+    "marks": MarksTaken,
+    "carried": Carried,
+    "expired": Expired,
+    "acknowledged": Acknowledged,
 }
 
 
-def entry_from_json(raw: dict[str, Any]) -> Entry:
-    """Return the entry that a line holds.
+class _Head(msgspec.Struct, kw_only=True):
+    """What each line has beside its entry; it is written by `encode_lines`."""
+
+    number: int = 0
+    prev: str = ""
+
+
+_CODECS: dict[type, Any] = {
+    entry: struct_codec(entry, bases=(_Head,), tag_field="type", tag=name) for name, entry in ENTRY_TYPES.items()
+}
+_LOADS: dict[type, Any] = {codec.wire: codec.load for codec in _CODECS.values()}
+_DECODER = msgspec.json.Decoder(Union[tuple(_LOADS)])  # noqa: UP007
+
+
+def decode_entry(line: bytes) -> Entry:
+    """Return the entry that a line holds, whether or not it has its place in a chain.
 
     Raises:
         ValueError: It is none that this version knows.
     """
+    raw = read_json(_DECODER, line)
+    return cast(Entry, _LOADS[type(raw)](raw))
+
+
+_STREAMS = msgspec.json.Decoder(
+    msgspec.defstruct("StreamOnly", [("type", str), ("stream", codec_of(StreamIdentity).wire | None, None)])
+)
+
+
+def decode_stream(line: bytes) -> Any:  # noqa: ANN401 - a struct that is made at run time
+    """Return `type` and `stream` of a ledger's line, or None if it is not just as it should be."""
     try:
-        return ENTRY_TYPES[raw["type"]](raw)
-    except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise ValueError(f"not an entry: {error!r}") from error
+        return read_json(_STREAMS, line)
+    except ValueError:
+        return None
 
 
 def first_prev(writer: str) -> str:
@@ -446,8 +286,8 @@ def encode_lines(entries: Sequence[Entry], number: int, prev: str) -> tuple[byte
     """
     lines = bytearray()
     for number_here, entry in enumerate(entries, number):
-        members = {"n": number_here, "prev": prev, **entry.to_json()}
-        body = json.dumps(members, separators=(",", ":")).encode()[:-1]
+        said = msgspec.json.encode(_CODECS[type(entry)].dump(entry))[1:-1]
+        body = b'{"number":%d,"prev":"%s",%s' % (number_here, prev.encode(), said)
         prev = _hash(body)
         lines += body + _HASH_MEMBER + prev.encode() + _END + b"\n"
     return bytes(lines), Tail(number + len(entries) - 1, prev)
@@ -535,11 +375,9 @@ def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, 
         number += 1
         try:
             prev, entry = _decode_line(content[start:end], number, prev)
-        except (ValueError, RecursionError, msgspec.DecodeError) as error:  # the last is a ValueError in newer versions
-            raise LedgerDamaged(
-                f"line {number} of the ledger of writer {writer} is not as it was written: {error}",
-                SEE_REPAIR,
-            ) from error
+        except ValueError as error:
+            what = f"line {number} of the ledger of writer {writer} is not as it was written: {error}"
+            raise LedgerDamaged(what, SEE_REPAIR) from error
         yield entry, prev
         start = end + 1
 
@@ -550,56 +388,13 @@ def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
         raise ValueError("it has no hash")
     if (own := _hash(body)) != claimed[: -len(_END)].decode("ascii", "replace"):
         raise ValueError("its hash does not fit its content")
-    typed = decode_block_line(line)
-    raw = msgspec.json.decode(line) if typed is None else {"n": typed.n, "prev": typed.prev}
-    if raw.get("n") != number:
-        raise ValueError(f"it says that it is line {raw.get('n')}: lines are missing")
-    if raw.get("prev") != prev:
+    raw = read_json(_DECODER, line)
+    if raw.number != number:
+        raise ValueError(f"it says that it is line {raw.number}: lines are missing")
+    if raw.prev != prev:
         raise ValueError("it does not follow the line before")
-    return own, entry_from_json(raw) if typed is None else _block_stored(typed)
-
-
-def _block_stored(line: BlockLine) -> BlockStored:
-    stream = StreamIdentity(line.stream.arn, line.stream.created)
-    replaces = tuple(map(_block_id, line.replaces))
-    ranges = tuple(map(range_of, line.ranges))
-    return BlockStored(_block_id(line.block), stream, ranges, line.rows, line.size, line.time, replaces)
+    return own, cast(Entry, _LOADS[type(raw)](raw))
 
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[: 2 * HASH_BYTES]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"a text was expected, not {type(value).__name__}")
-    return value
-
-
-def _block_id(value: object) -> str:
-    block = _text(value)
-    block_path(block)  # who looks for the block, or for its writer, must find an id
-    return block
-
-
-def _mark_to_json(mark: ShardMark) -> dict[str, Any]:
-    return {
-        "shard": mark.shard,
-        "session": mark.session,
-        "position": str(mark.position),
-        "until": mark.until,
-        "opened": mark.opened,
-    }
-
-
-def _mark_from_json(raw: dict[str, Any]) -> ShardMark:
-    shard, session, position = (_text(raw[name]) for name in ("shard", "session", "position"))
-    return ShardMark(shard, session, parse_after(position), int(raw["until"]), int(raw["opened"]))
-
-
-def _stream_to_json(stream: StreamIdentity) -> dict[str, Any]:
-    return {"arn": stream.arn, "created": stream.created}
-
-
-def _stream_from_json(raw: dict[str, Any]) -> StreamIdentity:
-    return StreamIdentity(str(raw["arn"]), int(raw["created"]))

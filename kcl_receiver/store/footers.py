@@ -6,18 +6,21 @@ The rule: a comparison by text is only ever a short cut. What is not the same to
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import FORMAT_VERSION
+from kcl_receiver.store.json_codec import decode, decode_wire, encode, read_json
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.parquet import FOOTER_KEY, SCHEMA, footer_metadata
-from kcl_receiver.store.typed import decode_footer, has_same_rows, range_of
+
+FOOTER_KEY = "kcl_receiver"
 
 _RANGES = b'"ranges":['
 _AFTER_RANGES = b'],"rows":'
@@ -34,7 +37,6 @@ class Footer:
         writer: Id of its writer.
         stream: The stream that all its records are of.
         ranges: Its ranges, in the order of its rows.
-        rows: Number of its rows.
     """
 
     version: int
@@ -42,7 +44,25 @@ class Footer:
     writer: str
     stream: StreamIdentity
     ranges: tuple[Range, ...]
-    rows: int
+
+    @property
+    def rows(self) -> int:
+        """Number of its rows."""
+        return sum(one.count for one in self.ranges)
+
+
+class _Versioned(msgspec.Struct):
+    """All that footers of any version have in common."""
+
+    version: Any
+
+
+_VERSIONS = msgspec.json.Decoder(_Versioned)
+
+
+def footer_metadata(block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[Range]) -> dict[str, bytes]:
+    """Return what a block says of itself, as its footer's metadata."""
+    return {FOOTER_KEY: encode(Footer(FORMAT_VERSION, block_id, writer, stream, tuple(ranges)))}
 
 
 def footer_of(parquet: pq.ParquetFile) -> Footer:
@@ -54,26 +74,16 @@ def footer_of(parquet: pq.ParquetFile) -> Footer:
     own = _own_text(parquet)
     if not own:
         raise ValueError(f"its footer has no {FOOTER_KEY}")
-    typed = decode_footer(own)
-    raw: Any = json.loads(own) if typed is None else {"version": typed.version}
-    version = raw["version"] if isinstance(raw, dict) else None
+    version = read_json(_VERSIONS, own).version
     if version != FORMAT_VERSION:
         raise ValueError(f"its format is of version {version!r}; this program knows {FORMAT_VERSION}")
     if not _has_columns(parquet):
-        raise ValueError("its columns are not those of a block")
-    if typed is not None:
-        stream = StreamIdentity(typed.stream.arn, typed.stream.created)
-        block, writer, ranges = typed.block, typed.writer, tuple(map(range_of, typed.ranges))
-    else:
-        try:
-            stream = StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"]))
-            block, writer, ranges = str(raw["block"]), str(raw["writer"]), tuple(map(Range.from_json, raw["ranges"]))
-        except (TypeError, AttributeError) as error:  # JSON of another form
-            raise ValueError(str(error)) from error
-    rows = _rows_of(ranges)
+        raise ValueError(f"its columns are not those of a block: {_difference(parquet.schema_arrow)}")
+    footer = decode(Footer, own)
+    rows = _rows_of(footer.ranges)
     if rows != parquet.metadata.num_rows:
         raise ValueError(f"it has {parquet.metadata.num_rows} rows, and its ranges {rows}")
-    return Footer(FORMAT_VERSION, block, writer, stream, ranges, rows)
+    return footer
 
 
 def has_text_of(
@@ -85,7 +95,7 @@ def has_text_of(
         ValueError: The ranges do not follow each other.
     """
     begin, end = line.find(_RANGES), line.rfind(_AFTER_RANGES)
-    without_ranges = footer_metadata(block, writer_of(block), stream, ())[FOOTER_KEY].encode()
+    without_ranges = footer_metadata(block, writer_of(block), stream, ())[FOOTER_KEY]
     expected = without_ranges.removesuffix(_NO_RANGES) + line[begin : end + 1] + b"}"
     return bool(
         0 < begin < end
@@ -96,13 +106,29 @@ def has_text_of(
 
 
 def has_places(parquet: pq.ParquetFile, block: str, ranges: Sequence[Range]) -> bool:
-    """Return whether a footer surely says that the rows of ranges are where these say. False says nothing."""
-    said = decode_footer(_own_text(parquet))
+    """Return whether a footer surely says that the rows of ranges are where these say. False says nothing.
+
+    Its positions are not looked at.
+    """
+    try:
+        said = decode_wire(Footer, _own_text(parquet))
+    except ValueError:
+        return False
     return (
-        said is not None
-        and (said.version, said.block, len(said.ranges)) == (FORMAT_VERSION, block, len(ranges))
-        and all(map(has_same_rows, said.ranges, ranges))
+        (said.version, said.block, len(said.ranges)) == (FORMAT_VERSION, block, len(ranges))
+        and all(map(_has_same_rows, said.ranges, ranges))
         and _has_columns(parquet)
+    )
+
+
+def _has_same_rows(said: Any, one: Range) -> bool:  # noqa: ANN401 - a range's wire form
+    """Return whether a range is said to have the same rows at the same place: its checksum is over their positions."""
+    return bool(
+        said.checksum == one.checksum
+        and said.shard == one.shard
+        and said.first_row == one.first_row
+        and said.count == one.count
+        and said.size == one.size
     )
 
 
@@ -114,6 +140,14 @@ def _own_text(parquet: pq.ParquetFile) -> bytes:
 def _has_columns(parquet: pq.ParquetFile) -> bool:
     # Not `metadata.schema`: the two then refer to each other, and stay in memory until cycles are looked for.
     return bool(parquet.schema_arrow.remove_metadata() == SCHEMA)
+
+
+def _difference(schema: pa.Schema) -> str:
+    found, expected = (
+        [f"{one.name} {one.type}{' null' if one.nullable else ''}" for one in each] for each in (schema, SCHEMA)
+    )
+    extra, missing = (", ".join(sorted({*ours} - {*others})) for ours, others in ((found, expected), (expected, found)))
+    return f"{extra or 'nothing'} in place of {missing or 'nothing'}" if extra or missing else "another order"
 
 
 def _rows_of(ranges: Sequence[Range]) -> int:

@@ -24,17 +24,18 @@ import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range, StreamIdentity
+from kcl_receiver.schema import VARIABLE
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile
+from kcl_receiver.store.footers import footer_metadata
 from kcl_receiver.store.maintenance import content_of
 from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.parquet import (
     MIN_ROW_GROUP_BYTES,
     ROW_GROUP_BYTES,
-    SCHEMA,
     EncodedBlock,
     block_writer,
-    footer_metadata,
 )
 
 SLAB_BYTES = 128 * 2**20
@@ -204,8 +205,8 @@ class _RowGroups:
 
 def _bytes_before(rows: pa.RecordBatch, row: int) -> int:
     total = _ROW_BYTES * row
-    for name in ("sequence_number", "partition_key", "data"):
-        column = rows.column(name)
+    for one in VARIABLE:
+        column = rows.column(one.name)
         if len(column):
             at = memoryview(column.buffers()[1]).cast("B").cast("i")
             total += at[column.offset + row] - at[column.offset]

@@ -7,7 +7,6 @@ it is stored, and not by its reader a year later.
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,23 +17,15 @@ import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.store.arrays import ARRIVAL, arrivals_of, variable_values, wrap
-from kcl_receiver.store.base import FORMAT_VERSION
+from kcl_receiver.schema import ARRIVAL, COLUMNS, DATA, SHARD, SUB_SEQUENCE
+from kcl_receiver.store.arrays import MILLIS, SCHEMA, arrivals_of, variable_values, wrap
+from kcl_receiver.store.footers import footer_metadata
 from kcl_receiver.wire.columns import Buffer, Columns, int32s
 
-FOOTER_KEY = "kcl_receiver"
-
-SCHEMA = pa.schema(
-    [
-        pa.field("shard_id", pa.string(), nullable=False),
-        pa.field("sequence_number", pa.string(), nullable=False),
-        pa.field("sub_sequence_number", pa.int64(), nullable=False),
-        pa.field("partition_key", pa.string(), nullable=False),
-        pa.field("approximate_arrival_timestamp", ARRIVAL, nullable=True),
-        pa.field("data", pa.binary(), nullable=False),
-    ]
+_WRITTEN = SCHEMA.set(0, pa.field(SHARD.name, pa.dictionary(pa.int32(), pa.string()), nullable=False)).set(
+    COLUMNS.index(ARRIVAL), pa.field(ARRIVAL.name, MILLIS)
 )
-"""What a reader gets. `shard_id` is written from a dictionary, and is plain text to whoever reads it."""
+"""Whoever reads it gets `SCHEMA`: the shard as plain text, and arrival times in microseconds."""
 
 ROW_GROUP_BYTES = 8 * 2**20
 """Records are cut into row groups of about this many bytes before compression."""
@@ -130,7 +121,7 @@ def encode_block(
         row += one.columns.count
     table = pa.Table.from_batches(batches)
     sink = pa.BufferOutputStream()
-    with block_writer(sink, table.schema, compression, compress_data=_compresses(table["data"], compression)) as out:
+    with block_writer(sink, table.schema, compression, compress_data=_compresses(table[DATA.name], compression)) as out:
         for start, stop in zip(cuts := row_group_cuts(ordered), cuts[1:], strict=False):
             out.write_table(table.slice(start, stop - start), row_group_size=stop - start)
         out.add_key_value_metadata(footer_metadata(block_id, writer, stream, placed))
@@ -160,36 +151,25 @@ def block_writer(sink: object, schema: pa.Schema, compression: str, *, compress_
 
     Args:
         sink: The file.
-        schema: That of the rows.
+        schema: That of the rows; arrival times can be milliseconds.
         compression: See `parse_compression`.
-        compress_data: False leaves the column `data` as it is.
+        compress_data: False leaves the data as it is.
 
     Raises:
         ConfigError: The compression is unknown.
     """
     codec, level = parse_compression(compression)
-    compressed = [name for name in schema.names if compress_data or name != "data"]
+    compressed = [name for name in schema.names if compress_data or name != DATA.name]
     return pq.ParquetWriter(
         sink,
         schema,
         compression={name: codec if name in compressed else "none" for name in schema.names},
         compression_level=None if level is None else dict.fromkeys(compressed, level),
-        use_dictionary=["shard_id"],  # the others hardly repeat, and a dictionary is tried at a cost
-        write_statistics=["shard_id", "sub_sequence_number", "approximate_arrival_timestamp"],
+        use_dictionary=[SHARD.name],  # the others hardly repeat, and a dictionary is tried at a cost
+        write_statistics=[SHARD.name, SUB_SEQUENCE.name, ARRIVAL.name],
+        coerce_timestamps="us",  # by Parquet's encoder, which costs nothing
         store_schema=False,  # readers get plain types, not ours
     )
-
-
-def footer_metadata(block_id: str, writer: str, stream: StreamIdentity, ranges: Sequence[Range]) -> dict[str, str]:
-    """Return what a block says of itself, as its footer's metadata."""
-    footer = {
-        "version": FORMAT_VERSION,
-        "block": block_id,
-        "writer": writer,
-        "stream": {"arn": stream.arn, "created": stream.created},
-        "ranges": [one.to_json() for one in ranges],
-    }
-    return {FOOTER_KEY: json.dumps(footer, separators=(",", ":"))}
 
 
 def row_group_cuts(ranges: Sequence[BlockRange]) -> list[int]:
@@ -253,6 +233,3 @@ def _checked_batch(one: BlockRange, shard_names: pa.Array, shard: int) -> pa.Rec
             "nothing was stored or checkpointed. Memory or program at fault: restart, and report it if it comes back",
         ) from error
     return batch
-
-
-_WRITTEN = SCHEMA.set(0, pa.field("shard_id", pa.dictionary(pa.int32(), pa.string()), nullable=False))

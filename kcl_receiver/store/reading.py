@@ -6,7 +6,6 @@ The rule: one ledger is in memory at a time, however many there are, and what co
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
@@ -27,13 +26,13 @@ from kcl_receiver.store.entries import (
     ShardEnded,
     Tail,
     WriterStarted,
-    entry_from_json,
+    decode_entry,
+    decode_stream,
     iter_entries,
 )
 from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
 from kcl_receiver.store.maintenance import DayChanges, load_day
 from kcl_receiver.store.names import block_day, day_of, writer_of
-from kcl_receiver.store.typed import decode_stream
 
 __all__ = [
     "Acknowledged",
@@ -152,7 +151,7 @@ class Ledger:
             at = content.find(named)
             while at >= 0:
                 line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)]
-                entry = entry_from_json(json.loads(line))
+                entry = decode_entry(line)
                 if isinstance(entry, BlockStored) and entry.block == block:
                     return entry
                 at = content.find(named, at + 1)
@@ -251,10 +250,11 @@ class Ledger:
                 if b'"type":"session"' not in line[:80]:
                     continue
                 try:
-                    one = SessionStarted.from_json(json.loads(line))
-                except (ValueError, LookupError, TypeError):
+                    one = decode_entry(line)
+                except ValueError:
                     continue
-                found[one.stream, one.shard].append(one)
+                if isinstance(one, SessionStarted):
+                    found[one.stream, one.shard].append(one)
         for each in found.values():
             each.sort(key=lambda one: one.time)
         return dict(found)

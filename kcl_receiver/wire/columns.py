@@ -6,7 +6,7 @@ layout of Apache Arrow's variable-size binary arrays, so that the generator wrap
     sequence   offsets int32[n + 1], ASCII digits
     sub        int64[n]
     key        offsets int32[n + 1], UTF-8
-    arrival    int64[n], milliseconds since the epoch, -1 where Kinesis gave none
+    arrival    int64[n], milliseconds since the epoch, at most MAX_ARRIVAL; -1 where Kinesis gave none
     data       offsets int32[n + 1], bytes
 """
 
@@ -18,11 +18,13 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from operator import sub
+from operator import attrgetter, sub
+from typing import Any, cast
 
 import xxhash
 
 from kcl_receiver.ranges import Position, parse_sequence_number
+from kcl_receiver.schema import CHECKED, FIXED, VARIABLE
 
 if sys.byteorder != "little":  # pragma: no cover - no such machine runs the KCL today
     raise ImportError("kcl_receiver keeps columns in little-endian order and needs a little-endian machine")
@@ -33,6 +35,18 @@ MAX_COLUMN_BYTES = 2**31 - 1
 """Offsets are int32, as in Arrow's binary type."""
 
 UNKNOWN_ARRIVAL = -1
+MAX_ARRIVAL = 2**48 - 1
+"""In the year 10889. Blocks keep microseconds, and 64 bits do not hold those of every 64-bit millisecond."""
+
+_checked = cast("Any", attrgetter(*(column.part for column in CHECKED)))
+_buffers = cast(
+    "Any",
+    attrgetter(
+        *(column.part for column in FIXED),
+        *(f"{column.part}.offsets" for column in VARIABLE),
+        *(f"{column.part}.values" for column in VARIABLE),
+    ),
+)
 
 
 def int32s(numbers: Sequence[int]) -> bytes:
@@ -180,17 +194,8 @@ class Columns:
         return sum(map(_nbytes, self.buffers()))
 
     def buffers(self) -> tuple[Buffer, ...]:
-        """Return the eight buffers in the order in which a frame carries them; those of fixed width come first."""
-        return (
-            self.sub,
-            self.arrival,
-            self.sequence.offsets,
-            self.key.offsets,
-            self.data.offsets,
-            self.sequence.values,
-            self.key.values,
-            self.data.values,
-        )
+        """Return the eight buffers in the order in which a frame carries them; see `schema.VARIABLE`."""
+        return cast("tuple[Buffer, ...]", _buffers(self))
 
 
 def checksum(columns: Columns) -> str:
@@ -202,14 +207,12 @@ def checksum(columns: Columns) -> str:
     range of its own give the same result.
     """
     digest = xxhash.xxh3_128()
-    digest.update(columns.sequence.lengths())
-    digest.update(columns.sequence.values)
-    digest.update(columns.sub)
-    digest.update(columns.key.lengths())
-    digest.update(columns.key.values)
-    digest.update(columns.arrival)
-    digest.update(columns.data.lengths())
-    digest.update(columns.data.values)
+    for column in _checked(columns):
+        if isinstance(column, VarColumn):
+            digest.update(column.lengths())
+            digest.update(column.values)
+        else:
+            digest.update(column)
     return digest.hexdigest()
 
 

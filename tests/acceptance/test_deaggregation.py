@@ -24,6 +24,7 @@ from kcl_receiver.recovery.deaggregate import HashRange, deaggregate
 from kcl_receiver.recovery.fetch import Rereader, connect
 from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.rebuild import Outcome, Request
+from kcl_receiver.store.json_codec import decode
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
 pytestmark = pytest.mark.daemon
@@ -113,7 +114,7 @@ def by_the_daemon(landing: Landing, shard: str) -> list[Row]:
                 map(int, table["sequence_number"].to_pylist()),
                 table["sub_sequence_number"].to_pylist(),
                 table["partition_key"].to_pylist(),
-                table["approximate_arrival_timestamp"].cast(pa.int64()).to_pylist(),
+                table["approximate_arrival_timestamp"].cast(pa.timestamp("ms", tz="UTC")).cast(pa.int64()).to_pylist(),
                 table["data"].to_pylist(),
                 strict=True,
             )
@@ -161,7 +162,7 @@ def test_recovery_makes_of_every_kind_of_record_what_the_daemon_delivered_and_re
     for file in files(landing):
         content = footer(file)
         stream = StreamIdentity(content["stream"]["arn"], content["stream"]["created"])
-        ranges = [Range.from_json(raw) for raw in content["ranges"]]
+        ranges = [decode(Range, json.dumps(raw).encode()) for raw in content["ranges"]]
         rebuilt = []
         for answer in rereader.reread(
             stream, (Request(one, hash_ranges[one.shard], content["block"]) for one in ranges)

@@ -41,10 +41,11 @@ from kcl_receiver.store.entries import (
     decode_ledger,
     encode_lines,
 )
+from kcl_receiver.store.footers import FOOTER_KEY
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
 from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path
-from kcl_receiver.store.parquet import FOOTER_KEY, BlockRange, encode_block
+from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 WRITERS = ("20261122T131501Z-7f3a9c01", "20261122T131601Z-00000002", "20261122T131701Z-00000003")
@@ -146,14 +147,24 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
 # ---------------------------------------------------------------------- what is done to it
 
 
-class _Said:
-    """An entry that says anything."""
+def _members(entry: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return what the line of an entry says, but for its place in the ledger."""
+    line = json.loads(encode_lines([entry], 1, "")[0])
+    return {name: value for name, value in line.items() if name not in {"number", "prev", "hash"}}
 
-    def __init__(self, members: dict[str, Any]) -> None:
-        self.members = members
 
-    def to_json(self) -> dict[str, Any]:
-        return self.members
+def _lines(said: list[dict[str, Any]], writer: str) -> bytes:
+    """Return a ledger whose chain holds, and whose lines may say anything."""
+    out, prev = b"", _hash(writer.encode())
+    for number, members in enumerate(said, 1):
+        body = json.dumps({"number": number, "prev": prev, **members}).encode()[:-1]
+        prev = _hash(body)
+        out += body + b',"hash":"' + prev.encode() + b'"}\n'
+    return out
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _change_somewhere(source: Source, value: Any, depth: int = 0) -> Any:  # noqa: ANN401
@@ -176,21 +187,20 @@ def _change_somewhere(source: Source, value: Any, depth: int = 0) -> Any:  # noq
 
 def _ledger(source: Source, writer: str, entries: list[Any]) -> bytes:
     """Return a ledger whose chain holds, and whose entries may say anything; or one that was damaged."""
-    said: list[Any] = list(entries)
+    said = list(map(_members, entries))
     for _ in range(source.below(3)):
         place = source.below(len(said))
-        changed = _change_somewhere(source, said[place].to_json())
-        said[place] = _Said(changed if isinstance(changed, dict) else {"type": changed})
+        changed = _change_somewhere(source, said[place])
+        said[place] = changed if isinstance(changed, dict) else {"type": changed}
     if source.one_in(4):
         said.insert(source.below(len(said)), source.pick(said))
-    first = hashlib.sha256(writer.encode()).hexdigest()[:32]
     try:
-        content, tail = encode_lines(said, 1, first)
+        content = _lines(said, writer)
     except RecursionError:  # nesting is written by hand
-        content, tail = encode_lines(entries, 1, first)
-        body = b'{"n":%d,"prev":"%s","type":"block","ranges":' % (tail.number + 1, tail.hash.encode()) + b"[" * 4000
-        content += body + b"]" * 4000 + b',"hash":"' + hashlib.sha256(body + b"]" * 4000).hexdigest()[:32].encode()
-        content += b'"}\n'
+        content, tail = encode_lines(entries, 1, _hash(writer.encode()))
+        body = b'{"number":%d,"prev":"%s","type":"block","ranges":' % (tail.number + 1, tail.hash.encode())
+        body += b"[" * 4000 + b"]" * 4000
+        content += body + b',"hash":"' + _hash(body).encode() + b'"}\n'
     if source.one_in(3):
         damaged = source.damaged(content)
         found, true = decode_ledger(writer, damaged).entries, decode_ledger(writer, content).entries
@@ -297,7 +307,8 @@ def _read_blocks(store: BlockStore, tally: Tally) -> None:
 def _reference(rows: pa.RecordBatch) -> str:
     """Return the checksum of docs/format.md, record by record."""
     lists = {name: rows.column(name).to_pylist() for name in rows.column_names if "arrival" not in name}
-    arrivals = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    micros = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    arrivals = [None if one is None else one // 1000 for one in micros]
     texts = [
         [one.encode() for one in lists["sequence_number"]],
         [one.encode() for one in lists["partition_key"]],

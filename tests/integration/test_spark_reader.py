@@ -43,13 +43,14 @@ from kcl_receiver.recovery import calls
 from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.pace import Limits, Pace
 from kcl_receiver.recovery.sources import Sources
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Expired, WriterStarted
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, content_of
 from kcl_receiver.store.names import block_at, block_id, block_path, writer_id
-from kcl_receiver.store.parquet import SCHEMA, BlockRange
+from kcl_receiver.store.parquet import BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
@@ -219,7 +220,9 @@ def users_of(tables: Iterable[pa.RecordBatch | pa.Table]) -> list[User]:
     found = []
     for table in tables:
         numbers, subs, keys, arrivals, data = (
-            table.column(name).cast("int64").to_pylist() if name == SCHEMA.names[4] else table.column(name).to_pylist()
+            pc.divide(table.column(name).cast("int64"), 1000).to_pylist()
+            if name == SCHEMA.names[4]
+            else table.column(name).to_pylist()
             for name in SCHEMA.names[1:]
         )
         found += [(int(number), *rest) for number, *rest in zip(numbers, subs, arrivals, keys, data, strict=True)]

@@ -233,7 +233,7 @@ def test_a_page_that_kcl_skipped_is_seen_by_the_stream_alone(source: Source, lan
     assert said["proven"] is True
     (one,) = [one for one in said["against_stream"]["shards"] if one["skipped"]]
     assert {(one["shard"], one["skipped"])} == {(skipped[0][0], len(skipped))}
-    assert [(found["what"], found["from"], found["to"], found["records"]) for found in one["found"]] == [
+    assert [(found["what"], found["first"], found["last"], found["records"]) for found in one["found"]] == [
         ("skipped", str(skipped[0][1]), str(skipped[-1][1]), len(skipped))
     ]
     code, text = run("--against-stream")
@@ -339,7 +339,7 @@ def test_with_since_only_what_arrived_then_or_later_is_asked(
     landed.land()
     code, said = run.json("--against-stream")
     everything = sum(one["records"] for one in said["against_stream"]["shards"])
-    first = min(one["arrival_from"] for one in said["shards"])
+    first = min(one["arrival_first"] for one in said["shards"])
     since = first + int(HOUR * 1000)
     assert run("--against-stream", "--since", f"{since // 1000}")[0] == EXIT_USAGE
     iso = datetime.fromtimestamp(since / 1000, timezone.utc).isoformat()

@@ -111,8 +111,8 @@ MUTANTS = [
     ),
     Mutant(
         "a footer with other records is taken for that of the block",
-        "kcl_receiver/store/typed.py",
-        "raw.checksum == one.checksum\n        and ",
+        "kcl_receiver/store/footers.py",
+        "said.checksum == one.checksum\n        and ",
         "",
         ("tests/unit/test_read.py::test_without_all_columns_the_footer_is_held_against_the_ledger",),
     ),

@@ -58,6 +58,26 @@ MUTANTS = [
         ("tests/unit/test_expire.py::test_a_block_whose_ends_alone_are_old_stays",),
     ),
     Mutant(
+        "arrival times are kept in milliseconds",
+        "kcl_receiver/store/parquet.py",
+        '        coerce_timestamps="us",',
+        "       ",
+        (
+            "tests/unit/test_parquet.py::test_the_columns_have_the_types_that_the_format_page_promises",
+            "tests/unit/test_parquet.py::test_the_statistics_of_arrival_times_are_in_the_unit_of_the_column",
+        ),
+    ),
+    Mutant(
+        "an arrival time that is no whole millisecond passes for the one that was stored",
+        "kcl_receiver/store/arrays.py",
+        "        millis = pc.if_else(pc.equal(pc.multiply(millis, 1000), micros), millis, micros)\n",
+        "",
+        (
+            "tests/unit/test_parquet.py::"
+            "test_an_arrival_time_that_is_no_whole_millisecond_is_found_and_its_neighbours_stay_good",
+        ),
+    ),
+    Mutant(
         "a row group is decoded whatever it claims to hold",
         "kcl_receiver/store/blocks.py",
         "            if claimed > MAX_ROW_GROUP_BYTES:\n",
@@ -74,8 +94,8 @@ MUTANTS = [
     Mutant(
         "rows of another shard are good ones if their checksum is",
         "kcl_receiver/store/checksums.py",
-        "        if self._shard is not None and not self._shard.are(",
-        "        if self._shard is not None and False and not self._shard.are(",
+        "        if self._shard is not None and not _are(",
+        "        if self._shard is not None and False and not _are(",
         (f"{BLOCKS}::test_a_reader_is_not_given_the_rows_of_one_shard_as_those_of_another",),
     ),
     Mutant(

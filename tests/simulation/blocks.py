@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.store.arrays import arrivals_of
+from kcl_receiver.store.arrays import arrivals_of, schema_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.footers import Footer
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, EncodedBlock
+from kcl_receiver.store.json_codec import decode, encode
+from kcl_receiver.store.parquet import BlockRange, EncodedBlock
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
 
@@ -47,7 +48,7 @@ def encode_block(
         "block": block_id,
         "writer": writer,
         "stream": list(stream),
-        "ranges": [one.to_json() for one in placed],
+        "ranges": [json.loads(encode(one)) for one in placed],
         "lengths": lengths,
     }
     head = json.dumps(footer).encode()
@@ -86,9 +87,9 @@ class SimBlockFile:
         head, _end = _head(self._content)
         if head["block"] != block:
             raise BlockDamaged(f"the file of block {block} holds block {head['block']}")
-        ranges = tuple(map(Range.from_json, head["ranges"]))
+        ranges = tuple(decode(Range, json.dumps(one).encode()) for one in head["ranges"])
         stream = StreamIdentity(head["stream"][0], head["stream"][1])
-        self.footer = Footer(1, block, head["writer"], stream, ranges, sum(one.count for one in ranges))
+        self.footer = Footer(1, block, head["writer"], stream, ranges)
         self._rows: list[tuple[str, Position]] | None = None
 
     def __enter__(self) -> SimBlockFile:
@@ -133,7 +134,7 @@ class SimBlockFile:
             self._rows = [
                 (one.shard, position) for one, held in read_ranges(self._content) for position, _, _ in rows(held)
             ]
-        schema = pa.schema([SCHEMA.field(name) for name in columns])
+        schema = schema_of(columns)
         for one in ranges:
             chosen = self._rows[one.first_row : one.first_row + one.count]
             if one.first_row < 0 or len(chosen) != one.count:
@@ -160,7 +161,7 @@ def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
             parts.append(content[at : at + length])
             at += length
         sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = parts
-        one = Range.from_json(raw)
+        one = decode(Range, json.dumps(raw).encode())
         yield (
             one,
             Columns(

@@ -38,7 +38,7 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last newline is torn
         body = line[: line.rindex(b',"hash":"')]
         entry = json.loads(line)
-        if (entry["n"], entry["prev"], entry["hash"]) != (number, before, _hash(body)):
+        if (entry["number"], entry["prev"], entry["hash"]) != (number, before, _hash(body)):
             raise ValueError(f"{path}: line {number} is not as it was written")
         before = entry["hash"]
         yield entry
@@ -54,12 +54,20 @@ def block_path(root: Path, block: str) -> Path:
     return root / "blocks" / f"{block[:4]}-{block[4:6]}-{block[6:8]}" / f"{block}.parquet"
 
 
+def arrivals(rows: pa.Table) -> list[int]:
+    """Return arrival times in milliseconds, -1 for null; the column has microseconds."""
+    column = rows.column("approximate_arrival_timestamp")
+    if column.type != pa.timestamp("us", tz="UTC"):
+        raise ValueError(f"arrival times are {column.type}")
+    micros = column.cast(pa.int64()).to_pylist()
+    return [-1 if one is None else one // 1000 if one % 1000 == 0 else one for one in micros]
+
+
 def checksum(rows: pa.Table) -> str:
     columns = rows.to_pydict()
     sequences = [one.encode() for one in columns["sequence_number"]]
     keys = [one.encode() for one in columns["partition_key"]]
-    times = rows.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
-    numbers = {1: columns["sub_sequence_number"], 3: [-1 if one is None else one for one in times]}
+    numbers = {1: columns["sub_sequence_number"], 3: arrivals(rows)}
     texts = {0: sequences, 2: keys, 4: columns["data"]}
     digest = xxhash.xxh3_128(seed=0)
     for place in range(5):
@@ -102,7 +110,7 @@ class PlainReader:
         }
         self.chains = _chains([one for entry in mine.values() for one in entry["ranges"]])
         gone = [one for block, entry in mine.items() if block in self._expired for one in entry["ranges"]]
-        self._gone = [(one["shard"], position(one["from"]), position(one["to"])) for one in gone]
+        self._gone = [(one["shard"], position(one["first"]), position(one["last"])) for one in gone]
         self.rows = self._read([block for block in sorted(mine) if block not in self._replaced | self._expired])
 
     def _read(self, blocks: list[str]) -> dict[str, list[Row]]:
@@ -116,12 +124,12 @@ class PlainReader:
             for one in footer["ranges"]:
                 part = table.slice(one["first_row"], one["count"])
                 if checksum(part) != one["checksum"]:
-                    raise ValueError(f"{block}: another checksum from {one['from']} to {one['to']}")
+                    raise ValueError(f"{block}: another checksum from {one['first']} to {one['last']}")
                 spans = taken[one["shard"]]
                 for row in _rows(part):
                     if not any(low <= row[0] <= high for low, high in spans):
                         rows[one["shard"]].append(row)
-                spans.append((position(one["from"]), position(one["to"])))
+                spans.append((position(one["first"]), position(one["last"])))
         left = {shard: sorted(row for row in found if not self.expired(shard, row[0])) for shard, found in rows.items()}
         return {shard: found for shard, found in left.items() if found}
 
@@ -131,23 +139,22 @@ class PlainReader:
 
 
 def _rows(table: pa.Table) -> Iterator[Row]:
-    times = table.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
-    for one, time in zip(table.to_pylist(), times, strict=True):
+    for one, time in zip(table.to_pylist(), arrivals(table), strict=True):
         at = int(one["sequence_number"]), one["sub_sequence_number"]
-        yield at, one["partition_key"], -1 if time is None else time, one["data"]
+        yield at, one["partition_key"], time, one["data"]
 
 
 def _chains(ranges: list[dict[str, Any]]) -> dict[str, int]:
-    """Count the stretches that each shard's ranges cover: from `after`, if it is a position, or from `from`, to `to`.
+    """Count the stretches that each shard's ranges cover: from `after` if it is a position, else `first`, to `last`.
 
     A stretch is a pair of places: (position, 0) is just before it, (position, 1) just after it.
     """
     stretches: dict[str, list[tuple[tuple[Position, int], tuple[Position, int]]]] = defaultdict(list)
     for one in ranges:
-        low = (position(one["from"]), 0)
+        low = (position(one["first"]), 0)
         if ":" in one["after"]:
             low = min(low, (position(one["after"]), 1))
-        stretches[one["shard"]].append((low, (position(one["to"]), 1)))
+        stretches[one["shard"]].append((low, (position(one["last"]), 1)))
     out: dict[str, int] = {}
     for shard, found in stretches.items():
         count, reach = 0, None

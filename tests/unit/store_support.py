@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import time
 from array import array
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from kcl_receiver.horizon import Late, ShardMark
@@ -17,12 +19,13 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, Opener
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, SessionStarted, ShardEnded, WriterStarted
 from kcl_receiver.store.files import Files
+from kcl_receiver.store.footers import FOOTER_KEY
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
-from kcl_receiver.wire.columns import Columns, VarColumn, checksum
+from kcl_receiver.wire.columns import Buffer, Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
 """When what these tests store was stored. It has nothing to do with the day on which they run: what asks the clock is
@@ -211,3 +214,16 @@ def begin(
     for one in taken.to_seal if seal else ():
         store.seal_ledger(one)
     return ledger
+
+
+def in_millis(block: Buffer) -> bytes:
+    """Return a block with its arrival times in milliseconds, which no block has."""
+    table = pq.read_table(pa.BufferReader(pa.py_buffer(block)))
+    name, kind = "approximate_arrival_timestamp", pa.timestamp("ms", tz="UTC")
+    at = table.schema.get_field_index(name)
+    table = table.set_column(at, pa.field(name, kind), table.column(at).cast(kind))
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema.remove_metadata(), store_schema=False) as out:
+        out.write_table(table.replace_schema_metadata())
+        out.add_key_value_metadata({FOOTER_KEY: table.schema.metadata[FOOTER_KEY.encode()]})
+    return sink.getvalue()

@@ -338,7 +338,7 @@ def test_a_record_without_a_proper_sequence_number_is_refused(wrong: list[dict[s
         line(record(1, key=None)),
         line(record(1, sub=-1)),
         line(record(1, sub=2**63)),
-        line(record(1, at=2**63)),
+        line(record(1, at=2**48)),
         line(record(1, sub=1.5)),
         line(record(1))[:-10],
     ],

@@ -46,7 +46,7 @@ def test_small_blocks_become_one_with_the_same_ranges_and_records(quick_place: P
     (block,) = present(store)
     assert read_all(store) == before
     assert (report.day, report.blocks_before, report.blocks_after, report.merged, report.made) == (DAY, 6, 1, 6, 1)
-    assert report.bytes_after == dict(store.list_blocks())[block]
+    assert report.size_after == dict(store.list_blocks())[block]
     footer = read_footer(store, block)
     assert set(map(content_of, footer.ranges)) == {content_of(one) for entry in entries for one in entry.ranges}
     assert list(footer.ranges) == sorted(footer.ranges, key=lambda one: (one.shard, one.first))

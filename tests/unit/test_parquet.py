@@ -8,7 +8,7 @@ import subprocess
 import sys
 from array import array
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -23,6 +23,7 @@ from store_support import (
     Record,
     block_range,
     columns_of,
+    in_millis,
     local_store,
     range_of,
     ranges_in,
@@ -33,12 +34,13 @@ from store_support import (
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
-from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.store.arrays import SCHEMA, check_columns
 from kcl_receiver.store.blocks import BlockFile, check_range, read_footer
 from kcl_receiver.store.checksums import RowChecksums
+from kcl_receiver.store.footers import FOOTER_KEY
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
-from kcl_receiver.wire.columns import Columns, VarColumn, checksum
+from kcl_receiver.wire.columns import MAX_ARRIVAL, Columns, VarColumn, checksum
 
 BLOCK = block_id(WRITER, 1)
 
@@ -151,15 +153,48 @@ def test_the_checksum_of_large_arrow_rows_is_that_of_the_columns() -> None:
 
 def test_the_columns_have_the_types_that_the_format_page_promises() -> None:
     table = table_of(encode(block_range(1, 2)))
-    assert table.schema.remove_metadata() == parquet.SCHEMA
+    assert table.schema.remove_metadata() == SCHEMA
     assert [(field.name, str(field.type)) for field in table.schema] == [
         ("shard_id", "string"),
         ("sequence_number", "string"),
         ("sub_sequence_number", "int64"),
         ("partition_key", "string"),
-        ("approximate_arrival_timestamp", "timestamp[ms, tz=UTC]"),
+        ("approximate_arrival_timestamp", "timestamp[us, tz=UTC]"),
         ("data", "binary"),
     ]
+
+
+def test_the_statistics_of_arrival_times_are_in_the_unit_of_the_column() -> None:
+    columns = columns_of([(1, 0, b"k", NOW + 7, b""), (2, 0, b"k", NOW + 9, b"")])
+    block = encode(BlockRange(range_of(columns), columns))
+    of_arrival = pq.read_metadata(pa.BufferReader(block.payload)).row_group(0).column(4)
+    begin, end = (datetime.fromtimestamp(NOW // 1000, timezone.utc) + timedelta(milliseconds=at) for at in (7, 9))
+    assert (of_arrival.statistics.min, of_arrival.statistics.max) == (begin, end)
+    assert "timeUnit=microseconds" in str(of_arrival.statistics.logical_type)
+
+
+def test_a_block_with_arrival_times_in_another_unit_is_damaged_and_the_message_names_the_column() -> None:
+    message = (
+        r"not those of a block: approximate_arrival_timestamp timestamp\[ms, tz=UTC\] null "
+        r"in place of approximate_arrival_timestamp timestamp\[us, tz=UTC\] null"
+    )
+    with pytest.raises(BlockDamaged, match=message):
+        read_footer(in_memory(in_millis(encode(block_range(1, 2)).payload)), BLOCK)
+
+
+def test_an_arrival_time_that_is_no_whole_millisecond_is_found_and_its_neighbours_stay_good() -> None:
+    block = encode(block_range(1, 2, shard="a"), block_range(3, 4, shard="b"))
+    table = table_of(block)
+    micros = table.column("approximate_arrival_timestamp").cast(pa.int64()).to_pylist()
+    micros[2] += 1
+    at = table.schema.get_field_index("approximate_arrival_timestamp")
+    altered = table.set_column(at, SCHEMA.field(at), pa.array(micros, SCHEMA.field(at).type)).combine_chunks()
+    good, bad = block.ranges
+    check_range(good, altered.slice(0, 2))
+    with pytest.raises(BlockDamaged, match="does not have the checksum"):
+        check_range(bad, altered.slice(2, 2))
+    checksums = RowChecksums(altered.to_batches()[0])
+    assert [checksums.of(0, 2) == good.checksum, checksums.of(2, 2) == bad.checksum] == [True, False]
 
 
 def test_rows_are_sorted_by_shard_and_position_and_each_range_knows_its_first_row() -> None:
@@ -333,7 +368,7 @@ def test_data_that_does_not_become_smaller_is_stored_as_it_is(compression: str) 
     chance = ranges_of_data([os.urandom(1000) for _ in range(10)])
     stored = encode(chance, compression=compression)
     codec = compression.partition(":")[0].upper()
-    assert codecs(stored) == {(name, "UNCOMPRESSED" if name == "data" else codec) for name in parquet.SCHEMA.names}
+    assert codecs(stored) == {(name, "UNCOMPRESSED" if name == "data" else codec) for name in SCHEMA.names}
     assert table_of(stored)["data"].to_pylist() == [chance.columns.data.value(row) for row in range(10)]
     text = ranges_of_data([b'{"event": "page_view", "n": %d}' % row * 30 for row in range(10)])
     assert ("data", codec) in codecs(encode(text, compression=compression))
@@ -359,11 +394,11 @@ def with_footer(own: str | None, rows: int = 1, table: pa.Table | None = None) -
     sink = pa.BufferOutputStream()
     if table is None:
         row = {"shard_id": "", "sequence_number": "", "sub_sequence_number": 0, "partition_key": "", "data": b""}
-        table = pa.Table.from_pylist([row] * rows, schema=parquet.SCHEMA)
+        table = pa.Table.from_pylist([row] * rows, schema=SCHEMA)
     with pq.ParquetWriter(sink, table.schema) as out:
         out.write_table(table)
         if own is not None:
-            out.add_key_value_metadata({parquet.FOOTER_KEY: own})
+            out.add_key_value_metadata({FOOTER_KEY: own})
     return in_memory(sink.getvalue())
 
 
@@ -483,6 +518,10 @@ def _altered(column: str, at: int, content: bytes) -> Columns:
         ("key values", 4, b"\xc3"),
         ("sub", 8, struct.pack("<q", -1)),
         ("arrival", 0, None),
+        ("arrival", 8, struct.pack("<q", MAX_ARRIVAL + 1)),
+        ("arrival", 16, struct.pack("<q", 2**63 - 1)),
+        ("arrival", 0, struct.pack("<q", -(2**63))),
+        ("arrival", 0, struct.pack("<q", -(2**56))),
     ],
 )
 @pytest.mark.parametrize("small_batch", [0, 1000])
@@ -547,7 +586,14 @@ def test_bytes_of_two_arrival_times_do_not_make_one_unknown() -> None:
         columns = columns_of([(number, 0, b"k", at, b"") for number, at in enumerate(arrivals)])
         table = table_of(encode(BlockRange(range_of(columns), columns)))
         stored = table["approximate_arrival_timestamp"].cast(pa.int64()).to_pylist()
-        assert stored == [None if at == -1 else at for at in arrivals]
+        assert stored == [None if at == -1 else 1000 * at for at in arrivals]
+
+
+def test_the_last_arrival_time_that_a_batch_takes_comes_back() -> None:
+    columns = columns_of([(1, 0, b"k", MAX_ARRIVAL, b"")])
+    check_columns(columns, checksum(columns))
+    block = encode(BlockRange(range_of(columns), columns))
+    check_range(block.ranges[0], table_of(block))
 
 
 @pytest.mark.parametrize(
@@ -569,6 +615,6 @@ def test_a_footer_of_any_other_form_is_damage_by_name(own: bytes) -> None:
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(sink, table.schema, store_schema=False) as out:
         out.write_table(table)
-        out.add_key_value_metadata({parquet.FOOTER_KEY: own})
+        out.add_key_value_metadata({FOOTER_KEY: own})
     with pytest.raises(BlockDamaged, match="it is not a whole block"):
         read_footer(in_memory(sink.getvalue()), BLOCK)

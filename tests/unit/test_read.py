@@ -20,6 +20,7 @@ from store_support import (
     begin,
     block_range,
     columns_of,
+    in_millis,
     mark,
     marks_at,
     put,
@@ -45,12 +46,13 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.reader.read_sources import ENTRIES_KEPT
+from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.objects import Checked
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, encode_block, rows_of
+from kcl_receiver.store.parquet import BlockRange, encode_block, rows_of
 from kcl_receiver.store.reads import BlockStream, open_block_file
 
 OTHER_SHARD = "shardId-000000000001"
@@ -373,6 +375,15 @@ def test_without_all_columns_the_footer_is_held_against_the_ledger(lake: Lake) -
     for columns in (None, ["data"]):
         with pytest.raises(BlockDamaged):
             list(read(lake.store, columns=columns))
+
+
+@pytest.mark.parametrize("columns", [None, ["approximate_arrival_timestamp"]])
+@pytest.mark.parametrize("check", [True, False])
+def test_arrival_times_in_another_unit_are_not_handed_out(lake: Lake, columns: list[str] | None, check: bool) -> None:
+    lake.block(run_of(1, 3))
+    lake.path(1).write_bytes(in_millis(lake.path(1).read_bytes()))
+    with pytest.raises(BlockDamaged, match="columns are not those of a block"):
+        list(read(lake.store, columns=columns, check=check))
 
 
 class Stream:

@@ -19,7 +19,8 @@ from test_read import OTHER_SHARD, SHARD, Lake, count, run_of
 
 from kcl_receiver.cli import main
 from kcl_receiver.cli.read import read as command
-from kcl_receiver.store.parquet import SCHEMA, BlockRange
+from kcl_receiver.store.arrays import SCHEMA
+from kcl_receiver.store.parquet import BlockRange
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) 
     ledger.append([put(store, 1, block_range(1, 2))])
     ledger.append([put(store, 2, block_range(3, 4))])
     kept = kept_ledger(store, WRITER)
-    kept.write(kept.read().replace(b'"from":"3:0"', b'"from":"2:0"'))
+    kept.write(kept.read().replace(b'"first":"3:0"', b'"first":"2:0"'))
     with record(store) as ranges:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2)]
 
@@ -136,7 +136,7 @@ def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
         [session_at(Position(2), session="c", time=NOW + 9), session_at(Position(2), session="b", time=NOW + 7)]
     )
     kept = kept_ledger(store, OTHER_WRITER)
-    kept.write(kept.read() + b'{"n":4,"prev":"","type":"session","torn')
+    kept.write(kept.read() + b'{"number":4,"prev":"","type":"session","torn')
     assert {key: [one.session for one in each] for key, each in Ledger(store).sessions().items()} == {
         (STREAM, SHARD): ["a", "b", "c"]
     }

@@ -19,9 +19,9 @@ from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.recovery.warning import expiring
 from kcl_receiver.store import parquet
-from kcl_receiver.store.arrays import columns_of
+from kcl_receiver.store.arrays import SCHEMA, columns_of
 from kcl_receiver.store.blocks import check_range, compression_of, salvage
-from kcl_receiver.store.parquet import SCHEMA, BlockRange, rows_of
+from kcl_receiver.store.parquet import BlockRange, rows_of
 from kcl_receiver.wire.columns import checksum
 
 ONE, OTHER = SHARDS
@@ -115,7 +115,7 @@ def test_what_is_found_can_be_gone_through_more_than_once_and_is_summed_up_by_sh
         lost = [one for number in (1, 3) for one in lake.entries[number].ranges if one.shard == ONE]
         total = found.shards[STREAM, ONE]
         assert (total.arrival_first, total.arrival_last) == (lost[0].arrival_first, lost[-1].arrival_last)
-        assert total.bytes == sum(one.size for one in lost)
+        assert total.size == sum(one.size for one in lost)
 
 
 def test_blocks_and_shards_can_be_chosen(lake: Lake) -> None:

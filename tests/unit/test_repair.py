@@ -386,7 +386,7 @@ SEALED = f"ledger/sealed/2026-11/{WRITER}.jsonl"
 
 def spoil_line(content: bytes, number: int) -> bytes:
     lines = content.splitlines(keepends=True)
-    lines[number - 1] = lines[number - 1].replace(b'"n":', b'"m":', 1)
+    lines[number - 1] = lines[number - 1].replace(b'"number":', b'"other":', 1)
     return b"".join(lines)
 
 

@@ -308,7 +308,7 @@ def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing)
 def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_proof(landing: Landing) -> None:
     orphan = put(landing.store, 9, block_range(10, after=Position(9)))
     Kept(landing.store, "tmp/half.tmp").write(b"12")
-    landing.kept_ledger.write(landing.kept_ledger.read() + b'{"n":')
+    landing.kept_ledger.write(landing.kept_ledger.read() + b'{"number":')
     report = verify_store(landing.store)
     assert report.proven
     assert report.orphans == [orphan.block]

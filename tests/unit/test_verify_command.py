@@ -87,8 +87,8 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
     assert raw["ledger_only"] is False
     assert raw["ledger"] == {"writers": 1, "lost": False, "acknowledged": [], "faults": [], "torn": []}
     assert raw["leftovers"] == []
-    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_from", "arrival_to")}
-    assert arrival == {"arrival_from": NOW + 1, "arrival_to": NOW + 20}
+    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_first", "arrival_last")}
+    assert arrival == {"arrival_first": NOW + 1, "arrival_last": NOW + 20}
     assert raw["shards"][0] == {
         "stream": STREAM.arn,
         "stream_created": STREAM.created,
@@ -97,8 +97,8 @@ def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture
         "records": 6,
         "duplicates": 0,
         "blocks": 3,
-        "from": "1:0",
-        "to": "20:0",
+        "first": "1:0",
+        "last": "20:0",
         "ended": False,
         "gaps": [
             {

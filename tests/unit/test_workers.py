@@ -31,6 +31,7 @@ from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, decode_ledger
+from kcl_receiver.store.json_codec import encode
 from kcl_receiver.store.maintenance import Transaction
 from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
@@ -369,7 +370,7 @@ def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
         parts = (part([2 * number - 1, 2 * number], position(2 * number - 2), shard) for shard in shards)
         written = made.write_block(WriteBlock(number, tuple(parts)))
         record = BlockRecord(number, written)
-        recorded += sum(len(str(one.to_json())) for one in written.ranges)
+        recorded += sum(len(encode(one)) for one in written.ranges)
         made.append(Append((record,)), {})
     assert recorded > 20 * rollover.LEDGER_BYTES
     assert len(wall.writers) > 2
