@@ -25,12 +25,12 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.entries import BlockStored, WriterStarted
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 

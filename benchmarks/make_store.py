@@ -18,6 +18,7 @@ from array import array
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from kcl_receiver.ids import block_id, day_of, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.entries import (
@@ -31,7 +32,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.names import block_id, block_path, day_of, ledger_path, sealed_path, writer_id
+from kcl_receiver.store.layout import block_path, ledger_path, sealed_path
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.ids import block_day
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.maintenance import content_of, expired_blocks
-from kcl_receiver.store.names import block_day
 from kcl_receiver.store.reading import Ledger
 
 _TRIES = 3

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kcl_receiver.store.names import began_at, day_at, writer_of
+from kcl_receiver.ids import began_at, day_at, writer_of
 
 LEDGER_LINES = 10_000
 """A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""

@@ -39,12 +39,12 @@ from kcl_receiver.generator.lookback import PAGE, LookBack
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begins_at, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
+from kcl_receiver.ids import began_at, block_id, writer_id, writer_of
 from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded, Tail, WriterStarted
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import began_at, block_id, writer_id, writer_of
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 log = logging.getLogger(__name__)

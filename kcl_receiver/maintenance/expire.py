@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ids import block_day, day_at
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
 from kcl_receiver.store.maintenance import EXPIRE, Transaction, delete_recorded
-from kcl_receiver.store.names import block_day, day_at
 from kcl_receiver.store.reading import DayChanges, Ledger
 
 _UNKNOWN = 2**63 - 1

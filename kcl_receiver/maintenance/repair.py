@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.ids import block_day, block_id, day_of, writer_of
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
@@ -32,7 +33,6 @@ from kcl_receiver.store.maintenance import (
     is_acknowledged,
     settle_day,
 )
-from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
 from kcl_receiver.store.reading import DayChanges, Ledger
 
 TAKE_IN = "take in"

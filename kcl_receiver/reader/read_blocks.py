@@ -17,13 +17,13 @@ from typing import Protocol
 import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.ids import block_day
 from kcl_receiver.ranges import Range
 from kcl_receiver.schema import CHECKED_NAMES
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, RangeDamaged, batch_of, check_range
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import content_of, lifecycle
-from kcl_receiver.store.names import block_day
 from kcl_receiver.store.reading import DayChanges, Ledger
 
 DAYS_KEPT = 3

@@ -11,10 +11,10 @@ from datetime import datetime, timedelta
 from numbers import Integral, Real
 
 from kcl_receiver.errors import ConfigError
+from kcl_receiver.ids import check_block_id
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded
-from kcl_receiver.store.names import block_path
 from kcl_receiver.store.reading import Ledger
 from kcl_receiver.times import millis_of, time_millis
 
@@ -126,7 +126,7 @@ def check_blocks(store: BlockStore, blocks: Iterable[str]) -> None:
     """
     for block in blocks:
         try:
-            block_path(block)
+            check_block_id(block)
         except ValueError as error:
             raise ConfigError(
                 str(error), "`kcl-receiver verify` lists the ids of missing and damaged blocks"

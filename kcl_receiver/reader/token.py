@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kcl_receiver.errors import TokenRefused
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.store.names import check_writer_id
 from kcl_receiver.store.tailing import Place
 
 TOKEN_VERSION = 1

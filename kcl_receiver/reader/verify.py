@@ -21,6 +21,7 @@ from functools import partial
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.horizon import ShardMark, Times
+from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.coverage import Span
 from kcl_receiver.reader.proof import see_times
@@ -45,7 +46,6 @@ from kcl_receiver.reader.verify_shard import Shard
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
 from kcl_receiver.store.maintenance import content_of, lifecycle
-from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.reading import DayChanges, Ledger
 from kcl_receiver.store.walk import Ledgers, Line
 

@@ -21,6 +21,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.ids import block_day, writer_of
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import DAMAGED, Damage
 from kcl_receiver.recovery.fetch import Rereader
@@ -30,7 +31,6 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import compression_of, salvage
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import RECOVER, Transaction, content_of
-from kcl_receiver.store.names import block_day, writer_of
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.store.reading import DayChanges, Ledger
 

@@ -25,8 +25,9 @@ from os import PathLike, fspath
 from typing import TYPE_CHECKING, final
 from urllib.parse import quote, unquote, urlsplit
 
+from kcl_receiver import ids
 from kcl_receiver.errors import SEE_RECOVER, BlockMissing, ConfigError, StoreRefused, StoreUnavailable
-from kcl_receiver.store import names
+from kcl_receiver.store import layout
 from kcl_receiver.store.objects import Checked, Lock, Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 
@@ -181,7 +182,7 @@ class BlockStore:
             left = [name for name, *_ in self.temporaries()]
             generators = set(self.writers()) if left else set()
             for name in left:
-                if name[: names.WRITER_LENGTH] in generators:
+                if name[: ids.WRITER_LENGTH] in generators:
                     self.delete_temporary(name)
 
     # Blocks
@@ -195,11 +196,11 @@ class BlockStore:
         Raises:
             StoreRefused: Another content is there under this id.
         """
-        self._put_once(names.block_path(block_id), payload, f"block {block_id}")
+        self._put_once(layout.block_path(block_id), payload, f"block {block_id}")
 
     def has_block(self, block_id: str) -> bool:
         """Return whether a block is there now. One look, no reading."""
-        return self.objects.stat(names.block_path(block_id)) is not None
+        return self.objects.stat(layout.block_path(block_id)) is not None
 
     def read_block(self, block_id: str) -> bytes:
         """Return the whole content of a block.
@@ -207,7 +208,7 @@ class BlockStore:
         Raises:
             BlockMissing: It is not there.
         """
-        content = self.objects.get(names.block_path(block_id))
+        content = self.objects.get(layout.block_path(block_id))
         if content is None:
             raise self._missing(block_id)
         return content
@@ -218,19 +219,19 @@ class BlockStore:
         Raises:
             BlockMissing: It is not there. Reading may raise this, too.
         """
-        return self.objects.open(names.block_path(block_id))
+        return self.objects.open(layout.block_path(block_id))
 
     def list_blocks(self) -> Iterator[tuple[str, int]]:
         """Yield the id and the size in bytes of each block that is there, in the order of their ids."""
-        return self._blocks(f"{names.BLOCKS}/")
+        return self._blocks(f"{layout.BLOCKS}/")
 
     def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
         """Yield the id and the size in bytes of each block of one writer that is there, in the order of their ids."""
-        return self._blocks(f"{names.BLOCKS}/{names.day_of(writer)}/{writer}-")
+        return self._blocks(f"{layout.BLOCKS}/{ids.day_of(writer)}/{writer}-")
 
     def _blocks(self, prefix: str) -> Iterator[tuple[str, int]]:
         for one in self.objects.list(prefix):
-            block = names.block_at(one.key)
+            block = layout.block_at(one.key)
             if block is not None:
                 yield block, one.size
 
@@ -241,7 +242,7 @@ class BlockStore:
             BlockMissing: It is not there.
         """
         try:
-            self.objects.settle(names.block_path(block_id))
+            self.objects.settle(layout.block_path(block_id))
         except FileNotFoundError as error:
             raise self._missing(block_id) from error
 
@@ -254,7 +255,7 @@ class BlockStore:
 
     def delete_blocks(self, block_ids: Iterable[str]) -> None:
         """Remove blocks for good, as `delete_block` does; quicker than one by one."""
-        self.objects.delete(map(names.block_path, block_ids))
+        self.objects.delete(map(layout.block_path, block_ids))
 
     def _missing(self, block_id: str) -> BlockMissing:
         return BlockMissing(f"block {block_id} is not in the store {self.url}", SEE_RECOVER)
@@ -288,14 +289,14 @@ class BlockStore:
         """
         if first_number < 1 or not lines.endswith(b"\n"):
             raise ValueError("a ledger is appended to by whole lines, numbered from 1")
-        self.objects.append(names.ledger_path(writer), first_number, lines)
+        self.objects.append(layout.ledger_path(writer), first_number, lines)
 
     def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
         """Yield the id of each writer whose ledger is not sealed and the content of that, in the order of the ids.
 
         A content can end in a torn line: of a writer that was killed, or that is writing right now.
         """
-        return self._ledgers(f"{names.LEDGER}/")
+        return self._ledgers(f"{layout.LEDGER}/")
 
     def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
         """Yield the id of each writer whose ledger is sealed and the content of that, the latest month first.
@@ -303,13 +304,13 @@ class BlockStore:
         Args:
             since: Leave out the writers that began before this month, `YYYY-MM`.
         """
-        for month in reversed(self._folders(f"{names.LEDGER}/{names.SEALED}/")):
+        for month in reversed(self._folders(f"{layout.LEDGER}/{layout.SEALED}/")):
             if month >= since:
-                yield from self._ledgers(f"{names.LEDGER}/{names.SEALED}/{month}/")
+                yield from self._ledgers(f"{layout.LEDGER}/{layout.SEALED}/{month}/")
 
     def _ledgers(self, folder: str) -> Iterator[tuple[str, bytes]]:
         for one in self.objects.list(folder, deep=False):
-            writer = names.ledger_at(one.key)
+            writer = layout.ledger_at(one.key)
             if writer is not None:
                 content = self.objects.get(one.key)
                 if content is not None:  # else it was sealed since it was listed
@@ -326,7 +327,7 @@ class BlockStore:
 
     def sealed_ledger(self, writer: str) -> bytes | None:
         """Return the content of a writer's sealed ledger, or None if there is none."""
-        return self.objects.get(names.sealed_path(writer))
+        return self.objects.get(layout.sealed_path(writer))
 
     def seal_ledger(self, writer: str) -> None:
         """Put the ledger of a writer that has ended among the sealed ones. Idempotent.
@@ -334,12 +335,12 @@ class BlockStore:
         Its content must be durable, and a later writer have carried over what is in it: whoever starts reads open
         ledgers alone.
         """
-        content = self.objects.get(names.ledger_path(writer))
+        content = self.objects.get(layout.ledger_path(writer))
         if content is None:
             return
-        self._put_once(names.sealed_path(writer), content, f"the ledger {writer}")
+        self._put_once(layout.sealed_path(writer), content, f"the ledger {writer}")
         # Not before the sealed one is durable: which of two names survives a loss of power is the disk's choice.
-        self.objects.delete([names.ledger_path(writer)])
+        self.objects.delete([layout.ledger_path(writer)])
 
     def settle_ledger(self, writer: str, content: bytes) -> None:
         """Make durable what `open_ledgers` yielded of a writer that has ended. Idempotent.
@@ -348,17 +349,17 @@ class BlockStore:
         on such lines, by not storing again what they name, calls this first. The content is written anew: if the
         killed writer's own fsync had failed, another one would succeed and prove nothing.
         """
-        self.objects.replace(names.ledger_path(writer), content)
+        self.objects.replace(layout.ledger_path(writer), content)
 
     def writers(self) -> list[str]:
         """Return the ids of all writers that have a ledger, open or sealed, in order. Maintenance has its own."""
-        opened = self.objects.list(f"{names.LEDGER}/", deep=False)
-        sealed = self.objects.list(f"{names.LEDGER}/{names.SEALED}/")
-        return sorted({writer for one in (*opened, *sealed) if (writer := names.ledger_at(one.key)) is not None})
+        opened = self.objects.list(f"{layout.LEDGER}/", deep=False)
+        sealed = self.objects.list(f"{layout.LEDGER}/{layout.SEALED}/")
+        return sorted({writer for one in (*opened, *sealed) if (writer := layout.ledger_at(one.key)) is not None})
 
     def ledger(self, writer: str) -> bytes | None:
         """Return the content of a writer's ledger, open or sealed, or None if there is none. See `open_ledgers`."""
-        content = self.objects.get(names.ledger_path(writer))
+        content = self.objects.get(layout.ledger_path(writer))
         return self.sealed_ledger(writer) if content is None else content
 
     def set_aside_ledger(self, writer: str, good: bytes) -> str:
@@ -373,13 +374,13 @@ class BlockStore:
         Returns:
             Where the damaged one is kept, below the store.
         """
-        for key in (names.ledger_path(writer), names.sealed_path(writer), names.maintenance_path(writer)):
+        for key in (layout.ledger_path(writer), layout.sealed_path(writer), layout.maintenance_path(writer)):
             content = self.objects.get(key)
             if content is None:
                 continue
             # By its content: a ledger can be damaged more than once, and nothing of it is ever overwritten.
             digest = hashlib.sha256(content).hexdigest()[:8]
-            kept = f"{names.LEDGER}/{DAMAGED}/{writer}.{digest}{names.LEDGER_SUFFIX}"
+            kept = f"{layout.LEDGER}/{DAMAGED}/{writer}.{digest}{layout.LEDGER_SUFFIX}"
             if content != good:
                 self._put_once(kept, content, f"the damaged ledger {writer}")
             self.objects.replace(key, good)
@@ -390,16 +391,16 @@ class BlockStore:
 
     def maintenance_days(self) -> list[str]:
         """Return the days, `YYYY-MM-DD`, about whose blocks there may be maintenance ledgers, in order."""
-        return self._folders(f"{names.LEDGER}/{names.MAINTENANCE}/")
+        return self._folders(f"{layout.LEDGER}/{layout.MAINTENANCE}/")
 
     def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
         """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the ids."""
-        return self._ledgers(f"{names.LEDGER}/{names.MAINTENANCE}/{day}/")
+        return self._ledgers(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/")
 
     def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
         """Yield id and first line of each maintenance ledger about the blocks of a day, in the order of the ids."""
-        for one in self.objects.list(f"{names.LEDGER}/{names.MAINTENANCE}/{day}/", deep=False):
-            writer = names.ledger_at(one.key)
+        for one in self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False):
+            writer = layout.ledger_at(one.key)
             if writer is not None:
                 with self.objects.open(one.key) as file:
                     line = bytearray()
@@ -409,7 +410,7 @@ class BlockStore:
 
     def maintenance_ledger(self, writer: str) -> bytes | None:
         """Return the content of a maintenance ledger, or None if there is none."""
-        return self.objects.get(names.maintenance_path(writer))
+        return self.objects.get(layout.maintenance_path(writer))
 
     def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
         """Store a maintenance ledger: it is there, whole and durable, when this returns. Idempotent.
@@ -417,7 +418,7 @@ class BlockStore:
         Raises:
             StoreRefused: Another content is there under this id.
         """
-        self._put_once(names.maintenance_path(writer), content, f"the ledger {writer}")
+        self._put_once(layout.maintenance_path(writer), content, f"the ledger {writer}")
 
     def _folders(self, prefix: str) -> list[str]:
         listed = self.objects.list(prefix, deep=False)
@@ -430,7 +431,7 @@ class BlockStore:
 
         Of several callers at once, on one host or many, all get the content of one of them.
         """
-        key = names.check_document_name(name)
+        key = layout.check_document_name(name)
         if self.objects.create(key, content):
             return content
         with suppress(FileNotFoundError):
@@ -442,7 +443,7 @@ class BlockStore:
 
     def get_document(self, name: str) -> bytes | None:
         """Return a document's content, or None if there is none."""
-        return self.objects.get(names.check_document_name(name))
+        return self.objects.get(layout.check_document_name(name))
 
     # What is no part of it
 
@@ -480,8 +481,8 @@ def _is_part(one: Stat) -> bool:
     key = one.key
     if "/" not in key:
         return key.endswith(".json") or key in (LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
-    kept = key.startswith(f"{names.LEDGER}/{DAMAGED}/")
-    return kept or names.ledger_at(key) is not None or names.block_at(key) is not None
+    kept = key.startswith(f"{layout.LEDGER}/{DAMAGED}/")
+    return kept or layout.ledger_at(key) is not None or layout.block_at(key) is not None
 
 
 def read_owner(url: str, document: bytes) -> str:

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.names import LEDGER_SUFFIX
+from kcl_receiver.store.layout import LEDGER_SUFFIX
 from kcl_receiver.store.objects import Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 

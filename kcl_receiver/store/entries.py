@@ -16,9 +16,9 @@ import msgspec
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.horizon import Late, ShardMark
+from kcl_receiver.ids import check_block_id, check_writer_id
 from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity
 from kcl_receiver.store.json_codec import codec_of, read_json, struct_codec
-from kcl_receiver.store.names import block_path, check_writer_id
 
 HASH_BYTES = 16
 """A hash is the first 16 bytes of a SHA-256, written as 32 hexadecimal digits."""
@@ -28,7 +28,7 @@ _END = b'"}'
 
 
 def _block_id(text: str) -> str:
-    block_path(text)  # who looks for the block, or for its writer, must find an id
+    check_block_id(text)  # who looks for the block, or for its writer, must find an id
     return text
 
 

@@ -17,10 +17,10 @@ from os import PathLike
 from typing import NamedTuple
 
 from kcl_receiver.errors import TokenRefused
+from kcl_receiver.ids import block_day, check_writer_id, writer_of
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.entries import GENERATOR, BlockStored, Expired, decode_ledger
 from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.names import block_day, check_writer_id, writer_of
 from kcl_receiver.store.notes import Note, notes
 from kcl_receiver.store.tailing import LedgerWalk, Place
 

@@ -14,11 +14,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import FORMAT_VERSION
 from kcl_receiver.store.json_codec import decode, decode_wire, encode, read_json
-from kcl_receiver.store.names import writer_of
 
 FOOTER_KEY = "kcl_receiver"
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
+    Acknowledged,
     BlockStored,
     Carried,
     MarksTaken,
@@ -22,9 +24,8 @@ from kcl_receiver.store.entries import (
     WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger import LedgerIndex, has_line, lost_tail, rebuild_from_footers
-from kcl_receiver.store.maintenance import acknowledged, taken_in
-from kcl_receiver.store.names import day_of, writer_of
+from kcl_receiver.store.ledger import has_line, lost_tail, rebuild_from_footers
+from kcl_receiver.store.maintenance import acknowledged, is_acknowledged, load_day, taken_in
 
 
 @dataclass(slots=True)
@@ -110,11 +111,28 @@ def take_over(store: BlockStore) -> Takeover:
 
 def _take_over_all(store: BlockStore) -> Takeover:
     """There is no open ledger: a new store, or one whose ledger was lost, in part or wholly."""
-    index = LedgerIndex.load(store)
-    blocks = [entry for entry in index.blocks().values() if entry not in index.adopted]
-    out = Takeover(
-        index.unnamed_tails(), blocks=blocks, adopted=index.adopted, unreadable=index.unreadable, lost=index.lost
-    )
+    opened = {writer: _decode(writer, content) for writer, content in store.read_ledger()}
+    blocks = {one.block: one for each in opened.values() for one in each.entries if isinstance(one, BlockStored)}
+    known: list[Acknowledged] = []
+    for day in store.maintenance_days():
+        changes = load_day(store, day)
+        for fault in changes.faults:
+            raise fault
+        blocks = changes.blocks | blocks
+        known += changes.acknowledged
+    out = Takeover()
+    named: dict[str, int] = {}
+    for witness in opened.values():
+        for writer, seen in _named_by(witness).items():
+            there = opened.get(writer)
+            gone = there is None or not has_line(there.hashes, seen)
+            if gone and not is_acknowledged(known, writer, seen.number):
+                raise lost_tail(witness.writer, writer, seen)
+            named[writer] = max(named.get(writer, 0), seen.number)
+    out.tails = {writer: one.tail for writer, one in opened.items() if one.tail.number > named.get(writer, 0)}
+    out.adopted = rebuild_from_footers(store, store.list_blocks(), blocks, out.unreadable)
+    out.blocks = list(blocks.values())
+    out.lost = not opened and bool(out.adopted or out.unreadable)
     return _settled(store, out)
 
 

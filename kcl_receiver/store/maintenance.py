@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.ids import block_day, block_id, check_writer_id, day_of, writer_of
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
@@ -35,7 +36,6 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.names import block_day, block_id, check_writer_id, day_of, writer_of
 from kcl_receiver.store.notes import next_number, note
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"

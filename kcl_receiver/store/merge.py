@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.schema import VARIABLE
 from kcl_receiver.store.arrays import SCHEMA
@@ -30,7 +31,6 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.footers import footer_metadata
 from kcl_receiver.store.maintenance import content_of
-from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.parquet import (
     MIN_ROW_GROUP_BYTES,
     ROW_GROUP_BYTES,

@@ -16,8 +16,8 @@ from itertools import count
 from typing import NamedTuple
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import check_writer_id
 
 _NOTE = "maintenance-{:09d}.json"
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import groupby
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_day, day_of, writer_of
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import read_footer
@@ -32,7 +33,6 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
 from kcl_receiver.store.maintenance import DayChanges, load_day
-from kcl_receiver.store.names import block_day, day_of, writer_of
 
 __all__ = [
     "Acknowledged",

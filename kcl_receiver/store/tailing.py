@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import Entry, iter_entries
 from kcl_receiver.store.ledger import rebuild_from_footers, writers_since
 from kcl_receiver.store.maintenance import REPAIR, load_day
-from kcl_receiver.store.names import day_of, writer_of
 from kcl_receiver.store.notes import notes, written
 
 DAY_MS = 86_400_000

@@ -10,6 +10,7 @@ from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ids import block_day, day_of, writer_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
     Acknowledged,
@@ -23,7 +24,6 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.ledger import lost_tail
 from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.names import block_day, day_of, writer_of
 
 _DAYS_KEPT = 3
 """Entries are of the day of their ledger, or of the day before."""

@@ -28,12 +28,13 @@ from store_support import local_store, root_of
 from kcl_receiver import aws
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, WriterStarted, decode_ledger
 from kcl_receiver.store.handover import take_over
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import block_id, block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
 STREAM = "orders"

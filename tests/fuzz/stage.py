@@ -37,11 +37,11 @@ from kcl_receiver.generator.runtime import Pool
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store import parquet
 from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
-from kcl_receiver.store.names import block_id
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome

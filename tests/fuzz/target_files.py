@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
+from ledger_index import LedgerIndex
 from store_support import local_store
 
 from fuzz.source import Source
@@ -26,6 +27,7 @@ from fuzz.verdict import Tally, check
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreError, StoreRefused
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
@@ -43,8 +45,8 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.footers import FOOTER_KEY
 from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
-from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 

@@ -32,13 +32,14 @@ from kcl_receiver.errors import (
     EXIT_STREAM,
     EXIT_USAGE,
 )
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import After
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.recovery.damages import Unknown
 from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Summary
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.names import block_id, block_path, writer_id
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
 

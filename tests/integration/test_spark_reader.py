@@ -38,6 +38,7 @@ from kcl_receiver.errors import (
     StreamGone,
     StreamUnavailable,
 )
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.recovery import calls
 from kcl_receiver.recovery.fallback import KinesisFallback
@@ -46,10 +47,10 @@ from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, Expired, WriterStarted
+from kcl_receiver.store.layout import block_at, block_path
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, content_of
-from kcl_receiver.store.names import block_at, block_id, block_path, writer_id
 from kcl_receiver.store.parquet import BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)

@@ -24,6 +24,7 @@ from kcl_receiver.credentials import Access
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_STREAM, EXIT_USAGE
+from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import Report
@@ -35,7 +36,7 @@ from kcl_receiver.recovery.question import End, Kind, Known, Question
 from kcl_receiver.recovery.walk import FIRST_PAGE_RECORDS
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, ShardEnded
-from kcl_receiver.store.names import block_path, writer_id
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.parquet import BlockRange
 
 FAST = Limits(calls=500.0, bytes=1e9)

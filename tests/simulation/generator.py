@@ -14,10 +14,11 @@ from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.layout import block_at
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.names import block_at, writer_id
 from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
 from simulation.link import Wire
 from simulation.runtime import SimRuntime

@@ -11,14 +11,14 @@ import random
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from ledger_index import LedgerIndex
 from store_support import local_store
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import COMPACT, Transaction
-from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import BlockRange
 from simulation import blocks
 from simulation.timeline import Process

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from store_support import local_store, root_of
 
 from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.ids import day_of
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.store.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
-from kcl_receiver.store.names import day_of, sealed_path
+from kcl_receiver.store.layout import sealed_path
 from simulation.generator import ROOT
 from simulation.timeline import Process
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fake_files import Node
+from ledger_index import LedgerIndex
 from store_support import local_store
 
 from kcl_receiver import errors
 from kcl_receiver.errors import BlockDamaged, ReceiverError
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
+from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import After, Position, Range, parse_position
 from kcl_receiver.reader.chain import GAP, LATE
 from kcl_receiver.reader.coverage import select
-from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.names import writer_of
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
 from simulation import blocks

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fake_files import FakeFiles
+from ledger_index import LedgerIndex
 from store_support import (
     NOW,
     OTHER_WRITER,
@@ -21,14 +22,13 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.compact import DayReport, Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.names import block_day
 from kcl_receiver.store.parquet import BlockRange
 
 HOUR = 3_600_000

@@ -9,13 +9,14 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ledger_index import LedgerIndex
+
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import LATEST, After, Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, read_footer
 from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded, decode_ledger
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import load_day
 
 HOUR_MS = 3_600_000

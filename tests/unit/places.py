@@ -16,9 +16,9 @@ import pytest
 from fake_files import FakeFiles
 
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path, sealed_path
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.memory import MemoryBucket, MemoryObjects
-from kcl_receiver.store.names import block_path, ledger_path, maintenance_path, sealed_path
 from kcl_receiver.store.objects import Checked, Lock, Objects
 from kcl_receiver.wire.columns import Buffer
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from ledger_index import LedgerIndex
 from places import Kept, kept_block
 from recovery_support import (
     BASE,
@@ -32,7 +33,7 @@ from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Events, NotRestored, Restorer, Source, Summary
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
+from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.parquet import BlockRange
 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from kcl_receiver.horizon import Late, ShardMark
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, Opener
@@ -23,7 +24,6 @@ from kcl_receiver.store.footers import FOOTER_KEY
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.names import block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 from kcl_receiver.wire.columns import Buffer, Columns, VarColumn, checksum
 

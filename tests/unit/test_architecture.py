@@ -44,7 +44,7 @@ HARMLESS = {
 """What a state machine may import beside its like: nothing that waits, tells the time, or leaves the process."""
 
 KNOW_NAMES = frozenset({f"{PACKAGE}.generator.{one}" for one in ("carried", "known", "rollover")})
-"""They know the names of blocks and ledgers, which hold a time and a random part: `store.names` makes new ones."""
+"""They know the ids of blocks and ledgers, which hold a time and a random part: `ids` makes new ones."""
 FOR_NAMES = frozenset({"datetime", "secrets"})
 
 ROOMS = {
@@ -215,3 +215,34 @@ def test_no_two_test_modules_have_one_name() -> None:
     """Pytest imports them by their names alone: of two with one name, a run of all tests collects neither."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+ENTRY_TYPES = {
+    *("Acknowledged", "BlockStored", "Carried", "Entry", "Expired", "MarksTaken", "SessionStarted", "ShardEnded"),
+    *("Tail", "WriterStarted"),
+}
+INSIDE_THE_STORE = ("layout", "footers", "checksums", "reads", "notes")
+WALKS = {
+    *("ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "open_ledgers", "read_ledger"),
+    *("sealed_ledger", "sealed_ledgers"),
+}
+"""Methods of a store by which a ledger is walked."""
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if not name.startswith(f"{PACKAGE}.store")))
+def test_nothing_outside_of_the_store_walks_a_ledger_or_knows_where_things_lie(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    names = set(imported_names(tree))
+    assert not {name for name in names if name.startswith(tuple(f"{PACKAGE}.store.{one}" for one in INSIDE_THE_STORE))}
+    entries = f"{PACKAGE}.store.entries."
+    assert {name.removeprefix(entries) for name in names if name.startswith(entries)} <= ENTRY_TYPES
+    called = {
+        node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert not called & WALKS
+
+
+def test_the_walks_are_methods_of_a_store() -> None:
+    from kcl_receiver.store.base import BlockStore
+
+    assert all(callable(getattr(BlockStore, name)) for name in WALKS)

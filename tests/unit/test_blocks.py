@@ -13,10 +13,11 @@ from store_support import STREAM, WRITER, block_range
 
 from kcl_receiver import read
 from kcl_receiver.errors import BlockDamaged
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store import parquet
 from kcl_receiver.store.blocks import SMALL_FILE_BYTES, BlockFile, RangeDamaged, salvage
-from kcl_receiver.store.names import block_id, block_path
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 BLOCK = block_id(WRITER, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from ledger_index import LedgerIndex
 from maintenance_support import (
     DAY,
     HOUR,
@@ -26,6 +27,7 @@ from places import Place, kept_block
 from store_support import NOW, put
 
 from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
@@ -33,9 +35,7 @@ from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Expired
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
-from kcl_receiver.store.names import writer_id
 
 
 def test_small_blocks_become_one_with_the_same_ranges_and_records(quick_place: Place) -> None:

@@ -15,9 +15,10 @@ from kcl_receiver.cli import run as run_module
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.config import load
 from kcl_receiver.errors import EXIT_INTERRUPTED
+from kcl_receiver.ids import writer_id
 from kcl_receiver.store.base import BlockStore, open_store
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.maintenance import lifecycle
-from kcl_receiver.store.names import block_path, writer_id
 
 DAY_MILLIS = 86_400_000
 

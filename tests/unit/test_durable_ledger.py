@@ -6,14 +6,15 @@ import errno
 
 import pytest
 from fake_files import FakeFiles
+from ledger_index import LedgerIndex
 from store_support import SHARD, STREAM, WRITER, begin, block_range, local_store, put, session_at
 from test_ledger import ENTRIES
 
 from kcl_receiver.errors import StoreUnavailable
+from kcl_receiver.ids import block_id
 from kcl_receiver.store.entries import decode_ledger
 from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
-from kcl_receiver.store.names import block_id
+from kcl_receiver.store.ledger import LedgerWriter
 
 
 def test_after_a_failure_of_any_step_the_same_entries_are_appended_once() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness
+from ledger_index import LedgerIndex
 from places import Place
 from test_workers import workers
 
@@ -12,7 +13,6 @@ from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
 from kcl_receiver.ranges import TRIM_HORIZON
 from kcl_receiver.store.base import BlockStore, Buffer
-from kcl_receiver.store.ledger import LedgerIndex
 
 
 def block_of(form: Form) -> WriteBlock:

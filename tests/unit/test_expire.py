@@ -22,11 +22,11 @@ from store_support import NOW, begin, columns_of, put, range_of, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.presence import held_now
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import Transaction, load_day
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.parquet import BlockRange
 
 

@@ -17,8 +17,8 @@ from test_read_follow import lost, repaired
 
 from kcl_receiver import Change, Changes, follow
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable, TokenRefused
+from kcl_receiver.ids import writer_id
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.reading import Ledger
 
 DAY = 86_400_000

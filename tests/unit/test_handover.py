@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from ledger_index import LedgerIndex
 from places import Place, kept_ledger
 from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.names import block_id, ledger_path, writer_id
+from kcl_receiver.store.layout import ledger_path
 from kcl_receiver.store.objects import Checked, Stat
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_index import LedgerIndex
 from places import Place
 from store_support import (
     NOW,
@@ -48,7 +49,6 @@ from kcl_receiver.reader.leases import (
 from kcl_receiver.reader.proof import cover
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.reader.verify_report import GAP, PROVEN, ShardReport
-from kcl_receiver.store.ledger import LedgerIndex
 
 OURS, THEIRS = "host-0123456789ab", "other-0123456789ab"
 SEEN = LookBack({"host"})

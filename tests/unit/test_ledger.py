@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from ledger_index import LedgerIndex
 from places import Place, Watched, kept_ledger
 from store_support import (
     NOW,
@@ -21,6 +22,7 @@ from store_support import (
 )
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import (
@@ -37,8 +39,8 @@ from kcl_receiver.store.entries import (
     first_prev,
 )
 from kcl_receiver.store.json_codec import decode
-from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, rebuild_from_footers
-from kcl_receiver.store.names import block_id, ledger_path, writer_id
+from kcl_receiver.store.layout import ledger_path
+from kcl_receiver.store.ledger import LedgerWriter, rebuild_from_footers
 from kcl_receiver.store.objects import Checked, Objects
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")

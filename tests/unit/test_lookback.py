@@ -14,11 +14,11 @@ from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, p
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import block_id, writer_id
 
 DAY = 86_400_000
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ledger_index import LedgerIndex
 from places import Kept, Place, kept_ledger
 from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, put
 
 from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.ids import block_day, writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired, Tail, WriterStarted, decode_ledger
-from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store.layout import maintenance_path
 from kcl_receiver.store.maintenance import (
     COMPACT,
     EXPIRE,
@@ -25,7 +27,6 @@ from kcl_receiver.store.maintenance import (
     lifecycle,
     load_day,
 )
-from kcl_receiver.store.names import block_day, maintenance_path, writer_id
 
 DAY = "2026-11-22"
 DAY_MS = 86_400_000

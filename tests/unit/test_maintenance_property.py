@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_index import LedgerIndex
 from maintenance_support import Found, counted, fill, part, present, read_all, run
 from places import NewPlace
 from store_support import NOW
 
 from kcl_receiver.generator.presence import held_now
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.names import writer_id
 
 HOUR = 3_600_000
 

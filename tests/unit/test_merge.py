@@ -12,11 +12,11 @@ from places import Place
 from store_support import block_range, ranges_in
 
 from kcl_receiver.errors import BlockDamaged
+from kcl_receiver.ids import block_id
 from kcl_receiver.store import merge
 from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import MIN_ROW_GROUP_BYTES, BlockRange, encode_block
 
 NEW = block_id(WRITER, 500)

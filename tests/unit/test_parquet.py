@@ -32,13 +32,13 @@ from store_support import (
 )
 
 from kcl_receiver.errors import BlockDamaged, ConfigError
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store import arrays, parquet
 from kcl_receiver.store.arrays import SCHEMA, check_columns
 from kcl_receiver.store.blocks import BlockFile, check_range, read_footer
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.store.footers import FOOTER_KEY
-from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 from kcl_receiver.wire.columns import MAX_ARRIVAL, Columns, VarColumn, checksum
 

@@ -14,10 +14,11 @@ from plain_reader import PlainReader, Row
 from store_support import NOW, begin, local_store, root_of
 
 from kcl_receiver import records
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import block_path, writer_id
+from kcl_receiver.store.layout import block_path
 
 HOUR = 3_600_000
 PART = st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 6))

@@ -42,6 +42,7 @@ from kcl_receiver.errors import (
     StoreRefused,
     TokenRefused,
 )
+from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
@@ -50,7 +51,6 @@ from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.parquet import BlockRange, encode_block, rows_of
 from kcl_receiver.store.reads import BlockStream, open_block_file

@@ -17,13 +17,13 @@ from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_
 
 from kcl_receiver import HoleInShard, read
 from kcl_receiver.errors import HoleFound, StreamReplaced, TokenRefused
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import ShardEnded
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.notes import notes
 from kcl_receiver.store.parquet import BlockRange
 

@@ -22,9 +22,9 @@ from kcl_receiver.errors import EXIT_OK, EXIT_STORE, BlockDamaged, BlockMissing,
 from kcl_receiver.reader.verify import damage, verify_store
 from kcl_receiver.store import blocks
 from kcl_receiver.store.files import OsFiles
+from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day
 from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.names import block_path
 from kcl_receiver.store.reads import decoding
 
 NEVER = 10**9

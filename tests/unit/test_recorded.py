@@ -22,6 +22,7 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.reader import recorded
 from kcl_receiver.reader.recorded import DAY_MS, RecordedRanges, record
@@ -29,7 +30,6 @@ from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import COMPACT, Transaction
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.reading import Ledger
 
 OTHER_SHARD = "shardId-000000000001"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from itertools import takewhile
 
 import pytest
+from ledger_index import LedgerIndex
 from maintenance_support import (
     DAY,
     LATER,
@@ -26,6 +27,7 @@ from store_support import NOW, OTHER_WRITER, WRITER, begin, put, ranges_in, sess
 from kcl_receiver import records
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.generator.presence import held_now
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.repair import (
     ACKNOWLEDGE,
     DELETE,
@@ -38,9 +40,8 @@ from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerIndex
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
 from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction, load_day
-from kcl_receiver.store.names import block_id, block_path, ledger_path, maintenance_path, writer_id
 from kcl_receiver.store.objects import Checked
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")

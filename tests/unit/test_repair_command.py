@@ -10,8 +10,8 @@ from maintenance_support import fill, part, usual
 from store_support import WRITER, local_store, put
 
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.ids import block_id
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import block_id
 
 
 @pytest.fixture

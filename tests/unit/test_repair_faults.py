@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles, PowerLoss
+from ledger_index import LedgerIndex
 from maintenance_support import DAY, LATER, ROOT, SMALL, empty_files, fake_store, fill, part, present, run, usual
 from places import Place
 from store_support import OTHER_WRITER, WRITER, begin, local_store, put, root_of
@@ -26,11 +27,10 @@ from test_repair import (
 )
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_id
 from kcl_receiver.maintenance.repair import DELETE, TEMPORARY_MILLIS, repair
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.names import block_id
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from store_support import NOW
 
 from kcl_receiver import records
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
+from kcl_receiver.ids import block_day, writer_of
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery import restore
@@ -25,7 +26,6 @@ from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.maintenance import Transaction, load_day
-from kcl_receiver.store.names import block_day, writer_of
 
 ONE, OTHER = SHARDS
 

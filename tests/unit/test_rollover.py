@@ -13,7 +13,7 @@ from kcl_receiver.generator.rollover import (
     is_due,
     oldest_in_reach,
 )
-from kcl_receiver.store.names import block_id, writer_id
+from kcl_receiver.ids import block_id, writer_id
 
 HOUR = 3_600_000
 FEW = Extent(2, 1000)

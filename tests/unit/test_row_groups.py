@@ -28,6 +28,7 @@ from store_support import (
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_STORE, BlockDamaged
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.store import blocks
@@ -36,7 +37,6 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, read_footer, salvage
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.footers import footer_metadata
-from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import (
     ROW_GROUP_BYTES,
     BlockRange,

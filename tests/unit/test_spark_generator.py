@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness, Processor
+from ledger_index import LedgerIndex
 from places import Place, kept_block
 from test_workers import workers
 
@@ -18,7 +19,6 @@ from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
 from kcl_receiver.store.blocks import BlockFile
-from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.messages import Draining, Stored
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
+from ledger_index import LedgerIndex
 from places import Kept, Place
 from store_support import OTHER_WRITER, WRITER
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreRefused
+from kcl_receiver.ids import block_id
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.names import block_id, block_path
+from kcl_receiver.store.layout import block_path
 
 BLOCK = block_id(WRITER, 1)
 

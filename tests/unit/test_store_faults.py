@@ -12,8 +12,8 @@ from fake_files import FakeFiles, Node, PowerLoss
 from store_support import NOW, WRITER, local_store
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_day, block_id, writer_id
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import block_day, block_id, writer_id
 
 ROOT = Path("/data/store")
 ONE, TWO = block_id(WRITER, 1), block_id(WRITER, 2)

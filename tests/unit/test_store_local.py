@@ -16,9 +16,10 @@ from store_support import WRITER, local_store, root_of
 from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_id
 from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.files import OsFiles
-from kcl_receiver.store.names import block_id, block_path
+from kcl_receiver.store.layout import block_path
 
 BLOCK = block_id(WRITER, 1)
 

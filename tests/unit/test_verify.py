@@ -23,12 +23,12 @@ from store_support import (
 )
 
 from kcl_receiver.errors import StoreRefused, StoreUnavailable
+from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position, StreamIdentity
 from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.names import block_id
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.reads import BlockFile
 

@@ -20,6 +20,7 @@ from store_support import (
 )
 
 from kcl_receiver.errors import BlockMissing, StoreUnavailable
+from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
@@ -28,7 +29,6 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
-from kcl_receiver.store.names import writer_of
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.parquet import BlockRange
 from kcl_receiver.store.reads import BlockFile

@@ -25,6 +25,7 @@ from store_support import (
 )
 
 from kcl_receiver.horizon import Late, Times
+from kcl_receiver.ids import block_day, block_id, writer_id
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader import proof
 from kcl_receiver.reader.coverage import Span, SpanSet, Taken, select, span_of
@@ -43,7 +44,6 @@ from kcl_receiver.store.entries import (
 )
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
-from kcl_receiver.store.names import block_day, block_id, writer_id
 from kcl_receiver.store.parquet import BlockRange
 
 DAY = 86_400_000

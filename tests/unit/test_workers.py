@@ -27,13 +27,13 @@ from kcl_receiver.generator.effects import (
 )
 from kcl_receiver.generator.stream import StreamView, boot_millis
 from kcl_receiver.generator.workers import Workers
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, decode_ledger
 from kcl_receiver.store.json_codec import encode
 from kcl_receiver.store.maintenance import Transaction
-from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.parquet import BlockRange, encode_block
 
 SHARD = "shardId-000000000000"

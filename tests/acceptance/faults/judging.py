@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ledger_index import LedgerIndex
+
 from kcl_receiver.emulator.producer import Acknowledged
 from kcl_receiver.emulator.verdict import LeaseVerdict, Verdict, judge
 from kcl_receiver.errors import BlockDamaged, BlockMissing
@@ -21,7 +23,6 @@ from kcl_receiver.reader.coverage import select, span_of
 from kcl_receiver.reader.proof import cover
 from kcl_receiver.store.base import open_store
 from kcl_receiver.store.blocks import BlockFile
-from kcl_receiver.store.ledger import LedgerIndex
 
 SHOWN = 3
 """So many examples are told of each thing that is wrong."""
