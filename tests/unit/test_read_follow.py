@@ -400,7 +400,7 @@ def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
         patch.setattr(BlockStore, "put_maintenance_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
-    meanwhile = Follower(lake, token=token).token
+    meanwhile = Follower(lake, token=token).reading.token
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)
     assert numbers(read(lake.store, token=meanwhile)) == count(6, 12)

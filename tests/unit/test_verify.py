@@ -30,7 +30,7 @@ from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
-from kcl_receiver.store.reads import BlockFile
+from kcl_receiver.store.reads import BlockStream
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -393,7 +393,7 @@ def test_what_is_wrong_with_a_store_that_holds_nothing_is_amiss(landing: Landing
 
 def test_a_disk_that_cannot_be_read_is_no_damaged_block(landing: Landing) -> None:
     class Broken(Checked):
-        def open(self, key: str) -> BlockFile:
+        def open(self, key: str) -> BlockStream:
             raise OSError(errno.EIO, "Input/output error", key)
 
     with pytest.raises(StoreUnavailable, match="Input/output error"):

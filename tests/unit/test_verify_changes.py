@@ -31,7 +31,7 @@ from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.parquet import BlockRange
-from kcl_receiver.store.reads import BlockFile
+from kcl_receiver.store.reads import BlockStream
 
 
 class Landed:
@@ -251,7 +251,7 @@ def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
             assert not key.startswith("blocks"), "looked"
             return super().stat(key)
 
-        def open(self, key: str) -> BlockFile:
+        def open(self, key: str) -> BlockStream:
             assert not key.startswith("blocks"), "looked"
             return super().open(key)
 

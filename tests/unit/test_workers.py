@@ -252,7 +252,7 @@ def test_a_block_that_is_replaced_again_while_it_is_looked_for_is_found(
 def test_what_maintenance_did_is_read_only_if_a_block_is_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
-    monkeypatch.delattr(presence, "load_day")
+    monkeypatch.delattr(presence.Ledger, "changes")
     assert held(made, TRIM_HORIZON) == [(1, 2)]
 
 
