@@ -43,7 +43,8 @@ from kcl_receiver.recovery.compare import Comparison
 from kcl_receiver.recovery.deaggregate import WHOLE, HashRange
 from kcl_receiver.recovery.question import Answer, End, Hole, Question
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Ledger, SessionStarted
+from kcl_receiver.store.entries import BlockStored, SessionStarted
+from kcl_receiver.store.reading import Ledger
 
 if TYPE_CHECKING:
     from types import FrameType

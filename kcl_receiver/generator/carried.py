@@ -21,7 +21,7 @@ from kcl_receiver.generator.recent import RecentRanges
 from kcl_receiver.generator.rollover import SETTLED_MS, oldest_in_reach
 from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.store.reading import (
+from kcl_receiver.store.entries import (
     BlockStored,
     Carried,
     Entry,

@@ -17,7 +17,8 @@ from typing import NamedTuple
 from kcl_receiver.generator.presence import held_now
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Carried, Ledger
+from kcl_receiver.store.entries import BlockStored, Carried
+from kcl_receiver.store.reading import Ledger
 
 PAGE = 5_000
 """Ranges; about 7 MB."""

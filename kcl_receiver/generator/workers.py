@@ -41,19 +41,11 @@ from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begi
 from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
 from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded, Tail, WriterStarted
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerWriter
 from kcl_receiver.store.names import began_at, block_id, writer_id, writer_of
 from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
-from kcl_receiver.store.reading import (
-    BlockStored,
-    Entry,
-    MarksTaken,
-    SessionStarted,
-    ShardEnded,
-    Tail,
-    WriterStarted,
-)
 
 log = logging.getLogger(__name__)
 

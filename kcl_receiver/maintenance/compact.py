@@ -21,9 +21,10 @@ from kcl_receiver.errors import StoreError
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import COMPACT, Transaction, delete_recorded
 from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.reading import BlockStored, Ledger
+from kcl_receiver.store.reading import Ledger
 
 MIB = 2**20
 TARGET_BYTES = 128 * MIB

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
 from kcl_receiver.store.maintenance import EXPIRE, Transaction, delete_recorded
 from kcl_receiver.store.names import block_day, day_at
-from kcl_receiver.store.reading import BlockStored, DayChanges, Expired, Ledger, SessionStarted
+from kcl_receiver.store.reading import DayChanges, Ledger
 
 _UNKNOWN = 2**63 - 1
 """Stands for the arrival of records of which it is not known: they never are before a time."""

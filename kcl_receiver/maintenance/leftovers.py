@@ -14,9 +14,10 @@ from contextlib import suppress
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.blocks import BlockFile
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import content_of, holds_all
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
+from kcl_receiver.store.reading import DayChanges, Ledger
 
 
 class Leftovers:

@@ -22,6 +22,7 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.maintenance.leftovers import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import Acknowledged, BlockStored
 from kcl_receiver.store.losses import Loss, at_work, good_lines, losses, losses_of_day
 from kcl_receiver.store.maintenance import (
     REPAIR,
@@ -32,7 +33,7 @@ from kcl_receiver.store.maintenance import (
     settle_day,
 )
 from kcl_receiver.store.names import block_day, block_id, day_of, writer_of
-from kcl_receiver.store.reading import Acknowledged, BlockStored, DayChanges, Ledger
+from kcl_receiver.store.reading import DayChanges, Ledger
 
 TAKE_IN = "take in"
 DELETE = "delete"

@@ -41,7 +41,7 @@ from kcl_receiver.reader.packing import (
     packed_low,
     unpack_ref,
 )
-from kcl_receiver.store.reading import SessionStarted
+from kcl_receiver.store.entries import SessionStarted
 
 GAP = "gap"
 POSSIBLY_TRIMMED = "possibly trimmed"

@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 from kcl_receiver.ranges import SHARD_END, STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
 from kcl_receiver.reader.verify_report import ShardReport
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Ledger, WriterStarted
+from kcl_receiver.store.entries import BlockStored, WriterStarted
+from kcl_receiver.store.reading import Ledger
 
 if TYPE_CHECKING:
     from kcl_receiver.aws import Lease

@@ -25,7 +25,7 @@ from kcl_receiver.reader.verify_report import (
     ShardReport,
     Stretch,
 )
-from kcl_receiver.store.reading import SessionStarted
+from kcl_receiver.store.entries import SessionStarted
 
 WIDTH = 1280
 LABELS = 170

@@ -12,7 +12,7 @@ from dataclasses import replace
 from kcl_receiver.horizon import KEPT, START, Horizon, ShardMark, Times, Unread, begun, place
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, After, Position, Range
 from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Segments, Span, SpanSet, covered_by, span_of
-from kcl_receiver.store.reading import MarksTaken, SessionStarted, ShardEnded
+from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded
 
 MANY = 1024
 """So many checkpoints of a shard are kept before those are left out that are covered."""

@@ -21,9 +21,10 @@ from kcl_receiver.ranges import Range
 from kcl_receiver.schema import CHECKED_NAMES
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile, RangeDamaged, batch_of, check_range
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import block_day
-from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
+from kcl_receiver.store.reading import DayChanges, Ledger
 
 DAYS_KEPT = 3
 FILES_KEPT = 4

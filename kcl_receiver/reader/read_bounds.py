@@ -13,8 +13,9 @@ from numbers import Integral, Real
 from kcl_receiver.errors import ConfigError
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded
 from kcl_receiver.store.names import block_path
-from kcl_receiver.store.reading import BlockStored, Carried, Entry, Ledger, SessionStarted, ShardEnded
+from kcl_receiver.store.reading import Ledger
 from kcl_receiver.times import millis_of, time_millis
 
 Bound = datetime | timedelta | int | Position | str | Mapping[str, Position | str] | None

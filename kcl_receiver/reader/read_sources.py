@@ -14,7 +14,8 @@ from kcl_receiver.ranges import Range
 from kcl_receiver.reader.packing import Ref
 from kcl_receiver.reader.read_blocks import Blocks
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Ledger
+from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.reading import Ledger
 from kcl_receiver.store.tailing import Place
 
 ENTRIES_KEPT = 16

@@ -29,7 +29,7 @@ from kcl_receiver.reader.token import Token
 from kcl_receiver.schema import NAMES
 from kcl_receiver.store.arrays import schema_of
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
+from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
 from kcl_receiver.store.tailing import DayBegan, LedgerWalk, Place
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,8 @@ from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import BlockStored, Entry, Ledger, SessionStarted
+from kcl_receiver.store.entries import BlockStored, Entry, SessionStarted
+from kcl_receiver.store.reading import Ledger
 
 ShardKey = tuple[StreamIdentity, str]
 

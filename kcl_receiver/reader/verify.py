@@ -43,9 +43,10 @@ from kcl_receiver.reader.verify_report import (
 )
 from kcl_receiver.reader.verify_shard import Shard
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
 from kcl_receiver.store.maintenance import content_of, lifecycle
 from kcl_receiver.store.names import writer_of
-from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger, MarksTaken, SessionStarted
+from kcl_receiver.store.reading import DayChanges, Ledger
 from kcl_receiver.store.walk import Ledgers, Line
 
 __all__ = [

@@ -10,7 +10,7 @@ from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import BlockFile
-from kcl_receiver.store.reading import BlockStored
+from kcl_receiver.store.entries import BlockStored
 
 _DAY_DIGITS = 8
 """A block's id begins with its day, YYYYMMDD."""

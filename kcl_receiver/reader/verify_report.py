@@ -15,7 +15,7 @@ from typing import Literal
 
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import Gap, Span
-from kcl_receiver.store.reading import Acknowledged, BlockStored
+from kcl_receiver.store.entries import Acknowledged, BlockStored
 
 PROVEN = "proven"
 NOTHING = "nothing stored"

@@ -29,7 +29,7 @@ from kcl_receiver.reader.verify_report import (
     StretchKind,
 )
 from kcl_receiver.reader.verify_timeline import Stretches, draw
-from kcl_receiver.store.reading import SessionStarted, ShardEnded
+from kcl_receiver.store.entries import SessionStarted, ShardEnded
 
 
 class Wanted(NamedTuple):

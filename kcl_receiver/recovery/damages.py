@@ -16,9 +16,10 @@ from types import TracebackType
 from kcl_receiver.ranges import Range, StreamIdentity
 from kcl_receiver.reader.verify_report import DAMAGED, MISSING, Damage
 from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.json_codec import decode, encode
 from kcl_receiver.store.names import block_id, writer_of
-from kcl_receiver.store.reading import BlockStored, Ledger
+from kcl_receiver.store.reading import Ledger
 
 
 @dataclass(slots=True)

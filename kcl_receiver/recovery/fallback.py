@@ -15,8 +15,8 @@ from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.recovery.sources import Sources
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.parquet import BlockRange, rows_of
-from kcl_receiver.store.reading import BlockStored
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -28,10 +28,11 @@ from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.store.arrays import columns_of
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.blocks import compression_of, salvage
+from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import RECOVER, Transaction, content_of
 from kcl_receiver.store.names import block_day, writer_of
 from kcl_receiver.store.parquet import BlockRange, encode_block
-from kcl_receiver.store.reading import BlockStored, DayChanges, Ledger
+from kcl_receiver.store.reading import DayChanges, Ledger
 
 BLOCKS_AT_ONCE = 32
 BYTES_AT_ONCE = 64 * 2**20

@@ -75,7 +75,7 @@ MUTANTS = [
         "kcl_receiver/generator/workers.py",
         "        self._store.hold()  # still",
         "        pass  # still",
-        ("tests/unit/test_workers.py::test_a_generator_whose_store_another_one_holds_reports_nothing_stored",),
+        ("tests/unit/test_store_locks.py::test_a_generator_whose_store_another_one_holds_reports_nothing_stored",),
     ),
     Mutant(
         "a processor that left a moment ago was never there",

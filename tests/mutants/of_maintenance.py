@@ -41,7 +41,7 @@ MUTANTS = [
         "kcl_receiver/maintenance/repair.py",
         "            settle_day(self._store, day)  # a run",
         "            pass  # a run",
-        ("tests/unit/test_repair.py::test_it_may_be_killed_between_any_two_steps_and_run_again",),
+        ("tests/unit/test_repair_faults.py::test_it_may_be_killed_between_any_two_steps_and_run_again",),
     ),
     Mutant(
         "a follower passes a note whose ledger is still to come",

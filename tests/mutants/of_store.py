@@ -11,6 +11,7 @@ FAILING = "tests/unit/test_reads_that_fail.py"
 FAULTS = "tests/unit/test_store_faults.py"
 REPAIR = "tests/unit/test_repair.py"
 BLOCKS = "tests/unit/test_blocks.py"
+REPAIR_FAULTS = "tests/unit/test_repair_faults.py"
 BOMB = "tests/unit/test_row_groups.py::test_a_block_that_stands_for_more_than_was_stored_is_damaged"
 
 MUTANTS = [
@@ -116,14 +117,14 @@ MUTANTS = [
         BASE,
         "            self._clear_temporaries()\n",
         "            pass\n",
-        (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
+        (f"{REPAIR_FAULTS}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
     ),
     Mutant(
         "what others are writing is taken for what killed generators left",
         BASE,
         "                if name[: names.WRITER_LENGTH] in generators:\n",
         "                if generators:\n",
-        (f"{REPAIR}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
+        (f"{REPAIR_FAULTS}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
     ),
     Mutant(
         "what repair keeps of a damaged ledger is a leftover",

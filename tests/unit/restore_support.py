@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+from places import Kept, kept_block
 from recovery_support import (
     BASE,
     STREAM,
@@ -21,7 +22,7 @@ from recovery_support import (
     range_of,
     users_of,
 )
-from store_support import NOW, WRITER, begin, local_store, put, root_of, session_at
+from store_support import NOW, WRITER, begin, put, session_at
 
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reader.coverage import select
@@ -29,9 +30,9 @@ from kcl_receiver.reader.verify import Report, damage, verify_store
 from kcl_receiver.recovery.fetch import Rereader
 from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Events, NotRestored, Restorer, Source, Summary
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter
-from kcl_receiver.store.names import block_path
 from kcl_receiver.store.parquet import BlockRange
 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
@@ -69,8 +70,8 @@ class Told(Events):
 class Lake:
     """Blocks of two ranges of each of two shards, in the order of the stream."""
 
-    def __init__(self, base: Path, blocks: int = 6) -> None:
-        self.store = local_store(str(base))
+    def __init__(self, store: BlockStore, blocks: int = 6) -> None:
+        self.store = store
         self.store.claim("landing")
         self.puts = {shard: puts_of(number, 2 * RANGE * blocks) for number, shard in enumerate(SHARDS)}
         self.kinesis = FakeKinesis({shard: FakeShard(puts) for shard, puts in self.puts.items()})
@@ -96,27 +97,31 @@ class Lake:
     def put(self, number: int, ranges: Sequence[BlockRange]) -> BlockStored:
         return put(self.store, number, *ranges, stream=STREAM)
 
-    def file(self, number: int) -> Path:
-        return root_of(self.store) / block_path(self.entries[number].block)
+    def kept(self, number: int) -> Kept:
+        return kept_block(self.store, self.entries[number].block)
 
     def delete(self, *numbers: int) -> None:
         for number in numbers:
-            self.file(number).unlink()
+            self.kept(number).remove()
 
     def flip(self, number: int, one: int) -> None:
         """Change a byte of the data of a range, by where its bytes lie in the file."""
-        file = self.file(number)
-        content = bytearray(file.read_bytes())
+        kept = self.kept(number)
+        content = kept.read()
         wanted = self.entries[number].ranges[one]
         put = next(put for put in self.puts[wanted.shard] if put.sequence == wanted.first.sequence_number)
         place = content.find(put.users[0][1][:8])
         assert place > 0
-        content[place] ^= 0x55
-        file.write_bytes(content)
+        kept.flip(place, 0x55)
 
     def truncate(self, number: int) -> None:
-        file = self.file(number)
-        file.write_bytes(file.read_bytes()[:-20])
+        self.kept(number).write(self.kept(number).read()[:-20])
+
+    def alter(self, number: int) -> None:
+        """Let a file say something else that is as long: it holds all of its records."""
+        content = self.kept(number).read()
+        assert b'"session":"s1"' in content
+        self.kept(number).write(content.replace(b'"session":"s1"', b'"session":"s9"', 1))
 
     def source(self, stream: StreamIdentity) -> Source:
         return Source(Rereader(self.kinesis, limits=FAST, workers=2, stop=self.stop, patience=0.5), {})
@@ -154,7 +159,7 @@ class Lake:
         return found
 
     def _rows_of(self, one: Range, block: str) -> Iterator[tuple[int, int, str, bytes]]:
-        table = pq.read_table(root_of(self.store) / block_path(block)).slice(one.first_row, one.count)
+        table = pq.read_table(pa.BufferReader(self.store.read_block(block))).slice(one.first_row, one.count)
         for row in table.to_pylist():
             yield int(row["sequence_number"]), row["sub_sequence_number"], row["partition_key"], row["data"]
 

@@ -14,8 +14,6 @@ from maintenance_support import (
     STREAM,
     WRITER,
     counted,
-    empty_files,
-    fake_store,
     fill,
     part,
     present,
@@ -24,7 +22,8 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, files_of, put, root_of
+from places import Place, kept_block
+from store_support import NOW, put
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
@@ -36,11 +35,11 @@ from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.entries import Expired
 from kcl_receiver.store.ledger import LedgerIndex
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
-from kcl_receiver.store.names import block_path, writer_id
+from kcl_receiver.store.names import writer_id
 
 
-def test_small_blocks_become_one_with_the_same_ranges_and_records() -> None:
-    store = fake_store()
+def test_small_blocks_become_one_with_the_same_ranges_and_records(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual())
     before = read_all(store)
     (report,) = run(store)
@@ -55,8 +54,8 @@ def test_small_blocks_become_one_with_the_same_ranges_and_records() -> None:
     assert block.startswith(WRITER[:16])
 
 
-def test_nothing_is_changed_by_a_dry_run_and_it_says_what_would_be() -> None:
-    store = fake_store()
+def test_nothing_is_changed_by_a_dry_run_and_it_says_what_would_be(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual())
     blocks = present(store)
     (report,) = run(store, dataclasses.replace(SMALL, dry_run=True))
@@ -66,20 +65,8 @@ def test_nothing_is_changed_by_a_dry_run_and_it_says_what_would_be() -> None:
     run(store)  # a dry run holds nothing
 
 
-def test_the_old_ones_are_deleted_with_one_fsync_for_all() -> None:
-    files = empty_files()
-    store = fake_store(files)
-    fill(store, usual(20))
-    before = len(files.calls)
-    run(store)
-    calls = [call for call, _ in files.calls[before:]]
-    last = len(calls) - 1 - calls[::-1].index("unlink")
-    assert calls[last + 1 :] == ["fsync_dir"]
-    assert calls[last - 19 : last + 1] == ["unlink"] * 20
-
-
-def test_verify_finds_all_proven_afterwards_too() -> None:
-    store = fake_store()
+def test_verify_finds_all_proven_afterwards_too(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, [[part(0, 1 + 5 * number, 5)] for number in range(8)])
     store.claim("landing")
     before = verify_store(store, deep=True)
@@ -90,24 +77,23 @@ def test_verify_finds_all_proven_afterwards_too() -> None:
     assert sum(one.records for one in after.shards) == sum(one.records for one in before.shards) == 40
 
 
-def test_only_one_at_a_time_changes_blocks() -> None:
-    files = empty_files()
-    first, second = fake_store(files), fake_store(files)
+def test_only_one_at_a_time_changes_blocks(locking_place: Place) -> None:
+    first, second = locking_place(), locking_place()
     fill(first, usual())
     run(first)
     with pytest.raises(StoreUnavailable, match="maintenance"):
         run(second)
 
 
-def test_young_blocks_are_left_alone() -> None:
-    store = fake_store()
+def test_young_blocks_are_left_alone(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual())
     assert run(store, now=NOW + HOUR - 1) == []
     assert len(run(store, now=NOW + HOUR)) == 1
 
 
-def test_blocks_of_two_streams_are_never_put_together() -> None:
-    store = fake_store()
+def test_blocks_of_two_streams_are_never_put_together(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(2))
     fill(store, usual(2), OTHER_WRITER, StreamIdentity(STREAM.arn, STREAM.created + 1))
     before = read_all(store)
@@ -120,8 +106,8 @@ def test_blocks_of_two_streams_are_never_put_together() -> None:
     assert read_all(store) == before
 
 
-def test_blocks_of_two_days_are_never_put_together() -> None:
-    store = fake_store()
+def test_blocks_of_two_days_are_never_put_together(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(2))
     fill(store, usual(2), writer_id(NOW + 24 * HOUR, "00000009"))
     reports = run(store, now=NOW + 48 * HOUR)
@@ -133,16 +119,16 @@ def test_blocks_of_two_days_are_never_put_together() -> None:
     ("since", "before", "days"),
     [("", "", 2), ("2026-11-23", "", 1), ("", "2026-11-23", 1), ("2026-11-24", "", 0), ("", "2026-11-22", 0)],
 )
-def test_only_the_days_that_were_asked_for_are_changed(since: str, before: str, days: int) -> None:
-    store = fake_store()
+def test_only_the_days_that_were_asked_for_are_changed(quick_place: Place, since: str, before: str, days: int) -> None:
+    store = quick_place()
     fill(store, usual(2))
     fill(store, usual(2), writer_id(NOW + 24 * HOUR, "00000009"))
     asked = dataclasses.replace(SMALL, since=since, before=before)
     assert len(run(store, asked, now=NOW + 48 * HOUR)) == days
 
 
-def test_the_same_range_in_two_blocks_is_carried_once() -> None:
-    store = fake_store()
+def test_the_same_range_in_two_blocks_is_carried_once(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, [[part(0, 1, 5)], [part(0, 1, 5), part(0, 6, 5)]])
     run(store)
     (block,) = present(store)
@@ -150,8 +136,8 @@ def test_the_same_range_in_two_blocks_is_carried_once() -> None:
     assert len(read_footer(store, block).ranges) == 2
 
 
-def test_ranges_that_overlap_and_are_not_the_same_are_both_carried() -> None:
-    store = fake_store()
+def test_ranges_that_overlap_and_are_not_the_same_are_both_carried(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, [[part(0, 1, 5)], [part(0, 1, 4)], [part(0, 1, 5, session="s2")]])
     before = read_all(store)
     run(store)
@@ -160,8 +146,8 @@ def test_ranges_that_overlap_and_are_not_the_same_are_both_carried() -> None:
     assert read_all(store) == before
 
 
-def test_a_second_run_has_nothing_to_do() -> None:
-    store = fake_store()
+def test_a_second_run_has_nothing_to_do(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(40))
     run(store, Options(target_bytes=20_000))
     ledgers = list(store.maintenance_ledgers(DAY))
@@ -174,8 +160,8 @@ def test_a_second_run_has_nothing_to_do() -> None:
     assert len(list(store.maintenance_ledgers(DAY))) <= len(ledgers) + 2
 
 
-def test_what_was_merged_is_merged_again_with_what_came_since_and_the_old_still_leads_there() -> None:
-    store = fake_store()
+def test_what_was_merged_is_merged_again_with_what_came_since_and_the_old_still_leads_there(quick_place: Place) -> None:
+    store = quick_place()
     (oldest, *_) = fill(store, usual(3))
     run(store)
     fill(store, [[part(shard, 100 + 5 * number, 5) for shard in range(2)] for number in range(4)], OTHER_WRITER)
@@ -195,23 +181,21 @@ def last_of_rows(content: bytes) -> int:
 
 
 def damage(store: BlockStore, block: str) -> None:
-    path = root_of(store) / block_path(block)
-    node = files_of(store)._get(path)  # type: ignore[attr-defined]
-    node.content[last_of_rows(node.content)] ^= 0xFF
+    kept = kept_block(store, block)
+    kept.flip(last_of_rows(kept.read()), 0xFF)
 
 
 def rename(store: BlockStore, old: str, new: str) -> None:
-    files = files_of(store)  # type: ignore[attr-defined]
-    files._get(root_of(store) / block_path(new)).content[:] = files.read(root_of(store) / block_path(old))
+    kept_block(store, new).write(store.read_block(old))
 
 
 @pytest.mark.parametrize("slab_bytes", [1, 128 * 2**20])
 def test_a_damaged_block_is_named_and_left_alone_and_the_others_are_merged(
-    slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+    quick_place: Place, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = module.merge_blocks
     monkeypatch.setattr(module, "merge_blocks", lambda *arguments: real(*arguments, slab_bytes))
-    store = fake_store()
+    store = quick_place()
     entries = fill(store, usual())
     damage(store, entries[1].block)
     damage(store, entries[4].block)
@@ -223,16 +207,16 @@ def test_a_damaged_block_is_named_and_left_alone_and_the_others_are_merged(
     assert all(len(replaced_by(store, entries[n].block)) == 1 for n in (0, 2, 3, 5))
 
 
-def test_a_block_under_the_name_of_another_is_damaged() -> None:
-    store = fake_store()
+def test_a_block_under_the_name_of_another_is_damaged(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(3))
     rename(store, entries[0].block, entries[1].block)
     (report,) = run(store)
     assert set(report.damaged) == {entries[1].block}
 
 
-def test_what_only_an_expired_block_holds_is_not_deleted_with_it() -> None:
-    store = fake_store()
+def test_what_only_an_expired_block_holds_is_not_deleted_with_it(quick_place: Place) -> None:
+    store = quick_place()
     old = fill(store, usual(2))
     compaction = Transaction(store, old[0].block, COMPACT, LATER)
     block = compaction.next_block_id()
@@ -246,8 +230,8 @@ def test_what_only_an_expired_block_holds_is_not_deleted_with_it() -> None:
     assert present(store) == {one.block for one in old}
 
 
-def test_one_good_block_among_damaged_ones_is_left_alone() -> None:
-    store = fake_store()
+def test_one_good_block_among_damaged_ones_is_left_alone(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(2))
     damage(store, entries[0].block)
     (report,) = run(store)
@@ -256,8 +240,8 @@ def test_one_good_block_among_damaged_ones_is_left_alone() -> None:
     assert store.maintenance_days() == []
 
 
-def test_a_block_that_is_in_no_ledger_is_left_to_the_generator() -> None:
-    store = fake_store()
+def test_a_block_that_is_in_no_ledger_is_left_to_the_generator(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(3))
     strange = put(store, 99, part(1, 500, 5))
     run(store)
@@ -266,10 +250,10 @@ def test_a_block_that_is_in_no_ledger_is_left_to_the_generator() -> None:
     assert not {one.block for one in entries} & present(store)
 
 
-def test_a_block_that_the_next_writer_recorded_is_merged() -> None:
+def test_a_block_that_the_next_writer_recorded_is_merged(quick_place: Place) -> None:
     from store_support import begin
 
-    store = fake_store()
+    store = quick_place()
     entries = fill(store, usual(2))
     late = put(store, 50, part(1, 500, 5))
     ledger = begin(store, OTHER_WRITER)  # adopts it: its entry has no time
@@ -330,18 +314,18 @@ def test_a_record_is_written_again_as_often_as_its_block_can_grow_by_half() -> N
     assert len(sizes) <= 15
 
 
-def test_many_ranges_make_a_block_large_whatever_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_ranges_make_a_block_large_whatever_its_bytes(quick_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RANGES", 8)
-    store = fake_store()
+    store = quick_place()
     fill(store, usual(12))  # two ranges each
     run(store, Options(target_bytes=10_000_000))
     assert [len(read_footer(store, block).ranges) for block in sorted(present(store))] == [8, 8, 8]
     assert run(store, Options(target_bytes=10_000_000), LATER + 2 * HOUR) == []
 
 
-def test_a_transaction_ends_after_some_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_ends_after_some_groups(quick_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GROUPS_AT_ONCE", 2)
-    store = fake_store()
+    store = quick_place()
     entries = fill(store, usual(20))
     before = read_all(store)
     target = 4 * entries[0].size
@@ -355,42 +339,42 @@ def test_a_transaction_ends_after_some_groups(monkeypatch: pytest.MonkeyPatch) -
 # Giving way
 
 
-def test_compaction_ends_when_other_maintenance_asks_for_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compaction_ends_when_other_maintenance_asks_for_the_store(
+    locking_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "GROUPS_AT_ONCE", 1)
-    files = empty_files()
-    fill(fake_store(files), usual(6))
-    before = read_all(fake_store(files))
+    fill(locking_place(), usual(6))
+    before = read_all(locking_place())
     asked: list[object] = []
 
     def ask(at: object) -> None:
         if not asked:
             with pytest.raises(StoreUnavailable, match="other maintenance"):
-                fake_store(files).hold_maintenance()
+                locking_place().hold_maintenance()
         asked.append(at)
 
     two_each = Options(target_bytes=5_000)
-    (report,) = compact(fake_store(files), two_each, LATER, ask)
+    (report,) = compact(locking_place(), two_each, LATER, ask)
     assert (report.gave_way, report.made, len(asked)) == (True, 1, 1)
-    files.killed()  # its process ends
-    other = fake_store(files)
+    locking_place.end_processes()  # its process ends
+    other = locking_place()
     other.hold_maintenance()
     with pytest.raises(StoreUnavailable, match="other maintenance"):
-        list(compact(fake_store(files), two_each, LATER))  # it does not ask: what others hold goes first
+        list(compact(locking_place(), two_each, LATER))  # it does not ask: what others hold goes first
     assert not other.is_asked_for()
-    files.killed()
-    (report,) = compact(fake_store(files), two_each, LATER)
+    locking_place.end_processes()
+    (report,) = compact(locking_place(), two_each, LATER)
     assert (report.gave_way, report.made) == (False, 2)
-    assert read_all(fake_store(files)) == before
-    assert list(fake_store(files).list_leftovers()) == []
+    assert read_all(locking_place()) == before
+    assert list(locking_place().list_leftovers()) == []
 
 
-def test_compaction_does_not_give_way_to_what_asked_before_it_began() -> None:
-    files = empty_files()
-    store = fake_store(files)
+def test_compaction_does_not_give_way_to_what_asked_before_it_began(locking_place: Place) -> None:
+    store = locking_place()
     fill(store, usual(6))
     store.hold_maintenance()
     with pytest.raises(StoreUnavailable):
-        fake_store(files).hold_maintenance()
-    files.killed()
-    (report,) = run(fake_store(files))
+        locking_place().hold_maintenance()
+    locking_place.end_processes()
+    (report,) = run(locking_place())
     assert not report.gave_way

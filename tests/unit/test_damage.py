@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from store_support import NOW, WRITER, begin, block_range, local_store, put, root_of, session_at
+from places import Kept, Place, kept_block
+from store_support import NOW, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.verify import DAMAGED, MISSING, damage
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction
-from kcl_receiver.store.names import block_path
 
 
-def landed(root: Path, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[BlockStored]]:
+def landed(place: Place, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[BlockStored]]:
     """A store of one shard; each block holds one range, which follows the one before."""
-    store = local_store(root / "store")
+    store = place()
     store.claim("landing")
     ledger = begin(store, WRITER)
     ledger.append([session_at()])
@@ -28,18 +26,18 @@ def landed(root: Path, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[Block
     return store, entries
 
 
-def path_of(store: BlockStore, entry: BlockStored) -> Path:
-    return root_of(store) / block_path(entry.block)
+def kept(store: BlockStore, entry: BlockStored) -> Kept:
+    return kept_block(store, entry.block)
 
 
 def test_each_missing_or_damaged_block_is_named_in_the_order_of_time_with_the_ranges_that_are_lost(
-    tmp_path: Path,
+    place: Place,
 ) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4), (5, 6), (7, 8))
+    store, entries = landed(place, (1, 2), (3, 4), (5, 6), (7, 8))
     assert list(damage(store)) == []
-    path_of(store, entries[3]).unlink()
-    whole = path_of(store, entries[1]).read_bytes()
-    path_of(store, entries[1]).write_bytes(whole[:-1])
+    kept(store, entries[3]).remove()
+    whole = kept(store, entries[1]).read()
+    kept(store, entries[1]).write(whole[:-1])
     first, second = damage(store)
     assert (first.block, first.why, first.entry, first.ranges_lost) == (
         entries[1].block,
@@ -51,27 +49,27 @@ def test_each_missing_or_damaged_block_is_named_in_the_order_of_time_with_the_ra
     assert (second.block, second.why, second.ranges_lost) == (entries[3].block, MISSING, entries[3].ranges)
 
 
-def test_bytes_that_are_exchanged_are_found_by_a_deep_look(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4))
-    content = path_of(store, entries[0]).read_bytes()
-    path_of(store, entries[0]).write_bytes(content[:8] + bytes(20) + content[28:])
+def test_bytes_that_are_exchanged_are_found_by_a_deep_look(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4))
+    content = kept(store, entries[0]).read()
+    kept(store, entries[0]).write(content[:8] + bytes(20) + content[28:])
     assert list(damage(store)) == []
     assert [one.block for one in damage(store, deep=True)] == [entries[0].block]
 
 
-def test_a_range_that_a_good_block_holds_is_not_lost_and_one_it_holds_in_part_is(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4), (3, 4, 5), (5, 6, 7))
-    path_of(store, entries[1]).unlink()
-    path_of(store, entries[3]).unlink()
+def test_a_range_that_a_good_block_holds_is_not_lost_and_one_it_holds_in_part_is(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4), (3, 4, 5), (5, 6, 7))
+    kept(store, entries[1]).remove()
+    kept(store, entries[3]).remove()
     held, partly = damage(store)
     assert (held.block, held.ranges_lost) == (entries[1].block, ())
     assert (partly.block, partly.ranges_lost) == (entries[3].block, entries[3].ranges)
 
 
-def test_a_range_that_two_missing_blocks_held_is_named_with_both(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4), (3, 4))
+def test_a_range_that_two_missing_blocks_held_is_named_with_both(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4), (3, 4))
     for entry in entries[1:]:
-        path_of(store, entry).unlink()
+        kept(store, entry).remove()
     assert [one.ranges_lost for one in damage(store)] == [entry.ranges for entry in entries[1:]]
 
 
@@ -84,29 +82,29 @@ def replace_block(store: BlockStore, old: BlockStored, *positions: int, after: i
     return new
 
 
-def test_a_replaced_block_is_no_damage_unless_what_replaced_it_does_not_hold_all(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4), (5, 6))
-    path_of(store, entries[1]).unlink()
+def test_a_replaced_block_is_no_damage_unless_what_replaced_it_does_not_hold_all(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4), (5, 6))
+    kept(store, entries[1]).remove()
     new = replace_block(store, entries[1], 3, 4, after=2)
     assert list(damage(store)) == []
-    path_of(store, new).unlink()
+    kept(store, new).remove()
     assert [(one.block, one.ranges_lost) for one in damage(store)] == [(new.block, new.ranges)]
 
 
-def test_what_recover_could_bring_back_only_in_part_stays_damage(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4), (5, 6))
-    path_of(store, entries[1]).unlink()
+def test_what_recover_could_bring_back_only_in_part_stays_damage(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4), (5, 6))
+    kept(store, entries[1]).remove()
     replace_block(store, entries[1], 3, after=2)
     [one] = damage(store)
     assert (one.block, one.why, one.ranges_lost) == (entries[1].block, MISSING, entries[1].ranges)
     assert "replaced" in one.detail
 
 
-def test_an_expired_block_is_no_damage(tmp_path: Path) -> None:
-    store, entries = landed(tmp_path, (1, 2), (3, 4))
+def test_an_expired_block_is_no_damage(place: Place) -> None:
+    store, entries = landed(place, (1, 2), (3, 4))
     transaction = Transaction(store, entries[0].block, EXPIRE, NOW)
     transaction.add_expired(Expired(NOW, NOW, (entries[0].block,)))
     transaction.commit()
     transaction.retire()
-    assert not path_of(store, entries[0]).exists()
+    assert not kept(store, entries[0]).is_there
     assert list(damage(store)) == []

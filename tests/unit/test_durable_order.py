@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness
-from store_support import local_store
+from places import Place
 from test_workers import workers
 
 from kcl_receiver.errors import StoreUnavailable
@@ -26,38 +24,36 @@ def block_of(form: Form) -> WriteBlock:
     return block
 
 
-def ledger(tmp_path: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in (tmp_path / "store" / "ledger").iterdir())
+def ledger(place: Place) -> bytes:
+    return b"".join(content for _, content in place().open_ledgers())
 
 
 @forms
 def test_a_block_is_durable_before_its_ledger_entry_is_begun(
-    tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch
+    place: Place, form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = workers(tmp_path)
-    before = ledger(tmp_path)
+    made = workers(place)
+    before = ledger(place)
     at_the_block: list[bytes] = []
     put_block = BlockStore.put_block
 
     def watched(store: BlockStore, block_id: str, payload: Buffer) -> None:
-        at_the_block.append(ledger(tmp_path))
+        at_the_block.append(ledger(place))
         put_block(store, block_id, payload)
 
     monkeypatch.setattr(BlockStore, "put_block", watched)
     written = made.write_block(block_of(form))
-    assert [*at_the_block, ledger(tmp_path)] == [before, before]
+    assert [*at_the_block, ledger(place)] == [before, before]
     made.append(Append((BlockRecord(1, written),)), {})
-    assert [entry.ranges for entry in LedgerIndex.load(local_store(tmp_path / "store")).blocks().values()] == [
-        written.ranges
-    ]
+    assert [entry.ranges for entry in LedgerIndex.load(place()).blocks().values()] == [written.ranges]
 
 
 @forms
 def test_of_a_block_that_could_not_be_stored_there_is_no_word_and_the_next_try_stores_it(
-    tmp_path: Path, form: Form, monkeypatch: pytest.MonkeyPatch
+    place: Place, form: Form, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = workers(tmp_path)
-    before = ledger(tmp_path)
+    made = workers(place)
+    before = ledger(place)
     block = block_of(form)
 
     def failing(_store: BlockStore, _block_id: str, _payload: Buffer) -> None:
@@ -68,7 +64,7 @@ def test_of_a_block_that_could_not_be_stored_there_is_no_word_and_the_next_try_s
         for _ in range(4):  # after as many, Spark's receiver goes on as if the block were stored
             with pytest.raises(StoreUnavailable):
                 made.write_block(block)
-    store = local_store(tmp_path / "store")
-    assert (ledger(tmp_path), list(store.list_blocks())) == (before, [])
+    store = place()
+    assert (ledger(place), list(store.list_blocks())) == (before, [])
     written = made.write_block(block)
     assert [one for one, _ in store.list_blocks()] == [written.block]

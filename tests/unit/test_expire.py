@@ -10,7 +10,6 @@ from maintenance_support import (
     OTHER_WRITER,
     WRITER,
     counted,
-    fake_store,
     fill,
     part,
     present,
@@ -18,7 +17,8 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, begin, columns_of, files_of, put, range_of, root_of, session_at
+from places import Place, kept_ledger
+from store_support import NOW, begin, columns_of, put, range_of, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.presence import held_now
@@ -39,8 +39,8 @@ def expired(store: BlockStore, day: str = DAY) -> set[str]:
     return set(load_day(store, day).expired)
 
 
-def test_a_block_goes_when_all_its_records_arrived_before() -> None:
-    store = fake_store()
+def test_a_block_goes_when_all_its_records_arrived_before(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(3))  # block n has records 5n + 1 to 5n + 5, which arrived that many ms after NOW
     assert expire(store, NOW + 10) == 1
     assert present(store) == {entries[1].block, entries[2].block}
@@ -51,8 +51,8 @@ def test_a_block_goes_when_all_its_records_arrived_before() -> None:
     assert (first, second) == (NOW + 10, NOW + 11)
 
 
-def test_looking_changes_nothing() -> None:
-    store = fake_store()
+def test_looking_changes_nothing(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(3))
     (day,) = Expiry(store, NOW + 11).plan()
     assert (day.day, day.blocks, day.records, day.missing) == (DAY, 2, 20, 0)
@@ -62,8 +62,8 @@ def test_looking_changes_nothing() -> None:
     assert store.maintenance_days() == []
 
 
-def test_a_second_time_there_is_nothing_to_do() -> None:
-    store = fake_store()
+def test_a_second_time_there_is_nothing_to_do(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(3))
     assert expire(store, NOW + 10) == 1
     ledgers = len(list(store.maintenance_ledgers(DAY)))
@@ -71,8 +71,8 @@ def test_a_second_time_there_is_nothing_to_do() -> None:
     assert len(list(store.maintenance_ledgers(DAY))) == ledgers
 
 
-def test_a_block_of_which_an_arrival_is_unknown_stays() -> None:
-    store = fake_store()
+def test_a_block_of_which_an_arrival_is_unknown_stays(quick_place: Place) -> None:
+    store = quick_place()
     columns = columns_of([(1, 0, b"k", -1, b"d"), (2, 0, b"k", NOW, b"d")])
     fill(store, [[BlockRange(range_of(columns), columns)], [part(1, 1, 3)]])
     assert expire(store, NOW + HOUR) == 1
@@ -81,11 +81,11 @@ def test_a_block_of_which_an_arrival_is_unknown_stays() -> None:
 
 @pytest.mark.parametrize("count", [3, 300], ids=["few", "many"])
 @pytest.mark.parametrize("between", [NOW, -1], ids=["younger", "unknown"])
-def test_a_block_whose_ends_alone_are_old_stays(between: int, count: int) -> None:
+def test_a_block_whose_ends_alone_are_old_stays(quick_place: Place, between: int, count: int) -> None:
     old = NOW - 100 * 24 * HOUR
     rows = [(n, 0, b"k", between if n == 2 else old + n, b"d") for n in range(1, count + 1)]
     columns = columns_of(rows)
-    store = fake_store()
+    store = quick_place()
     (entry,) = fill(store, [[BlockRange(range_of(columns), columns)]])
     before = NOW - 90 * 24 * HOUR
     assert expire(store, before) == 0
@@ -95,8 +95,8 @@ def test_a_block_whose_ends_alone_are_old_stays(between: int, count: int) -> Non
         assert expire(store, NOW + 1) == 1
 
 
-def test_a_compacted_block_keeps_when_all_its_records_arrived() -> None:
-    store = fake_store()
+def test_a_compacted_block_keeps_when_all_its_records_arrived(quick_place: Place) -> None:
+    store = quick_place()
     rows = [[(n, 0, b"k", NOW if n == 2 else NOW - 100 * 24 * HOUR, b"d") for n in range(f, f + 3)] for f in (1, 4)]
     ranges = [BlockRange(range_of(columns_of(each)), columns_of(each)) for each in rows]
     fill(store, [[one] for one in ranges])
@@ -106,8 +106,8 @@ def test_a_compacted_block_keeps_when_all_its_records_arrived() -> None:
     assert expire(store, NOW + 1) == 1
 
 
-def test_with_a_compacted_block_go_those_that_it_replaced() -> None:
-    store = fake_store()
+def test_with_a_compacted_block_go_those_that_it_replaced(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(3))
     run(store)
     (new,) = present(store)
@@ -118,9 +118,9 @@ def test_with_a_compacted_block_go_those_that_it_replaced() -> None:
     assert counted(store) == []
 
 
-def test_a_block_stays_as_long_as_one_that_it_replaced_had_younger_records() -> None:
+def test_a_block_stays_as_long_as_one_that_it_replaced_had_younger_records(quick_place: Place) -> None:
     # A recovery brought back one range of two. If its block went, that range would count as lost.
-    store = fake_store()
+    store = quick_place()
     (old,) = fill(store, [[part(0, 1, 5), part(1, 100, 5)]])
     transaction = Transaction(store, old.block, "recover", LATER)
     block = transaction.next_block_id()
@@ -134,8 +134,8 @@ def test_a_block_stays_as_long_as_one_that_it_replaced_had_younger_records() -> 
     assert expired(store) == {old.block, block}
 
 
-def test_a_block_that_is_missing_already_is_expired_with_the_others_of_its_day() -> None:
-    store = fake_store()
+def test_a_block_that_is_missing_already_is_expired_with_the_others_of_its_day(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(3))
     store.delete_block(entries[0].block)
     (day,) = Expiry(store, NOW + 11).plan()
@@ -144,16 +144,16 @@ def test_a_block_that_is_missing_already_is_expired_with_the_others_of_its_day()
     assert expired(store) == {entries[0].block, entries[1].block}
 
 
-def test_a_block_that_is_in_no_ledger_stays() -> None:
-    store = fake_store()
+def test_a_block_that_is_in_no_ledger_stays(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(1))
     strange = put(store, 77, part(0, 1, 5))
     assert expire(store, NOW + HOUR) == 1
     assert present(store) == {strange.block}
 
 
-def test_a_block_that_a_later_writer_took_in_goes() -> None:
-    store = fake_store()
+def test_a_block_that_a_later_writer_took_in_goes(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, [[part(0, 1, 5)]])
     late = put(store, 77, part(1, 1, 5))
     begin(store, writer_id(NOW + 48 * HOUR, "00000003"))
@@ -161,8 +161,8 @@ def test_a_block_that_a_later_writer_took_in_goes() -> None:
     assert late.block in expired(store)
 
 
-def test_a_block_goes_that_the_second_writer_after_its_day_took_in() -> None:
-    store = fake_store()
+def test_a_block_goes_that_the_second_writer_after_its_day_took_in(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, [[part(0, 1, 5)]])
     begin(store, writer_id(NOW + 48 * HOUR, "00000003"))
     late = put(store, 77, part(1, 1, 5))
@@ -171,8 +171,10 @@ def test_a_block_goes_that_the_second_writer_after_its_day_took_in() -> None:
     assert late.block in expired(store)
 
 
-def test_days_that_can_hold_nothing_so_old_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fake_store()
+def test_days_that_can_hold_nothing_so_old_are_not_looked_at(
+    quick_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = quick_place()
     fill(store, usual(1))
     fill(store, usual(1), writer_id(NOW + 72 * HOUR, "00000003"))  # late by more than the stream's retention of 24 h
     looked: list[str] = []
@@ -187,26 +189,26 @@ def test_days_that_can_hold_nothing_so_old_are_not_looked_at(monkeypatch: pytest
     assert set(looked) == {DAY}
 
 
-def test_a_day_that_is_still_to_come_is_looked_at_because_a_clock_was_wrong() -> None:
-    store = fake_store()
+def test_a_day_that_is_still_to_come_is_looked_at_because_a_clock_was_wrong(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(1), writer_id(NOW + 3650 * 24 * HOUR, "00000003"))
     assert [day.blocks for day in Expiry(store, NOW + 10, NOW + 80 * HOUR).plan()] == [1]
     assert expire(store, NOW - 10) == 0
     assert expire(store, NOW + 10, NOW + 80 * HOUR) == 1
 
 
-def test_nothing_of_a_day_goes_while_its_ledger_is_damaged() -> None:
-    store = fake_store()
+def test_nothing_of_a_day_goes_while_its_ledger_is_damaged(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(2))
-    node = files_of(store)._get(root_of(store) / "ledger" / f"{WRITER}.jsonl")  # type: ignore[attr-defined]
-    node.content[len(node.content) // 2] ^= 1
+    kept = kept_ledger(store, WRITER)
+    kept.flip(len(kept.read()) // 2, 1)
     with pytest.raises(LedgerDamaged):
         expire(store, NOW + HOUR)
     assert len(present(store)) == 2
 
 
-def test_what_was_expired_is_not_held_so_that_a_lease_that_is_reset_stores_it_again() -> None:
-    store = fake_store()
+def test_what_was_expired_is_not_held_so_that_a_lease_that_is_reset_stores_it_again(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(2))
     run(store)
     ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
@@ -215,8 +217,8 @@ def test_what_was_expired_is_not_held_so_that_a_lease_that_is_reset_stores_it_ag
     assert held_now(store, ranges) == []
 
 
-def test_an_expired_block_that_is_still_there_is_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fake_store()
+def test_an_expired_block_that_is_still_there_is_not_held(quick_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = quick_place()
     entries = fill(store, usual(2))
     ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
 
@@ -234,19 +236,18 @@ def test_an_expired_block_that_is_still_there_is_not_held(monkeypatch: pytest.Mo
     assert held_now(store, ranges) == ranges[entries[1].block]
 
 
-def test_what_is_held_is_not_read_from_a_damaged_ledger() -> None:
-    store = fake_store()
+def test_what_is_held_is_not_read_from_a_damaged_ledger(quick_place: Place) -> None:
+    store = quick_place()
     entries = fill(store, usual(2))
     ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
     expire(store, NOW + 6)
     ((writer, _),) = store.maintenance_ledgers(DAY)
-    node = files_of(store)._get(root_of(store) / "ledger" / "maintenance" / DAY / f"{writer}.jsonl")  # type: ignore[attr-defined]
-    node.content[-5] ^= 1
+    kept_ledger(store, writer).flip(-5, 1)
     assert held_now(store, ranges) == []
 
 
-def test_the_rest_is_read_as_before() -> None:
-    store = fake_store()
+def test_the_rest_is_read_as_before(quick_place: Place) -> None:
+    store = quick_place()
     fill(store, usual(4))
     before = read_all(store)
     expire(store, NOW + 11)
@@ -254,8 +255,8 @@ def test_the_rest_is_read_as_before() -> None:
     assert after == {key: data for key, data in before.items() if key[3] > 10}
 
 
-def test_the_longest_retention_that_a_session_named_is_known() -> None:
-    store = fake_store()
+def test_the_longest_retention_that_a_session_named_is_known(quick_place: Place) -> None:
+    store = quick_place()
     ledger = begin(store, OTHER_WRITER)
     entry: BlockStored = put(store, 1, part(0, 1, 5), writer=OTHER_WRITER)
     ledger.append([session_at(retention_hours=48), session_at(retention_hours=168), entry])

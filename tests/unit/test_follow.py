@@ -10,22 +10,23 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, local_store, put, root_of
+from places import NewPlace, Place, kept_ledger
+from store_support import NOW, local_store, put
 from test_read import Lake, run_of
 from test_read_follow import lost, repaired
 
 from kcl_receiver import Change, Changes, follow
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable, TokenRefused
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.reading import Ledger
 
 DAY = 86_400_000
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 class Copy:
@@ -83,7 +84,7 @@ def test_what_is_stored_comes_in_the_order_of_the_ledger_and_then_nothing(lake: 
     assert list(changes) == []
     later = lake.block(run_of(6, 6, 5))
     assert [one.added for one in changes] == [(later,)]
-    assert list(follow(root_of(lake.store), changes.token)) == []
+    assert list(follow(lake.store, changes.token)) == []
 
 
 def test_compaction_is_one_change_that_adds_and_removes(lake: Lake) -> None:
@@ -148,7 +149,7 @@ def test_a_block_that_is_removed_was_added_before_though_maintenance_began_first
 
 def test_a_block_that_a_later_generator_adopts_after_repair_took_it_in_is_added_once(lake: Lake) -> None:
     lake.block(run_of(1, 3))
-    entry = put(lake.store, 2, run_of(4, 5, 3))
+    entry = put(lake.store, 2, run_of(4, 5, 3), writer=writer_id(NOW, "0000000b"))
     repaired(lake)
     lake.next_writer()
     lake.add(entry)
@@ -169,11 +170,11 @@ def test_a_block_that_a_later_generator_adopts_after_it_was_removed_is_not_added
     assert len(copy.live) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32))
-def test_a_copy_that_stops_anywhere_has_the_live_blocks(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_a_copy_that_stops_anywhere_has_the_live_blocks(new_place: NewPlace, seed: int) -> None:
     rng = random.Random(seed)
-    lake = Lake(tmp_path_factory.mktemp("lake") / "store")
+    lake = Lake(new_place()())
     copy = Copy(lake.store)
     writers = itertools.count(1)
     free: list[int] = []
@@ -213,9 +214,9 @@ def test_the_store_may_be_away_for_a_while(lake: Lake, monkeypatch: pytest.Monke
 def test_a_damaged_ledger_is_told_after_what_comes_before_it(lake: Lake) -> None:
     lake.block(run_of(1, 3))
     lake.block(run_of(4, 5, 3))
-    path = root_of(lake.store) / ledger_path(lake.writer)
-    content = path.read_bytes()
-    path.write_bytes(content[:-40] + b"0" + content[-39:])
+    kept = kept_ledger(lake.store, lake.writer)
+    content = kept.read()
+    kept.write(content[:-40] + b"0" + content[-39:])
     seen: list[Change] = []
     with pytest.raises(LedgerDamaged):
         for_each(follow(lake.store), seen.append)
@@ -228,8 +229,8 @@ def test_what_is_no_token_is_refused(lake: Lake, text: str) -> None:
         follow(lake.store, text)
 
 
-def test_a_token_of_another_store_is_refused(lake: Lake, tmp_path: Path) -> None:
-    other = local_store(tmp_path / "other")
+def test_a_token_of_another_store_is_refused(lake: Lake, place: Place) -> None:
+    other = place("other")
     other.claim("billing")
     with pytest.raises(TokenRefused, match="landing"):
         follow(other, follow(lake.store).token)
@@ -238,6 +239,6 @@ def test_a_token_of_another_store_is_refused(lake: Lake, tmp_path: Path) -> None
 def test_nothing_is_followed_of_a_store_that_is_not_there_yet(tmp_path: Path) -> None:
     changes = follow(tmp_path / "store")
     assert list(changes) == []
-    lake = Lake(tmp_path / "store")
+    lake = Lake(local_store(tmp_path / "store"))
     lake.block(run_of(1, 3))
     assert kinds(list(changes)) == ["generator"]

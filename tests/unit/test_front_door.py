@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_support import NOW, SHARD, columns_of, range_of, session_at
+from store_support import NOW, SHARD, columns_of, local_store, range_of, session_at
 from test_read import OTHER_SHARD, Lake, numbers_of, run_of
 
 from kcl_receiver import open_store, read, records
@@ -28,7 +28,7 @@ MOMENT = datetime.fromtimestamp(NOW / 1000, timezone.utc)
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    made = Lake(tmp_path / "store")
+    made = Lake(local_store(tmp_path / "store"))
     made.block(run_of(1, 9), run_of(1, 9, shard=OTHER_SHARD))
     return made
 
@@ -49,7 +49,7 @@ def test_a_store_is_named_by_url_path_or_itself(lake: Lake, tmp_path: Path, monk
 
 def test_a_directory_with_an_odd_name_is_found(tmp_path: Path) -> None:
     for name in ("a b", "50%25", "ké#y?x"):
-        made = Lake(tmp_path / name)
+        made = Lake(local_store(tmp_path / name))
         made.block(run_of(1, 3))
         assert len(numbers(tmp_path / name)) == 3
         assert run_cli(["verify", "--store", str(tmp_path / name)]) == 0
@@ -242,7 +242,7 @@ def test_recover_takes_shards_and_blocks_that_there_are_and_no_others(
     lake: Lake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lake.block(run_of(10, 12, 9))
-    lake.path(2).unlink()
+    lake.kept(2).remove()
     missing, there = lake.blocks[1].block, lake.blocks[0].block
     base = ["recover", "--store", lake.store.url, "--dry-run"]
     assert run_cli([*base, "--shard", "0", "--block", missing]) == 1
@@ -265,7 +265,7 @@ def test_the_command_takes_shards_as_status_shows_them(lake: Lake, capfdbinary: 
 
 
 def test_a_carriage_return_in_csv_breaks_no_row(tmp_path: Path, capfdbinary: Any) -> None:  # noqa: ANN401
-    made = Lake(tmp_path / "store")
+    made = Lake(local_store(tmp_path / "store"))
     rows = [
         (at, 0, key, NOW, data) for at, (key, data) in enumerate([(b"a\rb", b"c"), (b"d", b"\r"), (b"e", b"x,\ry")], 1)
     ]

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, local_store, put, root_of, session_at
+from places import Place, kept_ledger
+from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, put, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.local import Directory
-from kcl_receiver.store.names import block_id, ledger_path, sealed_path, writer_id
-from kcl_receiver.store.objects import Stat
+from kcl_receiver.store.names import block_id, ledger_path, writer_id
+from kcl_receiver.store.objects import Checked, Stat
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
-    return local_store(tmp_path / "store")
+def store(place: Place) -> BlockStore:
+    return place()
 
 
-class Curious(Directory):
+class Curious(Checked):
     """Fails when all sealed ledgers, or all blocks, are listed."""
 
     def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
@@ -42,9 +41,8 @@ def test_the_first_writer_of_a_store_takes_nothing_over(store: BlockStore) -> No
 def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: BlockStore) -> None:
     begin(store, WRITER)
     begin(store, OTHER_WRITER, seal=True)
-    assert (root_of(store) / "ledger" / "sealed" / "2026-11" / f"{WRITER}.jsonl").exists()
-    assert not (root_of(store) / ledger_path(WRITER)).exists()
-    assert (root_of(store) / ledger_path(OTHER_WRITER)).exists()
+    listed = [one.key for one in store.objects.list("ledger/")]
+    assert listed == [ledger_path(OTHER_WRITER), f"ledger/sealed/2026-11/{WRITER}.jsonl"]
 
 
 def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(store: BlockStore) -> None:
@@ -53,7 +51,7 @@ def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(s
     begin(store, OTHER_WRITER, seal=True).append(
         [put(store, 1, block_range(3, after=Position(2)), writer=OTHER_WRITER)]
     )
-    taken = take_over(BlockStore(Curious(root_of(store))))
+    taken = take_over(BlockStore(Curious(store.objects)))
     assert list(taken.tails) == [OTHER_WRITER]
     assert [entry.block for entry in taken.blocks] == [block_id(OTHER_WRITER, 1)]
     assert len(LedgerIndex.load(store).blocks()) == 2
@@ -64,7 +62,7 @@ def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Blo
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True)
     late = put(store, 2, block_range(3, after=Position(2)))
-    assert [entry.block for entry in take_over(BlockStore(Curious(root_of(store)))).adopted] == [late.block]
+    assert [entry.block for entry in take_over(BlockStore(Curious(store.objects))).adopted] == [late.block]
 
 
 def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: BlockStore) -> None:
@@ -78,12 +76,12 @@ def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(s
 def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: BlockStore) -> None:
     begin(store, WRITER).append([session_at()])
     begin(store, OTHER_WRITER, seal=True)
-    path = root_of(store) / sealed_path(WRITER)
-    lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-1]))
+    kept = kept_ledger(store, WRITER)
+    lines = kept.read().splitlines(keepends=True)
+    kept.write(b"".join(lines[:-1]))
     with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {WRITER}"):
         take_over(store)
-    path.unlink()
+    kept.remove()
     with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {WRITER}"):
         take_over(store)
 
@@ -105,8 +103,8 @@ def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_ove
     # It was on its way while the ledger changed, and its generator was killed before it was recorded.
     entry = put(store, 1, block_range(1, 2))
     begin(store, THIRD_WRITER)
-    path = root_of(store) / ledger_path(THIRD_WRITER)
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
+    kept = kept_ledger(store, THIRD_WRITER)
+    kept.write(b"".join(kept.read().splitlines(keepends=True)[:lines]))
     taken = take_over(store)
     assert set(taken.tails) == {OTHER_WRITER, THIRD_WRITER}
     assert [one.block for one in taken.blocks] == [entry.block]
@@ -116,7 +114,7 @@ def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_ove
 def test_where_open_ledgers_are_gone_everything_is_read(store: BlockStore) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER, seal=True)
-    (root_of(store) / ledger_path(OTHER_WRITER)).unlink()
+    kept_ledger(store, OTHER_WRITER).remove()
     taken = take_over(store)
     assert [entry.block for entry in taken.blocks] == [block_id(WRITER, 1)]
     assert not taken.lost

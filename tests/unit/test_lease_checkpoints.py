@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import Place
 from store_support import (
     NOW,
     OTHER_WRITER,
@@ -18,7 +18,6 @@ from store_support import (
     begin,
     block_range,
     end_at,
-    local_store,
     plain_range,
     put,
     session_at,
@@ -200,8 +199,8 @@ def test_no_checkpoint_that_no_range_covers_passes(ranges: list[tuple[int, int, 
 # ---------------------------------------------------------------------- how far behind
 
 
-def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(tmp_path: Path) -> None:
-    store = local_store(tmp_path / "store")
+def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(place: Place) -> None:
+    store = place()
     store.claim("landing")
     begin(store, WRITER).append([session_at(), put(store, 1, block_range(1, 2))])
     later = begin(store, OTHER_WRITER, seal=True)
@@ -222,8 +221,8 @@ def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(tmp_path: Pa
     }
 
 
-def test_the_ledger_is_read_only_as_far_back_as_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = local_store(tmp_path / "store")
+def test_the_ledger_is_read_only_as_far_back_as_is_needed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = place()
     store.claim("landing")
     begin(store, WRITER).append([session_at(), put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER).append([put(store, 1, block_range(4, 5, after=Position(2)), writer=OTHER_WRITER)])

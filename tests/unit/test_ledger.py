@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from fake_files import FakeFiles
+from places import Place, Watched, kept_ledger
 from store_support import (
     NOW,
     OTHER_WRITER,
@@ -18,9 +16,7 @@ from store_support import (
     WRITER,
     begin,
     block_range,
-    local_store,
     put,
-    root_of,
     session_at,
 )
 
@@ -40,25 +36,25 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.json_codec import decode
 from kcl_receiver.store.ledger import LedgerIndex, LedgerWriter, rebuild_from_footers
 from kcl_receiver.store.names import block_id, ledger_path, writer_id
+from kcl_receiver.store.objects import Checked, Objects
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
-    return local_store(tmp_path / "store")
+def store(place: Place) -> BlockStore:
+    return place()
 
 
 def content(store: BlockStore, writer: str = WRITER) -> bytes:
-    return (root_of(store) / ledger_path(writer)).read_bytes()
+    return kept_ledger(store, writer).read()
 
 
 def write(store: BlockStore, changed: bytes, writer: str = WRITER) -> None:
-    (root_of(store) / ledger_path(writer)).write_bytes(changed)
+    kept_ledger(store, writer).write(changed)
 
 
 ENTRIES: list[Entry] = [
@@ -127,8 +123,8 @@ def test_the_hash_is_what_the_format_page_says() -> None:
     assert json.loads(line)["hash"] == hashlib.sha256(body).hexdigest()[:32]
 
 
-def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, tmp_path: Path) -> None:
-    other = local_store(tmp_path / "other")
+def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, place: Place) -> None:
+    other = place("other")
     LedgerWriter(store, WRITER).append(ENTRIES)
     one_by_one = LedgerWriter(other, WRITER)
     for entry in ENTRIES:
@@ -139,37 +135,40 @@ def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, tm
 
 def test_appending_nothing_writes_nothing(store: BlockStore) -> None:
     LedgerWriter(store, WRITER).append([])
-    assert not root_of(store).exists()
+    assert list(store.objects.list("")) == []
 
 
-# A writer that fails
-
-
-def test_after_a_failure_the_same_entries_are_appended_once() -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    ledger = LedgerWriter(store, WRITER)
+@pytest.mark.parametrize("took_effect", [False, True])
+def test_after_a_failure_the_same_entries_are_appended_once(store: BlockStore, took_effect: bool) -> None:
+    failing = Failing(store.objects, took_effect=took_effect)
+    ledger = LedgerWriter(BlockStore(failing), WRITER)
     ledger.append(ENTRIES[:1])
-    for call in ("open", "write", "fsync"):
-        files.fail(call, errno.EIO, WRITER)
+    failing.failures = 2
+    for _ in range(2):
         with pytest.raises(StoreUnavailable):
             ledger.append(ENTRIES[1:3])
         assert ledger.tail.number == 1
+    with pytest.raises(ValueError, match="the same entries"):
+        ledger.append(ENTRIES[2:4])
     ledger.append(ENTRIES[1:3])
     ledger.append(ENTRIES[3:])
-    assert decode_ledger(WRITER, dict(store.read_ledger())[WRITER]).entries == ENTRIES
+    assert decode_ledger(WRITER, content(store)).entries == ENTRIES
 
 
-def test_after_a_failure_other_entries_are_refused_until_the_same_were_appended() -> None:
-    files = FakeFiles()
-    ledger = LedgerWriter(local_store("/store", files), WRITER)
-    files.fail("fsync", errno.EIO, WRITER)
-    with pytest.raises(StoreUnavailable):
-        ledger.append(ENTRIES[:1])
-    with pytest.raises(ValueError, match="the same entries"):
-        ledger.append(ENTRIES[1:2])
-    ledger.append(ENTRIES[:1])
-    ledger.append(ENTRIES[1:2])
+class Failing(Checked):
+    """A place whose next appends fail, before they took effect or after it."""
+
+    def __init__(self, objects: Objects, *, took_effect: bool) -> None:
+        super().__init__(objects)
+        self.failures = 0
+        self._took_effect = took_effect
+
+    def append(self, key: str, number: int, lines: bytes) -> None:
+        self.failures -= 1
+        if self.failures < 0 or self._took_effect:
+            super().append(key, number, lines)
+        if self.failures >= 0:
+            raise TimeoutError("made to fail")
 
 
 # Damage
@@ -256,7 +255,7 @@ def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store
         write(store, b"".join(lines[:kept]))
         with pytest.raises(LedgerDamaged, match=f"line 4 .* writer {WRITER}, which {OTHER_WRITER} saw"):
             LedgerIndex.load(store)
-    (root_of(store) / ledger_path(WRITER)).unlink()
+    kept_ledger(store, WRITER).remove()
     with pytest.raises(LedgerDamaged, match="is not there"):
         LedgerIndex.load(store)
     write(store, whole)
@@ -346,18 +345,17 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
 # Without a ledger
 
 
-def test_a_lost_ledger_is_made_again_from_the_footers(store: BlockStore) -> None:
+def test_a_lost_ledger_is_made_again_from_the_footers(store: BlockStore, place: Place) -> None:
     entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
     begin(store, WRITER).append(entries)
     known = LedgerIndex.load(store).ranges(STREAM, SHARD)
-    (root_of(store) / ledger_path(WRITER)).unlink()
-    (root_of(store) / "ledger").rmdir()
+    kept_ledger(store, WRITER).remove()
     index = LedgerIndex.load(store)
     assert index.lost
     assert index.ranges(STREAM, SHARD) == known
     assert index.adopted == [replace(entry, time=0) for entry in entries]
     assert index.adopted == rebuild_from_footers(store, store.list_blocks())
-    begin(local_store(root_of(store)), OTHER_WRITER)
+    begin(place(), OTHER_WRITER)
     again = LedgerIndex.load(store)
     assert (again.lost, again.adopted) == (False, [])
     assert again.ranges(STREAM, SHARD) == known
@@ -374,55 +372,21 @@ def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_ne
     assert LedgerIndex.load(store).adopted == []
 
 
-def test_a_block_that_is_taken_in_is_made_durable_first() -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    begin(store, WRITER)
-    files.fail("fsync_dir", errno.EIO, "2026-11-22")
-    with pytest.raises(StoreUnavailable):
-        put(store, 1, block_range(1))
-    heir = local_store("/store", files)
-    assert [entry.block for entry in take_over(heir).adopted] == [block_id(WRITER, 1)]
-    assert local_store("/store", files.lose_power()).has_block(block_id(WRITER, 1))
-
-
-def test_lines_that_are_relied_on_are_made_durable_first() -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    ledger = begin(store, WRITER)
-    files.fail("fsync", errno.EIO, "ledger")
-    with pytest.raises(StoreUnavailable):
-        ledger.append([session_at()])
-    assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == []
-    assert take_over(local_store("/store", files)).tails[WRITER].number == 3
-    assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]
-
-
 def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: BlockStore) -> None:
     """So a start costs the same, however many writers there were."""
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
-    before = (
-        (root_of(store) / ledger_path(WRITER)).stat().st_ino,
-        (root_of(store) / ledger_path(OTHER_WRITER)).stat().st_ino,
-    )
-    begin(store, THIRD_WRITER)
-    after = (
-        (root_of(store) / ledger_path(WRITER)).stat().st_ino,
-        (root_of(store) / ledger_path(OTHER_WRITER)).stat().st_ino,
-    )
-    assert after[0] == before[0]
-    assert after[1] != before[1]
+    watched = Watched(store.objects)
+    begin(BlockStore(watched), THIRD_WRITER)
+    assert [key for verb, key in watched.changes if verb == "replace"] == [ledger_path(OTHER_WRITER)]
 
 
-def test_a_mere_reader_changes_nothing() -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
+def test_a_mere_reader_changes_nothing(store: BlockStore) -> None:
     begin(store, WRITER)
     put(store, 1, block_range(1))
-    del files.calls[:]
-    assert len(LedgerIndex.load(store).adopted) == 1
-    assert files.calls == []
+    watched = Watched(store.objects)
+    assert len(LedgerIndex.load(BlockStore(watched)).adopted) == 1
+    assert watched.changes == []
 
 
 def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: BlockStore) -> None:

@@ -7,10 +7,10 @@ import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from maintenance_support import fake_store
-from store_support import NOW, SHARD, STREAM, begin, block_range, files_of, plain_range, put, root_of
+from places import NewPlace, Place, kept_ledger
+from store_support import NOW, SHARD, STREAM, begin, block_range, plain_range, put
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
@@ -23,14 +23,14 @@ from kcl_receiver.store.names import block_id, writer_id
 DAY = 86_400_000
 
 
-def lake(days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = None) -> BlockStore:
-    """Return a store with a ledger for each day; a block for each range, and another shard in each block.
+def lake(store: BlockStore, days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = None) -> BlockStore:
+    """Fill a store with a ledger for each day; a block for each range, and another shard in each block.
 
     Args:
+        store: It is empty.
         days: First and last position of the ranges of each.
         said: Gives the newest arrival that a day's ledger notes of those before it; it is not known without.
     """
-    store = fake_store()
     for number, spans in enumerate(days):
         writer = writer_id(NOW + number * DAY, f"{number:08x}")
         ledger = begin(store, writer, newest_before=-1 if said is None else said(number))
@@ -54,13 +54,14 @@ def look_back(store: BlockStore, after: After, page: int, oldest: int = 0) -> Lo
     return LookBack(store, STREAM, SHARD, after, oldest, page)
 
 
-def test_pages_follow_each_other_in_the_order_of_the_stream() -> None:
-    store = lake([[(1, 2), (5, 6)], [(3, 4), (7, 8)], [(9, 10)]])
+def test_pages_follow_each_other_in_the_order_of_the_stream(quick_place: Place) -> None:
+    store = lake(quick_place(), [[(1, 2), (5, 6)], [(3, 4), (7, 8)], [(9, 10)]])
     assert pages(look_back(store, TRIM_HORIZON, 2)) == [[(1, 2), (3, 4)], [(5, 6), (7, 8)], [(9, 10)]]
     assert pages(look_back(store, Position(4), 2)) == [[(5, 6), (7, 8)], [(9, 10)]]
     assert pages(look_back(store, Position(10), 2)) == [[]]
 
 
+@settings(max_examples=50)
 @given(
     st.lists(
         st.lists(st.tuples(st.integers(1, 40), st.integers(0, 5)), max_size=6).map(
@@ -73,18 +74,21 @@ def test_pages_follow_each_other_in_the_order_of_the_stream() -> None:
     st.integers(1, 7),
 )
 def test_all_pages_together_are_all_ranges_past_the_position_each_once(
-    days: list[list[tuple[int, int]]], after: int, page: int
+    new_quick_place: NewPlace, days: list[list[tuple[int, int]]], after: int, page: int
 ) -> None:
-    found = pages(look_back(lake(days), Position(after), page))
+    found = pages(look_back(lake(new_quick_place()(), days), Position(after), page))
     assert all(len(one) <= page for one in found)
     every = [span for one in found for span in one]
     assert every == sorted(span for day in days for span in day if span[1] > after)
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 30), st.integers(0, 4)), min_size=1, max_size=15), st.integers(1, 4))
-def test_what_begins_before_the_next_page_is_known(spans: list[tuple[int, int]], page: int) -> None:
+def test_what_begins_before_the_next_page_is_known(
+    new_quick_place: NewPlace, spans: list[tuple[int, int]], page: int
+) -> None:
     ranges = sorted((first, first + more) for first, more in spans)
-    back = look_back(lake([ranges]), TRIM_HORIZON, page)
+    back = look_back(lake(new_quick_place()(), [ranges]), TRIM_HORIZON, page)
     known: set[tuple[int, int]] = set()
     while True:
         found = back.next_page()
@@ -95,8 +99,10 @@ def test_what_begins_before_the_next_page_is_known(spans: list[tuple[int, int]],
     assert known == set(ranges)
 
 
-def test_a_later_page_reads_only_the_ledgers_that_reach_into_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = lake([[(10 * day + at, 10 * day + at) for at in range(4)] for day in range(1, 9)])
+def test_a_later_page_reads_only_the_ledgers_that_reach_into_it(
+    quick_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = lake(quick_place(), [[(10 * day + at, 10 * day + at) for at in range(4)] for day in range(1, 9)])
     reads: list[str] = []
     real = store.ledger
     monkeypatch.setattr(store, "ledger", lambda writer: (reads.append(writer), real(writer))[1])
@@ -109,20 +115,24 @@ def test_a_later_page_reads_only_the_ledgers_that_reach_into_it(monkeypatch: pyt
         assert len(reads) <= 2
 
 
-def test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ledgers_whose_records_the_stream_cannot_hold_any_more_are_left_out(
+    quick_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the ledgers noted it when they began, by the service's clock; the host's was wrong by a year."""
-    store = lake([[(1, 2)], [(3, 4)], [(5, 6)], [(7, 8)]], said=lambda day: NOW + 365 * DAY + day * DAY)
+    store = lake(quick_place(), [[(1, 2)], [(3, 4)], [(5, 6)], [(7, 8)]], said=lambda day: NOW + 365 * DAY + day * DAY)
     reads: list[str] = []
     real = store.ledger
     monkeypatch.setattr(store, "ledger", lambda writer: (reads.append(writer), real(writer))[1])
     assert pages(look_back(store, TRIM_HORIZON, 10, NOW + 367 * DAY)) == [[(3, 4), (5, 6), (7, 8)]]
     assert len(reads) == 3
     assert pages(look_back(store, TRIM_HORIZON, 10, NOW + 365 * DAY)) == [[(1, 2), (3, 4), (5, 6), (7, 8)]]
-    assert pages(look_back(lake([[(1, 2)], [(3, 4)]]), TRIM_HORIZON, 10, NOW + 365 * DAY)) == [[(1, 2), (3, 4)]]
+    assert pages(look_back(lake(quick_place("other"), [[(1, 2)], [(3, 4)]]), TRIM_HORIZON, 10, NOW + 365 * DAY)) == [
+        [(1, 2), (3, 4)]
+    ]
 
 
-def test_the_arrival_of_the_position_is_known_with_the_first_page() -> None:
-    store = lake([[(1, 4)], [(5, 6)]])
+def test_the_arrival_of_the_position_is_known_with_the_first_page(quick_place: Place) -> None:
+    store = lake(quick_place(), [[(1, 4)], [(5, 6)]])
     back = look_back(store, Position(3), 1)
     back.next_page()
     assert back.arrival is not None
@@ -131,24 +141,22 @@ def test_the_arrival_of_the_position_is_known_with_the_first_page() -> None:
     assert nowhere.arrival is None
 
 
-def test_a_page_that_failed_is_the_same_when_it_is_asked_for_again() -> None:
-    store = lake([[(1, 2), (3, 4)], [(5, 6)]])
+def test_a_page_that_failed_is_the_same_when_it_is_asked_for_again(quick_place: Place) -> None:
+    store = lake(quick_place(), [[(1, 2), (3, 4)], [(5, 6)]])
     back = look_back(store, TRIM_HORIZON, 2)
     back.next_page()
     (ledger,) = [name for name in store.writers() if name.endswith("1")]
-    path = root_of(store) / "ledger" / f"{ledger}.jsonl"  # type: ignore[attr-defined]
-    node = files_of(store)._get(path)  # type: ignore[attr-defined]
-    good = bytes(node.content)
-    node.content[len(good) // 2] ^= 1
+    kept = kept_ledger(store, ledger)
+    good = kept.read()
+    kept.flip(len(good) // 2, 1)
     with pytest.raises(LedgerDamaged):
         back.next_page()
-    node.content[:] = good
+    kept.write(good)
     assert [(one.first.sequence_number) for one in back.next_page().held] == [5]
 
 
-def peak_of_a_page(days: int) -> int:
+def peak_of_a_page(store: BlockStore, days: int) -> int:
     """Return the bytes that the first page of a store of so many days took at most."""
-    store = fake_store()
     for day in range(days):
         writer = writer_id(NOW + day * DAY, f"{day:08x}")
         entries = [
@@ -168,6 +176,8 @@ def peak_of_a_page(days: int) -> int:
         tracemalloc.stop()
 
 
-def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(
+    quick_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("kcl_receiver.store.base.BlockStore.has_block", lambda _store, _block: True)
-    assert peak_of_a_page(20) < 2 * peak_of_a_page(2)
+    assert peak_of_a_page(quick_place("many"), 45) < 2 * peak_of_a_page(quick_place("few"), 15)

@@ -1,7 +1,8 @@
-"""Compaction and expiry are cut short at every single step, by a kill and by a loss of power, and begun again."""
+"""On a file system: compaction and expiry are cut short at every single step, by a kill and by a loss of power."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from itertools import product
 
@@ -20,16 +21,16 @@ from maintenance_support import (
     run,
     usual,
 )
-from store_support import NOW, put, root_of
+from store_support import NOW, local_store
+from test_maintenance_ledger import merged, stored
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.maintenance import compact as module
-from kcl_receiver.maintenance.compact import Options, compact
+from kcl_receiver.maintenance.compact import Options
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.names import block_path
+from kcl_receiver.store.maintenance import COMPACT, REPAIR, Transaction, load_day
 
 TWO_EACH = Options(target_bytes=5_000)
 """Makes a block of each two."""
@@ -151,114 +152,45 @@ def test_a_disk_that_fails_once_leaves_nothing_behind_but_what_the_next_run_take
     assert present(store) == set(counted(store))
 
 
-def test_ctrl_c_takes_away_what_no_ledger_names_yet() -> None:
-    files, before = filled()
+def test_the_old_ones_are_deleted_with_one_fsync_for_all() -> None:
+    files = empty_files()
     store = fake_store(files)
-    blocks = present(store)
-
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        list(compact(store, TWO_EACH, LATER, stop))
-    assert present(store) == blocks
-    assert read_all(store) == before
+    fill(store, usual(20))
+    before = len(files.calls)
+    run(store)
+    calls = [call for call, _ in files.calls[before:]]
+    last = len(calls) - 1 - calls[::-1].index("unlink")
+    assert calls[last + 1 :] == ["fsync_dir"]
+    assert calls[last - 19 : last + 1] == ["unlink"] * 20
 
 
-# What is left over is deleted only if it is proven to be held elsewhere
+@pytest.mark.parametrize("call", ["create", "write", "fsync", "link", "fsync_dir"])
+def test_a_commit_that_failed_can_be_repeated_and_is_found_once(call: str) -> None:
+    files = FakeFiles()
+    store = local_store("/store", files)
+    [one] = stored(store, 1)
+    transaction = Transaction(store, one.block, REPAIR, LATER)
+    transaction.add_block(one)
+    files.fail(call, errno.EIO, "maintenance" if call in ("link", "fsync_dir") else "tmp")
+    with pytest.raises(StoreUnavailable):
+        transaction.commit()
+    transaction.commit()
+    transaction.commit()
+    after = local_store("/store", files.lose_power())
+    assert [writer for writer, _ in after.maintenance_ledgers(DAY)] == [transaction.writer]
+    assert load_day(after, DAY).blocks == {one.block: one}
 
 
-def orphaned() -> tuple[FakeFiles, str]:
-    """A store in which a killed compaction left a new block that no ledger names."""
-    files, _ = filled()
-    clean = fake_store(files)
-    before = present(clean)
-    for at in range(steps(compact_all)):
-        cut, _ = cut_short(compact_all, at)
-        after = cut.lose_power(names_survive=True, contents_survive=True)
-        store = fake_store(after)
-        if store.maintenance_days() == [] and (new := present(store) - before):
-            return after, new.pop()
-    pytest.fail("no such step")
-
-
-def test_an_orphan_whose_records_others_hold_is_deleted() -> None:
-    files, orphan = orphaned()
-    store = fake_store(files)
-    (report,) = run(store)
-    assert report.orphans == 1
-    assert orphan not in present(store)
-
-
-@pytest.mark.parametrize("how", ["missing", "damaged"])
-def test_an_orphan_that_holds_what_no_good_block_holds_stays(how: str) -> None:
-    files, orphan = orphaned()
-    store = fake_store(files)
-    first = min(block for block in present(store) if block != orphan)
-    if how == "missing":
-        store.delete_block(first)
-    else:
-        content = files._get(root_of(store) / block_path(first)).content
-        content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
-    (report,) = run(store)
-    assert report.orphans == 0
-    assert orphan in present(store)
-
-
-def test_a_block_of_a_writer_that_has_a_ledger_is_no_orphan() -> None:
-    files, _ = filled()
-    store = fake_store(files)
-    from maintenance_support import part
-
-    again = put(store, 88, part(0, 1, 5))  # on its way: its entry comes next
-    (report,) = run(store)
-    assert report.orphans == 0
-    assert again.block in present(store)
-
-
-def left_over() -> tuple[FakeFiles, set[str], str]:
-    """A store in which replaced blocks are still there; return them and the one that stands in for them."""
-    for at in reversed(range(steps(compact_all))):
-        files, _ = cut_short(compact_all, at)
-        after = files.lose_power(names_survive=True, contents_survive=True)
-        store = fake_store(after)
-        replaced = {old: new for old, new in load_day(store, DAY).replaced.items() if old in present(store)}
-        if len(replaced) == 2:
-            return after, set(replaced), next(iter(replaced.values()))[0]
-    pytest.fail("no such step")
-
-
-def test_leftovers_are_deleted_when_their_stand_in_is_good() -> None:
-    files, old, new = left_over()
-    store = fake_store(files)
-    (report,) = run(store)
-    assert report.leftovers == 2
-    assert not old & present(store)
-    assert read_all(store)
-    assert new
-
-
-@pytest.mark.parametrize("how", ["missing", "damaged"])
-def test_leftovers_stay_when_their_stand_in_is_not_good(how: str) -> None:
-    files, old, new = left_over()
-    store = fake_store(files)
-    if how == "missing":
-        store.delete_block(new)
-    else:
-        content = files._get(root_of(store) / block_path(new)).content
-        content[4 : len(content) // 2] = bytes(len(content) // 2 - 4)
-    list(compact(store, TWO_EACH, LATER))
-    assert old <= present(store)
-
-
-def test_nothing_is_done_to_a_day_whose_maintenance_ledgers_are_damaged() -> None:
-    files, old, _ = left_over()
-    store = fake_store(files)
-    (writer, _), *_ = store.maintenance_ledgers(DAY)
-    content = files._get(root_of(store) / "ledger" / "maintenance" / DAY / f"{writer}.jsonl").content
-    content[len(content) // 2] ^= 1
-    blocks = present(store)
-    (report,) = run(store)
-    assert report.faults
-    assert present(store) == blocks
-    assert old <= blocks
+@pytest.mark.parametrize("call", ["unlink", "fsync_dir"])
+def test_a_deletion_that_failed_can_be_repeated(call: str) -> None:
+    files = FakeFiles()
+    store = local_store("/store", files)
+    entries = stored(store, 2)
+    transaction = Transaction(store, entries[0].block, COMPACT, LATER)
+    new = merged(transaction, store, *entries)
+    transaction.commit()
+    files.fail(call, errno.EIO, f"blocks/{DAY}")
+    with pytest.raises(StoreUnavailable):
+        transaction.retire()
+    assert len(transaction.retire()) == 2
+    assert [block for block, _ in local_store("/store", files.lose_power()).list_blocks()] == [new.block]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from fake_files import FakeFiles
-from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, local_store, put, root_of
+from places import Kept, Place, kept_ledger
+from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, put
 
 from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.ranges import Position
@@ -35,8 +33,8 @@ LATER = NOW + 3 * DAY_MS
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
-    return local_store(tmp_path / "store")
+def store(place: Place) -> BlockStore:
+    return place()
 
 
 def stored(store: BlockStore, count: int) -> list[BlockStored]:
@@ -58,10 +56,6 @@ def merged(transaction: Transaction, store: BlockStore, *old: BlockStored) -> Bl
     entry = put(store, int(block[-12:]), *ranges, writer=transaction.writer)
     transaction.add_block(entry, old)
     return replace(entry, replaces=tuple(one.block for one in old))
-
-
-def path_of(store: BlockStore, writer: str) -> Path:
-    return root_of(store) / maintenance_path(writer)
 
 
 # ---------------------------------------------------------------------- a transaction
@@ -97,7 +91,7 @@ def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_i
     started = decode_ledger(writer, content).entries[0]
     assert isinstance(started, WriterStarted)
     assert (started.role, started.time, started.tails) == (RECOVER, LATER, {})
-    assert path_of(store, writer).is_file()
+    assert Kept(store, maintenance_path(writer)).is_there
 
 
 def test_a_generators_ledger_is_not_touched(store: BlockStore) -> None:
@@ -172,38 +166,6 @@ def test_only_roles_that_are_known_are_taken(store: BlockStore) -> None:
         Transaction(store, stored(store, 1)[0].block, "generator", LATER)
 
 
-@pytest.mark.parametrize("call", ["create", "write", "fsync", "link", "fsync_dir"])
-def test_a_commit_that_failed_can_be_repeated_and_is_found_once(call: str) -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    [one] = stored(store, 1)
-    transaction = Transaction(store, one.block, REPAIR, LATER)
-    transaction.add_block(one)
-    files.fail(call, errno.EIO, "maintenance" if call in ("link", "fsync_dir") else "tmp")
-    with pytest.raises(StoreUnavailable):
-        transaction.commit()
-    transaction.commit()
-    transaction.commit()
-    after = local_store("/store", files.lose_power())
-    assert [writer for writer, _ in after.maintenance_ledgers(DAY)] == [transaction.writer]
-    assert load_day(after, DAY).blocks == {one.block: one}
-
-
-@pytest.mark.parametrize("call", ["unlink", "fsync_dir"])
-def test_a_deletion_that_failed_can_be_repeated(call: str) -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    entries = stored(store, 2)
-    transaction = Transaction(store, entries[0].block, COMPACT, LATER)
-    new = merged(transaction, store, *entries)
-    transaction.commit()
-    files.fail(call, errno.EIO, f"blocks/{DAY}")
-    with pytest.raises(StoreUnavailable):
-        transaction.retire()
-    assert len(transaction.retire()) == 2
-    assert [block for block, _ in local_store("/store", files.lose_power()).list_blocks()] == [new.block]
-
-
 def test_another_content_under_the_same_id_is_refused(store: BlockStore) -> None:
     store.put_maintenance_ledger(WRITER, b"one\n")
     store.put_maintenance_ledger(WRITER, b"one\n")
@@ -274,28 +236,28 @@ def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: 
     assert load_day(store, DAY).named == {transactions[0].writer}
 
 
-def two_transactions(store: BlockStore) -> tuple[list[BlockStored], list[Path]]:
+def two_transactions(store: BlockStore) -> tuple[list[BlockStored], list[Kept]]:
     entries = stored(store, 2)
-    paths = []
+    ledgers = []
     for entry, token in zip(entries, ("00000001", "00000002"), strict=True):
         transaction = Transaction(store, entry.block, REPAIR, LATER, token)
         transaction.add_block(entry)
         transaction.commit()
-        paths.append(path_of(store, transaction.writer))
-    return entries, paths
+        ledgers.append(kept_ledger(store, transaction.writer))
+    return entries, ledgers
 
 
 def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: BlockStore) -> None:
     _, [first, _] = two_transactions(store)
-    first.unlink()
+    first.remove()
     [fault] = load_day(store, DAY).faults
     assert "is not there as it was" in fault.message
 
 
 def test_lines_that_are_missing_or_more_are_a_fault(store: BlockStore) -> None:
     _, [first, _] = two_transactions(store)
-    content = first.read_bytes()
-    first.write_bytes(content[: content.find(b"\n") + 1])
+    content = first.read()
+    first.write(content[: content.find(b"\n") + 1])
     assert ["is not there as it was" in fault.message for fault in load_day(store, DAY).faults] == [True]
 
 
@@ -313,7 +275,7 @@ def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(
     message: str,
 ) -> None:
     entries, [_, last] = two_transactions(store)
-    last.write_bytes(spoil(last.read_bytes()))  # type: ignore[operator]
+    last.write(spoil(last.read()))  # type: ignore[operator]
     changes = load_day(store, DAY)
     assert [message in fault.message for fault in changes.faults] == [True]
     assert changes.blocks == {entries[0].block: entries[0]}  # what came before it counts
@@ -354,10 +316,10 @@ def test_a_store_without_maintenance_has_none(store: BlockStore) -> None:
     assert (changes.blocks, changes.replaced, changes.expired, changes.faults) == ({}, {}, {}, [])
 
 
-def test_one_maintenance_at_a_time_and_the_generator_beside_it(store: BlockStore) -> None:
+def test_one_maintenance_at_a_time_and_the_generator_beside_it(locking_place: Place) -> None:
+    store, other = locking_place(), locking_place()
     store.hold_maintenance()
     store.hold_maintenance()
-    other = local_store(root_of(store))
     with pytest.raises(StoreUnavailable, match="other maintenance works on"):
         other.hold_maintenance()
     other.hold()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maintenance_support import Found, counted, fake_store, fill, part, present, read_all, run
+from maintenance_support import Found, counted, fill, part, present, read_all, run
+from places import NewPlace
 from store_support import NOW
 
 from kcl_receiver.generator.presence import held_now
@@ -37,8 +38,8 @@ def once(found: Found) -> dict[tuple[str, str, str, int, int], set[bytes]]:
 class Model:
     """A store and what is done to it."""
 
-    def __init__(self) -> None:
-        self.store = fake_store()
+    def __init__(self, store: BlockStore) -> None:
+        self.store = store
         self.writers = 0
 
     def put(self, blocks: list[list[tuple[int, int, int]]], day: int) -> None:
@@ -57,12 +58,12 @@ class Model:
         list(Expiry(self.store, NOW + limit).run(now))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(BLOCKS, st.lists(STEP, min_size=1, max_size=6))
 def test_a_reader_finds_what_it_found_before(
-    first: list[list[tuple[int, int, int]]], steps: list[tuple[str, object, int]]
+    new_quick_place: NewPlace, first: list[list[tuple[int, int, int]]], steps: list[tuple[str, object, int]]
 ) -> None:
-    model = Model()
+    model = Model(new_quick_place()())
     model.put(first, 0)
     now = NOW + 100 * HOUR
     for kind, what, number in steps:

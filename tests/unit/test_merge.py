@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from maintenance_support import STREAM, WRITER, fake_store, fill, part
+from maintenance_support import STREAM, WRITER, fill, part
+from places import Place
 from store_support import block_range, ranges_in
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.store import merge
 from kcl_receiver.store.arrays import SCHEMA
+from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.merge import Source, merge_blocks
 from kcl_receiver.store.names import block_id
 from kcl_receiver.store.parquet import MIN_ROW_GROUP_BYTES, BlockRange, encode_block
@@ -20,8 +22,9 @@ from kcl_receiver.store.parquet import MIN_ROW_GROUP_BYTES, BlockRange, encode_b
 NEW = block_id(WRITER, 500)
 
 
-def merged(blocks: list[list[BlockRange]], slab_bytes: int = merge.SLAB_BYTES, compression: str = "none") -> bytes:
-    store = fake_store()
+def merged(
+    store: BlockStore, blocks: list[list[BlockRange]], slab_bytes: int = merge.SLAB_BYTES, compression: str = "none"
+) -> bytes:
     sources = [Source(entry.block, entry.ranges) for entry in fill(store, blocks)]
     damaged: dict[str, str] = {}
     encoded = merge_blocks(store, sources, NEW, STREAM, compression, damaged, slab_bytes)
@@ -51,9 +54,9 @@ SHAPES = [
 
 @pytest.mark.parametrize("slab_bytes", [1, 2_000_000, merge.SLAB_BYTES])
 @pytest.mark.parametrize("shape", range(len(SHAPES)))
-def test_it_is_the_block_that_a_generator_would_have_made(shape: int, slab_bytes: int) -> None:
+def test_it_is_the_block_that_a_generator_would_have_made(quick_place: Place, shape: int, slab_bytes: int) -> None:
     blocks = SHAPES[shape]
-    payload = merged(blocks, slab_bytes)
+    payload = merged(quick_place(), blocks, slab_bytes)
     direct = encode_block(NEW, WRITER, STREAM, [one for block in blocks for one in block], "none")
     ours, theirs = (pq.ParquetFile(pa.BufferReader(pa.py_buffer(one))) for one in (payload, direct.payload))
     assert ours.schema_arrow.equals(theirs.schema_arrow)
@@ -75,9 +78,9 @@ def test_slabs_hold_no_more_than_they_may_or_one_range() -> None:
 
 
 @pytest.mark.parametrize("slab_bytes", [600_000, 6_500_000])
-def test_a_slab_holds_on_to_no_rows_but_its_own(slab_bytes: int) -> None:
+def test_a_slab_holds_on_to_no_rows_but_its_own(quick_place: Place, slab_bytes: int) -> None:
     # With many shards, a slab takes a little of every block: it must not keep the whole of each in memory.
-    store = fake_store()
+    store = quick_place()
     entries = fill(store, [[large(shard, 1 + 10 * n, 10, 10_000) for shard in range(20)] for n in range(5)])
     sources = [Source(entry.block, entry.ranges) for entry in entries]
     slab = next(merge._slabs(merge._placed(sources), slab_bytes))
@@ -90,7 +93,7 @@ def test_a_slab_holds_on_to_no_rows_but_its_own(slab_bytes: int) -> None:
     assert sum(held.values()) < 1.2 * wanted
 
 
-def test_only_the_row_groups_of_a_slab_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_row_groups_of_a_slab_are_read(quick_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     real = pq.ParquetFile.read_row_groups
 
@@ -101,12 +104,14 @@ def test_only_the_row_groups_of_a_slab_are_read(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(pq.ParquetFile, "read_row_groups", noted)
     big = [large(0, 1 + 100 * n, 100, 30_000) for n in range(10)]  # 30 MB in one block
-    merged([big, [part(1, 1, 5)]], slab_bytes=3_500_000)
+    merged(quick_place(), [big, [part(1, 1, 5)]], slab_bytes=3_500_000)
     assert len(sizes) > 9
     assert sum(sizes) < 8 * 30_000_000  # one or two row groups of 8 MB for each of 10 slabs, then all of the new block
 
 
-def test_what_was_written_is_read_back_before_it_is_given_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_written_is_read_back_before_it_is_given_out(
+    quick_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = merge._RowGroups.add
 
     def altered(self: merge._RowGroups, rows: pa.RecordBatch) -> None:
@@ -114,12 +119,12 @@ def test_what_was_written_is_read_back_before_it_is_given_out(monkeypatch: pytes
 
     monkeypatch.setattr(merge._RowGroups, "add", altered)
     with pytest.raises(BlockDamaged):
-        merged([[part(0, 1, 5)], [part(0, 6, 5)]])
+        merged(quick_place(), [[part(0, 1, 5)], [part(0, 6, 5)]])
 
 
 @pytest.mark.parametrize("compression", ["zstd", "zstd:9", "snappy", "lz4"])
-def test_the_compression_is_the_one_that_was_asked_for(compression: str) -> None:
-    payload = merged([[part(0, 1, 50)], [part(0, 51, 50)]], compression=compression)
+def test_the_compression_is_the_one_that_was_asked_for(quick_place: Place, compression: str) -> None:
+    payload = merged(quick_place(), [[part(0, 1, 50)], [part(0, 51, 50)]], compression=compression)
     column = pq.read_metadata(pa.BufferReader(payload)).row_group(0).column(5)
     assert column.compression.lower().startswith(compression.partition(":")[0])
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 import pytest
-from store_support import root_of
+from store_support import local_store, root_of
 from test_architecture import MODULES, PACKAGE, ROOT, imports
 from test_architecture import imported_names as names_imported_by
 from test_read import OTHER_SHARD, Lake, run_of
@@ -65,7 +65,7 @@ else:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    made = Lake(tmp_path / "store")
+    made = Lake(local_store(tmp_path / "store"))
     made.block(run_of(1, 9), run_of(1, 9, shard=OTHER_SHARD))
     return made
 
@@ -183,7 +183,7 @@ def test_what_a_page_imports_is_there() -> None:
 def test_verify_takes_what_read_takes(lake: Lake) -> None:
     for place in (lake.store, lake.store.url, root_of(lake.store), str(root_of(lake.store))):
         assert kcl_receiver.verify(place).blocks == 1
-    lake.path(1).unlink()
+    lake.kept(1).remove()
     assert kcl_receiver.verify(lake.store).missing == [lake.blocks[0].block]
     assert kcl_receiver.verify(lake.store, ledger_only=True).missing == []
     with pytest.raises(kcl_receiver.StoreRefused):

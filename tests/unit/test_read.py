@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from places import Kept, Place, kept_block, kept_ledger
 from store_support import (
     HOUR,
     NOW,
@@ -19,21 +20,18 @@ from store_support import (
     begin,
     block_range,
     columns_of,
-    directory_of,
     in_millis,
-    local_store,
     mark,
     marks_at,
     put,
     range_of,
     records_at,
-    root_of,
     session_at,
     stop_the_clock,
     stored,
 )
 
-from kcl_receiver import Batch, HoleInShard, Reading, open_store, read, records
+from kcl_receiver import Batch, HoleInShard, Reading, read, records
 from kcl_receiver.errors import (
     BlockDamaged,
     BlockMissing,
@@ -51,10 +49,11 @@ from kcl_receiver.reader.read_sources import ENTRIES_KEPT
 from kcl_receiver.store.arrays import SCHEMA
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
-from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
-from kcl_receiver.store.names import block_path, writer_id
+from kcl_receiver.store.names import writer_id
+from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.parquet import BlockRange, encode_block, rows_of
+from kcl_receiver.store.reads import BlockStream, open_block_file
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -62,8 +61,8 @@ OTHER_SHARD = "shardId-000000000001"
 class Lake:
     """A store with its writer, and what its reader should find."""
 
-    def __init__(self, root: Path, store: BlockStore | None = None) -> None:
-        self.store = store or local_store(root)
+    def __init__(self, store: BlockStore) -> None:
+        self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.writer = WRITER
@@ -86,8 +85,8 @@ class Lake:
     def next_writer(self, writer: str = OTHER_WRITER, *, seal: bool = True, newest_before: int = -1) -> None:
         self.ledger, self.writer = begin(self.store, writer, seal=seal, newest_before=newest_before), writer
 
-    def path(self, number: int) -> Path:
-        return root_of(self.store) / block_path(self.blocks[number - 1].block)
+    def kept(self, number: int) -> Kept:
+        return kept_block(self.store, self.blocks[number - 1].block)
 
     def replace(self, numbers: Sequence[int], keep: Sequence[int] | None = None, *, retire: bool = True) -> BlockStored:
         """Put one block in the place of some, as compact and recover do; with `keep`, with those ranges alone."""
@@ -118,8 +117,8 @@ def _rows_of(one: Range) -> list[Any]:
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 def run_of(first: int, last: int, after: int | None = None, **named: object) -> BlockRange:
@@ -267,7 +266,7 @@ def test_what_lies_past_an_end_is_not_passed_by_the_token(lake: Lake) -> None:
         read(lake.store, token=reading.token, end={SHARD: "20"})
 
 
-def test_a_reading_since_a_time_leaves_old_ledgers_alone(lake: Lake, tmp_path: Path) -> None:
+def test_a_reading_since_a_time_leaves_old_ledgers_alone(lake: Lake) -> None:
     lake.block(run_of(1, 9))
     for day in range(1, 5):
         an_hour_before = NOW + day * 86_400_000 - HOUR
@@ -341,7 +340,7 @@ def test_a_hole_before_the_time_asked_for_is_passed_in_silence(lake: Lake) -> No
 def test_a_missing_block_is_named_with_its_ranges(lake: Lake) -> None:
     lake.block(run_of(1, 3))
     lost = lake.block(run_of(4, 6, 3), run_of(101, 105, shard=OTHER_SHARD))
-    lake.path(2).unlink()
+    lake.kept(2).remove()
     reading = read(lake.store, shards=[SHARD])
     assert next(reading).batch.num_rows == 3
     with pytest.raises(BlockMissing, match=f"(?s){lost.block}.*3 records of {SHARD} from 4:0 to 6:0"):
@@ -352,10 +351,10 @@ def test_a_missing_block_is_named_with_its_ranges(lake: Lake) -> None:
 @pytest.mark.parametrize("columns", [None, ["data"], ["partition_key", "shard_id"]])
 def test_a_damaged_block_is_named_and_nothing_of_the_range_is_handed_out(lake: Lake, columns: list[str] | None) -> None:
     lake.block(run_of(1, 3), run_of(4, 6, 3))
-    content = bytearray(lake.path(1).read_bytes())
+    content = bytearray(lake.kept(1).read())
     at = content.index(b"key-5") if columns != ["data"] else content.index(b"data-5")
     content[at : at + 5] = b"evil!"
-    lake.path(1).write_bytes(content)
+    lake.kept(1).write(content)
     if columns is None:
         with pytest.raises(BlockDamaged, match=r"from 4:0 to 6:0"):
             list(read(lake.store))
@@ -364,7 +363,7 @@ def test_a_damaged_block_is_named_and_nothing_of_the_range_is_handed_out(lake: L
         with pytest.raises(BlockDamaged):
             next(reading)
     assert len(list(read(lake.store, columns=columns, check=False))) == 1
-    lake.path(1).write_bytes(content[: len(content) // 2])
+    lake.kept(1).write(content[: len(content) // 2])
     with pytest.raises(BlockDamaged, match=lake.blocks[0].block):
         list(read(lake.store, columns=columns, check=False))
 
@@ -372,7 +371,7 @@ def test_a_damaged_block_is_named_and_nothing_of_the_range_is_handed_out(lake: L
 def test_without_all_columns_the_footer_is_held_against_the_ledger(lake: Lake) -> None:
     lake.block(run_of(1, 3))
     other = encode_block(lake.blocks[0].block, WRITER, STREAM, [run_of(1, 3, data=b"else")], "none")
-    lake.path(1).write_bytes(memoryview(other.payload))
+    lake.kept(1).write(memoryview(other.payload))
     for columns in (None, ["data"]):
         with pytest.raises(BlockDamaged):
             list(read(lake.store, columns=columns))
@@ -382,7 +381,7 @@ def test_without_all_columns_the_footer_is_held_against_the_ledger(lake: Lake) -
 @pytest.mark.parametrize("check", [True, False])
 def test_arrival_times_in_another_unit_are_not_handed_out(lake: Lake, columns: list[str] | None, check: bool) -> None:
     lake.block(run_of(1, 3))
-    lake.path(1).write_bytes(in_millis(lake.path(1).read_bytes()))
+    lake.kept(1).write(in_millis(lake.kept(1).read()))
     with pytest.raises(BlockDamaged, match="columns are not those of a block"):
         list(read(lake.store, columns=columns, check=check))
 
@@ -407,15 +406,15 @@ class Stream:
 def test_a_fallback_has_the_records_of_a_lost_block(lake: Lake, damage: str) -> None:
     lake.block(run_of(1, 3))
     lake.block(run_of(4, 6, 3), run_of(7, 9, 6), run_of(101, 105, shard=OTHER_SHARD))
-    content = bytearray(lake.path(2).read_bytes())
+    content = bytearray(lake.kept(2).read())
     if damage == "missing":
-        lake.path(2).unlink()
+        lake.kept(2).remove()
     elif damage == "torn":
-        lake.path(2).write_bytes(content[:-9])
+        lake.kept(2).write(content[:-9])
     else:
         at = content.index(b"data-8")
         content[at] = 88
-        lake.path(2).write_bytes(content)
+        lake.kept(2).write(content)
     stream = Stream()
     assert numbers(read(lake.store, shards=[SHARD], fallback=stream)) == count(1, 9)
     assert stream.asked == [(lake.blocks[1].block, [7] if damage == "altered" else [4, 7])]
@@ -433,7 +432,7 @@ def test_what_was_replaced_is_read_from_what_stands_in_for_it(lake: Lake) -> Non
             run_of(first, first + 9, first - 1 or None), run_of(first, first + 9, first - 1 or None, shard=OTHER_SHARD)
         )
     lake.replace([2, 3, 4], retire=False)
-    lake.path(3).unlink()
+    lake.kept(3).remove()
     assert numbers(read(lake.store)) == count(1, 60)
     assert numbers(read(lake.store), OTHER_SHARD) == count(1, 60)
     for at in range(1, 61):
@@ -456,7 +455,7 @@ def test_the_records_of_a_compacted_day_come_from_its_block_in_one_go(lake: Lake
 def test_what_a_recovery_could_not_bring_back_is_missing_still(lake: Lake) -> None:
     lake.block(run_of(1, 3), run_of(101, 103, shard=OTHER_SHARD))
     lake.block(run_of(4, 6, 3), run_of(104, 106, 103, shard=OTHER_SHARD))
-    lake.path(2).unlink()
+    lake.kept(2).remove()
     lake.replace([2], keep=[104])
     assert numbers(read(lake.store, shards=[OTHER_SHARD]), OTHER_SHARD) == count(101, 106)
     with pytest.raises(BlockMissing, match=f"(?s){lake.blocks[1].block}.*from 4:0 to 6:0"):
@@ -510,7 +509,7 @@ def test_a_compacted_block_that_expired_is_passed(lake: Lake) -> None:
 def test_a_missing_block_that_a_declared_lifecycle_has_removed_is_passed(lake: Lake) -> None:
     lake.block(run_of(1, 5))
     lake.block(run_of(6, 9, 5))
-    lake.path(1).unlink()
+    lake.kept(1).remove()
     declare_lifecycle(lake.store, 10, NOW)
     day = 86_400_000
     assert numbers(open_reading(lake.store, Query(now=lambda: NOW + 11 * day))) == count(6, 9)
@@ -542,13 +541,13 @@ def test_of_two_streams_of_one_name_the_newest_is_read_or_the_one_asked_for(lake
         read(lake.store, token=token, stream=newer)
 
 
-def test_a_token_is_refused_where_it_means_nothing(lake: Lake, tmp_path: Path) -> None:
+def test_a_token_is_refused_where_it_means_nothing(lake: Lake, place: Place) -> None:
     lake.block(run_of(1, 5))
     token = read(lake.store, shards=[SHARD]).token
     with pytest.raises(TokenRefused, match="did not read shardId-000000000001"):
         read(lake.store, token=token, shards=[OTHER_SHARD])
-    other = Lake(tmp_path / "other")
-    (root_of(other.store) / "store.json").write_text('{"format": 1, "application": "another"}')
+    other = Lake(place("other"))
+    Kept(other.store, "store.json").write(b'{"format": 1, "application": "another"}')
     with pytest.raises(TokenRefused, match="'landing'"):
         read(other.store, token=token)
     for bad in ("", "{}", "[]", token.replace('"version":1', '"version":2'), token.replace("orders", "orders\0")[:-9]):
@@ -558,7 +557,7 @@ def test_a_token_is_refused_where_it_means_nothing(lake: Lake, tmp_path: Path) -
         read(lake.store, token=token, start=5)
 
 
-def test_arguments_that_make_no_sense_are_refused(lake: Lake, tmp_path: Path) -> None:
+def test_arguments_that_make_no_sense_are_refused(lake: Lake, place: Place) -> None:
     lake.block(run_of(1, 5))
     bad: list[dict[str, Any]] = [
         *({"columns": one} for one in (["dat"], [])),
@@ -574,21 +573,20 @@ def test_arguments_that_make_no_sense_are_refused(lake: Lake, tmp_path: Path) ->
         with pytest.raises(ConfigError):
             read(lake.store, **named)
     with pytest.raises(StoreRefused, match="there is no store"):
-        read(open_store(f"file://{tmp_path}/nowhere"))
+        read(place("nowhere"))
 
 
 def test_a_store_whose_ledger_was_lost_is_read_from_its_blocks(lake: Lake) -> None:
     lake.block(run_of(1, 5))
     lake.block(run_of(4, 9, 3))
-    for path in (root_of(lake.store) / "ledger").iterdir():
-        path.unlink()
+    kept_ledger(lake.store, WRITER).remove()
     assert numbers(read(lake.store)) == count(1, 9)
 
 
 def test_a_damaged_ledger_is_said(lake: Lake) -> None:
     lake.block(run_of(1, 5))
-    [path] = (root_of(lake.store) / "ledger").iterdir()
-    path.write_bytes(path.read_bytes().replace(b'"count":5', b'"count":6'))
+    kept = kept_ledger(lake.store, WRITER)
+    kept.write(kept.read().replace(b'"count":5', b'"count":6'))
     with pytest.raises(LedgerDamaged):
         list(read(lake.store))
 
@@ -637,67 +635,49 @@ def test_what_waits_does_not_grow_with_the_store(lake: Lake) -> None:
     assert waiting <= ENTRIES_KEPT
 
 
-class Counting:
-    """A file that counts what is read of it."""
+class Counted(Checked):
+    """A place that counts the bytes that are read of open objects."""
 
-    def __init__(self, file: pa.NativeFile, counted: list[int]) -> None:
+    bytes = 0
+
+    def open(self, key: str) -> BlockStream:
+        return open_block_file(key, lambda: CountedFile(super(Counted, self).open(key), self), lambda: True)
+
+
+class CountedFile:
+    def __init__(self, file: BlockStream, counted: Counted) -> None:
         self._file, self._counted = file, counted
-        self.closed = False
 
-    def read(self, size: int = -1) -> bytes:
-        content = self._file.read(size)
-        self._counted.append(len(content))
+    def size(self) -> int:
+        return int(self._file.size())
+
+    def read_at(self, size: int, at: int) -> bytes:
+        content: bytes = self._file.read_at(size, at)
+        self._counted.bytes += len(content)
         return content
 
-    def seek(self, at: int, whence: int = 0) -> int:
-        return self._file.seek(at, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return False
-
     def close(self) -> None:
-        self.closed = True
-
-
-class CountingDirectory(Directory):
-    counted: list[int]
-
-    def open(self, key: str) -> pa.NativeFile:
-        return pa.PythonFile(Counting(super().open(key), self.counted), "r")
+        self._file.close()
 
 
 def bytes_read(store: BlockStore, **named: object) -> int:
-    directory = directory_of(store)
-    assert isinstance(directory, CountingDirectory)
-    directory.counted = []
-    list(read(store, **named))  # type: ignore[arg-type]
-    return sum(directory.counted)
+    counted = Counted(store.objects)
+    list(read(BlockStore(counted), **named))  # type: ignore[arg-type]
+    return counted.bytes
 
 
-def test_only_the_columns_and_row_groups_asked_for_are_read(tmp_path: Path) -> None:
-    lake = Lake(tmp_path, BlockStore(CountingDirectory(tmp_path)))
-    import random
-
+def test_only_the_columns_and_row_groups_asked_for_are_read(lake: Lake) -> None:
     noise = random.Random(1).randbytes(30_000)
     shards = [f"shardId-00000000000{at}" for at in range(4)]
     rows = {}
     for shard in shards:
         rows[shard] = columns_of([(at, 0, b"key", NOW, noise) for at in range(1, 800)])
     lake.block(*(BlockRange(range_of(rows[shard], shard=shard), rows[shard]) for shard in shards))
-    everything = bytes_read(lake.store)  # type: ignore[arg-type]
+    everything = bytes_read(lake.store)
     assert everything > 4 * 799 * 30_000
-    assert bytes_read(lake.store, columns=["partition_key"]) < everything / 100  # type: ignore[arg-type]
-    assert bytes_read(lake.store, shards=shards[:1]) < everything / 2.5  # type: ignore[arg-type]
-    assert bytes_read(lake.store, start=NOW + 3_600_000) == 0  # type: ignore[arg-type]
+    assert bytes_read(lake.store, columns=["partition_key"]) < everything / 100
+    assert bytes_read(lake.store, shards=shards[:1]) < everything / 2.5
+    assert bytes_read(lake.store, start=NOW + 3_600_000) == 0
 
 
 def test_the_public_errors_are_ours() -> None:

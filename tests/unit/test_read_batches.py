@@ -6,11 +6,11 @@ import itertools
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import NewPlace, Place
 from store_support import NOW, columns_of, range_of, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, Stream, count, numbers, numbers_of, run_of
 
@@ -29,8 +29,8 @@ Found = dict[str, list[int]]
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 def found_in(batches: Iterable[Batch]) -> Found:
@@ -154,7 +154,7 @@ def test_a_limit_is_reached_before_a_hole_is(lake: Lake) -> None:
 
 def test_what_came_before_an_error_goes_out_first(lake: Lake) -> None:
     two_shards(lake)
-    lake.path(3).unlink()
+    lake.kept(3).remove()
     reading = read(lake.store)
     assert found_in([next(reading)]) == {SHARD: count(1, 20), OTHER_SHARD: count(1, 20)}
     with pytest.raises(BlockMissing):
@@ -183,9 +183,9 @@ def test_a_token_leaves_out_nothing_that_an_interrupted_reading_held(
 
 def test_of_a_block_with_one_damaged_range_the_others_are_read_from_the_block(lake: Lake) -> None:
     lake.block(run_of(1, 3), run_of(4, 6, 3), run_of(7, 9, 6), run_of(1, 3, shard=OTHER_SHARD))
-    content = bytearray(lake.path(1).read_bytes())
+    content = bytearray(lake.kept(1).read())
     content[content.index(b"data-5")] = 88
-    lake.path(1).write_bytes(content)
+    lake.kept(1).write(content)
     stream = Stream()
     (batch,) = read(lake.store, fallback=stream)
     assert found_in([batch]) == {SHARD: count(1, 9), OTHER_SHARD: count(1, 3)}
@@ -194,12 +194,12 @@ def test_of_a_block_with_one_damaged_range_the_others_are_read_from_the_block(la
         list(read(lake.store))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 2**32))
-def test_reading_on_from_any_token_gives_the_rest(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_reading_on_from_any_token_gives_the_rest(new_place: NewPlace, seed: int) -> None:
     """Several shards, overlaps, blocks out of order, holes, lost blocks; batches of any size, by shard or not."""
     rng = random.Random(seed)
-    lake = Lake(tmp_path_factory.mktemp("store"))
+    lake = Lake(new_place()())
     shards = [f"shardId-00000000000{at}" for at in range(rng.randint(1, 4))]
     last = dict.fromkeys(shards, 0)
     entries: list[BlockStored] = []
@@ -218,8 +218,8 @@ def test_reading_on_from_any_token_gives_the_rest(tmp_path_factory: pytest.TempP
     while entries:
         lake.add(entries.pop(rng.randrange(min(2, len(entries)))))
     if rng.random() < 0.3:
-        lake.path(rng.randint(1, len(lake.blocks))).unlink()
-    if rng.random() < 0.3 and len(lake.blocks) > 2 and lake.path(1).exists() and lake.path(2).exists():
+        lake.kept(rng.randint(1, len(lake.blocks))).remove()
+    if rng.random() < 0.3 and len(lake.blocks) > 2 and lake.kept(1).is_there and lake.kept(2).is_there:
         lake.replace([1, 2])
     bounds = {
         "batch_rows": rng.choice([1, 2, 5, 17, 1000]),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
-from store_support import NOW, columns_of, range_of, session_at
+from store_support import NOW, columns_of, local_store, range_of, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, run_of
 
 from kcl_receiver.cli import main
@@ -25,7 +25,7 @@ from kcl_receiver.store.parquet import BlockRange
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+    return Lake(local_store(tmp_path / "store"))
 
 
 def odd(lake: Lake) -> None:
@@ -146,7 +146,7 @@ def test_errors_have_their_exit_codes(lake: Lake, tmp_path: Path, capsys: pytest
     assert main.run_cli(["read", "--store", url]) == 1
     captured = capsys.readouterr()
     assert "HoleFound" in captured.err
-    lake.path(1).unlink()
+    lake.kept(1).remove()
     assert main.run_cli(["read", "--store", url]) == 4
     assert lake.blocks[0].block in capsys.readouterr().err
 

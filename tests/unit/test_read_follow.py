@@ -7,12 +7,12 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, local_store, put, root_of, session_at
+from places import Kept, NewPlace, Place, end_process, kept_ledger
+from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, put, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
 from kcl_receiver import HoleInShard, read
@@ -23,14 +23,14 @@ from kcl_receiver.reader.api import open_reading
 from kcl_receiver.reader.read_query import Query
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import ShardEnded
-from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.notes import notes
 from kcl_receiver.store.parquet import BlockRange
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 class Follower:
@@ -65,16 +65,16 @@ class Follower:
         return False
 
 
-def test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it(lake: Lake, tmp_path: Path) -> None:
-    claim = root_of(lake.store) / "store.json"
-    said = claim.read_bytes()
-    claim.unlink()
+def test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it(lake: Lake, place: Place) -> None:
+    claim = Kept(lake.store, "store.json")
+    said = claim.read()
+    claim.remove()
     token = read(lake.store).token
-    follower = Follower(lake, lambda: (claim.write_bytes(said), lake.block(run_of(1, 3))))
+    follower = Follower(lake, lambda: (claim.write(said), lake.block(run_of(1, 3))))
     assert follower.seen == [[], count(1, 3)]
     assert numbers(read(lake.store, token=token)) == count(1, 3)
-    other = Lake(tmp_path / "other")
-    (root_of(other.store) / "store.json").write_text('{"format": 1, "application": "another"}')
+    other = Lake(place("other"))
+    Kept(other.store, "store.json").write(b'{"format": 1, "application": "another"}')
     with pytest.raises(TokenRefused, match="'landing'"):
         read(other.store, token=follower.token)
 
@@ -86,8 +86,8 @@ def test_what_is_stored_later_comes_later(lake: Lake) -> None:
     assert numbers(read(lake.store, token=follower.token)) == []
 
 
-def test_a_store_without_anything_in_it_is_waited_for(tmp_path: Path) -> None:
-    lake = Lake(tmp_path)
+def test_a_store_without_anything_in_it_is_waited_for(place: Place) -> None:
+    lake = Lake(place())
     follower = Follower(lake, lambda: lake.add(session_at()), lambda: lake.block(run_of(1, 3)))
     assert follower.seen == [[], [], count(1, 3)]
     assert follower.reading.stream == STREAM
@@ -122,25 +122,25 @@ def test_a_writer_whose_clock_was_set_back_is_found(lake: Lake) -> None:
 
 
 def test_a_torn_line_is_left_until_it_is_whole(lake: Lake) -> None:
-    path = root_of(lake.store) / ledger_path(WRITER)
+    kept = kept_ledger(lake.store, WRITER)
     lake.block(run_of(1, 3))
-    before = path.read_bytes()
+    before = kept.read()
     lake.block(run_of(4, 6, 3))
-    after = path.read_bytes()
-    path.write_bytes(after[:-40])
-    follower = Follower(lake, lambda: path.write_bytes(after[:-1]), lambda: path.write_bytes(after))
+    after = kept.read()
+    kept.write(after[:-40])
+    follower = Follower(lake, lambda: kept.write(after[:-1]), lambda: kept.write(after))
     assert follower.seen == [count(1, 3), [], count(4, 6)]
     assert len(before) < len(after) - 40
 
 
 def test_a_line_that_vanishes_with_the_power_comes_again_and_its_records_do_not(lake: Lake) -> None:
-    path = root_of(lake.store) / ledger_path(WRITER)
+    kept = kept_ledger(lake.store, WRITER)
     lake.block(run_of(1, 3))
-    durable = path.read_bytes()
+    durable = kept.read()
     lake.block(run_of(4, 6, 3))
 
     def power_fails() -> None:
-        path.write_bytes(durable)
+        kept.write(durable)
         lake.next_writer()  # adopts the block from its footer, in its first lines
         lake.block(run_of(5, 9, 4, session="s2"))
 
@@ -244,14 +244,12 @@ def test_a_follower_goes_on_while_its_blocks_are_compacted(lake: Lake) -> None:
     assert numbers(read(lake.store, token=token)) == count(8, 53)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=15)
 @given(st.integers(0, 2**32))
-def test_whatever_happens_each_record_comes_once_across_tokens(
-    tmp_path_factory: pytest.TempPathFactory, seed: int
-) -> None:
+def test_whatever_happens_each_record_comes_once_across_tokens(new_place: NewPlace, seed: int) -> None:
     """Blocks out of order, overlaps, new writers, compaction, and readers that stop anywhere and go on by token."""
     rng = random.Random(seed)
-    lake = Lake(tmp_path_factory.mktemp("store"))
+    lake = Lake(new_place()())
     lake.add(session_at())
     last, token, seen, writers = 0, None, [], itertools.count(1)
     pending: list[object] = []
@@ -309,9 +307,11 @@ def lost(lake: Lake, *ranges: BlockRange, days: int = 0, number: int = 1) -> Non
 
 def repaired(lake: Lake) -> None:
     """Repair, as the command does in a process of its own."""
-    assert repair(local_store(root_of(lake.store)), NOW, apply=True).done
-    for name in ("maintenance.lock", "lock"):
-        (root_of(lake.store) / name).unlink(missing_ok=True)
+    store = BlockStore(lake.store.objects)
+    try:
+        assert repair(store, NOW, apply=True).done
+    finally:
+        end_process(store)
 
 
 def test_a_token_gets_what_repair_took_in_on_an_earlier_day(lake: Lake) -> None:
@@ -400,7 +400,6 @@ def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
         patch.setattr(BlockStore, "put_maintenance_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
-    (root_of(lake.store) / "maintenance.lock").unlink()
     meanwhile = Follower(lake, token=token).token
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)

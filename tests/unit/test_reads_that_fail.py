@@ -290,7 +290,7 @@ def test_what_a_damaged_file_still_holds_is_not_given_up_when_it_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, at_once: int, reads: int
 ) -> None:
     monkeypatch.setattr(blocks, "SMALL_FILE_BYTES", at_once)
-    lake = Lake(tmp_path / "lake", blocks=2)
+    lake = Lake(local_store(tmp_path / "lake"), blocks=2)
     lake.flip(1, 1)
     damages = list(damage(lake.store, deep=True))
     before = files_of(tmp_path)

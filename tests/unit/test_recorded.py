@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from places import Place, kept_ledger
 from store_support import (
     NOW,
     OTHER_WRITER,
@@ -17,10 +17,8 @@ from store_support import (
     WRITER,
     begin,
     block_range,
-    local_store,
     plain_range,
     put,
-    root_of,
     session_at,
 )
 
@@ -31,15 +29,15 @@ from kcl_receiver.recovery.question import Known
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.maintenance import COMPACT, Transaction
-from kcl_receiver.store.names import ledger_path, writer_id
+from kcl_receiver.store.names import writer_id
 from kcl_receiver.store.reading import Ledger
 
 OTHER_SHARD = "shardId-000000000001"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
-    made = local_store(tmp_path / "store")
+def store(place: Place) -> BlockStore:
+    made = place()
     made.claim("landing")
     return made
 
@@ -104,8 +102,8 @@ def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) 
     ledger = begin(store, WRITER)
     ledger.append([put(store, 1, block_range(1, 2))])
     ledger.append([put(store, 2, block_range(3, 4))])
-    path = root_of(store) / ledger_path(WRITER)
-    path.write_bytes(path.read_bytes().replace(b'"first":"3:0"', b'"first":"2:0"'))
+    kept = kept_ledger(store, WRITER)
+    kept.write(kept.read().replace(b'"first":"3:0"', b'"first":"2:0"'))
     with record(store) as ranges:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2)]
 
@@ -137,8 +135,8 @@ def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
     begin(store, OTHER_WRITER).append(
         [session_at(Position(2), session="c", time=NOW + 9), session_at(Position(2), session="b", time=NOW + 7)]
     )
-    path = root_of(store) / ledger_path(OTHER_WRITER)
-    path.write_bytes(path.read_bytes() + b'{"number":4,"prev":"","type":"session","torn')
+    kept = kept_ledger(store, OTHER_WRITER)
+    kept.write(kept.read() + b'{"number":4,"prev":"","type":"session","torn')
     assert {key: [one.session for one in each] for key, each in Ledger(store).sessions().items()} == {
         (STREAM, SHARD): ["a", "b", "c"]
     }

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from places import Place, kept_ledger
 from recovery_support import STREAM, rows
 from restore_support import SHARDS, Lake
-from store_support import NOW, block_range, root_of
+from store_support import NOW, block_range
 
 from kcl_receiver.credentials import Access
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
@@ -22,7 +21,6 @@ from kcl_receiver.recovery.warning import expiring
 from kcl_receiver.store import parquet
 from kcl_receiver.store.arrays import SCHEMA, columns_of
 from kcl_receiver.store.blocks import check_range, compression_of, salvage
-from kcl_receiver.store.names import ledger_path
 from kcl_receiver.store.parquet import BlockRange, rows_of
 from kcl_receiver.wire.columns import checksum
 
@@ -31,8 +29,8 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 # ---------------------------------------------------------------------- salvage
@@ -79,24 +77,24 @@ def test_a_file_without_an_end_and_one_that_is_not_there_give_nothing(lake: Lake
 
 
 def test_the_file_of_another_block_under_this_name_gives_nothing(lake: Lake) -> None:
-    shutil.copy(lake.file(3), lake.file(2))
+    lake.kept(2).write(lake.kept(3).read())
     entry = lake.entries[2]
     assert list(salvage(lake.store, entry.block, entry.ranges)) == []
 
 
 def test_a_row_group_that_cannot_be_read_costs_only_its_own_ranges(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", 1000)
     monkeypatch.setattr(parquet, "MIN_ROW_GROUP_BYTES", 1)
-    lake = Lake(tmp_path / "store")
+    lake = Lake(place())
     with lake.store.open_block(lake.entries[2].block) as file:
         metadata = pq.read_metadata(file)
         assert metadata.num_row_groups > 4
         place = metadata.row_group(0).column(5).data_page_offset
-    content = bytearray(lake.file(2).read_bytes())
+    content = bytearray(lake.kept(2).read())
     content[place : place + 8] = bytes(8)  # the header of a page
-    lake.file(2).write_bytes(content)
+    lake.kept(2).write(content)
     entry = lake.entries[2]
     assert [one for one, _ in salvage(lake.store, entry.block, entry.ranges)] == [*entry.ranges[1:]]
 
@@ -137,7 +135,7 @@ def test_with_the_ledger_everything_is_known(lake: Lake) -> None:
 
 
 def test_without_the_ledger_what_cannot_be_known_is_said(lake: Lake) -> None:
-    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
+    kept_ledger(lake.store, lake.ledger.writer).remove()
     lake.delete(1, 5)
     lake.truncate(2)
     unknown = find_unknown(lake.store)
@@ -153,17 +151,17 @@ def test_a_number_that_a_writer_with_a_ledger_left_out_is_no_missing_block(lake:
 
 
 def test_a_block_that_was_replaced_is_not_missed_without_the_ledger(lake: Lake) -> None:
-    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
+    kept_ledger(lake.store, lake.ledger.writer).remove()
     lake.flip(2, 1)
     lake.recover()
     assert find_unknown(lake.store).numbers == []
 
 
 def test_what_a_damaged_ledger_does_not_tell_is_said(lake: Lake) -> None:
-    path = root_of(lake.store) / ledger_path(lake.ledger.writer)
-    lines = path.read_bytes().splitlines(keepends=True)
+    kept = kept_ledger(lake.store, lake.ledger.writer)
+    lines = kept.read().splitlines(keepends=True)
     del lines[4]
-    path.write_bytes(b"".join(lines))
+    kept.write(b"".join(lines))
     unknown = find_unknown(lake.store)
     assert "lines are missing" in unknown.ledger_faults[0]
     assert not unknown.ledger_lost

@@ -5,14 +5,14 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from places import Place, kept_ledger
 from recovery_support import STREAM, error
 from restore_support import SHARDS, Lake, ranges_of
-from store_support import NOW, root_of
+from store_support import NOW
 
 from kcl_receiver import records
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
@@ -25,14 +25,14 @@ from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.store.blocks import read_footer
 from kcl_receiver.store.maintenance import Transaction, load_day
-from kcl_receiver.store.names import block_day, block_path, ledger_path, writer_of
+from kcl_receiver.store.names import block_day, writer_of
 
 ONE, OTHER = SHARDS
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "store")
+def lake(place: Place) -> Lake:
+    return Lake(place())
 
 
 def harm(lake: Lake) -> list[str]:
@@ -44,9 +44,7 @@ def harm(lake: Lake) -> list[str]:
 
 def test_what_was_deleted_flipped_and_truncated_comes_back_and_nothing_else_is_touched(lake: Lake) -> None:
     harmed = harm(lake)
-    good = {
-        block: (root_of(lake.store) / block_path(block)).read_bytes() for block in lake.blocks() if block not in harmed
-    }
+    good = {block: lake.store.read_block(block) for block in lake.blocks() if block not in harmed}
     assert [one.block for one in damage(lake.store, deep=True)] == harmed
     summary = lake.recover()
     assert (summary.blocks, summary.partly, summary.made, summary.removed) == (4, 0, 4, 2)
@@ -55,7 +53,7 @@ def test_what_was_deleted_flipped_and_truncated_comes_back_and_nothing_else_is_t
     assert lake.verify().proven
     assert lake.rows() == lake.expected()
     assert not {*harmed} & {*lake.blocks()}
-    assert good == {block: (root_of(lake.store) / block_path(block)).read_bytes() for block in good}
+    assert good == {block: lake.store.read_block(block) for block in good}
 
 
 def test_new_blocks_lie_beside_the_old_ones_with_their_ranges_and_the_compression_of_the_others(lake: Lake) -> None:
@@ -64,7 +62,8 @@ def test_new_blocks_lie_beside_the_old_ones_with_their_ranges_and_the_compressio
     (new,) = [block for block in lake.blocks() if writer_of(block) != writer_of(lake.entries[0].block)]
     assert block_day(new) == block_day(lake.entries[2].block)
     assert read_footer(lake.store, new).ranges == lake.entries[2].ranges
-    assert pq.read_metadata(root_of(lake.store) / block_path(new)).row_group(0).column(5).compression == "UNCOMPRESSED"
+    with lake.store.open_block(new) as file:
+        assert pq.read_metadata(file).row_group(0).column(5).compression == "UNCOMPRESSED"
     entry = load_day(lake.store, block_day(new)).blocks[new]
     assert entry.replaces == (lake.entries[2].block,)
     assert entry.time == NOW + 5000
@@ -80,11 +79,7 @@ def test_ranges_that_the_file_still_holds_are_not_asked_of_the_stream(lake: Lake
 
 
 def test_a_file_that_holds_all_but_says_something_else_is_made_anew_without_the_stream(lake: Lake) -> None:
-    with lake.file(2).open("r+b") as file:
-        content = file.read()
-        place = content.find(b'"session":"s1"')
-        file.seek(place)
-        file.write(b'"session":"s9"')
+    lake.alter(2)
     summary = lake.recover()
     assert (summary.salvaged, summary.restored, summary.removed) == (4, 0, 1)
     assert lake.kinesis.names() == ["describe"]
@@ -106,7 +101,7 @@ def test_what_a_file_loses_while_the_rest_is_read_from_the_stream_is_told_and_th
     assert [(one.range, one.outcome) for one in lake.told.lost] == [
         (lake.entries[2].ranges[0], Outcome.CONTENT_DIFFERS)
     ]
-    assert lake.file(2).exists()
+    assert lake.kept(2).is_there
 
 
 def test_nothing_is_done_where_nothing_is_missing(lake: Lake) -> None:
@@ -144,8 +139,8 @@ def test_killed_between_put_and_commit_or_commit_and_retire_the_next_run_ends_it
         with pytest.raises(KilledError):
             lake.recover()
     # At no moment is anything gone that was there.
-    assert lake.file(2).exists()
-    assert lake.file(3).exists()
+    assert lake.kept(2).is_there
+    assert lake.kept(3).is_there
     left = [one.block for one in damage(lake.store, deep=True)]
     assert left == (harmed if step == "commit" else [])
     assert lake.rows() == lake.expected()
@@ -179,7 +174,7 @@ def test_a_block_of_which_half_is_trimmed_comes_back_in_part_and_the_rest_is_nam
     assert lost.range == lake.entries[1].ranges[0]
     assert (lost.block, lost.stream, lost.outcome) == (lake.entries[1].block, STREAM, Outcome.TRIMMED)
     assert summary.failed_records == {Outcome.TRIMMED: lost.range.count}
-    assert lake.file(1).exists(), "the new block does not hold all of it"
+    assert lake.kept(1).is_there, "the new block does not hold all of it"
     # The rest stays lost, and is named again; nothing is stored twice.
     before = lake.blocks()
     again = lake.recover()
@@ -263,10 +258,7 @@ def test_a_stop_keeps_what_is_complete_and_the_next_run_goes_on(lake: Lake, monk
 
 def test_a_stream_that_does_not_answer_ends_it_with_what_is_complete_committed(lake: Lake) -> None:
     lake.flip(0, 1)
-    with lake.file(1).open("r+b") as file:  # whole, but says something else: needs no stream
-        content = file.read()
-        file.seek(content.find(b'"session":"s1"'))
-        file.write(b'"session":"s9"')
+    lake.alter(1)  # needs no stream
 
     def down(call: str, _: dict[str, Any]) -> None:
         if call != "describe":
@@ -319,7 +311,7 @@ def test_no_damaged_file_goes_before_its_replacement_is_durable(lake: Lake, monk
 
 
 def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_asked_for_again(lake: Lake) -> None:
-    (root_of(lake.store) / ledger_path(lake.ledger.writer)).unlink()
+    kept_ledger(lake.store, lake.ledger.writer).remove()
     lake.flip(2, 1)
     (found,) = damage(lake.store, deep=True)
     assert (found.block, found.ranges_lost) == (lake.entries[2].block, lake.entries[2].ranges)

@@ -6,12 +6,10 @@ aggregated records. docs/reliability.md says which of their tests has its counte
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from aggregation import Form, forms
 from generator_harness import Harness, Processor
-from store_support import local_store, root_of
+from places import Place, kept_block
 from test_workers import workers
 
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable
@@ -21,7 +19,6 @@ from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
 from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
 from kcl_receiver.store.blocks import BlockFile
 from kcl_receiver.store.ledger import LedgerIndex
-from kcl_receiver.store.names import block_path
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.messages import Draining, Stored
 
@@ -184,9 +181,9 @@ def stored(made: Workers, form: Form) -> list[tuple[Range, ...]]:
 
 
 @forms
-def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: Path, form: Form) -> None:
-    expected = stored(workers(tmp_path), form)
-    store = local_store(tmp_path / "store")
+def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(place: Place, form: Form) -> None:
+    expected = stored(workers(place), form)
+    store = place()
     index = LedgerIndex.load(store)
     blocks = index.blocks()
     assert [entry.ranges for entry in blocks.values()] == expected
@@ -203,27 +200,27 @@ def test_ids_and_ranges_of_blocks_are_the_same_in_ledger_and_footers(tmp_path: P
     assert (first.first, first.last, first.count) == (Position(5), form.end(6), 2 * form.subs)
 
 
-def test_a_store_without_blocks_has_a_ledger_that_names_none(tmp_path: Path) -> None:
-    workers(tmp_path)
-    index = LedgerIndex.load(local_store(tmp_path / "store"))
+def test_a_store_without_blocks_has_a_ledger_that_names_none(place: Place) -> None:
+    workers(place)
+    index = LedgerIndex.load(place())
     assert dict(index.blocks()) == {}
     assert len(index.writers) == 1
 
 
 @forms
 @pytest.mark.parametrize("harm", ["deleted", "damaged"])
-def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_path: Path, form: Form, harm: str) -> None:
-    expected = stored(workers(tmp_path), form)
-    store = local_store(tmp_path / "store")
+def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(place: Place, form: Form, harm: str) -> None:
+    expected = stored(workers(place), form)
+    store = place()
     assert {one.state for one in verify_store(store, deep=True).shards} == {PROVEN}
     (block, *_) = [block for block, _ in store.list_blocks()]
-    path = root_of(store) / block_path(block)
+    kept = kept_block(store, block)
     if harm == "deleted":
-        path.unlink()
+        kept.remove()
     else:
-        content = bytearray(path.read_bytes())
+        content = bytearray(kept.read())
         content[content.index(b"key-5") + 4] ^= 1
-        path.write_bytes(content)
+        kept.write(content)
     report = verify_store(store, deep=True)
     assert [*report.missing, *report.damaged] == [block]
     assert {one.shard: one.state for one in report.shards} == {"shard-0": LOST, "shard-1": LOST}
@@ -232,13 +229,13 @@ def test_a_block_that_is_no_longer_valid_is_told_and_its_ranges_are_lost(tmp_pat
 
 
 @forms
-def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(tmp_path: Path, form: Form) -> None:
-    made = workers(tmp_path)
+def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(place: Place, form: Form) -> None:
+    made = workers(place)
     expected = stored(made, form)
-    store = local_store(tmp_path / "store")
+    store = place()
     assert [one.first for one in made.look_up(LookUp("s2", "shard-0", TRIM_HORIZON)).held] == [Position(5), Position(7)]
     (block, *_) = [block for block, _ in store.list_blocks()]
-    (root_of(store) / block_path(block)).unlink()
+    kept_block(store, block).remove()
     facts = made.look_up(LookUp("s2", "shard-0", TRIM_HORIZON))
     assert facts.held == expected[1]
     h = Harness()
@@ -253,10 +250,10 @@ def test_what_a_block_that_is_gone_held_is_stored_again_and_nothing_else(tmp_pat
 @forms
 @pytest.mark.parametrize("numbers", [[5, 7], [5, 6, 7], [5]], ids=["others", "more", "fewer"])
 def test_a_block_whose_records_are_not_those_that_were_sent_is_refused(
-    tmp_path: Path, form: Form, numbers: list[int]
+    place: Place, form: Form, numbers: list[int]
 ) -> None:
-    made = workers(tmp_path)
+    made = workers(place)
     said = part(form, "shard-0", [5, 6], TRIM_HORIZON).range
     with pytest.raises(BlockDamaged):
         made.write_block(WriteBlock(1, (BlockPart(said, part(form, "shard-0", numbers, TRIM_HORIZON).columns),)))
-    assert list(local_store(tmp_path / "store").list_blocks()) == []
+    assert list(place().list_blocks()) == []

@@ -1,16 +1,14 @@
-"""The command verify: on whole stores, and on stores from which something was taken."""
+"""What verify proves: on whole stores, and on stores from which something was taken."""
 
 from __future__ import annotations
 
 import errno
-import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fake_files import FakeFiles
+from places import Kept, Place, Watched, kept_block, kept_ledger
 from store_support import (
     LATE,
     NOW,
@@ -20,23 +18,19 @@ from store_support import (
     WRITER,
     begin,
     block_range,
-    local_store,
     put,
-    root_of,
     session_at,
 )
 
-from kcl_receiver.cli import verify as command
-from kcl_receiver.cli.main import run_cli
-from kcl_receiver.errors import EXIT_AMISS, EXIT_NOTHING, StoreRefused, StoreUnavailable
-from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, StreamIdentity
+from kcl_receiver.errors import StoreRefused, StoreUnavailable
+from kcl_receiver.ranges import TRIM_HORIZON, Position, StreamIdentity
 from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import Directory
-from kcl_receiver.store.names import block_id, block_path, ledger_path
-from kcl_receiver.store.objects import Stat
+from kcl_receiver.store.names import block_id
+from kcl_receiver.store.objects import Checked, Stat
+from kcl_receiver.store.reads import BlockFile
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -44,8 +38,8 @@ OTHER_SHARD = "shardId-000000000001"
 class Landing:
     """A store as a generator would leave it: two shards, three blocks, one of the shards at its end."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = local_store(root)
+    def __init__(self, store: BlockStore) -> None:
+        self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.blocks: list[BlockStored] = []
@@ -64,17 +58,17 @@ class Landing:
         self.add(entry)
         return entry
 
-    def path(self, number: int) -> Path:
-        return root_of(self.store) / block_path(self.blocks[number - 1].block)
+    def kept(self, number: int) -> Kept:
+        return kept_block(self.store, self.blocks[number - 1].block)
 
     @property
-    def ledger_path(self) -> Path:
-        return root_of(self.store) / ledger_path(WRITER)
+    def kept_ledger(self) -> Kept:
+        return kept_ledger(self.store, WRITER)
 
 
 @pytest.fixture
-def landing(tmp_path: Path) -> Landing:
-    return Landing(tmp_path / "store")
+def landing(place: Place) -> Landing:
+    return Landing(place())
 
 
 def states(report: Report) -> dict[str, str]:
@@ -96,16 +90,14 @@ def test_a_whole_store_is_proven(landing: Landing) -> None:
 
 
 def test_verify_changes_nothing(landing: Landing) -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    put(store, 1, block_range(1))
-    del files.calls[:]
-    verify_store(store, deep=True)
-    assert files.calls == []
+    put(landing.store, 9, block_range(1))
+    watched = Watched(landing.store.objects)
+    verify_store(BlockStore(watched), deep=True)
+    assert watched.changes == []
 
 
 def test_a_missing_block_is_named_and_what_only_it_held_is_lost(landing: Landing) -> None:
-    landing.path(2).unlink()
+    landing.kept(2).remove()
     report = verify_store(landing.store)
     assert not report.proven
     assert report.missing == [landing.blocks[1].block]
@@ -119,7 +111,7 @@ def test_a_missing_block_is_named_and_what_only_it_held_is_lost(landing: Landing
 
 def test_a_missing_block_whose_records_are_in_another_is_missing_and_nothing_is_lost(landing: Landing) -> None:
     landing.block(block_range(3, 4, 5, 6, after=Position(2), session="s2"))
-    landing.path(2).unlink()
+    landing.kept(2).remove()
     report = verify_store(landing.store)
     assert not report.proven
     assert report.missing == [landing.blocks[1].block]
@@ -129,7 +121,7 @@ def test_a_missing_block_whose_records_are_in_another_is_missing_and_nothing_is_
 
 def test_of_a_missing_block_only_what_no_other_holds_is_lost(landing: Landing) -> None:
     landing.block(block_range(3, 4, after=Position(2), session="s2"))
-    landing.path(2).unlink()
+    landing.kept(2).remove()
     [lost] = verify_store(landing.store).shards[0].lost
     assert lost.count is None
     assert not lost.span.holds(Position(4))
@@ -138,22 +130,22 @@ def test_of_a_missing_block_only_what_no_other_holds_is_lost(landing: Landing) -
 
 def test_what_two_missing_blocks_held_is_lost_once(landing: Landing) -> None:
     landing.block(block_range(4, 5, after=Position(3), session="s2"))
-    landing.path(2).unlink()
-    landing.path(4).unlink()
+    landing.kept(2).remove()
+    landing.kept(4).remove()
     report = verify_store(landing.store)
     assert len(report.missing) == 2
     assert [lost.count for lost in report.shards[0].lost] == [2]
 
 
 def test_a_block_that_is_taken_away_while_verify_runs_is_missing(landing: Landing) -> None:
-    class Leaky(Directory):
+    class Leaky(Checked):
         def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
             listed = list(super().list(prefix, deep=deep))
             if prefix == "blocks/":
-                landing.path(2).unlink()
+                landing.kept(2).remove()
             return iter(listed)
 
-    assert verify_store(BlockStore(Leaky(root_of(landing.store)))).missing == [landing.blocks[1].block]
+    assert verify_store(BlockStore(Leaky(landing.store.objects))).missing == [landing.blocks[1].block]
 
 
 @pytest.mark.parametrize(
@@ -167,8 +159,8 @@ def test_a_block_that_is_taken_away_while_verify_runs_is_missing(landing: Landin
 def test_a_damaged_block_is_named_with_the_reason_and_its_records_are_lost(
     landing: Landing, change: object, deep: bool, why: str
 ) -> None:
-    path = landing.path(2)
-    path.write_bytes(change(path.read_bytes()))  # type: ignore[operator]
+    kept = landing.kept(2)
+    kept.write(change(kept.read()))  # type: ignore[operator]
     report = verify_store(landing.store, deep=deep)
     assert not report.proven
     assert list(report.damaged) == [landing.blocks[1].block]
@@ -177,32 +169,33 @@ def test_a_damaged_block_is_named_with_the_reason_and_its_records_are_lost(
 
 
 def test_only_a_deep_look_reads_the_records(landing: Landing) -> None:
-    path = landing.path(2)
-    content = path.read_bytes()
-    path.write_bytes(content[:8] + bytes(20) + content[28:])
+    kept = landing.kept(2)
+    content = kept.read()
+    kept.write(content[:8] + bytes(20) + content[28:])
     assert verify_store(landing.store).proven
     assert not verify_store(landing.store, deep=True).proven
 
 
 def test_records_exchanged_by_other_readable_ones_are_found_by_a_deep_look(landing: Landing) -> None:
     """Bytes of the data column itself, which no page of Parquet has a checksum of: only ours is left."""
-    path = landing.path(2)
-    column = pq.read_metadata(path).row_group(0).column(5)
-    content = bytearray(path.read_bytes())
+    kept = landing.kept(2)
+    column = pq.read_metadata(pa.BufferReader(kept.read())).row_group(0).column(5)
+    content = bytearray(kept.read())
     at = content.index(b"data-4", column.data_page_offset)
     assert at < column.data_page_offset + column.total_compressed_size
     content[at : at + 6] = b"atad-4"
-    path.write_bytes(content)
+    kept.write(content)
     assert verify_store(landing.store).proven
     report = verify_store(landing.store, deep=True)
     assert "does not have the checksum" in report.damaged[landing.blocks[1].block]
 
 
-def test_a_block_exchanged_by_another_of_the_same_size_is_damaged(landing: Landing, tmp_path: Path) -> None:
-    other = Landing(tmp_path / "other")
-    entry = put(local_store(tmp_path / "third"), 2, block_range(4, 5, after=Position(3), data=b"atad"))
+def test_a_block_exchanged_by_another_of_the_same_size_is_damaged(landing: Landing, place: Place) -> None:
+    other = Landing(place("other"))
+    third = place("third")
+    entry = put(third, 2, block_range(4, 5, after=Position(3), data=b"atad"))
     assert entry.size == other.blocks[1].size
-    landing.path(2).write_bytes((tmp_path / "third" / block_path(entry.block)).read_bytes())
+    landing.kept(2).write(third.read_block(entry.block))
     report = verify_store(landing.store)
     assert report.damaged == {entry.block: "its footer does not say what the ledger says"}
 
@@ -228,7 +221,7 @@ def test_lost_is_said_before_gap_and_gap_before_possibly_trimmed(landing: Landin
     landing.block(block_range(20, after=Position(9), session="s2", delivered=LATE))
     landing.block(block_range(30, after=Position(25), session="s3"))
     assert states(verify_store(landing.store))[SHARD] == GAP
-    landing.path(1).unlink()
+    landing.kept(1).remove()
     assert states(verify_store(landing.store))[SHARD] == LOST
 
 
@@ -242,10 +235,10 @@ def test_records_in_several_blocks_are_counted_once_even_where_ranges_overlap_in
 
 def test_a_block_that_cannot_be_read_when_it_is_counted_is_damaged_too(landing: Landing) -> None:
     landing.block(block_range(9, 10, 11, after=Position(6), session="s2"))
-    path = landing.path(4)
-    content = path.read_bytes()
-    at = pq.read_metadata(path).row_group(0).column(1).data_page_offset
-    path.write_bytes(content[:at] + bytes([255]) * 50 + content[at + 50 :])
+    kept = landing.kept(4)
+    content = kept.read()
+    at = pq.read_metadata(pa.BufferReader(kept.read())).row_group(0).column(1).data_page_offset
+    kept.write(content[:at] + bytes([255]) * 50 + content[at + 50 :])
     report = verify_store(landing.store)
     assert list(report.damaged) == [landing.blocks[3].block]
     assert states(report)[SHARD] == LOST
@@ -254,9 +247,9 @@ def test_a_block_that_cannot_be_read_when_it_is_counted_is_damaged_too(landing: 
 
 def test_the_end_of_the_ledger_and_its_block_cannot_be_lost_unseen(landing: Landing) -> None:
     """The next session begins at a checkpoint, which is made only when all up to it is stored."""
-    lines = landing.ledger_path.read_bytes().splitlines(keepends=True)
-    landing.path(3).unlink()
-    landing.ledger_path.write_bytes(b"".join(lines[:-2]))
+    lines = landing.kept_ledger.read().splitlines(keepends=True)
+    landing.kept(3).remove()
+    landing.kept_ledger.write(b"".join(lines[:-2]))
     ledger = LedgerWriter(landing.store, OTHER_WRITER)
     ledger.append([session_at(9, session="s2")])
     report = verify_store(landing.store)
@@ -285,8 +278,8 @@ def test_a_stream_made_again_is_judged_for_itself(landing: Landing) -> None:
 
 
 def test_a_broken_ledger_is_no_proof_although_its_blocks_say_the_same(landing: Landing) -> None:
-    content = landing.ledger_path.read_bytes()
-    landing.ledger_path.write_bytes(content.replace(b'"rows":2', b'"rows":3', 1))
+    content = landing.kept_ledger.read()
+    landing.kept_ledger.write(content.replace(b'"rows":2', b'"rows":3', 1))
     report = verify_store(landing.store)
     assert not report.proven
     assert len(report.ledger_faults) == 1
@@ -296,7 +289,7 @@ def test_a_broken_ledger_is_no_proof_although_its_blocks_say_the_same(landing: L
 
 
 def test_a_lost_ledger_is_no_proof_and_what_is_left_is_shown(landing: Landing) -> None:
-    landing.ledger_path.unlink()
+    landing.kept_ledger.remove()
     report = verify_store(landing.store)
     assert not report.proven
     assert report.ledger_lost
@@ -306,7 +299,7 @@ def test_a_lost_ledger_is_no_proof_and_what_is_left_is_shown(landing: Landing) -
 def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing) -> None:
     begin(landing.store, OTHER_WRITER)
     assert verify_store(landing.store).proven
-    landing.ledger_path.write_bytes(b"".join(landing.ledger_path.read_bytes().splitlines(keepends=True)[:-1]))
+    landing.kept_ledger.write(b"".join(landing.kept_ledger.read().splitlines(keepends=True)[:-1]))
     report = verify_store(landing.store)
     assert len(report.ledger_faults) == 1
     assert not report.proven
@@ -314,9 +307,8 @@ def test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof(landing: Landing)
 
 def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_proof(landing: Landing) -> None:
     orphan = put(landing.store, 9, block_range(10, after=Position(9)))
-    (root_of(landing.store) / "tmp" / "half.tmp").write_bytes(b"12")
-    with landing.ledger_path.open("ab") as file:
-        file.write(b'{"number":')
+    Kept(landing.store, "tmp/half.tmp").write(b"12")
+    landing.kept_ledger.write(landing.kept_ledger.read() + b'{"number":')
     report = verify_store(landing.store)
     assert report.proven
     assert report.orphans == [orphan.block]
@@ -329,8 +321,7 @@ def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_pro
 def test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in(landing: Landing, end: int) -> None:
     killed = put(landing.store, 9, block_range(10, 11, after=Position(9)))
     line, _ = encode_lines([killed], landing.ledger.tail.number + 1, landing.ledger.tail.hash)
-    with landing.ledger_path.open("ab") as file:
-        file.write(line[:end])
+    landing.kept_ledger.write(landing.kept_ledger.read() + line[:end])
     begin(landing.store, OTHER_WRITER, seal=True).append([session_at(11, session="s2")])
     assert verify_store(landing.store).proven
     assert verify_store(landing.store).orphans == []
@@ -347,11 +338,11 @@ def test_a_block_that_is_neither_readable_nor_in_the_ledger_is_damaged(landing: 
 
 
 def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing) -> None:
-    class Busy(Directory):
+    class Busy(Checked):
         """Stores one more block after its ledger was first read."""
 
         def __init__(self) -> None:
-            super().__init__(root_of(landing.store))
+            super().__init__(landing.store.objects)
             self.reads = 0
 
         def get(self, key: str) -> bytes | None:
@@ -369,179 +360,41 @@ def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing)
     assert report.orphans == report.missing == []
 
 
-def test_where_there_is_no_store_nothing_is_proven(tmp_path: Path) -> None:
+def test_where_there_is_no_store_nothing_is_proven(place: Place) -> None:
     with pytest.raises(StoreRefused, match="no store at"):
-        verify_store(local_store(tmp_path / "nowhere"))
-    empty = local_store(tmp_path / "empty")
+        verify_store(place("nowhere"))
+    empty = place("empty")
     empty.claim("landing")
     assert not verify_store(empty).proven
     assert verify_store(empty).nothing_stored
 
 
-def test_a_store_in_which_nothing_is_stored_yet_is_neither_proven_nor_amiss(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = local_store(tmp_path / "empty")
+def test_a_store_in_which_nothing_is_stored_yet_is_neither_proven_nor_amiss(place: Place) -> None:
+    store = place()
     store.claim("landing")
-    assert run_cli(["verify", "--store", store.url]) == EXIT_NOTHING
-    assert "Nothing is stored yet: there is nothing to prove." in capsys.readouterr().out
     ledger = begin(store, WRITER)
     ledger.append([session_at(), session_at(shard=OTHER_SHARD, session="s2")])
-    assert run_cli(["verify", "--store", store.url]) == EXIT_NOTHING
-    out = capsys.readouterr().out
-    assert "Nothing is stored yet, 2 shards begun: there is nothing to prove." in out
-    assert "proven" not in out.lower()
+    report = verify_store(store)
+    assert (report.proven, report.nothing_stored) == (False, True)
+    assert states(report) == {SHARD: NOTHING, OTHER_SHARD: NOTHING}
     ledger.append([ShardEnded("s2", OTHER_SHARD, STREAM, TRIM_HORIZON, NOW)])
     report = verify_store(store)  # a shard that ended without a record was read to its end: that is a proof
-    assert (report.proven, report.nothing_stored, states(report)) == (
-        True,
-        False,
-        {SHARD: NOTHING, OTHER_SHARD: PROVEN},
-    )
+    assert (report.proven, report.nothing_stored) == (True, False)
+    assert states(report) == {SHARD: NOTHING, OTHER_SHARD: PROVEN}
 
 
 def test_what_is_wrong_with_a_store_that_holds_nothing_is_amiss(landing: Landing) -> None:
     for number in (1, 2, 3):
-        landing.path(number).unlink()
+        landing.kept(number).remove()
     report = verify_store(landing.store)
     assert not report.nothing_stored
-    assert run_cli(["verify", "--store", landing.store.url]) == EXIT_AMISS
+    assert not report.proven
 
 
-def test_a_disk_that_cannot_be_read_is_no_damaged_block() -> None:
-    files = FakeFiles()
-    store = local_store("/store", files)
-    put(store, 1, block_range(1))
+def test_a_disk_that_cannot_be_read_is_no_damaged_block(landing: Landing) -> None:
+    class Broken(Checked):
+        def open(self, key: str) -> BlockFile:
+            raise OSError(errno.EIO, "Input/output error", key)
 
-    def broken(path: Path) -> object:
-        raise OSError(errno.EIO, "Input/output error", str(path))
-
-    files.open_random = broken  # type: ignore[method-assign, assignment]
     with pytest.raises(StoreUnavailable, match="Input/output error"):
-        verify_store(store)
-
-
-# The command
-
-
-def run(capsys: pytest.CaptureFixture[str], landing: Landing, *options: str) -> tuple[int, str]:
-    code = run_cli(["verify", "--store", landing.store.url, *options])
-    return code, capsys.readouterr().out
-
-
-def test_the_command_says_proven_and_exits_with_0(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
-    code, text = run(capsys, landing)
-    assert code == 0
-    assert text.splitlines()[-1] == ("Proven: all that KCL delivered is stored: 10 records of 2 shards in 3 blocks.")
-    assert re.search(rf"{SHARD} +proven +7 +3 +0 +2026-11-22 13:15:01Z", text)
-    assert re.search(rf"{OTHER_SHARD} +proven, ended +3 +2 +0 ", text)
-    assert run(capsys, landing, "--deep")[0] == 0
-
-
-def test_the_command_names_what_is_amiss_and_exits_with_1(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
-    landing.path(2).unlink()
-    landing.block(block_range(20, after=Position(15), session="s2"))
-    landing.add(session_at(LATEST, shard="third"), session_at(7, shard="fourth"))
-    code, text = run(capsys, landing)
-    assert code == 1
-    assert f"{SHARD}: lost: 2 records, from 4:0 to 5:0, of block {landing.blocks[1].block}" in text
-    assert f"{SHARD}: gap: after 9:0 through 15:0 before 20:0: reading resumed" in text
-    assert "fourth: gap: through 7:0: the first range follows a position" in text
-    assert f"block {landing.blocks[1].block} is missing" in text
-    assert text.splitlines()[-1].startswith(
-        "NOT proven: 1 shard with lost records, 1 shard with a gap, 1 block missing. There are 9 records"
-    )
-
-
-def test_the_text_does_not_drown_in_names(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
-    for number in range(50):
-        (root_of(landing.store) / f"stray-{number}").write_bytes(b"")
-    text = run(capsys, landing)[1]
-    assert text.count("is no part of the store") == command.SHOWN
-    assert "and 30 more" in text
-
-
-def test_the_json_keeps_its_form(landing: Landing, capsys: pytest.CaptureFixture[str]) -> None:
-    landing.path(2).unlink()
-    landing.block(block_range(20, after=Position(15), session="s2"))
-    code, text = run(capsys, landing, "--output", "json")
-    assert code == 1
-    raw = json.loads(text)
-    assert {key: raw[key] for key in ("version", "store", "application", "proven", "deep")} == {
-        "version": 1,
-        "store": landing.store.url,
-        "application": "landing",
-        "proven": False,
-        "deep": False,
-    }
-    assert raw["blocks"] == {
-        "present": 3,
-        "missing": [landing.blocks[1].block],
-        "damaged": [],
-        "orphans": [],
-        "expired": 0,
-        "expired_present": [],
-        "replaced": 0,
-        "replaced_present": [],
-    }
-    assert raw["ledger_only"] is False
-    assert raw["ledger"] == {"writers": 1, "lost": False, "acknowledged": [], "faults": [], "torn": []}
-    assert raw["leftovers"] == []
-    arrival = {key: raw["shards"][0].pop(key) for key in ("arrival_first", "arrival_last")}
-    assert arrival == {"arrival_first": NOW + 1, "arrival_last": NOW + 20}
-    assert raw["shards"][0] == {
-        "stream": STREAM.arn,
-        "stream_created": STREAM.created,
-        "shard": SHARD,
-        "state": "lost",
-        "records": 6,
-        "duplicates": 0,
-        "blocks": 3,
-        "first": "1:0",
-        "last": "20:0",
-        "ended": False,
-        "gaps": [
-            {
-                "after": "9:0",
-                "through": "15:0",
-                "before": "20:0",
-                "reason": "reading resumed at a checkpoint past what is stored",
-                "arrival_after": NOW + 9,
-                "arrival_before": NOW + 20,
-            }
-        ],
-        "possibly_trimmed": [],
-        "lost": [
-            {
-                "block": landing.blocks[1].block,
-                "count": 2,
-                "from": "4:0",
-                "from_included": True,
-                "to": "5:0",
-                "to_included": True,
-            }
-        ],
-        "expired": [],
-        "spans": [
-            {"from": "1:0", "from_included": True, "to": "9:0", "to_included": True},
-            {"from": "15:0", "from_included": False, "to": "20:0", "to_included": True},
-        ],
-        "uncounted": {"ranges": 0, "records": 0},
-    }
-
-
-def test_the_command_needs_a_store_and_finds_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_cli(["verify"]) == 2
-    assert run_cli(["verify", "--store", "s3://bucket/prefix"]) == 2
-    assert run_cli(["verify", "--store", f"file://{tmp_path}/nowhere"]) == 4
-    assert "there is no store at" in capsys.readouterr().err
-
-
-def test_the_store_is_found_by_the_properties_file_too(
-    landing: Landing, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = tmp_path / "landing.properties"
-    lines = ["executableName = kcl-receiver-processor", "streamName = orders", "applicationName = landing"]
-    path.write_text("\n".join([*lines, f"receiver.store = {landing.store.url}"]))
-    assert run_cli(["verify", "--properties", str(path)]) == 0
-    assert "Application  landing" in capsys.readouterr().out
+        verify_store(BlockStore(Broken(landing.store.objects)))

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
-import pyarrow as pa
 import pytest
+from places import Kept, Place, kept_block, kept_ledger
 from store_support import (
     NOW,
     OTHER_WRITER,
-    SHARD,
     WRITER,
     begin,
     block_range,
     columns_of,
-    local_store,
     put,
     range_of,
-    root_of,
     session_at,
 )
 
-from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import BlockMissing, StoreUnavailable
 from kcl_receiver.ranges import Position
 from kcl_receiver.reader.api import open_reading
@@ -33,18 +27,18 @@ from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Repor
 from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.entries import BlockStored, Expired
 from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.local import Directory
 from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
-from kcl_receiver.store.names import block_path, ledger_path, maintenance_path
-from kcl_receiver.store.objects import Stat
+from kcl_receiver.store.names import writer_of
+from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.reads import BlockFile
 
 
 class Landed:
     """A store of one shard and five blocks of two records each."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = local_store(root / "store")
+    def __init__(self, store: BlockStore) -> None:
+        self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
         self.ledger.append([session_at()])
@@ -59,8 +53,8 @@ class Landed:
         self.ledger.append([entry])
         return entry
 
-    def path(self, entry: BlockStored) -> Path:
-        return root_of(self.store) / block_path(entry.block)
+    def kept(self, entry: BlockStored) -> Kept:
+        return kept_block(self.store, entry.block)
 
     def replace(self, old: list[BlockStored], *positions: int, after: int, retire: bool = True) -> BlockStored:
         transaction = Transaction(self.store, old[0].block, RECOVER, NOW)
@@ -84,8 +78,8 @@ class Landed:
 
 
 @pytest.fixture
-def landed(tmp_path: Path) -> Landed:
-    return Landed(tmp_path)
+def landed(place: Place) -> Landed:
+    return Landed(place())
 
 
 def counts(report: Report) -> tuple[str, int, int]:
@@ -120,7 +114,7 @@ def test_a_record_that_the_stand_in_does_not_hold_is_lost(landed: Landed) -> Non
 
 def test_a_missing_stand_in_is_missing_and_what_it_held_lost_once(landed: Landed) -> None:
     new = landed.replace(landed.blocks[1:3], 3, 4, 5, 6, after=2)
-    landed.path(new).unlink()
+    landed.kept(new).remove()
     report = verify_store(landed.store)
     assert report.missing == [new.block]
     assert [(one.block, one.count) for one in report.shards[0].lost] == [(new.block, 2), (new.block, 2)]
@@ -164,7 +158,7 @@ def test_a_gap_is_not_hidden_by_what_expired_around_it(landed: Landed) -> None:
 
 def test_a_missing_block_older_than_the_declared_lifecycle_is_expired_and_a_newer_one_missing(landed: Landed) -> None:
     declare_lifecycle(landed.store, 7, NOW)
-    landed.path(landed.blocks[0]).unlink()
+    landed.kept(landed.blocks[0]).remove()
     old = verify_store(landed.store, now_ms=NOW + 2 + 7 * DAY_MS + 1)
     assert old.proven
     assert (old.expired_blocks, old.shards[0].expired[0].since) == (1, -1)
@@ -179,7 +173,7 @@ def test_a_missing_block_with_a_younger_record_between_its_ends_is_missing(lande
     columns = columns_of(rows)
     entry = put(landed.store, 6, BlockRange(range_of(columns, after=Position(10)), columns))
     landed.ledger.append([entry])
-    landed.path(entry).unlink()
+    landed.kept(entry).remove()
     declare_lifecycle(landed.store, 7, NOW)
     assert verify_store(landed.store, now_ms=NOW + 7 * DAY_MS).missing == [entry.block]
     with pytest.raises(BlockMissing):
@@ -189,15 +183,15 @@ def test_a_missing_block_with_a_younger_record_between_its_ends_is_missing(lande
 
 def test_a_damaged_maintenance_ledger_is_no_proof(landed: Landed) -> None:
     new = landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
-    path = root_of(landed.store) / maintenance_path(new.block.rpartition("-")[0])
-    path.write_bytes(path.read_bytes().replace(b'"rows":4', b'"rows":5'))
+    kept = kept_ledger(landed.store, writer_of(new.block))
+    kept.write(kept.read().replace(b'"rows":4', b'"rows":5'))
     report = verify_store(landed.store)
     assert not report.proven
     assert any("not as it was written" in fault for fault in report.ledger_faults)
 
 
 def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Landed) -> None:
-    class Busy(Directory):
+    class Busy(Checked):
         done = False
 
         def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
@@ -206,22 +200,22 @@ def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Land
                 landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
             return super().list(prefix, deep=deep)
 
-    report = verify_store(BlockStore(Busy(root_of(landed.store))))
+    report = verify_store(BlockStore(Busy(landed.store.objects)))
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
 
 
-def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed) -> None:
+def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed, place: Place) -> None:
     """A zombie: the writer that was taken for dead appends once more."""
     begin(landed.store, OTHER_WRITER)
     landed.add(11, 12, after=10)
     assert verify_store(landed.store).proven
-    path = root_of(landed.store) / ledger_path(WRITER)
-    lines = path.read_bytes().splitlines(keepends=True)
-    other = local_store(root_of(landed.store).parent / "other")
+    kept = kept_ledger(landed.store, WRITER)
+    lines = kept.read().splitlines(keepends=True)
+    other = place("other")
     ledger = LedgerWriter(other, WRITER)
     ledger.append([session_at()] * len(lines))
-    path.write_bytes((root_of(other) / ledger_path(WRITER)).read_bytes())
+    kept.write(kept_ledger(other, WRITER).read())
     assert any("saw, is not there" in fault for fault in verify_store(landed.store).ledger_faults)
 
 
@@ -233,11 +227,11 @@ def test_a_block_that_two_ledgers_name_counts_once(landed: Landed) -> None:
     assert (counts(report), report.shards[0].blocks) == ((PROVEN, 10, 0), 5)
 
 
-def test_the_collector_is_left_as_it_was(landed: Landed) -> None:
+def test_the_collector_is_left_as_it_was(landed: Landed, place: Place) -> None:
     before = gc.get_threshold()
     verify_store(landed.store)
     assert gc.get_threshold() == before
-    broken = local_store(root_of(landed.store))
+    broken = place()
     broken.writers = lambda: (_ for _ in ()).throw(StoreUnavailable("gone"))  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         verify_store(broken)
@@ -248,7 +242,7 @@ def test_the_collector_is_left_as_it_was(landed: Landed) -> None:
 
 
 def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
-    class Blind(Directory):
+    class Blind(Checked):
         def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
             assert not prefix.startswith("blocks"), "looked"
             return super().list(prefix, deep=deep)
@@ -257,13 +251,13 @@ def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
             assert not key.startswith("blocks"), "looked"
             return super().stat(key)
 
-        def open(self, key: str) -> pa.NativeFile:
+        def open(self, key: str) -> BlockFile:
             assert not key.startswith("blocks"), "looked"
             return super().open(key)
 
     for one in landed.blocks:
-        landed.path(one).unlink()
-    report = verify_store(BlockStore(Blind(root_of(landed.store))), ledger_only=True)
+        landed.kept(one).remove()
+    report = verify_store(BlockStore(Blind(landed.store.objects)), ledger_only=True)
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
     assert (report.blocks, report.ledger_only) == (5, True)
@@ -274,39 +268,13 @@ def test_by_ledger_alone_a_gap_is_found(landed: Landed) -> None:
     assert verify_store(landed.store, ledger_only=True).shards[0].state == GAP
 
 
-def test_by_ledger_alone_what_overlaps_in_part_is_not_counted_and_said(
-    landed: Landed, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_by_ledger_alone_what_overlaps_in_part_is_not_counted_and_said(landed: Landed) -> None:
     landed.add(10, 11, after=9, session="s2")
     report = verify_store(landed.store, ledger_only=True)
     one = report.shards[0]
     assert (one.records, one.duplicates) == (10, 2)
     assert (one.uncounted_ranges, one.uncounted_records) == (1, 2)
     assert counts(verify_store(landed.store)) == (PROVEN, 11, 1)
-    assert run_cli(["verify", "--store", landed.store.url, "--ledger-only"]) == 0
-    text = capsys.readouterr().out
-    assert "of the records counted as stored twice, 2 may be stored but once: 1 range" in text
-    assert text.splitlines()[-1].startswith("Proven by the ledger alone, no block was looked at")
-
-
-def test_deep_and_ledger_only_exclude_each_other(landed: Landed) -> None:
-    assert run_cli(["verify", "--store", landed.store.url, "--ledger-only", "--deep"]) == 2
-
-
-# What the command says
-
-
-def test_the_text_says_what_expired_and_since_when(landed: Landed, capsys: pytest.CaptureFixture[str]) -> None:
-    landed.expire(*landed.blocks[:2], retire=False)
-    assert run_cli(["verify", "--store", landed.store.url]) == 0
-    text = capsys.readouterr().out
-    assert f"{SHARD}: expired: 4 records that had arrived before 2026-11-22 13:15:06Z" in text
-    assert "removed since 2026-11-22 13:15:10Z" in text
-    assert "2 blocks that were expired are still there" in text
-    assert run_cli(["verify", "--store", landed.store.url, "--output", "json"]) == 0
-    raw = json.loads(capsys.readouterr().out)
-    assert raw["blocks"]["expired_present"] == [one.block for one in landed.blocks[:2]]
-    assert raw["shards"][0]["expired"][0]["before"] == NOW + 5000
 
 
 def test_a_role_makes_no_difference(landed: Landed) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import cast
 
 import pytest
-from store_support import local_store, root_of
+from places import Place
 from test_workers import QuietStream, part, position
 
 from kcl_receiver import read
@@ -28,9 +27,10 @@ SHARD = "shardId-000000000000"
 class Host:
     """Generators that follow each other on one store, under a clock that is set at will."""
 
-    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = AFTER_MIDNIGHT
-        self.store: BlockStore = local_store(root)
+        self.place = place
+        self.store: BlockStore = place()
         self.made: Workers | None = None
         self.number = self.last = self.blocks = 0
         monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: self.now)
@@ -39,9 +39,8 @@ class Host:
         """Start a generator in the place of the last one, which was killed."""
         if self.made is not None:
             cast(BlockStore, self.made._store)._held["lock"].release()
-        store = local_store(root_of(self.store))
         stream = cast(StreamView, QuietStream())
-        self.made = Workers(store, stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
+        self.made = Workers(self.place(), stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
         self.made.prepare()
         self.number += 1
         self.blocks = 0
@@ -67,8 +66,8 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path / "store", monkeypatch)
+def host(place: Place, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(place, monkeypatch)
 
 
 def numbers_read(store: BlockStore, token: str | None = None) -> tuple[list[int], str]:

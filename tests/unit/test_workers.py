@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import cast
 
 import pytest
 from generator_harness import batch_message, columns_of, position
-from store_support import local_store
+from places import Place
 
 from kcl_receiver.aws import Shard
-from kcl_receiver.errors import StoreUnavailable, StreamReplaced
+from kcl_receiver.errors import StreamReplaced
 from kcl_receiver.generator import presence, rollover
 from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.effects import (
@@ -89,16 +88,15 @@ def day_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def workers(
-    tmp_path: Path,
+    place: Place,
     wall: Wall | None = None,
     ledger_lines: int = 10_000,
     page: int = 5_000,
     stream: QuietStream | None = None,
 ) -> Workers:
     wall = wall or Wall()
-    store = local_store(str(tmp_path / "store"))
     made = Workers(
-        store,
+        place(),
         cast(StreamView, stream or QuietStream()),
         "landing",
         "none",
@@ -116,10 +114,9 @@ def end(made: Workers) -> None:
     cast(BlockStore, made._store)._held["lock"].release()
 
 
-def ledgers(tmp_path: Path) -> tuple[list[str], list[str]]:
+def ledgers(place: Place) -> tuple[list[str], list[str]]:
     """Return the writers whose ledger is open, and those whose ledger is sealed."""
-    folder = tmp_path / "store" / "ledger"
-    return sorted(one.stem for one in folder.glob("*.jsonl")), sorted(one.stem for one in folder.rglob("sealed/*/*"))
+    return sorted(writer for writer, _ in place().open_ledgers()), sorted(w for w, _ in place().sealed_ledgers())
 
 
 def store(
@@ -156,8 +153,8 @@ def held(made: Workers, after: After) -> list[tuple[int, int]]:
     return [(one.first.sequence_number, one.last.sequence_number) for one in facts.held]
 
 
-def test_a_lease_that_was_reset_finds_what_was_forgotten_in_the_ledger(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_a_lease_that_was_reset_finds_what_was_forgotten_in_the_ledger(place: Place) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     store(made, 3, [5, 6], position(4), checkpoint=position(4))
@@ -167,19 +164,11 @@ def test_a_lease_that_was_reset_finds_what_was_forgotten_in_the_ledger(tmp_path:
     assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6)]
 
 
-def test_a_second_generator_does_not_write_to_the_same_store(tmp_path: Path) -> None:
-    first = workers(tmp_path)
-    with pytest.raises(StoreUnavailable, match="another generator writes to the store"):
-        workers(tmp_path)
-    assert first.stream is not None
-
-
-def test_a_block_that_was_deleted_is_not_held(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_a_block_that_was_deleted_is_not_held(place: Place) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     assert held(made, TRIM_HORIZON) == [(1, 2)]
-    for block in (tmp_path / "store" / "blocks").rglob("*.parquet"):
-        block.unlink()
+    made._store.delete_blocks([block for block, _ in made._store.list_blocks()])
     assert held(made, TRIM_HORIZON) == []
 
 
@@ -191,8 +180,8 @@ def compacted(made: Workers) -> None:
     assert report.made == 1
 
 
-def test_what_was_compacted_is_held(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_what_was_compacted_is_held(place: Place) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     compacted(made)
@@ -201,28 +190,27 @@ def test_what_was_compacted_is_held(tmp_path: Path) -> None:
     assert held(made, position(2)) == [(3, 4)]
 
 
-def test_what_was_compacted_is_held_after_a_restart_too(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_what_was_compacted_is_held_after_a_restart_too(place: Place) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2), checkpoint=position(2))
     compacted(made)
     end(made)
-    again = workers(tmp_path, Wall(1_795_353_999_000))
+    again = workers(place, Wall(1_795_353_999_000))
     assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4)]
 
 
-def test_what_was_compacted_and_then_deleted_is_not_held(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_what_was_compacted_and_then_deleted_is_not_held(place: Place) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     compacted(made)
-    for block in (tmp_path / "store" / "blocks").rglob("*.parquet"):
-        block.unlink()
+    made._store.delete_blocks([block for block, _ in made._store.list_blocks()])
     assert held(made, TRIM_HORIZON) == []
 
 
-def test_of_a_block_that_was_recovered_in_part_that_part_is_held(tmp_path: Path) -> None:
-    made = workers(tmp_path)
+def test_of_a_block_that_was_recovered_in_part_that_part_is_held(place: Place) -> None:
+    made = workers(place)
     written = made.write_block(WriteBlock(1, (part([1, 2], TRIM_HORIZON), part([3, 4], position(2)))))
     made.append(Append((BlockRecord(1, written),)), {})
     whole = BlockStored(written.block, StreamIdentity("arn", 1), written.ranges, written.rows, written.size, 0)
@@ -238,9 +226,9 @@ def test_of_a_block_that_was_recovered_in_part_that_part_is_held(tmp_path: Path)
 
 
 def test_a_block_that_is_replaced_again_while_it_is_looked_for_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = workers(tmp_path)
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     compacted(made)
@@ -261,8 +249,8 @@ def test_a_block_that_is_replaced_again_while_it_is_looked_for_is_found(
     assert len(looks) == 2
 
 
-def test_what_maintenance_did_is_read_only_if_a_block_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = workers(tmp_path)
+def test_what_maintenance_did_is_read_only_if_a_block_is_gone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     monkeypatch.delattr(presence, "load_day")
     assert held(made, TRIM_HORIZON) == [(1, 2)]
@@ -271,31 +259,31 @@ def test_what_maintenance_did_is_read_only_if_a_block_is_gone(tmp_path: Path, mo
 # One ledger after the other
 
 
-def test_a_long_ledger_is_followed_by_another_and_sealed(tmp_path: Path) -> None:
+def test_a_long_ledger_is_followed_by_another_and_sealed(place: Place) -> None:
     wall = Wall()
-    made = workers(tmp_path, wall, ledger_lines=1)
+    made = workers(place, wall, ledger_lines=1)
     store(made, 1, [1, 2], TRIM_HORIZON)
-    assert ledgers(tmp_path) == ([wall.writers[0]], [])
+    assert ledgers(place) == ([wall.writers[0]], [])
     store(made, 2, [3, 4], position(2))
-    assert ledgers(tmp_path) == ([wall.writers[1]], [wall.writers[0]])
+    assert ledgers(place) == ([wall.writers[1]], [wall.writers[0]])
     assert held(made, position(2)) == [(3, 4)]
 
 
-def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(tmp_path: Path) -> None:
-    made = workers(tmp_path, ledger_lines=1)
+def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(place: Place) -> None:
+    made = workers(place, ledger_lines=1)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2))
-    assert len(ledgers(tmp_path)[1]) > 1
+    assert len(ledgers(place)[1]) > 1
     end(made)
-    again = workers(tmp_path, Wall(1_795_353_999_000))
+    again = workers(place, Wall(1_795_353_999_000))
     assert again.ranges_in_memory == 5
     assert held(again, position(2)) == [(3, 4), (5, 6), (7, 8), (9, 10)]
 
 
 @pytest.mark.parametrize("lines", [1, 10_000], ids=["in ledgers that are sealed", "in the open one"])
-def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for(tmp_path: Path, lines: int) -> None:
+def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for(place: Place, lines: int) -> None:
     stream = ClockedStream()
-    made = workers(tmp_path, ledger_lines=lines, stream=stream)
+    made = workers(place, ledger_lines=lines, stream=stream)
     now = boot_millis() + stream.ahead + 2000  # a Date is cut off to the second
     block = part([1, 2], TRIM_HORIZON)
     written = made.write_block(WriteBlock(1, (replace(block, range=replace(block.range, delivered=now)),)))
@@ -304,16 +292,16 @@ def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for
         made.append(Append((ShardEndRecord(f"end of {shard}", shard, TRIM_HORIZON, now + 1),)), {})
     end(made)
     stream.ahead += 30 * 3_600_000
-    made = workers(tmp_path, Wall(1_795_353_999_000), stream=stream)
+    made = workers(place, Wall(1_795_353_999_000), stream=stream)
     entries = decode_ledger(made.writer, cast(bytes, made._store.ledger(made.writer))).entries
     (late,) = [one for one in entries if isinstance(one, MarksTaken) and one.late]
     assert late.sessions == ("end of a", "end of b", "s")
     assert late.late[0].by >= 30 * 3_600_000 - 1000
 
 
-def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(tmp_path: Path) -> None:
+def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(place: Place) -> None:
     """The stream was asked for its clock before a pause of months, and was not asked again; the host's stood still."""
-    made = workers(tmp_path, ledger_lines=1, stream=ClockedStream())
+    made = workers(place, ledger_lines=1, stream=ClockedStream())
     arrived = boot_millis() + ClockedStream.ahead + 90 * 86_400_000
     arrived = max(arrived, workers_module.wall_millis() + 90 * 86_400_000)
     for number in (1, 2):
@@ -324,33 +312,33 @@ def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(tmp_path: Path
     assert carried.newest == arrived + 1  # the second block is in this one
 
 
-def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(tmp_path: Path) -> None:
-    made = workers(tmp_path, ledger_lines=1)
+def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(place: Place) -> None:
+    made = workers(place, ledger_lines=1)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
     end(made)
-    again = workers(tmp_path, Wall(1_795_353_999_000))
+    again = workers(place, Wall(1_795_353_999_000))
     assert again.ranges_in_memory < 5
     assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10)]
 
 
 def test_a_new_day_has_a_ledger_of_its_own_so_that_its_blocks_lie_in_a_directory_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wall = Wall()
     monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: wall.millis)
-    made = workers(tmp_path, wall)
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     wall.millis += 86_400_000
     store(made, 2, [3, 4], position(2))  # its id was given before the day's first entry
     store(made, 3, [5, 6], position(4))
-    days = [one.parent.name for one in sorted((tmp_path / "store" / "blocks").rglob("*.parquet"))]
+    days = [one.key.split("/")[1] for one in place().objects.list("blocks/")]
     assert days == ["2026-11-22", "2026-11-22", "2026-11-23"]
 
 
-def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(tmp_path: Path) -> None:
+def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(place: Place) -> None:
     wall = Wall()
-    made = workers(tmp_path, wall, ledger_lines=1)
+    made = workers(place, wall, ledger_lines=1)
     slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
     written = made.write_block(slow)
     store(made, 1, [1, 2], TRIM_HORIZON)
@@ -366,16 +354,16 @@ def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(
 # What the next ledger carries over
 
 
-def ledger_bytes(tmp_path: Path) -> int:
-    return sum(one.stat().st_size for one in (tmp_path / "store" / "ledger").rglob("*.jsonl"))
+def ledger_bytes(place: Place) -> int:
+    return sum(one.size for one in place().objects.list("ledger/"))
 
 
 def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rollover, "LEDGER_BYTES", 10_000)
     wall = Wall()
-    made = workers(tmp_path, wall)
+    made = workers(place, wall)
     shards = [f"shardId-{number:012d}" for number in range(8)]
     recorded = 0
     for number in range(1, 101):
@@ -386,7 +374,7 @@ def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
         made.append(Append((record,)), {})
     assert recorded > 20 * rollover.LEDGER_BYTES
     assert len(wall.writers) > 2
-    assert ledger_bytes(tmp_path) < 4 * recorded
+    assert ledger_bytes(place) < 4 * recorded
     assert held(made, position(150))[0] == (151, 152)
 
 
@@ -413,84 +401,84 @@ def end_shard(made: Workers, last: After, *, known_to_kcl: bool) -> None:
     made.append(Append((ShardEndRecord("s", SHARD, last, -1),)), {SHARD: SHARD_END} if known_to_kcl else {})
 
 
-def carried_ranges(tmp_path: Path, shard: str = SHARD) -> int:
+def carried_ranges(place: Place, shard: str = SHARD) -> int:
     """Return how many ranges of a shard the open ledger's first lines carry over."""
-    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
-    carried = [entry for entry in decode_ledger(ledger.stem, ledger.read_bytes()).entries if isinstance(entry, Carried)]
+    ((writer, content),) = place().open_ledgers()
+    carried = [entry for entry in decode_ledger(writer, content).entries if isinstance(entry, Carried)]
     return sum(one.shard == shard for entry in carried for one, _ in entry.ranges)
 
 
 def test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger(
-    tmp_path: Path, wall: Wall
+    place: Place, wall: Wall
 ) -> None:
-    made = workers(tmp_path, wall)
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     end_shard(made, position(4), known_to_kcl=True)
     assert made.ranges_in_memory == 0
     next_day(made, wall)
-    assert carried_ranges(tmp_path) == 0
+    assert carried_ranges(place) == 0
     assert held(made, position(2)) == [(3, 4)]
     end(made)
-    again = workers(tmp_path, wall)
+    again = workers(place, wall)
     assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4)]
 
 
 def test_a_shard_that_ended_and_may_begin_again_at_its_checkpoint_is_kept_until_it_would_have(
-    tmp_path: Path, wall: Wall
+    place: Place, wall: Wall
 ) -> None:
-    made = workers(tmp_path, wall)
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=False)
     end(made)  # killed before KCL took SHARD_END, or after it: nobody knows
     wall.millis += 60_000
-    again = workers(tmp_path, wall)
-    assert carried_ranges(tmp_path) == 1
+    again = workers(place, wall)
+    assert carried_ranges(place) == 1
     next_day(again, wall)
-    assert carried_ranges(tmp_path) == 0
+    assert carried_ranges(place) == 0
 
 
-def test_a_shard_that_began_again_after_its_end_is_carried_on(tmp_path: Path, wall: Wall) -> None:
-    made = workers(tmp_path, wall)
+def test_a_shard_that_began_again_after_its_end_is_carried_on(place: Place, wall: Wall) -> None:
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=False)
     end(made)
     wall.millis += 60_000
-    again = workers(tmp_path, wall)
+    again = workers(place, wall)
     assert held(again, TRIM_HORIZON) == [(1, 2)]
     next_day(again, wall)
-    assert carried_ranges(tmp_path) == 1
+    assert carried_ranges(place) == 1
 
 
 def test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard(
-    tmp_path: Path, wall: Wall
+    place: Place, wall: Wall
 ) -> None:
-    made = workers(tmp_path, wall)
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     next_day(made, wall, 3)  # of retention it is one day, and two are spared
     next_day(made, wall)
-    assert carried_ranges(tmp_path) == 2
+    assert carried_ranges(place) == 2
     next_day(made, wall)
-    assert carried_ranges(tmp_path) == 1
+    assert carried_ranges(place) == 1
     assert held(made, position(2)) == [(3, 4)]
 
 
-def test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left(tmp_path: Path, wall: Wall) -> None:
-    made = workers(tmp_path, wall)
+def test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left(place: Place, wall: Wall) -> None:
+    made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=True)
     next_day(made, wall)
-    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
-    assert SHARD in ledger.read_text()
+    ((_, ledger),) = place().open_ledgers()
+    assert SHARD.encode() in ledger
     next_day(made, wall, 4)
     next_day(made, wall)
-    (ledger,) = (tmp_path / "store" / "ledger").glob("*.jsonl")
-    assert SHARD not in ledger.read_text()
+    ((_, ledger),) = place().open_ledgers()
+    assert SHARD.encode() not in ledger
 
 
-def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(tmp_path: Path, wall: Wall) -> None:
-    made = workers(tmp_path, wall)
+def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(place: Place, wall: Wall) -> None:
+    made = workers(place, wall)
     next_day(made, wall)
     begun = len(wall.writers)
     wall.millis -= DAY
@@ -503,9 +491,9 @@ def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(tmp_path: Path, w
 
 
 def test_other_shards_are_stored_while_it_is_looked_up_what_a_shard_has_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = workers(tmp_path)
+    made = workers(place)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2), checkpoint=position(4))
     real, stored = made._store.has_block, []
@@ -528,8 +516,8 @@ def test_other_shards_are_stored_while_it_is_looked_up_what_a_shard_has_stored(
     assert held(made, TRIM_HORIZON) == [(1, 2), (3, 4)]
 
 
-def test_a_lease_that_was_set_back_far_is_told_what_is_held_as_delivery_advances(tmp_path: Path) -> None:
-    made = workers(tmp_path, page=2)
+def test_a_lease_that_was_set_back_far_is_told_what_is_held_as_delivery_advances(place: Place) -> None:
+    made = workers(place, page=2)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
     facts = made.look_up(LookUp("s2", SHARD, position(0)))
@@ -541,9 +529,9 @@ def test_a_lease_that_was_set_back_far_is_told_what_is_held_as_delivery_advances
 
 
 def test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = workers(tmp_path, page=1)
+    made = workers(place, page=1)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2), checkpoint=position(4))
     facts = made.look_up(LookUp("s2", SHARD, TRIM_HORIZON))
@@ -560,42 +548,18 @@ def test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point
         made.look_further(LookFurther("s2", SHARD, facts.more))
 
 
-def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(tmp_path: Path, wall: Wall) -> None:
-    made = workers(tmp_path, wall)
+def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(place: Place, wall: Wall) -> None:
+    made = workers(place, wall)
     for number in range(1, 21):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2))
     carried = []
     for last in range(40, 48, 2):
         end(made)
         wall.millis += 1000
-        made = workers(tmp_path, wall)
-        carried.append(carried_ranges(tmp_path))
+        made = workers(place, wall)
+        carried.append(carried_ranges(place))
         facts = made.look_up(LookUp("s", SHARD, position(last)))
         made.append(Append((SessionRecord("s", SHARD, last, position(last), facts, -1),)), {})
         store(made, last, [last + 1, last + 2], position(last))
     assert carried == [20, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]
-
-
-# Who holds the store
-
-
-def test_a_generator_whose_stores_lock_was_removed_takes_it_again_before_it_writes_on(tmp_path: Path) -> None:
-    made = workers(tmp_path)
-    (tmp_path / "store" / "lock").unlink()
-    store(made, 1, [1, 2], TRIM_HORIZON)
-    with pytest.raises(StoreUnavailable, match="another generator writes to"):
-        local_store(str(tmp_path / "store")).hold()
-
-
-def test_a_generator_whose_store_another_one_holds_reports_nothing_stored(tmp_path: Path) -> None:
-    made = workers(tmp_path)
-    store(made, 1, [1, 2], TRIM_HORIZON)
-    lines = ledger_bytes(tmp_path)
-    (tmp_path / "store" / "lock").unlink()
-    other = local_store(str(tmp_path / "store"))
-    other.hold()
-    with pytest.raises(StoreUnavailable, match="another generator writes to") as caught:
-        store(made, 2, [3, 4], position(2))
-    assert caught.value.mends
-    assert ledger_bytes(tmp_path) == lines
