@@ -120,8 +120,13 @@ def _rows(files: Sequence[Path]) -> pa.Table:
 
 
 def _in_form(table: pa.Table) -> pa.Table:
-    columns = [pc.cast(table[name], kind) for name, kind in zip(COLUMNS, SCHEMA.types, strict=True)]
+    columns = [pc.cast(_in_millis(table[name]), kind) for name, kind in zip(COLUMNS, SCHEMA.types, strict=True)]
     return pa.table(columns, schema=SCHEMA)
+
+
+def _in_millis(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    return pc.cast(column, pa.timestamp("ms", kind.tz)) if pa.types.is_timestamp(kind) else column
 
 
 def _shards(files: Sequence[Path]) -> pa.ChunkedArray:

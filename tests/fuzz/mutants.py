@@ -24,7 +24,7 @@ from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.lines import LineReader
 from kcl_receiver.processor.link import GeneratorLink
-from kcl_receiver.store import entries, json_codec
+from kcl_receiver.store import entries
 from kcl_receiver.store.checksums import RowChecksums
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
@@ -213,7 +213,13 @@ MUTANTS = (
     _bug(
         "files",
         "an entry may be of any form",
-        (json_codec, "read_json", "except (msgspec.DecodeError, RecursionError) as error", "except OSError as error"),
+        (
+            entries,
+            "_decode_line",
+            "raw = read_json(_DECODER, line)",
+            "try:\n        raw = read_json(_DECODER, line)\n    except ValueError as error:\n        "
+            "raise TypeError from error",
+        ),
     ),
     _bug("files", "a block's id may be anything", (entries, "_block_id", "block_path(text)", "pass")),
     _bug(

@@ -65,7 +65,7 @@ def test_a_receiver_with_a_bug_is_caught_and_everything_is_kept(
 
 def test_what_cannot_be_played_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "faults"]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[1] / 'unit'}"}
     for words, said in ((["--kinds", "flood"], "no such kind: flood"), (["--rounds", "0"], "at least 1")):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 2
