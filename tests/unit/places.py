@@ -192,7 +192,10 @@ class KilledHere(BaseException):
 
 
 class Mortal(Watched):
-    """Another place, whose process is killed before one of its changes takes effect: the one of this number, from 0."""
+    """Another place, whose process is killed before one of its changes takes effect: the one of this number, from 0.
+
+    Nothing that a handler does on the way out takes effect either.
+    """
 
     def __init__(self, objects: Objects, at: int) -> None:
         super().__init__(objects)

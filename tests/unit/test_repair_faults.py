@@ -13,10 +13,12 @@ import pytest
 from fake_files import FakeFiles, PowerLoss
 from ledger_index import LedgerIndex
 from maintenance_support import DAY, LATER, ROOT, SMALL, empty_files, fake_store, fill, part, present, run, usual
-from places import Place
+from places import Kept, Place, kept_ledger
 from store_support import OTHER_WRITER, WRITER, begin, local_store, put, root_of
 from test_repair import (
     ACKNOWLEDGED,
+    DAMAGES,
+    MAINTENANCE_DAMAGES,
     THIRD_WRITER,
     assert_in_order,
     counted,
@@ -24,6 +26,7 @@ from test_repair import (
     done,
     held,
     kinds,
+    two_writers,
 )
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
@@ -57,6 +60,31 @@ def test_a_store_in_order_stays_as_it_is(files: FakeFiles) -> None:
     report = done(store)
     assert (report.actions, report.left, report.in_order) == ([], [], True)
     assert {call for call, _ in files.calls[before:]} <= {"fsync_dir"}  # nothing is changed
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *MAINTENANCE_DAMAGES])
+def test_what_it_mends_survives_a_loss_of_power(files: FakeFiles, damage: str) -> None:
+    place = place_on(files)
+    if damage in DAMAGES:
+        two_writers(place)
+        key, spoil = DAMAGES[damage]
+        kept = Kept(place(), key)
+    else:
+        fill(place(), usual())
+        run(place())
+        [(writer, _)] = place().maintenance_ledgers(DAY)
+        kept, spoil = kept_ledger(place(), writer), MAINTENANCE_DAMAGES[damage]
+    records = held(place())
+    spoilt = spoil(kept.read())
+    if spoilt is None:
+        kept.remove()
+    else:
+        kept.write(spoilt)
+    place.end_processes()
+    assert done(place()).in_order
+    after = local_store(ROOT, drop_locks(files).lose_power())
+    assert load_day(after, DAY).faults == []
+    assert counted(after) == records
 
 
 @pytest.mark.parametrize("power", [False, True])
