@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+PATH = os.pathsep.join(str(one) for one in (HERE.parent, HERE.parents[1] / "unit"))
 
 REPORTS_WHAT_IS_ADMITTED = """
 from kcl_receiver.generator.session import Session
@@ -31,7 +32,7 @@ def play(base: Path, bug: str, kind: str, rounds: int) -> subprocess.CompletedPr
     patches = base / "patches"
     patches.mkdir()
     (patches / "sitecustomize.py").write_text(bug)
-    path = os.pathsep.join([str(patches), str(HERE.parent)])
+    path = os.pathsep.join([str(patches), PATH])
     command = [sys.executable, "-m", "faults", "--rounds", str(rounds), "--kinds", kind, "--seed", "1"]
     return subprocess.run(
         [*command, "--keep", str(base / "k")],
@@ -65,7 +66,7 @@ def test_a_receiver_with_a_bug_is_caught_and_everything_is_kept(
 
 def test_what_cannot_be_played_is_refused_by_name() -> None:
     command = [sys.executable, "-m", "faults"]
-    environment = {**os.environ, "PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE.parents[1] / 'unit'}"}
+    environment = {**os.environ, "PYTHONPATH": PATH}
     for words, said in ((["--kinds", "flood"], "no such kind: flood"), (["--rounds", "0"], "at least 1")):
         done = subprocess.run([*command, *words], capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 2
