@@ -32,9 +32,9 @@ from kcl_receiver.memory import keep_freed
 from kcl_receiver.processor.codec import ProcessRecords, decode_line
 from kcl_receiver.processor.main import KEPT_BYTES
 from kcl_receiver.ranges import TRIM_HORIZON, Range, StreamIdentity
-from kcl_receiver.store.arrays import check_columns
-from kcl_receiver.store.direct import DirectWriter
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.blocks.arrays import check_columns
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.o_direct import DirectWriter
 from kcl_receiver.wire.columns import Columns, checksum
 
 NAME = "ceiling"

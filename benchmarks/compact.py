@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore, open_store
-from kcl_receiver.store.entries import BlockStored, WriterStarted
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.ledger.entries import BlockStored, WriterStarted
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store, open_store
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000
@@ -39,7 +39,7 @@ STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 
 HOUR = 3_600_000
 
 
-def fill(directory: Path, blocks: int, shards: int, records: int, size: int) -> BlockStore:
+def fill(directory: Path, blocks: int, shards: int, records: int, size: int) -> Store:
     """Return a store with blocks of so many records each, spread over shards, as a generator leaves them."""
     random = Random(7)
     store, writer = open_store(directory), writer_id(NOW, "0000000b")
@@ -82,7 +82,7 @@ def _range(shard: str, columns: Columns, number: int) -> Range:
     return Range(shard, "s", after, first, last, last, columns.count, columns.size, arrival, arrival, made)
 
 
-def plain(store: BlockStore) -> None:
+def plain(store: Store) -> None:
     """Read, join, write, fsync."""
     files = sorted((Path(unquote(urlsplit(store.url).path)) / "blocks").rglob("*.parquet"))
     table = pa.concat_tables([pq.read_table(file, use_threads=False) for file in files])
@@ -97,14 +97,14 @@ def _rows_a_group(table: pa.Table) -> int:
     return max(1, int(table.num_rows * 8 * 2**20 / max(1, table.nbytes)))
 
 
-def compacted(store: BlockStore) -> None:
+def compacted(store: Store) -> None:
     """Compact it all."""
     reports = list(compact(store, Options(), NOW + 48 * HOUR))
     if sum(report.merged for report in reports) == 0:
         raise SystemExit("nothing was compacted: more blocks")
 
 
-def measured(work: Callable[[BlockStore], None], arguments: argparse.Namespace) -> tuple[float, float]:
+def measured(work: Callable[[Store], None], arguments: argparse.Namespace) -> tuple[float, float]:
     """Return wall and processor time of a piece of work on a fresh store, in seconds."""
     with tempfile.TemporaryDirectory(prefix="kr-") as directory:
         store = fill(Path(directory), arguments.blocks, arguments.shards, arguments.records, arguments.size)

@@ -21,7 +21,7 @@ from benchmarks.harness.contestants import CONTESTANTS, Contestant, KclpyNoop, K
 from benchmarks.harness.disk import sequential_write
 from benchmarks.harness.figures import Spread, number, ratios, size, table
 from benchmarks.harness.workload import PAYLOADS, Workload, prepare
-from kcl_receiver.store.direct import DirectWriter, write_all
+from kcl_receiver.store.o_direct import DirectWriter, write_all
 
 NAME = "lines"
 ABOUT = (

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from kcl_receiver.ids import block_id, day_of, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
-from kcl_receiver.store.base import open_store
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.layout import block_path, ledger_path, sealed_path
+from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
     Entry,
@@ -32,8 +33,7 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.layout import block_path, ledger_path, sealed_path
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.store import open_store
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 BEGAN = 1_790_035_200_000  # 2026-09-22T00:00:00Z

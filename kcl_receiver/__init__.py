@@ -16,7 +16,6 @@ __all__ = [
     "Batch",
     "BlockDamaged",
     "BlockMissing",
-    "BlockStore",
     "BlockStored",
     "Bound",
     "Change",
@@ -37,6 +36,7 @@ __all__ = [
     "Report",
     "ShardReport",
     "Stats",
+    "Store",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
@@ -56,6 +56,7 @@ __all__ = [
 
 TYPE_CHECKING = False  # type checkers know the name; the module `typing` would be paid for by each processor
 if TYPE_CHECKING:
+    from kcl_receiver.audit.report import Report, ShardReport
     from kcl_receiver.errors import (
         BlockDamaged,
         BlockMissing,
@@ -75,40 +76,39 @@ if TYPE_CHECKING:
         TokenRefused,
     )
     from kcl_receiver.ranges import Position, Range, StreamIdentity
-    from kcl_receiver.reader.api import Record, read, records, verify
-    from kcl_receiver.reader.read_blocks import Fallback
-    from kcl_receiver.reader.read_bounds import Bound
-    from kcl_receiver.reader.read_query import Batch, HoleInShard, Stats
-    from kcl_receiver.reader.reading import Reading
-    from kcl_receiver.reader.verify_report import Report, ShardReport
+    from kcl_receiver.reading.api import Record, read, records, verify
+    from kcl_receiver.reading.blocks import Fallback
+    from kcl_receiver.reading.bounds import Bound
+    from kcl_receiver.reading.query import Batch, HoleInShard, Stats
+    from kcl_receiver.reading.reading import Reading
     from kcl_receiver.recovery.fallback import KinesisFallback
-    from kcl_receiver.store.base import BlockStore, open_store
-    from kcl_receiver.store.entries import BlockStored
-    from kcl_receiver.store.follow import Change, Changes, follow
+    from kcl_receiver.store.ledger.entries import BlockStored
+    from kcl_receiver.store.ledger.follow import Change, Changes, follow
+    from kcl_receiver.store.store import Store, open_store
 else:
     _HOMES = {
-        "Batch": "reader.read_query",
-        "BlockStore": "store.base",
-        "BlockStored": "store.entries",
-        "Bound": "reader.read_bounds",
-        "Change": "store.follow",
-        "Changes": "store.follow",
-        "Fallback": "reader.read_blocks",
-        "HoleInShard": "reader.read_query",
+        "Batch": "reading.query",
+        "Store": "store.store",
+        "BlockStored": "store.ledger.entries",
+        "Bound": "reading.bounds",
+        "Change": "store.ledger.follow",
+        "Changes": "store.ledger.follow",
+        "Fallback": "reading.blocks",
+        "HoleInShard": "reading.query",
         "KinesisFallback": "recovery.fallback",
         "Position": "ranges",
         "Range": "ranges",
-        "Reading": "reader.reading",
-        "Record": "reader.api",
-        "Report": "reader.verify_report",
-        "ShardReport": "reader.verify_report",
-        "Stats": "reader.read_query",
+        "Reading": "reading.reading",
+        "Record": "reading.api",
+        "Report": "audit.report",
+        "ShardReport": "audit.report",
+        "Stats": "reading.query",
         "StreamIdentity": "ranges",
-        "follow": "store.follow",
-        "open_store": "store.base",
-        "read": "reader.api",
-        "records": "reader.api",
-        "verify": "reader.api",
+        "follow": "store.ledger.follow",
+        "open_store": "store.store",
+        "read": "reading.api",
+        "records": "reading.api",
+        "verify": "reading.api",
     }
     """In which module each export is; the others are errors."""
 

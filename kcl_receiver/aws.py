@@ -22,8 +22,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from kcl_receiver.aws_credentials import is_anonymous, session_of
-from kcl_receiver.credentials import EMULATOR_KEYS, Access, is_emulator
+from kcl_receiver.config.aws_credentials import is_anonymous, session_of
+from kcl_receiver.config.credentials import EMULATOR_KEYS, Access, is_emulator
 from kcl_receiver.errors import ConfigError, StreamError, StreamGone, StreamUnavailable
 from kcl_receiver.ranges import StreamIdentity
 

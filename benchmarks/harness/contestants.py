@@ -21,9 +21,9 @@ from benchmarks.harness.machine import ROOT
 from benchmarks.harness.player import Peer
 from benchmarks.harness.process import Process, ProcessFailed
 from benchmarks.harness.workload import shard_id
+from kcl_receiver.config.paths import SUPERVISED
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.paths import SUPERVISED
 
 PROGRAMS = ROOT / "benchmarks" / "contestants"
 READY_SECONDS = 60.0

@@ -30,13 +30,13 @@ from benchmarks.harness.process import Process, ProcessFailed
 from benchmarks.harness.reel import Reel, ReelSpec, serial_of
 from benchmarks.harness.workload import shard_id
 from kcl_receiver.aws import read_leases
-from kcl_receiver.config import load
+from kcl_receiver.config.paths import SUPERVISED
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon.command import EMULATOR_OPTIONS, MAIN_CLASS, daemon_command
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.emulator.kcl import prepare_leases
-from kcl_receiver.paths import SUPERVISED
 
 WORKER = "benchmark"
 FEW_SHARDS = 16

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from kcl_receiver.store.direct import write_all
+from kcl_receiver.store.o_direct import write_all
 
 PIECE_BYTES = 8 * 2**20
 

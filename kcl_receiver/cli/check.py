@@ -13,10 +13,10 @@ from pathlib import Path
 
 import click
 
-from kcl_receiver import config as properties_file
 from kcl_receiver.cli.options import output_option, properties_option
 from kcl_receiver.cli.output import printable
-from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config import properties as properties_file
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.daemon.checks import problem_findings, settings_findings
 from kcl_receiver.daemon.findings import ERROR, OK, WARNING, Finding, exit_code
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from kcl_receiver.cli.options import properties_option
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon.checks import check_settings
 from kcl_receiver.daemon.command import daemon_command, refuse_latest
 from kcl_receiver.daemon.findings import ERROR, WARNING

@@ -17,10 +17,10 @@ import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import AGE, DAY
-from kcl_receiver.config import load
-from kcl_receiver.config_values import parse_compression, parse_size
+from kcl_receiver.config.properties import load
+from kcl_receiver.config.values import parse_compression, parse_size
 from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_OK, ConfigError
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 
 if TYPE_CHECKING:
     from kcl_receiver.maintenance.compact import DayReport, Progress

@@ -13,12 +13,12 @@ import click
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import TIME
 from kcl_receiver.errors import EXIT_OK
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 from kcl_receiver.times import shown_time
 
 if TYPE_CHECKING:
     from kcl_receiver.maintenance.expire import DayExpiry
-    from kcl_receiver.store.base import BlockStore
+    from kcl_receiver.store.store import Store
 
 OUTPUT_VERSION = 1
 """Version of the JSON that comes out. Members may be added; none changes its meaning."""
@@ -110,8 +110,8 @@ def expire(
     return EXIT_OK
 
 
-def _declare(store: BlockStore, days: int | None, now_ms: int) -> int:
-    from kcl_receiver.store.maintenance import declare_lifecycle, lifecycle  # noqa: PLC0415 - as above
+def _declare(store: Store, days: int | None, now_ms: int) -> int:
+    from kcl_receiver.store.ledger.transaction import declare_lifecycle, lifecycle  # noqa: PLC0415 - as above
 
     if lifecycle(store) != days:
         declare_lifecycle(store, days, now_ms)

@@ -10,9 +10,9 @@ import time
 import click
 
 from kcl_receiver.cli.options import properties_option
-from kcl_receiver.config import load
+from kcl_receiver.config.paths import SUPERVISED
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon.command import refuse_latest
-from kcl_receiver.paths import SUPERVISED
 from kcl_receiver.times import log_time
 
 
@@ -47,7 +47,7 @@ def generator(properties: str, leave_when_idle: bool, lock_fd: int | None, begin
     handler.setFormatter(_Lines())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.getLogger("botocore").setLevel(logging.WARNING)
-    from kcl_receiver.generator.role import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
+    from kcl_receiver.generator.main import run_generator  # noqa: PLC0415 - pyarrow and boto3: help stays quick
 
     config = load(properties)
     if not os.environ.get(SUPERVISED):

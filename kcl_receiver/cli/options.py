@@ -9,11 +9,11 @@ from urllib.parse import urlsplit
 import click
 
 from kcl_receiver.cli.times import TypeBase
-from kcl_receiver.config import ReceiverConfig, load
-from kcl_receiver.config_values import STREAM_ARN, store_url
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
+from kcl_receiver.config.properties import ReceiverConfig, load
+from kcl_receiver.config.values import STREAM_ARN, store_url
 from kcl_receiver.errors import ConfigError
-from kcl_receiver.store.base import place_url
+from kcl_receiver.store.store import place_url
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

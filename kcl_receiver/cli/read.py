@@ -14,15 +14,15 @@ import click
 
 from kcl_receiver.cli.options import ENDPOINT, access_of, properties_or_other_option, store_of, store_option
 from kcl_receiver.cli.times import TIME
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.errors import EXIT_INTERRUPTED, EXIT_OK, ConfigError
 from kcl_receiver.ranges import Position, parse_position
 from kcl_receiver.schema import DATA
 
 if TYPE_CHECKING:
-    from kcl_receiver.reader.read_blocks import Fallback
-    from kcl_receiver.reader.read_query import HoleInShard
-    from kcl_receiver.reader.reading import Reading
+    from kcl_receiver.reading.blocks import Fallback
+    from kcl_receiver.reading.query import HoleInShard
+    from kcl_receiver.reading.reading import Reading
 
 FORMATS = ("jsonl", "csv", "raw", "arrow")
 SAVE_SECONDS = 1.0
@@ -110,9 +110,9 @@ def read(
       kcl-receiver read --store file:///data/landing --follow --token-file place.json | ./consume
       kcl-receiver read --store file:///data/landing --columns shard_id,data --limit 10
     """
-    from kcl_receiver.reader.api import open_reading  # noqa: PLC0415 - pyarrow: help has to do without it
-    from kcl_receiver.reader.read_formats import whole_writes, writer_of  # noqa: PLC0415
-    from kcl_receiver.reader.read_query import Query  # noqa: PLC0415
+    from kcl_receiver.reading.api import open_reading  # noqa: PLC0415 - pyarrow: help has to do without it
+    from kcl_receiver.reading.formats import whole_writes, writer_of  # noqa: PLC0415
+    from kcl_receiver.reading.query import Query  # noqa: PLC0415
 
     if after and since is not None:
         raise click.UsageError("give either --since or --after")

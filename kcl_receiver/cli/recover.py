@@ -20,8 +20,8 @@ from kcl_receiver.cli.options import (
     store_option,
 )
 from kcl_receiver.cli.times import AGE
-from kcl_receiver.config import ReceiverConfig, load
-from kcl_receiver.config_values import parse_compression
+from kcl_receiver.config.properties import ReceiverConfig, load
+from kcl_receiver.config.values import parse_compression
 from kcl_receiver.errors import (
     EXIT_AMISS,
     EXIT_DIFFERS,
@@ -33,7 +33,7 @@ from kcl_receiver.errors import (
     ReceiverError,
     StoreUnavailable,
 )
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from kcl_receiver.recovery.damages import Found, Unknown
     from kcl_receiver.recovery.restore import Summary
     from kcl_receiver.recovery.sources import Sources
-    from kcl_receiver.store.base import BlockStore
+    from kcl_receiver.store.store import Store
 
 
 @click.command()
@@ -121,11 +121,11 @@ def recover(
       kcl-receiver recover --properties landing.properties --calls-per-second 2 --bytes-per-second 1000000
       kcl-receiver recover --store file:///data/landing --expiring-within 24h
     """
+    from kcl_receiver.audit.verify import damage  # noqa: PLC0415
     from kcl_receiver.cli.recover_view import View  # noqa: PLC0415 - pyarrow and boto3: help does without them
-    from kcl_receiver.reader.read_bounds import check_blocks, check_shards, shard_id  # noqa: PLC0415
-    from kcl_receiver.reader.verify import damage  # noqa: PLC0415
+    from kcl_receiver.kinesis.rate_limit import Limits  # noqa: PLC0415
+    from kcl_receiver.reading.bounds import check_blocks, check_shards, shard_id  # noqa: PLC0415
     from kcl_receiver.recovery.damages import Found, choose, find_unknown  # noqa: PLC0415
-    from kcl_receiver.recovery.pace import Limits  # noqa: PLC0415
     from kcl_receiver.recovery.sources import Sources  # noqa: PLC0415
 
     if expiring_within is not None and dry_run:
@@ -166,7 +166,7 @@ def recover(
 
 def _restore(
     view: View,
-    place: BlockStore,
+    place: Store,
     found: Found,
     unknown: Unknown,
     sources: Sources,
@@ -194,7 +194,7 @@ def _restore(
 
 def exit_code(summary: Summary, unknown: Unknown) -> int:
     """Return the exit code for what was done; of several the first in the order of the help."""
-    from kcl_receiver.recovery.rebuild import Outcome  # noqa: PLC0415
+    from kcl_receiver.kinesis.rebuild import Outcome  # noqa: PLC0415
 
     if summary.stopped:
         return EXIT_INTERRUPTED
@@ -207,7 +207,7 @@ def exit_code(summary: Summary, unknown: Unknown) -> int:
     return EXIT_AMISS if unknown else EXIT_OK
 
 
-def _warn(view: View, place: BlockStore, found: Found, unknown: Unknown, sources: Sources, within_ms: int) -> int:
+def _warn(view: View, place: Store, found: Found, unknown: Unknown, sources: Sources, within_ms: int) -> int:
     from kcl_receiver.recovery.warning import expiring  # noqa: PLC0415
 
     now = _now()

@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
-from kcl_receiver.cli.view import counted, human_bytes, human_lag
 from kcl_receiver.errors import ReceiverError
+from kcl_receiver.kinesis.range_fetcher import Progress
+from kcl_receiver.kinesis.rebuild import Outcome
 from kcl_receiver.recovery.damages import Found, Unknown
-from kcl_receiver.recovery.fetch import Progress
-from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Events, NotRestored, Summary
 from kcl_receiver.recovery.warning import Expiring
 from kcl_receiver.times import shown_time
+from kcl_receiver.views.terminal import counted, human_bytes, human_lag
 
 OUTPUT_VERSION = 1
 """Version of the JSON that comes out. Members may be added; none changes its meaning."""

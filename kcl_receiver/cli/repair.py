@@ -12,7 +12,7 @@ import click
 
 from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
 from kcl_receiver.errors import EXIT_AMISS, EXIT_OK
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 
 if TYPE_CHECKING:
     from kcl_receiver.maintenance.repair import Report

@@ -13,23 +13,23 @@ import click
 
 from kcl_receiver.cli.check import examine, show
 from kcl_receiver.cli.options import properties_option
-from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config.paths import SUPERVISED
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.daemon.background import Task
 from kcl_receiver.daemon.command import daemon_command
-from kcl_receiver.daemon.effective import daemon_environment, overrides, store_token, write_effective
+from kcl_receiver.daemon.daemon_properties import daemon_environment, overrides, store_token, write_effective
 from kcl_receiver.daemon.findings import ERROR, LEASES_GONE, NO_LEASES, OK, WARNING, Finding, exit_code
 from kcl_receiver.daemon.jars import find_jars
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
-from kcl_receiver.daemon.patience import patience
+from kcl_receiver.daemon.startup_estimate import patience
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.errors import ConfigError, ReceiverError, StreamError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.paths import SUPERVISED
 from kcl_receiver.times import log_time
 
 MOST_PAUSE_SECONDS = 30.0
@@ -153,7 +153,7 @@ def tell(message: str) -> None:
 
 
 def _token(config: ReceiverConfig) -> str:
-    from kcl_receiver.store.base import open_store  # noqa: PLC0415 - pyarrow: help does without it
+    from kcl_receiver.store.store import open_store  # noqa: PLC0415 - pyarrow: help does without it
 
     store = open_store(config.store)
     store.claim(config.application_name)

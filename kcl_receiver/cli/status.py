@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from kcl_receiver.cli.options import output_option, properties_option
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.errors import EXIT_OK
-from kcl_receiver.live import Live
+from kcl_receiver.status.live import Live
 
 
 @click.command()
@@ -52,7 +52,7 @@ def status(ctx: click.Context, properties: str, output: str, watch: bool) -> Non
 
 
 def _show(live: Live, output: str) -> int:
-    from kcl_receiver.cli import view  # noqa: PLC0415 - boto3: help stays quick
+    from kcl_receiver.views import terminal as view  # noqa: PLC0415 - boto3: help stays quick
 
     if output == "json":
         click.echo(msgspec.json.encode(live))

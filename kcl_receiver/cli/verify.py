@@ -8,14 +8,7 @@ from typing import Any
 
 import click
 
-from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
-from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
-from kcl_receiver.cli.verify_others import Others, others_options
-from kcl_receiver.cli.verify_picture import picture, width
-from kcl_receiver.cli.view import counted, utc_between
-from kcl_receiver.ranges import Position
-from kcl_receiver.reader.coverage import Gap, Span
-from kcl_receiver.reader.verify import (
+from kcl_receiver.audit.verify import (
     EXPIRED,
     GAP,
     LOST,
@@ -25,7 +18,14 @@ from kcl_receiver.reader.verify import (
     ShardReport,
     verify_store,
 )
-from kcl_receiver.store.base import open_store
+from kcl_receiver.cli.external_checks import Others, others_options
+from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.verify_answers import answers_to_json, answers_to_text
+from kcl_receiver.cli.verify_picture import picture, width
+from kcl_receiver.proof.coverage import Gap, Span
+from kcl_receiver.ranges import Position
+from kcl_receiver.store.store import open_store
+from kcl_receiver.views.terminal import counted, utc_between
 
 OUTPUT_VERSION = 1
 """Version of the JSON that comes out. Members may be added; none changes its meaning."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from kcl_receiver.cli.verify_others import Others, StreamAnswers
-from kcl_receiver.cli.view import counted, human_lag, short_position
+from kcl_receiver.audit.leases import BEHIND, BEYOND, CLEANED_UP, ENDED, LeaseReport
+from kcl_receiver.audit.report import Report
+from kcl_receiver.audit.stream_audit import LISTED, Answer, End, Found, Hole, Kind, LeftOut, Settled
+from kcl_receiver.cli.external_checks import Others, StreamAnswers
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.leases import BEHIND, BEYOND, CLEANED_UP, ENDED, LeaseReport
-from kcl_receiver.reader.verify_report import Report
-from kcl_receiver.recovery.question import LISTED, Answer, End, Found, Hole, Kind, LeftOut, Settled
+from kcl_receiver.views.terminal import counted, human_lag, short_position
 
 SHOWN = 20
 """How many lines of one kind the text shows; the JSON has more."""

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
-from kcl_receiver.reader.verify_report import (
+from kcl_receiver.audit.report import (
     EXPIRED,
     GAP,
     LOST,

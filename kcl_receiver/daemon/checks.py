@@ -10,15 +10,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from kcl_receiver import config as properties_file
-from kcl_receiver import credentials, kcl_keys
-from kcl_receiver.config import Problem, ReceiverConfig
-from kcl_receiver.config_values import STREAM_ARN
-from kcl_receiver.credentials import CLIENTS, Way, canonical
+from kcl_receiver.config import credentials, kcl_keys
+from kcl_receiver.config import properties as properties_file
+from kcl_receiver.config.credentials import CLIENTS, Way, canonical
+from kcl_receiver.config.kcl_values import line
+from kcl_receiver.config.properties import Problem, ReceiverConfig
+from kcl_receiver.config.values import STREAM_ARN
 from kcl_receiver.daemon.command import instead_of_latest
 from kcl_receiver.daemon.executable import executable_name
 from kcl_receiver.daemon.findings import ERROR, OK, SETTINGS, WARNING, Finding
-from kcl_receiver.kcl_values import line
 
 LEAST_DRAIN_MILLIS = 5_000
 """Time that a drain needs: the block is cut at once and made durable (well under a second on a local disk, seconds on a

@@ -10,8 +10,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.credentials import EMULATOR_KEYS, is_emulator
+from kcl_receiver.config.credentials import EMULATOR_KEYS, is_emulator
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.errors import ConfigError
 
 MAIN_CLASS = "software.amazon.kinesis.multilang.MultiLangDaemon"

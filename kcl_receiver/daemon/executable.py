@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.config_values import nameable, processor_line
+from kcl_receiver.config.properties import ReceiverConfig
+from kcl_receiver.config.values import nameable, processor_line
 from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, SETTINGS, WARNING, Finding
 
 PROCESSOR = "kcl-receiver-processor"

@@ -15,9 +15,9 @@ import json
 import os
 from pathlib import Path
 
+from kcl_receiver.config.paths import private_directory
 from kcl_receiver.errors import EnvironmentProblem
 from kcl_receiver.locks import HeldPath
-from kcl_receiver.paths import private_directory
 
 LOCK_NAME = "run.lock"
 

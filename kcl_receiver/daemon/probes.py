@@ -15,7 +15,7 @@ from typing import Any
 
 from kcl_receiver import aws
 from kcl_receiver.aws import Lease, Shard
-from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.daemon import start
 from kcl_receiver.daemon.executable import find_executable
 from kcl_receiver.daemon.findings import (
@@ -36,8 +36,8 @@ from kcl_receiver.daemon.tuning import tune
 from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.store.base import open_store
 from kcl_receiver.store.objects import hint_for
+from kcl_receiver.store.store import open_store
 
 ATTEMPTS = 2
 """Tries of a call: somebody is waiting for the answer."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kcl_receiver.live import ALIVE, NOTED_SECONDS, UNREAD, Condition, Live, Problem, counted, for_people
+from kcl_receiver.status.live import ALIVE, NOTED_SECONDS, UNREAD, Condition, Live, Problem, counted, for_people
 
 REPEAT_SECONDS = 600.0
 """A problem that lasts is told again this often: often enough to be seen, and not so often that it fills a log."""

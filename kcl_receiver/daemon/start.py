@@ -15,7 +15,7 @@ from typing import Any
 
 from kcl_receiver import aws
 from kcl_receiver.aws import Lease
-from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.errors import ConfigError, ReceiverError
 
 TABLE_SUFFIX = "-ReceiverState"

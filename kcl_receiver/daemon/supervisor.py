@@ -28,7 +28,7 @@ from kcl_receiver.daemon.silence import Silence
 from kcl_receiver.daemon.supervision import Child, Effect, Leave, Send, Start, Supervision, Tell
 from kcl_receiver.daemon.watcher import Watcher
 from kcl_receiver.errors import EnvironmentProblem
-from kcl_receiver.live import Live
+from kcl_receiver.status.live import Live
 from kcl_receiver.stopping import STOP_SIGNALS
 
 PROBE_SECONDS = (0.1, 1.0)

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.config_values import GIB, MIB
+from kcl_receiver.config.properties import ReceiverConfig
+from kcl_receiver.config.values import GIB, MIB
 from kcl_receiver.daemon.java import Java
 
 COLLECTOR = "-XX:+UseSerialGC"

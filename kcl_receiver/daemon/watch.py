@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from kcl_receiver import aws
-from kcl_receiver.config import ReceiverConfig
-from kcl_receiver.daemon.effective import is_own_worker
+from kcl_receiver.config.properties import ReceiverConfig
+from kcl_receiver.daemon.daemon_properties import is_own_worker
 from kcl_receiver.daemon.logs import LogFile
-from kcl_receiver.daemon.patience import longest_start_seconds
+from kcl_receiver.daemon.startup_estimate import longest_start_seconds
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
-from kcl_receiver.live import LOST, Live, look
-from kcl_receiver.report import GeneratorState, LeaseState
+from kcl_receiver.status.live import LOST, Live, look
+from kcl_receiver.status.report import GeneratorState, LeaseState
 
 ATTEMPTS = 2
 """Tries of a call to AWS: somebody waits for the answer."""

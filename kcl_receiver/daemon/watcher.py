@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from kcl_receiver.live import Live
+from kcl_receiver.status.live import Live
 
 LOOK_SECONDS = 5.0
 """Between two looks. A look asks the generator over its socket; AWS is asked only where something seems wrong."""

@@ -32,7 +32,7 @@ from kcl_receiver.emulator.faults import Failure, Faults
 from kcl_receiver.emulator.kinesis import api
 from kcl_receiver.emulator.kinesis.errors import ServiceError
 from kcl_receiver.emulator.kinesis.service import Kinesis
-from kcl_receiver.emulator.others import HttpRequest, HttpResponse, Others, UnknownService, service_scope
+from kcl_receiver.emulator.moto_services import HttpRequest, HttpResponse, Others, UnknownService, service_scope
 from kcl_receiver.emulator.signers import Signers, access_key
 
 log = logging.getLogger(__name__)

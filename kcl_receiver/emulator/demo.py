@@ -16,8 +16,7 @@ from pathlib import Path
 
 import click
 
-from kcl_receiver.cli import view
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon.java import find_java
 from kcl_receiver.daemon.watch import Watch
 from kcl_receiver.emulator.kcl import QUICK_SETTINGS
@@ -25,7 +24,8 @@ from kcl_receiver.emulator.producer import Producer
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.emulator.verdict import Verdict, judge
 from kcl_receiver.errors import EXIT_AMISS, EXIT_OK, ConfigError, EnvironmentProblem
-from kcl_receiver.live import Live
+from kcl_receiver.status.live import Live
+from kcl_receiver.views import terminal as view
 
 STREAM = "demo"
 APPLICATION = "demo"

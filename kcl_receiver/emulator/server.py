@@ -32,7 +32,7 @@ from kcl_receiver.emulator.signers import Signers
 from kcl_receiver.errors import EnvironmentProblem, ReceiverError
 
 if TYPE_CHECKING:
-    from kcl_receiver.emulator.others import Others
+    from kcl_receiver.emulator.moto_services import Others
 
 log = logging.getLogger(__name__)
 
@@ -263,7 +263,7 @@ class Emulator:
         await loop.run_in_executor(None, executor.shutdown)
 
     def _make_others(self) -> Others:
-        from kcl_receiver.emulator.others import Others  # noqa: PLC0415 - the extra may be missing
+        from kcl_receiver.emulator.moto_services import Others  # noqa: PLC0415 - the extra may be missing
 
         return Others(self.account, self.region, None if self._directory is None else self._directory.dynamodb)
 

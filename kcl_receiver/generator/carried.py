@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from kcl_receiver.generator.clock import ServiceClock
 from kcl_receiver.generator.effects import Measurement
 from kcl_receiver.generator.known import KnownMarks
-from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.generator.rollover import SETTLED_MS, oldest_in_reach
 from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
     Entry,
@@ -32,7 +32,7 @@ from kcl_receiver.store.entries import (
 )
 
 if TYPE_CHECKING:
-    from kcl_receiver.store.handover import Takeover
+    from kcl_receiver.store.ledger.takeover import Takeover
 
 
 class CarriedOver:
@@ -44,7 +44,7 @@ class CarriedOver:
     """
 
     def __init__(self) -> None:
-        self.recent = RecentRanges()
+        self.recent = RangeCache()
         self.marks = KnownMarks()
         self._ended: set[str] = set()
         self._ended_known_at = 0
@@ -187,8 +187,8 @@ def _marks_of(taken: Takeover, stream: StreamIdentity) -> KnownMarks:
     return marks
 
 
-def _recent_of(taken: Takeover, stream: StreamIdentity) -> RecentRanges:
-    recent = RecentRanges()
+def _recent_of(taken: Takeover, stream: StreamIdentity) -> RangeCache:
+    recent = RangeCache()
     for entry in taken.blocks:
         if entry.stream == stream:
             recent.add(entry.block, entry.ranges)

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from kcl_receiver.errors import GeneratorUnavailable, ProtocolError
-from kcl_receiver.report import GeneratorState
+from kcl_receiver.status.report import GeneratorState
 from kcl_receiver.wire.frames import Frame, FrameReader, encode
 from kcl_receiver.wire.messages import Refused, Status, StatusRequest
 

@@ -48,12 +48,12 @@ from kcl_receiver.generator.effects import (
 from kcl_receiver.generator.marks import ShardMarks
 from kcl_receiver.generator.pipeline import Pipeline
 from kcl_receiver.generator.retries import Retries
-from kcl_receiver.generator.roster import Roster, clipped
 from kcl_receiver.generator.session import Session, State
+from kcl_receiver.generator.session_registry import SessionRegistry, clipped
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.status import status
 from kcl_receiver.ranges import SHARD_END, Position, parse_after, parse_position
-from kcl_receiver.report import CoreState
+from kcl_receiver.status.report import CoreState
 from kcl_receiver.wire.frames import ReceivedBatch
 from kcl_receiver.wire.messages import Admitted, Draining, Hello, Hold, Message, Progress, ShardEndConfirmed, Stored
 
@@ -70,7 +70,7 @@ class GeneratorCore:
     def __init__(self, settings: GeneratorSettings, now: float, rng: random.Random) -> None:
         self._settings = settings
         self._writer = ""
-        self._roster = Roster(settings.application)
+        self._roster = SessionRegistry(settings.application)
         self._pending: deque[Session] = deque()
         self._pipeline = Pipeline(settings)
         self._retries = Retries(settings.store_timeout, rng)

@@ -213,7 +213,7 @@ class ShardEndRecord:
 
 @dataclass(frozen=True, slots=True)
 class MarksRecord:
-    """Ledger entry: how far shards were read; see `kcl_receiver.store.entries.MarksTaken`."""
+    """Ledger entry: how far shards were read; see `kcl_receiver.store.ledger.entries.MarksTaken`."""
 
     time: int
     measured: int

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from kcl_receiver.generator.effects import ShardFacts
 from kcl_receiver.horizon import Horizon, ShardMark, Times, begun, place
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
-from kcl_receiver.store.entries import BlockStored, Entry, MarksTaken, SessionStarted
+from kcl_receiver.store.ledger.entries import BlockStored, Entry, MarksTaken, SessionStarted
 
 KEPT = 8
 """Marks of a shard."""

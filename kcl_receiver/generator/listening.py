@@ -13,9 +13,9 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
+from kcl_receiver.config.paths import private_directory
 from kcl_receiver.errors import EnvironmentProblem, ReceiverError
 from kcl_receiver.generator.connection import Connection
-from kcl_receiver.paths import private_directory
 
 log = logging.getLogger("kcl_receiver.generator")
 

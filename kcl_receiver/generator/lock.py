@@ -6,9 +6,9 @@ import contextlib
 import os
 from pathlib import Path
 
+from kcl_receiver.config.paths import GENERATOR_LOCK, SUPERVISED, private_directory
 from kcl_receiver.errors import EnvironmentProblem
 from kcl_receiver.locks import HeldPath
-from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED, private_directory
 
 
 class GeneratorLock:

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kcl_receiver.generator.presence import held_now
+from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.ledger.entries import BlockStored, Carried
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.store import Store
 
 PAGE = 5_000
 """Ranges; about 7 MB."""
@@ -63,7 +63,7 @@ class LookBack:
     """
 
     def __init__(
-        self, store: BlockStore, stream: StreamIdentity, shard: str, after: After, oldest: int, page: int = PAGE
+        self, store: Store, stream: StreamIdentity, shard: str, after: After, oldest: int, page: int = PAGE
     ) -> None:
         self.arrival: int | None = None
         self._store = store
@@ -95,7 +95,7 @@ class LookBack:
         by_block: dict[str, list[Range]] = {}
         for (_, _, block), one in here:
             by_block.setdefault(block, []).append(one)
-        page = HeldPage(tuple(held_now(self._store, by_block)), rest[0][1].first if rest else None)
+        page = HeldPage(tuple(present_ranges(self._store, by_block)), rest[0][1].first if rest else None)
         self._passed = here[-1][0] if here else self._passed
         return page
 

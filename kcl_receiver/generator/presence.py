@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ids import block_day
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.maintenance import content_of, expired_blocks
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.transaction import content_of, expired_blocks
+from kcl_receiver.store.store import Store
 
 _TRIES = 3
 """A stand-in can be replaced in turn between two looks, but hardly twice: each time takes maintenance many seconds."""
 
 
-def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[Range]:
+def present_ranges(store: Store, ranges: Mapping[str, Sequence[Range]]) -> list[Range]:
     """Return the ranges that are in the store now, sorted by first and last position.
 
     Costs a look for each block and for each maintenance ledger of its day; what maintenance did to a day is read only
@@ -66,7 +66,7 @@ def held_now(store: BlockStore, ranges: Mapping[str, Sequence[Range]]) -> list[R
 class _Expired:
     """The blocks that were removed on purpose, asked for by the day; where that cannot be told, all of them."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._days: dict[str, frozenset[str] | None] = {}
 
@@ -78,13 +78,13 @@ class _Expired:
         return found is None or block in found
 
 
-def _stand_ins(store: BlockStore, blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _stand_ins(store: Store, blocks: Sequence[str]) -> dict[str, tuple[str, ...]]:
     ledger = Ledger(store)
     days = {day: ledger.changes(day, ranges=False).replaced for day in sorted(set(map(block_day, blocks)))}
     return {block: days[block_day(block)].get(block, ()) for block in blocks}
 
 
-def _ranges_of(store: BlockStore, block: str, shard: str) -> frozenset[Range] | None:
+def _ranges_of(store: Store, block: str, shard: str) -> frozenset[Range] | None:
     """Return the ranges of a shard in a block, or None if it is not there."""
     try:
         entry = Ledger(store).from_footer(block)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.effects import Effect
-from kcl_receiver.report import Trouble
+from kcl_receiver.status.report import Trouble
 
 FIRST_CEILING = 0.1
 """Seconds; doubles with every failure."""

@@ -41,10 +41,10 @@ from kcl_receiver.generator.effects import (
     Stop,
     WriteBlock,
 )
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.runtime import Pool, Runtime, Timer
-from kcl_receiver.generator.workers import Workers
-from kcl_receiver.report import GeneratorState, StreamState, Trouble
-from kcl_receiver.store.arrays import check_columns
+from kcl_receiver.status.report import GeneratorState, StreamState, Trouble
+from kcl_receiver.store.blocks.arrays import check_columns
 from kcl_receiver.wire.frames import Frame, ReceivedBatch, decode_batch
 from kcl_receiver.wire.messages import (
     Batch,
@@ -87,7 +87,7 @@ class GeneratorServer:
     def __init__(
         self,
         core: GeneratorCore,
-        workers: Workers,
+        workers: GeneratorIO,
         runtime: Runtime,
         path: Path,
         store_timeout: float,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from kcl_receiver.errors import ProtocolError, ReceiverError
 from kcl_receiver.generator.effects import BlockPart, MoreHeld, ShardFacts
-from kcl_receiver.generator.held import Held
+from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.horizon import Unread
 from kcl_receiver.ranges import SHARD_END, After, Position, Range, parse_after
@@ -73,7 +73,7 @@ class Session:
     tracker: Tracker
     state: State = State.WAITING
     facts: ShardFacts | None = None
-    held: Held = field(default_factory=Held)
+    held: StoredSpans = field(default_factory=StoredSpans)
     delivered: Position | None = None
     pending: ReceivedBatch | None = None
     in_flight: int = 0
@@ -135,7 +135,7 @@ class Session:
         """Stream and ledger have answered. What is held is kept in `held` alone; return the rest."""
         self.problem = None
         self.facts = replace(facts, held=(), more=None)
-        self.held = Held()
+        self.held = StoredSpans()
         self.look_on(facts)
         return self.facts
 

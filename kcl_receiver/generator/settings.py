@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kcl_receiver.report import SILENT_SECONDS
+from kcl_receiver.status.report import SILENT_SECONDS
 from kcl_receiver.wire.frames import BATCH_BYTES
 from kcl_receiver.wire.messages import Welcome
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from kcl_receiver.generator.pipeline import Pipeline
-from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.session_registry import SessionRegistry
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.report import CoreState, ShardState, Trouble, UnreadState
+from kcl_receiver.status.report import CoreState, ShardState, Trouble, UnreadState
 
 
 def status(
     settings: GeneratorSettings,
     writer: str,
-    roster: Roster,
+    roster: SessionRegistry,
     pipeline: Pipeline,
     *,
     failing: Trouble | None,

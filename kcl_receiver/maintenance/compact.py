@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kcl_receiver.errors import StoreError
-from kcl_receiver.maintenance.leftovers import Leftovers
+from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction, delete_recorded
-from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.blocks.merge import Source, merge_blocks
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, delete_recorded
+from kcl_receiver.store.store import Store
 
 MIB = 2**20
 TARGET_BYTES = 128 * MIB
@@ -114,11 +114,11 @@ class _Fact(NamedTuple):
 
 
 def compact(
-    store: BlockStore, options: Options, now_ms: int, tell: Callable[[Progress], None] = lambda _: None
+    store: Store, options: Options, now_ms: int, tell: Callable[[Progress], None] = lambda _: None
 ) -> Iterator[DayReport]:
     """Compact a store, day by day; yield a report of each day that was changed or has something wrong.
 
-    Memory: see `kcl_receiver.store.merge`, and the ranges of one transaction and of one ledger.
+    Memory: see `kcl_receiver.store.blocks.merge`, and the ranges of one transaction and of one ledger.
 
     Args:
         store: The store.

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import block_day, day_at
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired, SessionStarted
-from kcl_receiver.store.maintenance import EXPIRE, Transaction, delete_recorded
-from kcl_receiver.store.reading import DayChanges, Ledger
+from kcl_receiver.store.ledger.entries import BlockStored, Expired, SessionStarted
+from kcl_receiver.store.ledger.reading import DayChanges, Ledger
+from kcl_receiver.store.ledger.transaction import EXPIRE, Transaction, delete_recorded
+from kcl_receiver.store.store import Store
 
 _UNKNOWN = 2**63 - 1
 """Stands for the arrival of records of which it is not known: they never are before a time."""
@@ -70,7 +70,7 @@ class Expiry:
         retention_hours: The longest retention of the stream that the ledgers looked at name; 0 if they name none.
     """
 
-    def __init__(self, store: BlockStore, before_ms: int, now_ms: int = 0) -> None:
+    def __init__(self, store: Store, before_ms: int, now_ms: int = 0) -> None:
         self.retention_hours = 0
         self._store = store
         self._before_ms = before_ms

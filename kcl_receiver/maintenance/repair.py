@@ -20,12 +20,12 @@ from typing import NamedTuple
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ids import block_day, block_id, day_of, writer_of
-from kcl_receiver.maintenance.leftovers import Leftovers
+from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import Acknowledged, BlockStored
-from kcl_receiver.store.losses import Loss, at_work, good_lines, losses, losses_of_day
-from kcl_receiver.store.maintenance import (
+from kcl_receiver.store.ledger.entries import Acknowledged, BlockStored
+from kcl_receiver.store.ledger.losses import Loss, at_work, good_lines, losses, losses_of_day
+from kcl_receiver.store.ledger.reading import DayChanges, Ledger
+from kcl_receiver.store.ledger.transaction import (
     REPAIR,
     Transaction,
     content_of,
@@ -33,7 +33,7 @@ from kcl_receiver.store.maintenance import (
     is_acknowledged,
     settle_day,
 )
-from kcl_receiver.store.reading import DayChanges, Ledger
+from kcl_receiver.store.store import Store
 
 TAKE_IN = "take in"
 DELETE = "delete"
@@ -83,7 +83,7 @@ class Report:
         return (self.done or not self.actions) and not any(one.amiss for one in self.left)
 
 
-def repair(store: BlockStore, now_ms: int, *, apply: bool) -> Report:
+def repair(store: Store, now_ms: int, *, apply: bool) -> Report:
     """Find what can be put in order, and do it if it is to be applied. Repeatable, also after it was killed.
 
     Memory: the ranges of a day, and one ledger.
@@ -108,7 +108,7 @@ def repair(store: BlockStore, now_ms: int, *, apply: bool) -> Report:
 
 
 class _Repair:
-    def __init__(self, store: BlockStore, now_ms: int, report: Report, *, alone: bool) -> None:
+    def __init__(self, store: Store, now_ms: int, report: Report, *, alone: bool) -> None:
         self._store = store
         self._now_ms = now_ms
         self._report = report

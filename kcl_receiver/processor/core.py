@@ -47,11 +47,11 @@ from kcl_receiver.processor.codec import (
     ShardEnded,
     ShutdownRequested,
 )
+from kcl_receiver.processor.deadlines import Patience
 from kcl_receiver.processor.effects import Connect, Done, Effect, Exit, Transmit
 from kcl_receiver.processor.holding import Holding
-from kcl_receiver.processor.kept import KeptBatches
 from kcl_receiver.processor.notes import Notes
-from kcl_receiver.processor.patience import Patience
+from kcl_receiver.processor.outbox import Outbox
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After
 from kcl_receiver.wire.frames import BATCH_BYTES
 from kcl_receiver.wire.messages import (
@@ -115,7 +115,7 @@ class ProcessorCore:
         self._rank = 0
         self._shard = ""
         self._start: After = TRIM_HORIZON
-        self._kept = KeptBatches(self._start)
+        self._kept = Outbox(self._start)
         self._link = Link.AWAY
         self._reconnect = Backoff(RECONNECT_SECONDS, rng)
         self._connect_at: float | None = None
@@ -169,7 +169,7 @@ class ProcessorCore:
             self._shard = action.shard
             self._start = action.after
             self._rank = rank
-            self._kept = KeptBatches(action.after)
+            self._kept = Outbox(action.after)
             self._checkpoints.taken = self._kept.safe
             return [Connect()]
         if isinstance(action, ProcessRecords):

@@ -13,9 +13,9 @@ import signal
 import sys
 
 from kcl_receiver import __version__
+from kcl_receiver.config.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.errors import EXIT_OK, EXIT_USAGE, ConfigError, InternalError, ReceiverError
 from kcl_receiver.memory import keep_freed
-from kcl_receiver.paths import SUPERVISED, default_socket, resolve_socket, scan
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.runtime import PollRuntime

@@ -11,7 +11,7 @@ import fcntl
 import os
 import sys
 
-from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED, private_directory
+from kcl_receiver.config.paths import GENERATOR_LOCK, SUPERVISED, private_directory
 
 OUTPUT_NAME = "generator.out"
 PAUSE_SECONDS = 5.0

@@ -13,13 +13,13 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
+from kcl_receiver.audit.report import DAMAGED, MISSING, Damage
 from kcl_receiver.ids import block_id, writer_of
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.verify_report import DAMAGED, MISSING, Damage
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
 from kcl_receiver.store.json_codec import decode, encode
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.store import Store
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ class Unknown:
         return bool(self.unreadable or self.numbers or self.ledger_lost or self.ledger_faults)
 
 
-def find_unknown(store: BlockStore) -> Unknown:
+def find_unknown(store: Store) -> Unknown:
     """Return what cannot be known about a store's blocks any more. Memory holds the ids of all blocks.
 
     Raises:

@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from kcl_receiver.credentials import Access, Identity
+from kcl_receiver.config.credentials import Access, Identity
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
 from kcl_receiver.recovery.sources import Sources
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import BlockRange, rows_of
+from kcl_receiver.store.blocks.encode import BlockRange, rows_of
+from kcl_receiver.store.ledger.entries import BlockStored
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,8 +7,8 @@ rule: nothing is stored but ranges that have the count and the checksum that wer
 Killed between a new block and its ledger, it leaves a block that nobody names and whose records the next run brings
 back again; between ledger and deletion, a damaged file that nobody needs. Both are put in order by compact and repair.
 
-Memory: the window of `fetch.Rereader`, twice `PART_BYTES`, and for each damaged block under way what its file is read
-by, row group by row group.
+Memory: the window of `RangeFetcher`, twice `PART_BYTES`, and for each damaged block under way what its file is read by, row
+group by row group.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
+from kcl_receiver.audit.report import DAMAGED, Damage
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.ids import block_day, writer_of
+from kcl_receiver.kinesis.range_fetcher import RangeFetcher
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.verify_report import DAMAGED, Damage
-from kcl_receiver.recovery.fetch import Rereader
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
-from kcl_receiver.store.arrays import columns_of
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import compression_of, salvage
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import RECOVER, Transaction, content_of
-from kcl_receiver.store.parquet import BlockRange, encode_block
-from kcl_receiver.store.reading import DayChanges, Ledger
+from kcl_receiver.store.blocks.arrays import columns_of
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.blocks.file import compression_of, salvage
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.reading import DayChanges, Ledger
+from kcl_receiver.store.ledger.transaction import RECOVER, Transaction, content_of
+from kcl_receiver.store.store import Store
 
 BLOCKS_AT_ONCE = 32
 BYTES_AT_ONCE = 64 * 2**20
@@ -51,7 +51,7 @@ class Source(NamedTuple):
         hash_ranges: The hash range of each shard that the stream still lists, by its id.
     """
 
-    rereader: Rereader
+    rereader: RangeFetcher
     hash_ranges: Mapping[str, tuple[str, str]]
 
 
@@ -153,14 +153,14 @@ class Restorer:
         now_ms: Returns the time in milliseconds since the epoch.
         shards: Ids of the shards whose ranges are brought back; none means all.
         compression: See `store.parquet.parse_compression`; None takes that of the store's other blocks.
-        stop: Set to end soon; what is finished is committed. It is the `Rereader`'s, too.
+        stop: Set to end soon; what is finished is committed. It is the `RangeFetcher`'s, too.
         events: Is told what happens.
         clock: Seconds that rise.
     """
 
     def __init__(
         self,
-        store: BlockStore,
+        store: Store,
         source: Callable[[StreamIdentity], Source],
         now_ms: Callable[[], int],
         *,

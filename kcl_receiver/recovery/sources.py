@@ -1,4 +1,4 @@
-"""Where lost records are read again: one `Rereader` for each stream that a store has had.
+"""Where lost records are read again: one `RangeFetcher` for each stream that a store has had.
 
 A block knows its stream by ARN and creation time, so that nothing has to be named: the region is in the ARN. Options
 can say otherwise, for an emulator or a proxy.
@@ -10,11 +10,11 @@ import threading
 from collections.abc import Callable
 
 from kcl_receiver import aws
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.errors import StreamGone
+from kcl_receiver.kinesis.range_fetcher import PATIENCE, WORKERS, Progress, RangeFetcher, connect
+from kcl_receiver.kinesis.rate_limit import Limits
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.recovery.fetch import PATIENCE, WORKERS, Progress, Rereader, connect
-from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Source
 
 KINESIS = Access("kinesis", None, None)
@@ -26,11 +26,11 @@ class Sources:
     Args:
         access: Where Kinesis is, and as whom it is asked; no region takes that of the stream's ARN.
         by_arn: Name streams by their ARN, as for those of another account.
-        workers: See `Rereader`.
-        limits: See `Rereader`.
-        patience: See `Rereader`.
-        stop: See `Rereader`.
-        progress: See `Rereader`. What each stream counts begins with 0.
+        workers: See `RangeFetcher`.
+        limits: See `RangeFetcher`.
+        patience: See `RangeFetcher`.
+        stop: See `RangeFetcher`.
+        progress: See `RangeFetcher`. What each stream counts begins with 0.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Sources:
         """
         if stream not in self._made:
             access = self._access_of(stream)
-            rereader = Rereader(
+            rereader = RangeFetcher(
                 connect(access),
                 by_arn=self._by_arn,
                 workers=self._workers,

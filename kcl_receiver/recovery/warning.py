@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
+from kcl_receiver.audit.report import Damage
 from kcl_receiver.horizon import HOUR_MS
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.reader.verify_report import Damage
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import salvage
+from kcl_receiver.store.blocks.file import salvage
+from kcl_receiver.store.store import Store
 
 
 class Expiring(NamedTuple):
@@ -30,7 +30,7 @@ class Expiring(NamedTuple):
 
 
 def expiring(
-    store: BlockStore,
+    store: Store,
     damages: Iterable[Damage],
     retention_hours: Callable[[StreamIdentity], int | None],
     before_ms: int,

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from kcl_receiver.store.direct import DirectWriter
+from kcl_receiver.store.o_direct import DirectWriter
 from kcl_receiver.wire.columns import Buffer
 
 

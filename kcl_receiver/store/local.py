@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.base import TMP, TMP_SUFFIX
 from kcl_receiver.store.files import Files, Found, OsFiles
 from kcl_receiver.store.objects import Objects, Stat
+from kcl_receiver.store.store import TMP, TMP_SUFFIX
 from kcl_receiver.wire.columns import Buffer
 
 if TYPE_CHECKING:

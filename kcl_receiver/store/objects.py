@@ -1,7 +1,7 @@
 """The port of a store: named objects in one place, and nine verbs.
 
 Everything that kcl_receiver keeps is an object under a key such as `blocks/2026-11-22/<id>.parquet`. What keys mean is
-decided in one place above this port (`kcl_receiver.store.base`); an implementation only keeps bytes. "Durable" means:
+decided in one place above this port (`kcl_receiver.store.store`); an implementation only keeps bytes. "Durable" means:
 it survives a loss of power of the machine, and is seen by every later call of every process.
 
 Two kinds of objects exist. An ordinary object is created once, whole. A log grows by whole lines at its end and is read
@@ -26,7 +26,7 @@ from kcl_receiver.wire.columns import Buffer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from kcl_receiver.store.reads import BlockStream
+    from kcl_receiver.store.blocks.stream import BlockStream
 
 
 class Stat(NamedTuple):
@@ -185,7 +185,7 @@ class Checked(Objects):
         Raises:
             BlockMissing: It is not there.
         """
-        from kcl_receiver.store.reads import open_block_file  # noqa: PLC0415 - pyarrow: `check` does without it
+        from kcl_receiver.store.blocks.stream import open_block_file  # noqa: PLC0415 - pyarrow: `check` does without it
 
         return open_block_file(self.shown(key), lambda: self.objects.open(key), lambda: self.stat(key) is not None)
 

@@ -200,8 +200,8 @@ def decode_batch(frame: Frame) -> ReceivedBatch:
     """Return the columns of a Batch frame as views of its payload.
 
     The offsets between the first and the last are not looked at here; whoever follows them checks them first
-    (`kcl_receiver.store.arrays.check_columns` does, at memory speed). Both ends are compared with the message, because
-    they become the ledger's range, and a contradiction found only in the store would stop the generator for all shards.
+    (`store.blocks.arrays.check_columns` does, at memory speed). Both ends are compared with the message, because they
+    become the ledger's range, and a contradiction found only in the store would stop the generator for all shards.
 
     Raises:
         FrameError: The lengths contradict the count or the payload.

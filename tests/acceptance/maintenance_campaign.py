@@ -30,12 +30,12 @@ from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, SessionStarted, WriterStarted, decode_ledger
-from kcl_receiver.store.handover import take_over
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.ledger.entries import BlockStored, Carried, SessionStarted, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
 
 STREAM = "orders"
 APPLICATION = "landing"
@@ -225,7 +225,7 @@ class Follower:
     one had written beyond it comes again, the same records in the same order. Ended by SIGTERM, nothing is beyond it.
     """
 
-    def __init__(self, store: BlockStore, directory: Path, emulator: Emulator, rng: random.Random) -> None:
+    def __init__(self, store: Store, directory: Path, emulator: Emulator, rng: random.Random) -> None:
         self._store = store
         self._directory = directory
         self._endpoint = emulator.url

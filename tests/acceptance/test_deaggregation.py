@@ -16,16 +16,16 @@ import pytest
 from landing import STREAM, Landing
 
 from kcl_receiver import aws
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
+from kcl_receiver.kinesis.deaggregate import HashRange, deaggregate
+from kcl_receiver.kinesis.range_fetcher import RangeFetcher, connect
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome, Request
+from kcl_receiver.kinesis.shard_client import kinesis_record
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.recovery.calls import kinesis_record
-from kcl_receiver.recovery.deaggregate import HashRange, deaggregate
-from kcl_receiver.recovery.fetch import Rereader, connect
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome, Request
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.json_codec import decode
-from kcl_receiver.store.parquet import BlockRange, encode_block
 
 pytestmark = pytest.mark.daemon
 
@@ -156,7 +156,7 @@ def test_recovery_makes_of_every_kind_of_record_what_the_daemon_delivered_and_re
 
     # Every block, were it lost, comes back as the same file.
     hash_ranges = {shard.id: shard.hash_range for shard in shards}
-    rereader = Rereader(
+    rereader = RangeFetcher(
         connect(Access("kinesis", "us-east-1", landing.emulator.url)), limits=Limits(calls=200.0, bytes=1e9)
     )
     for file in files(landing):

@@ -15,17 +15,17 @@ from simulation.mutants import Edit, Mutant
 from kcl_receiver.generator import client
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.held import Held
-from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.session_registry import SessionRegistry
+from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.processor import codec, runtime
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.lines import LineReader
 from kcl_receiver.processor.link import GeneratorLink
-from kcl_receiver.store import entries
-from kcl_receiver.store.checksums import RowChecksums
+from kcl_receiver.store.blocks.checksums import RowChecksums
+from kcl_receiver.store.ledger import entries
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 
@@ -111,7 +111,7 @@ MUTANTS = (
     _bug(
         "generator",
         "who is refused is not hung up on",
-        (Roster, "refuse", "*self.hang_up(connection)", ""),
+        (SessionRegistry, "refuse", "*self.hang_up(connection)", ""),
     ),
     _bug(
         "generator",
@@ -132,12 +132,17 @@ MUTANTS = (
     _bug(
         "generator",
         "a shard's younger session takes all shards",
-        (Roster, "join", "older = self.current.get(session.shard)", "older = next(iter(self.current.values()), None)"),
+        (
+            SessionRegistry,
+            "join",
+            "older = self.current.get(session.shard)",
+            "older = next(iter(self.current.values()), None)",
+        ),
     ),
     _bug(
         "generator",
         "a loop over what is held does not end",
-        (Held, "missing", "row = stop", "row = row"),
+        (StoredSpans, "missing", "row = stop", "row = row"),
     ),
     _bug(
         "link",

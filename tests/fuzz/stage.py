@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from fuzz.verdict import Broken, check
 from kcl_receiver.errors import ReceiverError, StoreUnavailable, StreamUnavailable
-from kcl_receiver.generator import workers as workers_module
+from kcl_receiver.generator import generator_io as workers_module
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import (
@@ -33,15 +33,15 @@ from kcl_receiver.generator.effects import (
     WriteBlock,
     WrittenBlock,
 )
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.runtime import Pool
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.store import parquet
-from kcl_receiver.store.blocks import read_footer
-from kcl_receiver.store.entries import Tail, decode_ledger, encode_lines, first_prev
+from kcl_receiver.store.blocks import encode as parquet
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.entries import Tail, decode_ledger, encode_lines, first_prev
 from kcl_receiver.wire import frames
 from kcl_receiver.wire.frames import FrameReader
 from kcl_receiver.wire.messages import CODES, Message, Refused, Status, Welcome
@@ -290,7 +290,7 @@ class _HeldStore:
         pass
 
 
-class StageWorkers(Workers):
+class StageWorkers(GeneratorIO):
     """The real workers over a store in memory and a stream that is described by the stage."""
 
     def __init__(self, stage: Stage) -> None:
@@ -436,7 +436,7 @@ class Stage:
         self.after_event()
 
     def write(self, effect: WriteBlock) -> WrittenBlock:
-        """What `Workers.write_block` does, into memory."""
+        """What `GeneratorIO.write_block` does, into memory."""
         if self.failing():
             raise StoreUnavailable(f"block {effect.number} was made to fail")
         ranges = [parquet.BlockRange(part.range, part.columns) for part in effect.parts]

@@ -24,15 +24,17 @@ from store_support import local_store
 
 from fuzz.source import Source
 from fuzz.verdict import Tally, check
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreError, StoreRefused
-from kcl_receiver.generator.presence import held_now
-from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.generator.presence import present_ranges
+from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import BlockFile
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.blocks.file import BlockFile
+from kcl_receiver.store.blocks.footers import FOOTER_KEY
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
     Expired,
@@ -43,11 +45,9 @@ from kcl_receiver.store.entries import (
     decode_ledger,
     encode_lines,
 )
-from kcl_receiver.store.footers import FOOTER_KEY
-from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
 WRITERS = ("20261122T131501Z-7f3a9c01", "20261122T131601Z-00000002", "20261122T131701Z-00000003")
@@ -236,7 +236,7 @@ def _block(source: Source, content: bytes) -> bytes:
     return bytes(memoryview(sink.getvalue()))
 
 
-def _store(source: Source) -> BlockStore:
+def _store(source: Source) -> Store:
     from fake_files import FakeFiles
 
     files = FakeFiles()
@@ -295,7 +295,7 @@ def run(data: bytes, tally: Tally) -> None:
     check(pool.bytes_allocated() - before < MEMORY, "Arrow holds more than the bound")
 
 
-def _read_blocks(store: BlockStore, tally: Tally) -> None:
+def _read_blocks(store: Store, tally: Tally) -> None:
     for block, _ in store.list_blocks():
         try:
             with BlockFile(store, block) as file:
@@ -327,7 +327,7 @@ def _reference(rows: pa.RecordBatch) -> str:
     return str(digest.hexdigest())
 
 
-def _start_generator(store: BlockStore, tally: Tally) -> None:
+def _start_generator(store: Store, tally: Tally) -> None:
     """What a generator does with a store at its start, and when a session begins."""
     try:
         store.claim("landing")
@@ -337,7 +337,7 @@ def _start_generator(store: BlockStore, tally: Tally) -> None:
         return
     streams = {entry.stream for entry in taken.blocks} | {carried.stream for carried in taken.carried}
     for stream in streams:
-        recent = RecentRanges()
+        recent = RangeCache()
         for entry in taken.blocks:
             if entry.stream == stream:
                 recent.add(entry.block, entry.ranges)
@@ -345,8 +345,8 @@ def _start_generator(store: BlockStore, tally: Tally) -> None:
             if carried.stream == stream:
                 recent.take(carried.ranges, carried.forgotten)
         for shard in {one.shard for one, _ in recent.ranges()}:
-            held_now(store, recent.beyond(shard, TRIM_HORIZON))
-            held_now(store, recent.beyond(shard, Position(15)))
+            present_ranges(store, recent.beyond(shard, TRIM_HORIZON))
+            present_ranges(store, recent.beyond(shard, Position(15)))
             recent.arrival_of(shard, Position(15))
     tally.reached["a generator started"] += 1
     new = "20261123T000000Z-0000000a"
@@ -356,7 +356,7 @@ def _start_generator(store: BlockStore, tally: Tally) -> None:
         store.seal_ledger(writer)
 
 
-def _load_index(store: BlockStore, tally: Tally) -> None:
+def _load_index(store: Store, tally: Tally) -> None:
     """What a small tool does that takes all of it into memory."""
     try:
         index = LedgerIndex.load(store)

@@ -17,7 +17,7 @@ from fuzz.source import Source
 from fuzz.verdict import Tally, check
 from kcl_receiver.errors import GeneratorUnavailable, ReceiverError, WireError
 from kcl_receiver.generator import client
-from kcl_receiver.report import GeneratorState
+from kcl_receiver.status.report import GeneratorState
 from kcl_receiver.wire.messages import Message, Refused, Status, Stored
 
 ANSWERS = (

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kcl_receiver.paths import SUPERVISED
+from kcl_receiver.config.paths import SUPERVISED
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.frames import Frame, FrameReader, decode_batch, encode
 from kcl_receiver.wire.messages import Admitted, Batch, Hello, Message, Stored, Welcome

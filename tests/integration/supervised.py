@@ -10,13 +10,13 @@ from pathlib import Path
 
 from kcl_receiver.cli.run import tell
 from kcl_receiver.daemon.background import Task
-from kcl_receiver.daemon.effective import daemon_environment
+from kcl_receiver.daemon.daemon_properties import daemon_environment
 from kcl_receiver.daemon.lock import RunLock
 from kcl_receiver.daemon.logs import LogFile
 from kcl_receiver.daemon.supervision import Child
 from kcl_receiver.daemon.supervisor import Plan, Supervisor
 from kcl_receiver.errors import ReceiverError
-from kcl_receiver.live import Live
+from kcl_receiver.status.live import Live
 
 
 def answers(path: Path) -> bool:

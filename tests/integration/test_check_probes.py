@@ -16,11 +16,11 @@ from unwritable import REASON, unwritable
 
 from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.config import load
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon import probes, watch
 from kcl_receiver.emulator.server import Emulator
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 
 
 @pytest.fixture(scope="module")

@@ -200,7 +200,7 @@ def test_with_a_directory_streams_records_and_leases_outlive_a_restart(tmp_path:
 def test_dynamodbs_journal_stays_short_however_often_leases_are_renewed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kcl_receiver.emulator.others._COMPACT_LINES", 20)
+    monkeypatch.setattr("kcl_receiver.emulator.moto_services._COMPACT_LINES", 20)
     emulator = Emulator(directory=tmp_path)
     emulator.start()
     dynamodb = make_lease_table(emulator)

@@ -16,6 +16,7 @@ import pytest
 from generator_process import SHARD, STREAM, GeneratorProcess, Peer, batch, hello, mounted
 from store_support import local_store
 
+from kcl_receiver.audit.verify import POSSIBLY_TRIMMED, verify_store
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import (
     EXIT_AMISS,
@@ -28,7 +29,6 @@ from kcl_receiver.errors import (
 )
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, verify_store
 from kcl_receiver.wire.frames import HEADER, MAGIC, MAX_PAYLOAD
 from kcl_receiver.wire.messages import (
     CODES,

@@ -23,8 +23,8 @@ from kcl_receiver.cli.main import COMMANDS, cli, run_cli
 from kcl_receiver.emulator import demo
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EnvironmentProblem
-from kcl_receiver.generator import role
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.generator import main as role
+from kcl_receiver.store.store import Store
 
 HOSTILE = [
     "",
@@ -93,7 +93,7 @@ def aws() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
+def store(tmp_path: Path) -> Store:
     made = local_store(tmp_path / "store")
     made.claim("landing")
     ledger = begin(made, OTHER_WRITER)
@@ -103,7 +103,7 @@ def store(tmp_path: Path) -> BlockStore:
 
 
 @pytest.fixture
-def properties(tmp_path: Path, aws: Emulator, store: BlockStore) -> Path:
+def properties(tmp_path: Path, aws: Emulator, store: Store) -> Path:
     file = tmp_path / "landing.properties"
     lines = {
         "applicationName": "landing",
@@ -152,7 +152,7 @@ def _cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, aws: Emulator) -> 
         signal.signal(number, handler)
 
 
-def command_line(name: str, option: str, value: str, store: BlockStore, properties: Path, aws: Emulator) -> list[str]:
+def command_line(name: str, option: str, value: str, store: Store, properties: Path, aws: Emulator) -> list[str]:
     """Return a command line that is good but for one value."""
     endpoint, arn = (
         ["--endpoint-url", aws.url],
@@ -185,7 +185,7 @@ def command_line(name: str, option: str, value: str, store: BlockStore, properti
 def test_no_value_ends_in_a_traceback(
     name: str,
     option: str,
-    store: BlockStore,
+    store: Store,
     properties: Path,
     aws: Emulator,
     capfd: pytest.CaptureFixture[str],
@@ -206,7 +206,7 @@ def test_no_value_ends_in_a_traceback(
 
 
 def test_the_lines_are_good_but_for_the_value(
-    store: BlockStore, properties: Path, aws: Emulator, capfd: pytest.CaptureFixture[str]
+    store: Store, properties: Path, aws: Emulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
     good = {
         "read": ("--shard", SHARD),

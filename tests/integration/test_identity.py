@@ -10,7 +10,7 @@ import pytest
 from test_check_probes import check, write
 
 from kcl_receiver import aws
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import ConfigError, StreamUnavailable
 

@@ -15,15 +15,15 @@ from typing import Any
 import javaproperties
 import pytest
 
-from kcl_receiver import config as properties_file
-from kcl_receiver import kcl_values
-from kcl_receiver.credentials import NAMES
+from kcl_receiver.config import kcl_values
+from kcl_receiver.config import properties as properties_file
+from kcl_receiver.config.credentials import NAMES
+from kcl_receiver.config.kcl_keys import DAEMON_KEYS, wrong
+from kcl_receiver.config.kcl_values import CHOICES, KclDies, Kind, as_kcl
 from kcl_receiver.daemon.checks import settings_findings
 from kcl_receiver.daemon.findings import ERROR
 from kcl_receiver.daemon.jars import kclpy_jars
 from kcl_receiver.daemon.java import find_java
-from kcl_receiver.kcl_keys import DAEMON_KEYS, wrong
-from kcl_receiver.kcl_values import CHOICES, KclDies, Kind, as_kcl
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ from test_check_probes import check, make_lease, write
 from kcl_receiver import aws
 from kcl_receiver.cli import run
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.config import ReceiverConfig, load
+from kcl_receiver.config.paths import SUPERVISED
+from kcl_receiver.config.properties import ReceiverConfig, load
 from kcl_receiver.daemon import start
 from kcl_receiver.emulator.clients import Boto3
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_OK, EXIT_STREAM, EXIT_USAGE, ConfigError, StreamUnavailable
-from kcl_receiver.paths import SUPERVISED
 
 NOW = 1767225600_999
 
@@ -177,7 +177,7 @@ def test_check_accepts_latest_and_says_who_may_start_it_and_from_when(
 def test_a_generator_without_run_refuses_latest_with_the_line_to_write(
     file: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kcl_receiver.generator.role.run_generator", lambda *_, **__: EXIT_OK)
+    monkeypatch.setattr("kcl_receiver.generator.main.run_generator", lambda *_, **__: EXIT_OK)
     monkeypatch.delenv(SUPERVISED, raising=False)
     assert run_cli(["generator", "--properties", str(file)]) == EXIT_USAGE
     assert "initialPositionInStreamExtended = " in capsys.readouterr().err

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 from processor_process import PATIENCE, Landing, initialize, record, records, status
 
+from kcl_receiver.config.paths import GENERATOR_LOCK, SUPERVISED
 from kcl_receiver.errors import EXIT_ENVIRONMENT
-from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED
 from kcl_receiver.processor.main import generator_log
 from kcl_receiver.processor.spawn import OUTPUT_NAME, PAUSE_SECONDS, Spawner
 

@@ -19,6 +19,7 @@ from recovery_support import columns_of, range_of
 from store_support import begin, local_store, root_of, session_at
 from test_recovery import Source
 
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.cli.recover import exit_code
 from kcl_receiver.emulator.server import Emulator
@@ -33,14 +34,13 @@ from kcl_receiver.errors import (
     EXIT_USAGE,
 )
 from kcl_receiver.ids import block_id, writer_id
+from kcl_receiver.kinesis.rebuild import Outcome
 from kcl_receiver.ranges import After
-from kcl_receiver.reader.verify import verify_store
 from kcl_receiver.recovery.damages import Unknown
-from kcl_receiver.recovery.rebuild import Outcome
 from kcl_receiver.recovery.restore import Summary
-from kcl_receiver.store.entries import BlockStored
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.ledger.entries import BlockStored
 
 
 class Lake:

@@ -16,14 +16,14 @@ from generator_process import STREAM
 from recovery_support import User, range_of, rows
 
 from kcl_receiver import aws
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import StreamUnavailable
+from kcl_receiver.kinesis.range_fetcher import Progress, RangeFetcher, connect
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome, Request
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.recovery.fetch import Progress, Rereader, connect
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome, Request
 
 FAST = Limits(calls=500.0, bytes=1e9)
 HOUR = 3600.0
@@ -108,11 +108,11 @@ class Source:
         return dict(enumerate(one for one in made if self.random.random() < lost))
 
 
-def rereader(emulator: Emulator, **more: Any) -> Rereader:  # noqa: ANN401
-    return Rereader(connect(Access("kinesis", emulator.region, emulator.url)), **{"limits": FAST, **more})
+def rereader(emulator: Emulator, **more: Any) -> RangeFetcher:  # noqa: ANN401
+    return RangeFetcher(connect(Access("kinesis", emulator.region, emulator.url)), **{"limits": FAST, **more})
 
 
-def judge(rereader: Rereader, source: Source, wanted: dict[int, tuple[Request, list[User]]]) -> dict[Outcome, int]:
+def judge(rereader: RangeFetcher, source: Source, wanted: dict[int, tuple[Request, list[User]]]) -> dict[Outcome, int]:
     """Read everything that is wanted; return how often each outcome came. What is rebuilt must be what was put."""
     counts: dict[Outcome, int] = defaultdict(int)
     expected = {request.range: users for request, users in wanted.values()}

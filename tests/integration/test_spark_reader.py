@@ -25,10 +25,10 @@ from recovery_support import User, columns_of, range_of
 from store_support import root_of, session_at, stored
 
 from kcl_receiver import Reading, aws, read
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.emulator.application import Application, name_request
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
-from kcl_receiver.emulator.others import HttpRequest, HttpResponse, service_scope
+from kcl_receiver.emulator.moto_services import HttpRequest, HttpResponse, service_scope
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import (
     BlockDamaged,
@@ -39,19 +39,19 @@ from kcl_receiver.errors import (
     StreamUnavailable,
 )
 from kcl_receiver.ids import block_id, writer_id
+from kcl_receiver.kinesis import shard_client as calls
+from kcl_receiver.kinesis.rate_limit import Limits, Pace
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
-from kcl_receiver.recovery import calls
 from kcl_receiver.recovery.fallback import KinesisFallback
-from kcl_receiver.recovery.pace import Limits, Pace
 from kcl_receiver.recovery.sources import Sources
-from kcl_receiver.store.arrays import SCHEMA
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, Expired, WriterStarted
+from kcl_receiver.store.blocks.arrays import SCHEMA
+from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.layout import block_at, block_path
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.ledger.entries import BlockStored, Carried, Expired, WriterStarted
+from kcl_receiver.store.ledger.transaction import Transaction, content_of
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.maintenance import Transaction, content_of
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.store import Store
 
 FAST = Limits(calls=500.0, bytes=1e9)
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
@@ -116,7 +116,7 @@ class Landing:
         self.now = emulator.kinesis.now()
         self.writer = writer_id(self.now, "00000001")
         self.directory = OpenedDirectory(base / "store")
-        self.store = BlockStore(self.directory)
+        self.store = Store(self.directory)
         self.store.claim("landing")
         self.held: list[list[BlockRange]] = []
         self.entries: list[BlockStored] = []

@@ -17,27 +17,27 @@ from store_support import LATE, NOW, SHARD, Record, begin, columns_of, local_sto
 from test_recovery import HOUR, Source, reshard
 
 from kcl_receiver import aws
+from kcl_receiver.audit import stream_auditor as against
+from kcl_receiver.audit.report import Report
+from kcl_receiver.audit.shard_scan import FIRST_PAGE_RECORDS
+from kcl_receiver.audit.stream_audit import End, Kind, Known, Question
+from kcl_receiver.audit.stream_auditor import Progress, StreamAuditor
+from kcl_receiver.audit.verify import verify_store
+from kcl_receiver.cli import external_checks as verify_others
 from kcl_receiver.cli import verify as command
-from kcl_receiver.cli import verify_others
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.credentials import Access
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
 from kcl_receiver.emulator.server import Emulator
 from kcl_receiver.errors import EXIT_AMISS, EXIT_INTERRUPTED, EXIT_NOTHING, EXIT_OK, EXIT_STREAM, EXIT_USAGE
 from kcl_receiver.ids import writer_id
+from kcl_receiver.kinesis.range_fetcher import connect
+from kcl_receiver.kinesis.rate_limit import Limits
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.reader.verify_report import Report
-from kcl_receiver.recovery import against
-from kcl_receiver.recovery.against import Against, Progress
-from kcl_receiver.recovery.fetch import connect
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.question import End, Kind, Known, Question
-from kcl_receiver.recovery.walk import FIRST_PAGE_RECORDS
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, ShardEnded
+from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.ledger.entries import BlockStored, ShardEnded
+from kcl_receiver.store.store import Store
 
 FAST = Limits(calls=500.0, bytes=1e9)
 BATCH = 7
@@ -121,7 +121,9 @@ def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(
-        against.Against.__init__, "__kwdefaults__", against.Against.__init__.__kwdefaults__ | {"limits": FAST}
+        against.StreamAuditor.__init__,
+        "__kwdefaults__",
+        against.StreamAuditor.__init__.__kwdefaults__ | {"limits": FAST},
     )
 
 
@@ -383,13 +385,13 @@ def test_ctrl_c_ends_the_asking_and_says_what_was_found(
 ) -> None:
     source.put(40)
     landed.land()
-    ask = Against.ask
+    ask = StreamAuditor.ask
 
-    def interrupted(self: Against, *arguments: Any) -> Iterator[Any]:  # noqa: ANN401
+    def interrupted(self: StreamAuditor, *arguments: Any) -> Iterator[Any]:  # noqa: ANN401
         signal.raise_signal(signal.SIGINT)
         return ask(self, *arguments)
 
-    monkeypatch.setattr(Against, "ask", interrupted)
+    monkeypatch.setattr(StreamAuditor, "ask", interrupted)
     before = signal.getsignal(signal.SIGINT)
     code, text = run("--against-stream")
     assert code == EXIT_INTERRUPTED
@@ -440,7 +442,7 @@ def test_iterators_that_expire_are_replaced_and_no_record_counts_twice(
             emulator.kinesis.advance(301)
 
     asked = questions(landed)
-    asking = Against(
+    asking = StreamAuditor(
         connect(Access("kinesis", emulator.region, emulator.url)), limits=FAST, progress=grow_old, workers=1
     )
     answers = list(asking.ask(source.identity, asked))
@@ -462,9 +464,9 @@ def test_what_is_trimmed_while_it_is_read_is_no_gap(emulator: Emulator, source: 
             emulator.kinesis.trim(STREAM, asked.shard, trimmed[0])
             emulator.kinesis.advance(301)
 
-    (answer,) = Against(connect(Access("kinesis", emulator.region, emulator.url)), limits=FAST, progress=trim).ask(
-        source.identity, [asked]
-    )
+    (answer,) = StreamAuditor(
+        connect(Access("kinesis", emulator.region, emulator.url)), limits=FAST, progress=trim
+    ).ask(source.identity, [asked])
     assert FIRST_PAGE_RECORDS < answer.kinesis_records < len(source.users[asked.shard])
     assert (answer.totals, answer.ranges_differing, answer.end) == ({}, 0, End.TIP)
     assert answer.links > FIRST_PAGE_RECORDS / 2
@@ -474,7 +476,7 @@ def test_what_is_trimmed_while_it_is_read_is_no_gap(emulator: Emulator, source: 
 def test_a_stop_ends_it_with_an_answer_for_every_shard(emulator: Emulator, source: Source, landed: Landed) -> None:
     source.put(50)
     stop = threading.Event()
-    asking = Against(
+    asking = StreamAuditor(
         connect(Access("kinesis", emulator.region, emulator.url)),
         limits=FAST,
         stop=stop,
@@ -607,7 +609,7 @@ def test_leases_of_unknown_shards_and_shards_without_leases_are_named(leases: Le
 def test_leases_are_read_before_the_store_so_that_a_receiver_may_run_meanwhile(
     leases: Leases, source: Source, landed: Landed, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def verify_while_it_runs(store: BlockStore, **more: Any) -> Report:  # noqa: ANN401
+    def verify_while_it_runs(store: Store, **more: Any) -> Report:  # noqa: ANN401
         report = verify_store(store, **more)
         source.put(30)
         landed.land()

@@ -14,7 +14,7 @@ MUTANTS = [
     ),
     Mutant(
         "a processor that has not spoken for long is not silent",
-        "kcl_receiver/live.py",
+        "kcl_receiver/status/live.py",
         "    if state.spoke_seconds < generator.silent_after:\n",
         "    if True:\n",
         ("tests/unit/test_live.py::test_one_silent_shard_among_others_is_named_and_its_problem_has_its_own_key",),
@@ -65,21 +65,21 @@ MUTANTS = [
     ),
     Mutant(
         "two containers of one image have one worker's name",
-        "kcl_receiver/daemon/effective.py",
+        "kcl_receiver/daemon/daemon_properties.py",
         "str(config.socket), token)",
         "str(config.socket))",
         ("tests/unit/test_effective.py::test_the_worker_id_is_stable_and_differs_by_host_user_application_and_socket",),
     ),
     Mutant(
         "a store whose lock was removed is written on",
-        "kcl_receiver/generator/workers.py",
+        "kcl_receiver/generator/generator_io.py",
         "        self._store.hold()  # still",
         "        pass  # still",
         ("tests/unit/test_store_locks.py::test_a_generator_whose_store_another_one_holds_reports_nothing_stored",),
     ),
     Mutant(
         "a processor that left a moment ago was never there",
-        "kcl_receiver/live.py",
+        "kcl_receiver/status/live.py",
         "    waited = min(left, default=generator.uptime_seconds)\n",
         "    waited = generator.uptime_seconds\n",
         ("tests/unit/test_live.py::test_a_shard_that_ended_a_moment_ago_is_no_silence_of_its_children",),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-BOUNDS = "kcl_receiver/reader/read_bounds.py"
+BOUNDS = "kcl_receiver/reading/bounds.py"
 DOOR = "tests/unit/test_front_door.py::"
 
 MUTANTS = [
@@ -17,7 +17,7 @@ MUTANTS = [
     ),
     Mutant(
         "an unknown shard is read as one of which nothing is stored",
-        "kcl_receiver/reader/api.py",
+        "kcl_receiver/reading/api.py",
         "        check_shards(place, {*(asked or ()), *_shards(begin), *_shards(last)}, chosen_stream)\n",
         "        pass\n",
         (
@@ -27,7 +27,7 @@ MUTANTS = [
     ),
     Mutant(
         "batches may be asked for that hold nothing",
-        "kcl_receiver/reader/api.py",
+        "kcl_receiver/reading/api.py",
         "        if most < 1:\n",
         "        if False:\n",
         ("tests/unit/test_read.py::test_arguments_that_make_no_sense_are_refused",),
@@ -36,7 +36,7 @@ MUTANTS = [
         "an import of the package loads what it exports",
         "kcl_receiver/__init__.py",
         "    def __dir__() -> list[str]:\n",
-        "    from kcl_receiver.reader.api import read\n\n    def __dir__() -> list[str]:\n",
+        "    from kcl_receiver.reading.api import read\n\n    def __dir__() -> list[str]:\n",
         ("tests/unit/test_public.py::test_the_import_loads_nothing_until_a_name_is_used",),
     ),
     Mutant(
@@ -48,7 +48,7 @@ MUTANTS = [
     ),
     Mutant(
         "a carriage return stands bare in CSV",
-        "kcl_receiver/reader/read_formats.py",
+        "kcl_receiver/reading/formats.py",
         'isinstance(cell, str) and "\\r" in cell',
         "False",
         (DOOR + "test_a_carriage_return_in_csv_breaks_no_row",),
@@ -62,21 +62,21 @@ MUTANTS = [
     ),
     Mutant(
         "an empty store is proven",
-        "kcl_receiver/reader/verify_report.py",
+        "kcl_receiver/audit/report.py",
         "        return self._whole and any(one.state != NOTHING for one in self.shards)\n",
         "        return self._whole\n",
         ("tests/unit/test_verify.py::test_where_there_is_no_store_nothing_is_proven",),
     ),
     Mutant(
         "a lease that nobody has and none began is as it should be",
-        "kcl_receiver/reader/leases.py",
+        "kcl_receiver/audit/leases.py",
         "    if lease.owner is not None:\n        return _report(lease, NOT_BEGUN, None)\n",
         "    if True:\n        return _report(lease, NOT_BEGUN, None)\n",
         ("tests/integration/test_verify_others.py::test_shards_that_nobody_reads_are_named",),
     ),
     Mutant(
         "an aggregate that KCL drops within a range is not counted",
-        "kcl_receiver/recovery/compare.py",
+        "kcl_receiver/audit/compare.py",
         "                self._open[0].dropped.append(left_out)\n",
         "                pass\n",
         (
@@ -86,7 +86,7 @@ MUTANTS = [
     ),
     Mutant(
         "records after a malformed one of an aggregate are not counted",
-        "kcl_receiver/recovery/deaggregate.py",
+        "kcl_receiver/kinesis/deaggregate.py",
         "    return UserRecords(keys, data, left_out=len(aggregated.records) - len(keys))\n",
         "    return UserRecords(keys, data)\n",
         (

@@ -149,7 +149,7 @@ MUTANTS = [
     ),
     Mutant(
         "the first records after a starting point are believed to be of the stream",
-        "kcl_receiver/generator/workers.py",
+        "kcl_receiver/generator/generator_io.py",
         "            self._view.describe(self._identity())\n            return replace(effect.more.rest",
         "            return replace(effect.more.rest",
         (
@@ -158,7 +158,7 @@ MUTANTS = [
     ),
     Mutant(
         "a torn line counts as the entry of a block",
-        "kcl_receiver/store/walk.py",
+        "kcl_receiver/store/ledger/walk.py",
         '(self._store.ledger(own) or b"")[: self._good.get(own, 0)]',
         'self._store.ledger(own) or b""',
         ("tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in",),
@@ -174,7 +174,7 @@ MUTANTS = [
     ),
     Mutant(
         "what was carried over is compared all with all",
-        "kcl_receiver/generator/recent.py",
+        "kcl_receiver/generator/range_cache.py",
         "            if (one, block) not in known[one.shard]:\n",
         "            if (one, block) not in self._ranges.get(one.shard, []):\n",
         (
@@ -200,7 +200,7 @@ MUTANTS = [
     ),
     Mutant(
         "a bug at a connection or a timer is logged, and the generator goes on",
-        "kcl_receiver/generator/role.py",
+        "kcl_receiver/generator/main.py",
         "    report_bugs(server.failed)\n",
         "",
         (

@@ -14,7 +14,7 @@ COVERAGE = "tests/unit/test_coverage.py"
 MUTANTS = [
     Mutant(
         "only the first of the starts that stored nothing says what was asked for",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "        return min(_begun(one, opened) for one in starts)\n",
         "        return _begun(starts[0], opened)\n",
         (
@@ -23,14 +23,14 @@ MUTANTS = [
     ),
     Mutant(
         "only a start at a time is held against a start at a later time",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "if _asked_from(one, opened) < first.begins]",
         "if 0 <= one.begins < first.begins]",
         (f"{COVERAGE}::test_a_start_at_a_later_time_than_was_asked_for_skips_what_came_between",),
     ),
     Mutant(
         "a start after the first record counts among the first ones",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "        return found[: last + 1]\n",
         "        return found\n",
         (f"{COVERAGE}::test_a_start_after_the_first_record_is_stored_changes_nothing_of_where_reading_began",),
@@ -93,14 +93,14 @@ MUTANTS = [
     ),
     Mutant(
         "verify takes every link for good",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "or self.horizon.is_good(after, at):\n            self._segments",
         "or True:\n            self._segments",
         (f"{COVERAGE}::test_a_link_older_than_the_retention_is_possibly_trimmed_and_no_gap",),
     ),
     Mutant(
         "verify forgets the readings that do not count",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "        self._tails += horizon.settle()\n",
         "        horizon.settle()\n",
         ("tests/unit/test_verify_model.py::test_ranges_taken_in_one_at_a_time_prove_what_they_prove_together",),
@@ -163,7 +163,7 @@ MUTANTS = [
     ),
     Mutant(
         "the first link of a shard is judged by the clock as it was",
-        "kcl_receiver/reader/proof.py",
+        "kcl_receiver/proof/links.py",
         "at if at < 0 else self._times.delivered(session, at)",
         "at",
         (f"{LATE}::test_the_first_link_of_a_shard_is_raised_like_any_other",),
@@ -177,7 +177,7 @@ MUTANTS = [
     ),
     Mutant(
         "a reader takes every late second start for a hole",
-        "kcl_receiver/reader/chain.py",
+        "kcl_receiver/proof/chain.py",
         "if self._horizon.until(START) >= 0 and time",
         "if False and time",
         ("tests/unit/test_chain.py::test_a_shard_that_was_read_to_its_tip_meanwhile_begins_again_without_a_hole",),

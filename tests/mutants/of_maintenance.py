@@ -7,7 +7,7 @@ from mutants import Mutant
 MUTANTS = [
     Mutant(
         "maintenance deletes on the word of a ledger that is not durable",
-        "kcl_receiver/store/maintenance.py",
+        "kcl_receiver/store/ledger/transaction.py",
         "        settle_day(store, day)\n        store.delete_blocks(blocks)",
         "        store.delete_blocks(blocks)",
         (
@@ -17,14 +17,14 @@ MUTANTS = [
     ),
     Mutant(
         "an expired block counts as one that holds what others lost",
-        "kcl_receiver/maintenance/leftovers.py",
+        "kcl_receiver/maintenance/retired_blocks.py",
         "block not in changes.replaced and block not in changes.expired",
         "block not in changes.replaced",
         ("tests/unit/test_compact.py::test_what_only_an_expired_block_holds_is_not_deleted_with_it",),
     ),
     Mutant(
         "a block is looked for in no ledger but those of its day and the next",
-        "kcl_receiver/store/reading.py",
+        "kcl_receiver/store/ledger/reading.py",
         "        if left:\n            yield from self.find_all(left, changes)",
         "        return",
         ("tests/unit/test_expire.py::test_a_block_goes_that_the_second_writer_after_its_day_took_in",),
@@ -45,7 +45,7 @@ MUTANTS = [
     ),
     Mutant(
         "a follower passes a note whose ledger is still to come",
-        "kcl_receiver/store/notes.py",
+        "kcl_receiver/store/ledger/notes.py",
         "        if there:\n            yield one",
         "        yield one",
         ("tests/unit/test_read_follow.py::test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted",),
@@ -66,7 +66,7 @@ MUTANTS = [
     ),
     Mutant(
         "what repair took in, and compaction replaced, is not held at the next start",
-        "kcl_receiver/store/handover.py",
+        "kcl_receiver/store/ledger/takeover.py",
         "        out.blocks += [entry for entry in repaired if entry.block not in known]\n",
         "        pass\n",
         ("tests/unit/test_repair.py::test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start",),

@@ -12,14 +12,14 @@ _PROBES = "tests/integration/test_check_probes.py"
 MUTANTS = [
     Mutant(
         "a blank after a switch is taken, and KCL reads false",
-        "kcl_receiver/kcl_values.py",
+        "kcl_receiver/config/kcl_values.py",
         "    Kind.SWITCH: lambda text: text.lower() in _SWITCHES,\n",
         "    Kind.SWITCH: lambda text: text.strip().lower() in _SWITCHES,\n",
         (f"{_KEYS}::test_values_are_judged_as_the_daemon_reads_them[Kind.SWITCH-good5-bad5]",),
     ),
     Mutant(
         "a number beyond 32 bits is taken, and KCL reads 0",
-        "kcl_receiver/kcl_values.py",
+        "kcl_receiver/config/kcl_values.py",
         "    return number if -(1 << bits - 1) <= number < 1 << bits - 1 else None\n",
         "    return number\n",
         (f"{_KEYS}::test_values_are_judged_as_the_daemon_reads_them[Kind.INT-good0-bad0]",),
@@ -43,7 +43,7 @@ MUTANTS = [
     ),
     Mutant(
         "a user without a home ends every command",
-        "kcl_receiver/config.py",
+        "kcl_receiver/config/properties.py",
         '    if not state.startswith("/") and not home.startswith("/"):\n',
         "    if False:\n",
         ("tests/unit/test_config.py::test_a_user_without_a_home_has_its_logs_beside_the_socket[None]",),
@@ -57,14 +57,14 @@ MUTANTS = [
     ),
     Mutant(
         "python acts as whom it likes",
-        "kcl_receiver/config.py",
+        "kcl_receiver/config/properties.py",
         "Identity(credentials.providers(self.raw, service), keys",
         "Identity((), keys",
         (f"{_IDENTITY}::test_a_role_for_each_service", f"{_IDENTITY}::test_check_asks_as_the_file_says"),
     ),
     Mutant(
         "the tables are asked as the stream is",
-        "kcl_receiver/credentials.py",
+        "kcl_receiver/config/credentials.py",
         '    "dynamodb": ("awsCredentialsProviderDynamoDB", "awsCredentialsProvider"),\n',
         '    "dynamodb": ("awsCredentialsProvider",),\n',
         (f"{_IDENTITY}::test_a_role_for_each_service",),
@@ -109,7 +109,7 @@ MUTANTS = [
     ),
     Mutant(
         "a secret among options of java is repeated",
-        "kcl_receiver/config.py",
+        "kcl_receiver/config/properties.py",
         "        if value is not None and _SECRET_OPTION.search(value):\n",
         "        if False:\n",
         ("tests/unit/test_config.py::test_a_secret_among_options_of_java_is_not_repeated_whatever_the_key",),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from mutants import Mutant
 
-READS = "kcl_receiver/store/reads.py"
+READS = "kcl_receiver/store/blocks/stream.py"
 LOCAL = "kcl_receiver/store/local.py"
-BASE = "kcl_receiver/store/base.py"
+BASE = "kcl_receiver/store/store.py"
 FAILING = "tests/unit/test_reads_that_fail.py"
 FAULTS = "tests/unit/test_store_faults.py"
 REPAIR = "tests/unit/test_repair.py"
@@ -52,14 +52,14 @@ MUTANTS = [
     ),
     Mutant(
         "the ends of a range bound its arrivals",
-        "kcl_receiver/store/parquet.py",
+        "kcl_receiver/store/blocks/encode.py",
         "one.range.with_arrivals(arrivals_of(one.columns))",
         "one.range",
         ("tests/unit/test_expire.py::test_a_block_whose_ends_alone_are_old_stays",),
     ),
     Mutant(
         "arrival times are kept in milliseconds",
-        "kcl_receiver/store/parquet.py",
+        "kcl_receiver/store/blocks/encode.py",
         '        coerce_timestamps="us",',
         "       ",
         (
@@ -69,7 +69,7 @@ MUTANTS = [
     ),
     Mutant(
         "an arrival time that is no whole millisecond passes for the one that was stored",
-        "kcl_receiver/store/arrays.py",
+        "kcl_receiver/store/blocks/arrays.py",
         "        millis = pc.if_else(pc.equal(pc.multiply(millis, 1000), micros), millis, micros)\n",
         "",
         (
@@ -79,35 +79,35 @@ MUTANTS = [
     ),
     Mutant(
         "a row group is decoded whatever it claims to hold",
-        "kcl_receiver/store/blocks.py",
+        "kcl_receiver/store/blocks/file.py",
         "            if claimed > MAX_ROW_GROUP_BYTES:\n",
         "            if False:\n",
         (BOMB,),
     ),
     Mutant(
         "a range is read whatever its rows weigh",
-        "kcl_receiver/store/blocks.py",
+        "kcl_receiver/store/blocks/file.py",
         "            if sum(piece.nbytes for piece in pieces) > most:\n",
         "            if False:\n",
         (BOMB,),
     ),
     Mutant(
         "rows of another shard are good ones if their checksum is",
-        "kcl_receiver/store/checksums.py",
+        "kcl_receiver/store/blocks/checksums.py",
         "        if self._shard is not None and not _are(",
         "        if self._shard is not None and False and not _are(",
         (f"{BLOCKS}::test_a_reader_is_not_given_the_rows_of_one_shard_as_those_of_another",),
     ),
     Mutant(
         "a row group that cannot be decoded is decoded again for each of its ranges",
-        "kcl_receiver/store/blocks.py",
+        "kcl_receiver/store/blocks/file.py",
         "                self._group = group, columns, error\n",
         "                raise error\n",
         (f"{BLOCKS}::test_of_a_broken_row_group_nothing_is_tried_twice",),
     ),
     Mutant(
         "all of a small block is read for its footer",
-        "kcl_receiver/store/blocks.py",
+        "kcl_receiver/store/blocks/file.py",
         "            self._parquet = pq.ParquetFile(self._file)\n",
         "            self._opened_for_rows()\n",
         (f"{BLOCKS}::test_the_footer_is_read_without_the_rows",),
@@ -122,15 +122,15 @@ MUTANTS = [
     Mutant(
         "what others are writing is taken for what killed generators left",
         BASE,
-        "                if name[: names.WRITER_LENGTH] in generators:\n",
+        "                if name[: ids.WRITER_LENGTH] in generators:\n",
         "                if generators:\n",
         (f"{REPAIR_FAULTS}::test_a_generator_that_begins_removes_what_killed_ones_could_not_finish",),
     ),
     Mutant(
         "what repair keeps of a damaged ledger is a leftover",
         BASE,
-        "    return kept or names.ledger_at(key)",
-        "    return names.ledger_at(key)",
+        "    return kept or layout.ledger_at(key)",
+        "    return layout.ledger_at(key)",
         (f"{REPAIR}::test_a_damaged_ledger_is_kept_aside_and_what_the_blocks_say_is_recorded_anew",),
     ),
     Mutant(

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.store.arrays import arrivals_of, schema_of
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.footers import Footer
+from kcl_receiver.store.blocks.arrays import arrivals_of, schema_of
+from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock
+from kcl_receiver.store.blocks.footers import Footer
 from kcl_receiver.store.json_codec import decode, encode
-from kcl_receiver.store.parquet import BlockRange, EncodedBlock
+from kcl_receiver.store.store import Store
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
 
@@ -76,13 +76,13 @@ def _head(content: bytes) -> tuple[dict[str, Any], int]:
 
 
 class SimBlockFile:
-    """An open block of this form, where one of Parquet is expected; see `kcl_receiver.store.blocks.BlockFile`.
+    """An open block of this form, where one of Parquet is expected; see `kcl_receiver.store.blocks.file.BlockFile`.
 
     Attributes:
         footer: What it says of itself.
     """
 
-    def __init__(self, store: BlockStore, block: str, *_: object, **__: object) -> None:
+    def __init__(self, store: Store, block: str, *_: object, **__: object) -> None:
         self._content = store.read_block(block)
         head, _end = _head(self._content)
         if head["block"] != block:

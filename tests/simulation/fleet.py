@@ -14,14 +14,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from kcl_receiver.generator import server, workers
+from kcl_receiver.audit import blocks as verify_blocks
+from kcl_receiver.generator import generator_io as workers
+from kcl_receiver.generator import server
 from kcl_receiver.generator import stream as generator_stream
 from kcl_receiver.generator.effects import WriteBlock
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.maintenance import leftovers
-from kcl_receiver.reader import read_blocks, verify_blocks
-from kcl_receiver.store import blocks as store_blocks
-from kcl_receiver.store import entries, maintenance
+from kcl_receiver.maintenance import retired_blocks as leftovers
+from kcl_receiver.reading import blocks as read_blocks
+from kcl_receiver.store.blocks import file as store_blocks
+from kcl_receiver.store.ledger import entries
+from kcl_receiver.store.ledger import transaction as maintenance
 from simulation import blocks, latest, world
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles

@@ -17,11 +17,11 @@ from store_support import local_store
 
 from kcl_receiver import HoleInShard, Reading, read
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.proof.chain import LATE
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.chain import LATE
-from kcl_receiver.reader.read_query import Batch, Query
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.query import Batch, Query
+from kcl_receiver.store.store import Store
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY
 from simulation.timeline import Process
@@ -200,7 +200,7 @@ class SimFollower(Process):
             self._thread.stop()
 
 
-def read_whole(store: BlockStore, record: Record) -> None:
+def read_whole(store: Store, record: Record) -> None:
     """Read a store from the first record to the last, without a token.
 
     Raises:

@@ -10,15 +10,15 @@ from kcl_receiver.errors import ReceiverError, StoreUnavailable
 from kcl_receiver.generator.connection import Connection
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Append, LookFurther, LookUp, MoreHeld, ShardFacts, WriteBlock
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.layout import block_at
 from kcl_receiver.store.local import Directory
+from kcl_receiver.store.store import Store
 from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
 from simulation.link import Wire
 from simulation.runtime import SimRuntime
@@ -76,7 +76,7 @@ class FaultyDirectory(Directory):
             self._fault("append_ledger")
 
 
-class SimWorkers(Workers):
+class SimWorkers(GeneratorIO):
     """The real workers; the watch sees what they have done."""
 
     process: SimGenerator
@@ -122,7 +122,7 @@ class SimGenerator(Process):
         self.settings = settings
         directory = FaultyDirectory(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
         directory.host = host
-        store = BlockStore(directory)
+        store = Store(directory)
         workers = SimWorkers(
             store,
             StreamView(fleet.stream.client(), "simulated", None, APPLICATION),

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from fake_files import FakeFiles, Node
 from store_support import local_store
 
+from kcl_receiver.audit.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.horizon import interval_ms
-from kcl_receiver.reader.coverage import Span
-from kcl_receiver.reader.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
+from kcl_receiver.proof.coverage import Span
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY, Shard
 

@@ -17,9 +17,9 @@ from store_support import local_store
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction
 from simulation import blocks
 from simulation.timeline import Process
 

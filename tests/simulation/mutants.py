@@ -28,25 +28,26 @@ from kcl_receiver.daemon import start
 from kcl_receiver.generator import carried, presence, rollover
 from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.core import GeneratorCore
-from kcl_receiver.generator.held import Held
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.pipeline import Pipeline
-from kcl_receiver.generator.roster import Roster
 from kcl_receiver.generator.session import Session
+from kcl_receiver.generator.session_registry import SessionRegistry
+from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.horizon import Horizon
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.maintenance.leftovers import Leftovers
+from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.processor import codec
 from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
-from kcl_receiver.processor.kept import KeptBatches
-from kcl_receiver.store import handover, maintenance
+from kcl_receiver.processor.outbox import Outbox
+from kcl_receiver.store.ledger import takeover as handover
+from kcl_receiver.store.ledger import transaction as maintenance
+from kcl_receiver.store.ledger.tailing import LedgerWalk
+from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.maintenance import Transaction
-from kcl_receiver.store.tailing import LedgerWalk
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
@@ -95,7 +96,7 @@ MUTANTS = (
     _bug(
         "Spark: a block counts as stored after its store has failed",
         (
-            Workers,
+            GeneratorIO,
             "write_block",
             "self._store.put_block(block, encoded.payload)",
             "try:\n        self._store.put_block(block, encoded.payload)\n    except StoreUnavailable:\n        pass",
@@ -126,7 +127,7 @@ MUTANTS = (
     _bug(
         "Spark: sequence numbers are compared as text (delivery)",
         (
-            KeptBatches,
+            Outbox,
             "take",
             "self.delivered, key=columns.position)",
             "str(self.delivered), key=lambda row: str(columns.position(row)))",
@@ -161,7 +162,7 @@ MUTANTS = (
     # Sessions
     _bug(
         "the check of the rank is lost",
-        (Roster, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
+        (SessionRegistry, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
     ),
     _bug(
         "a rank is given anew at every connection",
@@ -169,12 +170,12 @@ MUTANTS = (
     ),
     _bug(
         "a session does not wait for the blocks of the one before it",
-        (Roster, "_older_in_flight", "return any(", "return False and any("),
+        (SessionRegistry, "_older_in_flight", "return any(", "return False and any("),
     ),
     _bug(
         "a session that was fenced is taken back",
-        (Roster, "admit", "if known.state is State.CLOSED:", "if False:"),
-        (Roster, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
+        (SessionRegistry, "admit", "if known.state is State.CLOSED:", "if False:"),
+        (SessionRegistry, "admit", "(hello.rank, hello.session) < current.seniority", "False"),
     ),
     _bug(
         "what is in the block being built is kept after the lease is lost, and its session forgotten",
@@ -184,7 +185,7 @@ MUTANTS = (
     _bug(
         "skipped by the highest number, not by the ranges that are present",
         (
-            Held,
+            StoredSpans,
             "add",
             "every = sorted([*known, *spans])",
             "every = sorted([*known, *spans])\n"
@@ -193,7 +194,7 @@ MUTANTS = (
     ),
     _bug(
         "nothing is held: what is stored is stored again",
-        (Held, "add", "every = sorted([*known, *spans])", "every = []"),
+        (StoredSpans, "add", "every = sorted([*known, *spans])", "every = []"),
     ),
     _bug(
         "blocks without a ledger entry are not adopted",
@@ -214,7 +215,7 @@ MUTANTS = (
     ),
     _bug(
         "a checkpoint in the middle of an aggregate",
-        (KeptBatches, "stored", "kept.whole or self.safe", "kept.columns.position(kept.columns.count - 1)"),
+        (Outbox, "stored", "kept.whole or self.safe", "kept.columns.position(kept.columns.count - 1)"),
     ),
     _bug(
         "the last record of a part counts as the end of its Kinesis record",
@@ -227,16 +228,16 @@ MUTANTS = (
     ),
     _bug(
         "what a range follows is computed from what is stored",
-        (KeptBatches, "_keep", "after=str(part.after)", "after=str(self.safe or part.after)"),
+        (Outbox, "_keep", "after=str(part.after)", "after=str(self.safe or part.after)"),
     ),
     _bug(
         "a page that KCL reads again is taken twice",
-        (KeptBatches, "take", "if isinstance(self.delivered, Position):", "if False:"),
+        (Outbox, "take", "if isinstance(self.delivered, Position):", "if False:"),
     ),
     # Processor and generator
     _bug(
         "resent out of order",
-        (KeptBatches, "send", "self.awaiting = self._to_send\n", "self.awaiting = self.next_number - 1\n"),
+        (Outbox, "send", "self.awaiting = self._to_send\n", "self.awaiting = self.next_number - 1\n"),
     ),
     _bug(
         "what is not stored is forgotten when the connection is lost",
@@ -244,7 +245,7 @@ MUTANTS = (
     ),
     _bug(
         "after a reconnection everything counts as sent",
-        (KeptBatches, "resume", "self._to_send = number", "self._to_send = max(number, self._to_send)"),
+        (Outbox, "resume", "self._to_send = number", "self._to_send = max(number, self._to_send)"),
     ),
     _bug(
         "a delivery is done although two of its batches are not admitted",
@@ -391,7 +392,7 @@ MUTANTS = (
     ),
     _bug(
         "what was put in another block is taken for gone, and stored again",
-        (presence, "held_now", "stand_ins = _stand_ins(store, gone)", "return out"),
+        (presence, "present_ranges", "stand_ins = _stand_ins(store, gone)", "return out"),
     ),
     # Every pair of durable steps swapped
     _bug(
@@ -423,7 +424,7 @@ MUTANTS = (
     _bug(
         "the ledger entry comes before the block",
         (
-            Workers,
+            GeneratorIO,
             "write_block",
             "self._store.put_block(block, encoded.payload)",
             "self._ledger.append([BlockStored(block, self._identity(), encoded.ranges, encoded.rows, 1, 0)])\n"
@@ -475,7 +476,7 @@ MUTANTS = (
     ),
     _bug(
         "an expired block that is still there counts as held",
-        (presence, "held_now", "elif block not in expired:", "else:"),
+        (presence, "present_ranges", "elif block not in expired:", "else:"),
     ),
     _bug(
         "who is past a day does not look at what repair took in of it",
@@ -484,15 +485,15 @@ MUTANTS = (
     _bug(
         "a session's start looks at blocks under the lock of storing",
         (
-            Workers,
+            GeneratorIO,
             "look_up",
             "found = MoreHeld((), None, None)\n",
-            "found = MoreHeld((), None, None)\n    with self._lock:\n        held_now(self._store, beyond)\n",
+            "found = MoreHeld((), None, None)\n    with self._lock:\n        present_ranges(self._store, beyond)\n",
         ),
     ),
     _bug(
         "a lease that was set back has all its ranges loaded at once",
-        (Workers, "look_up", "oldest, self._page)", "oldest, 10**9)"),
+        (GeneratorIO, "look_up", "oldest, self._page)", "oldest, 10**9)"),
     ),
     _bug(
         "what is held past the first page is stored again",

@@ -11,8 +11,8 @@ from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import day_of
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.store.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
 from kcl_receiver.store.layout import sealed_path
+from kcl_receiver.store.ledger.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
 from simulation.generator import ROOT
 from simulation.timeline import Process
 

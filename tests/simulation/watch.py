@@ -21,9 +21,9 @@ from kcl_receiver import errors
 from kcl_receiver.errors import BlockDamaged, ReceiverError
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
 from kcl_receiver.ids import writer_of
+from kcl_receiver.proof.chain import GAP, LATE
+from kcl_receiver.proof.coverage import select
 from kcl_receiver.ranges import After, Position, Range, parse_position
-from kcl_receiver.reader.chain import GAP, LATE
-from kcl_receiver.reader.coverage import select
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
 from simulation import blocks

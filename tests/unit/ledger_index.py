@@ -7,8 +7,7 @@ from types import MappingProxyType
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.ledger.entries import (
     Acknowledged,
     BlockStored,
     Entry,
@@ -21,8 +20,9 @@ from kcl_receiver.store.entries import (
     WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger import has_line, lost_tail, rebuild_from_footers
-from kcl_receiver.store.maintenance import DayChanges, is_acknowledged, load_day
+from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
+from kcl_receiver.store.ledger.writer import has_line, lost_tail, rebuild_from_footers
+from kcl_receiver.store.store import Store
 
 _Shard = tuple[StreamIdentity, str]
 
@@ -62,7 +62,7 @@ class LedgerIndex:
         self._ends: dict[_Shard, ShardEnded] = {}
 
     @classmethod
-    def load(cls, store: BlockStore) -> LedgerIndex:
+    def load(cls, store: Store) -> LedgerIndex:
         """Return the index of a store's whole ledger, and of the blocks that are in no ledger. Nothing is written.
 
         What it costs grows with the age of the store; a generator starts from `take_over` instead.
@@ -114,7 +114,7 @@ class LedgerIndex:
         self._hashes.clear()  # they were kept for this alone
         return faults
 
-    def adopt(self, store: BlockStore) -> None:
+    def adopt(self, store: Store) -> None:
         """Take in the blocks that are in the store and in no ledger.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from kcl_receiver.report import GeneratorState, LeaseState, ShardState
+from kcl_receiver.status.report import GeneratorState, LeaseState, ShardState
 
 WORKER = "host-0123456789ab"
 

@@ -25,11 +25,11 @@ from store_support import (
 from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.compact import DayReport, Options, compact
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import read_footer
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import load_day
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.transaction import load_day
+from kcl_receiver.store.store import Store
 
 HOUR = 3_600_000
 DAY = "2026-11-22"
@@ -40,7 +40,7 @@ SMALL = Options(target_bytes=64 * 1024)
 __all__ = ["OTHER_WRITER", "STREAM", "WRITER"]
 
 
-def fake_store(files: FakeFiles | None = None) -> BlockStore:
+def fake_store(files: FakeFiles | None = None) -> Store:
     return local_store(ROOT, files or empty_files())
 
 
@@ -66,7 +66,7 @@ def part(shard: int, first: int, count: int, *, session: str = "s1", data: bytes
 
 
 def fill(
-    store: BlockStore, blocks: Sequence[Sequence[BlockRange]], writer: str = WRITER, stream: StreamIdentity = STREAM
+    store: Store, blocks: Sequence[Sequence[BlockRange]], writer: str = WRITER, stream: StreamIdentity = STREAM
 ) -> list[BlockStored]:
     """Store blocks and record them, as one generator does."""
     ledger = begin(store, writer)
@@ -80,21 +80,21 @@ def usual(count: int = 6) -> list[list[BlockRange]]:
     return [[part(shard, 1 + 5 * number, 5) for shard in range(2)] for number in range(count)]
 
 
-def run(store: BlockStore, options: Options = SMALL, now: int = LATER) -> list[DayReport]:
+def run(store: Store, options: Options = SMALL, now: int = LATER) -> list[DayReport]:
     return list(compact(store, options, now))
 
 
 Found = dict[tuple[str, str, str, int, int], list[bytes]]
 
 
-def counted(store: BlockStore) -> list[str]:
+def counted(store: Store) -> list[str]:
     """Return the blocks that count: recorded, neither replaced nor expired."""
     index = LedgerIndex.load(store)
     others = {*index.replaced, *index.expired, *(one.block for one in index.adopted)}
     return [one for one in index.blocks() if one not in others]
 
 
-def read_all(store: BlockStore) -> Found:
+def read_all(store: Store) -> Found:
     """Return each record that a reader who believes the ledgers finds, checked, as often as it finds it."""
     out: Found = {}
     index = LedgerIndex.load(store)
@@ -111,9 +111,9 @@ def read_all(store: BlockStore) -> Found:
     return out
 
 
-def replaced_by(store: BlockStore, block: str) -> tuple[str, ...]:
+def replaced_by(store: Store, block: str) -> tuple[str, ...]:
     return load_day(store, block_day(block)).replaced.get(block, ())
 
 
-def present(store: BlockStore) -> set[str]:
+def present(store: Store) -> set[str]:
     return {block for block, _ in store.list_blocks()}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kcl_receiver.generator.runtime import STORE_THREADS
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.store.direct import PIECE_BYTES
-from kcl_receiver.store.parquet import ROW_GROUP_BYTES
+from kcl_receiver.store.blocks.encode import ROW_GROUP_BYTES
+from kcl_receiver.store.o_direct import PIECE_BYTES
 
 MIB = 2**20
 BASE_BYTES = 120 * MIB

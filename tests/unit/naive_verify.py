@@ -12,12 +12,12 @@ from typing import NamedTuple
 from ledger_index import LedgerIndex
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.proof.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
 from kcl_receiver.ranges import LATEST, After, Position, Range, StreamIdentity
-from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import BlockFile, read_footer
-from kcl_receiver.store.entries import MarksTaken, SessionStarted, ShardEnded, decode_ledger
-from kcl_receiver.store.maintenance import load_day
+from kcl_receiver.store.blocks.file import BlockFile, read_footer
+from kcl_receiver.store.ledger.entries import MarksTaken, SessionStarted, ShardEnded, decode_ledger
+from kcl_receiver.store.ledger.transaction import load_day
+from kcl_receiver.store.store import Store
 
 HOUR_MS = 3_600_000
 
@@ -268,7 +268,7 @@ class Naive(NamedTuple):
     damage: dict[str, tuple[Range, ...]]
 
 
-def naive_verify(store: BlockStore) -> Naive:
+def naive_verify(store: Store) -> Naive:
     index = LedgerIndex()
     taken: list[MarksTaken] = []
     ends: list[ShardEnded] = []

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from fake_files import FakeFiles
 
-from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path, sealed_path
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.memory import MemoryBucket, MemoryObjects
 from kcl_receiver.store.objects import Checked, Lock, Objects
+from kcl_receiver.store.store import Store
 from kcl_receiver.wire.columns import Buffer
 
 
@@ -32,10 +32,10 @@ class Place:
 
     def __init__(self, objects: Callable[[str], Objects]) -> None:
         self._objects = objects
-        self._made: list[BlockStore] = []
+        self._made: list[Store] = []
 
-    def __call__(self, name: str = "store") -> BlockStore:
-        self._made.append(BlockStore(self._objects(name)))
+    def __call__(self, name: str = "store") -> Store:
+        self._made.append(Store(self._objects(name)))
         return self._made[-1]
 
     def end_processes(self) -> None:
@@ -44,7 +44,7 @@ class Place:
             end_process(store)
 
 
-def end_process(store: BlockStore) -> None:
+def end_process(store: Store) -> None:
     """End the process that has this store: its locks are free."""
     for lock in store._held.values():
         lock.release()
@@ -116,7 +116,7 @@ def memory_with_locks(_: object = None) -> Place:
 class Kept:
     """An object of a store that a test looks at, or changes behind everybody's back."""
 
-    store: BlockStore
+    store: Store
     key: str
 
     @property
@@ -142,11 +142,11 @@ class Kept:
         self.store.objects.delete([self.key])
 
 
-def kept_block(store: BlockStore, block: str) -> Kept:
+def kept_block(store: Store, block: str) -> Kept:
     return Kept(store, block_path(block))
 
 
-def kept_ledger(store: BlockStore, writer: str) -> Kept:
+def kept_ledger(store: Store, writer: str) -> Kept:
     """Return a writer's ledger, where it is: open, sealed, or of maintenance."""
     found = [Kept(store, of(writer)) for of in (ledger_path, sealed_path, maintenance_path)]
     return next((one for one in found if one.is_there), found[0])

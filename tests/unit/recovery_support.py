@@ -17,9 +17,9 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from kcl_receiver.emulator.kpl import UserRecord, aggregate
+from kcl_receiver.kinesis.rebuild import KinesisRecord, Request
 from kcl_receiver.processor.codec import ProcessRecords, decode_line
 from kcl_receiver.ranges import Range, StreamIdentity
-from kcl_receiver.recovery.rebuild import KinesisRecord, Request
 from kcl_receiver.wire.columns import Columns, checksum
 
 SHARD = "shardId-000000000000"

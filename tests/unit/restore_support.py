@@ -25,16 +25,16 @@ from recovery_support import (
 )
 from store_support import NOW, WRITER, begin, put, session_at
 
+from kcl_receiver.audit.verify import Report, damage, verify_store
+from kcl_receiver.kinesis.range_fetcher import RangeFetcher
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.proof.coverage import select
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.reader.coverage import select
-from kcl_receiver.reader.verify import Report, damage, verify_store
-from kcl_receiver.recovery.fetch import Rereader
-from kcl_receiver.recovery.pace import Limits
 from kcl_receiver.recovery.restore import Events, NotRestored, Restorer, Source, Summary
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
 FAST = Limits(calls=10_000.0, bytes=1e9)
@@ -71,7 +71,7 @@ class Told(Events):
 class Lake:
     """Blocks of two ranges of each of two shards, in the order of the stream."""
 
-    def __init__(self, store: BlockStore, blocks: int = 6) -> None:
+    def __init__(self, store: Store, blocks: int = 6) -> None:
         self.store = store
         self.store.claim("landing")
         self.puts = {shard: puts_of(number, 2 * RANGE * blocks) for number, shard in enumerate(SHARDS)}
@@ -125,7 +125,7 @@ class Lake:
         self.kept(number).write(content.replace(b'"session":"s1"', b'"session":"s9"', 1))
 
     def source(self, stream: StreamIdentity) -> Source:
-        return Source(Rereader(self.kinesis, limits=FAST, workers=2, stop=self.stop, patience=0.5), {})
+        return Source(RangeFetcher(self.kinesis, limits=FAST, workers=2, stop=self.stop, patience=0.5), {})
 
     def restorer(self, **more: Any) -> Restorer:  # noqa: ANN401
         return Restorer(

@@ -16,15 +16,22 @@ import pytest
 from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import BlockFile, Opener
-from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, SessionStarted, ShardEnded, WriterStarted
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
+from kcl_receiver.store.blocks.file import BlockFile, Opener
+from kcl_receiver.store.blocks.footers import FOOTER_KEY
 from kcl_receiver.store.files import Files
-from kcl_receiver.store.footers import FOOTER_KEY
-from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.ledger.entries import (
+    BlockStored,
+    Carried,
+    MarksTaken,
+    SessionStarted,
+    ShardEnded,
+    WriterStarted,
+)
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.store import Store
 from kcl_receiver.wire.columns import Buffer, Columns, VarColumn, checksum
 
 NOW = 1_795_353_301_000  # 2026-11-22T13:15:01Z
@@ -41,23 +48,23 @@ SHARD = "shardId-000000000000"
 
 def local_store(
     root: str | Path, files: Files | None = None, token: Callable[[], str] = lambda: secrets.token_hex(4)
-) -> BlockStore:
+) -> Store:
     """Return the store in a directory of a file system."""
-    return BlockStore(Directory(root, files, token))
+    return Store(Directory(root, files, token))
 
 
-def directory_of(store: BlockStore) -> Directory:
+def directory_of(store: Store) -> Directory:
     """Return the directory that a store is in."""
     directory = store.objects.objects
     assert isinstance(directory, Directory)
     return directory
 
 
-def root_of(store: BlockStore) -> Path:
+def root_of(store: Store) -> Path:
     return directory_of(store).root
 
 
-def files_of(store: BlockStore) -> Files:
+def files_of(store: Store) -> Files:
     return directory_of(store)._files
 
 
@@ -182,7 +189,7 @@ def mark(position: After | int, until: int, *, shard: str = SHARD, session: str 
 
 
 def stored(
-    store: BlockStore, block: str, ranges: Sequence[BlockRange], stream: StreamIdentity = STREAM, time: int = NOW
+    store: Store, block: str, ranges: Sequence[BlockRange], stream: StreamIdentity = STREAM, time: int = NOW
 ) -> BlockStored:
     """Store a block under an id, by the writer that the id names; return its ledger entry."""
     encoded = encode_block(block, block.rpartition("-")[0], stream, ranges, "none")
@@ -192,7 +199,7 @@ def stored(
 
 
 def put(
-    store: BlockStore,
+    store: Store,
     number: int,
     *ranges: BlockRange,
     writer: str = WRITER,
@@ -203,9 +210,7 @@ def put(
     return stored(store, block_id(writer, number), ranges, stream, time)
 
 
-def begin(
-    store: BlockStore, writer: str, *, seal: bool = False, time: int = NOW, newest_before: int = -1
-) -> LedgerWriter:
+def begin(store: Store, writer: str, *, seal: bool = False, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; unless `seal`, it dies before it seals any."""
     taken = take_over(store)
     ledger = LedgerWriter(store, writer)

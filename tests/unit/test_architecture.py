@@ -13,12 +13,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "kcl_receiver"
 
 DRIVERS = {
+    "audit": {"blocks", "leases", "recorded", "stream_auditor", "verify"},
     "generator": {
-        *("client", "connection", "listening", "lock", "lookback", "presence", "role", "runtime", "server", "stream"),
-        "workers",
+        *("client", "connection", "generator_io", "listening", "lock", "lookback", "main", "presence", "runtime"),
+        *("server", "stream"),
     },
+    "kinesis": {"range_fetcher", "shard_client"},
     "processor": {"driver", "link", "main", "runtime", "spawn"},
-    "recovery": {"against", "calls", "damages", "fallback", "fetch", "restore", "sources", "warning"},
+    "proof": set[str](),
     "wire": set[str](),
 }
 """What may do I/O in the rooms of the state machines. Whatever else is there, or comes, is held to be pure."""
@@ -51,17 +53,17 @@ ROOMS = {
     "click": ("cli", "emulator.demo"),  # the demo draws its live view by it
     "pyarrow": (
         "store",
-        "reader.batcher",
-        "reader.read_blocks",
-        "reader.read_formats",
-        "reader.read_query",
-        "reader.read_rows",
-        "reader.reading",
+        "reading.batcher",
+        "reading.blocks",
+        "reading.formats",
+        "reading.query",
+        "reading.rows",
+        "reading.reading",
         "emulator.verdict",
     ),
     "boto3": ("aws", "emulator"),
-    "botocore": ("aws", "aws_credentials", "emulator", "generator.stream", "recovery.calls"),
-    "javaproperties": ("config", "daemon.effective"),
+    "botocore": ("aws", "config.aws_credentials", "emulator", "generator.stream", "kinesis.shard_client"),
+    "javaproperties": ("config", "daemon.daemon_properties"),
     "amazon_kclpy": (),
     "moto": ("emulator",),
     "hypercorn": ("emulator",),
@@ -128,7 +130,10 @@ def reached(module: str) -> dict[str, list[str]]:
 
 
 def state_machines() -> list[str]:
-    found = [f"{PACKAGE}.{one}" for one in ("daemon.silence", "daemon.supervision", "live", "report", "stopping")]
+    found = [
+        f"{PACKAGE}.{one}"
+        for one in ("daemon.silence", "daemon.supervision", "status.live", "status.report", "stopping")
+    ]
     for room, drivers in DRIVERS.items():
         inside = [name for name in MODULES if name.startswith(f"{PACKAGE}.{room}.")]
         found += [name for name in inside if name.rpartition(".")[2] not in drivers]
@@ -165,13 +170,16 @@ def test_a_processor_reaches_nothing_heavy(module: str) -> None:
 
 
 def test_a_processor_knows_nothing_of_generator_store_and_daemon() -> None:
-    rooms = tuple(f"{PACKAGE}.{room}." for room in ("generator", "store", "daemon", "reader", "cli", "emulator"))
+    rooms = tuple(
+        f"{PACKAGE}.{room}."
+        for room in ("generator", "store", "daemon", "reading", "audit", "kinesis", "cli", "emulator")
+    )
     ways = reached(f"{PACKAGE}.processor.main")
     assert not [" -> ".join(way) for name, way in ways.items() if name.startswith(rooms)]
 
 
 def test_the_chain_of_ranges_waits_for_nothing_and_tells_no_time() -> None:
-    ways = reached(f"{PACKAGE}.reader.chain")
+    ways = reached(f"{PACKAGE}.proof.chain")
     allowed = HARMLESS | FOR_NAMES | {"heapq"}
     assert not [" -> ".join(way) for name, way in ways.items() if name not in MODULES and name not in allowed]
 
@@ -186,12 +194,14 @@ def test_nothing_but_the_commands_knows_the_emulator() -> None:
 
 
 def test_the_demos_verdict_uses_nothing_of_what_it_judges() -> None:
-    judged = tuple(f"{PACKAGE}.{room}" for room in ("generator", "processor", "reader", "store", "wire"))
+    judged = tuple(
+        f"{PACKAGE}.{room}" for room in ("generator", "processor", "proof", "reading", "audit", "store", "wire")
+    )
     assert not [name for name in reached(f"{PACKAGE}.emulator.verdict") if name.startswith(judged)]
 
 
 def test_only_the_store_knows_where_the_rows_of_a_block_are() -> None:
-    hidden = tuple(f"{PACKAGE}.store.{one}" for one in ("footers", "checksums", "reads"))
+    hidden = tuple(f"{PACKAGE}.store.{one}" for one in ("blocks.footers", "blocks.checksums", "blocks.stream"))
     for module, path in MODULES.items():
         if module.startswith(f"{PACKAGE}.store.") or module == f"{PACKAGE}.emulator.verdict":  # it judges by itself
             continue
@@ -221,7 +231,7 @@ ENTRY_TYPES = {
     *("Acknowledged", "BlockStored", "Carried", "Entry", "Expired", "MarksTaken", "SessionStarted", "ShardEnded"),
     *("Tail", "WriterStarted"),
 }
-INSIDE_THE_STORE = ("layout", "footers", "checksums", "reads", "notes")
+INSIDE_THE_STORE = ("layout", "ledger.notes")
 WALKS = {
     *("ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "open_ledgers", "read_ledger"),
     *("sealed_ledger", "sealed_ledgers"),
@@ -234,7 +244,7 @@ def test_nothing_outside_of_the_store_walks_a_ledger_or_knows_where_things_lie(m
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     names = set(imported_names(tree))
     assert not {name for name in names if name.startswith(tuple(f"{PACKAGE}.store.{one}" for one in INSIDE_THE_STORE))}
-    entries = f"{PACKAGE}.store.entries."
+    entries = f"{PACKAGE}.store.ledger.entries."
     assert {name.removeprefix(entries) for name in names if name.startswith(entries)} <= ENTRY_TYPES
     called = {
         node.func.attr for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
@@ -243,6 +253,6 @@ def test_nothing_outside_of_the_store_walks_a_ledger_or_knows_where_things_lie(m
 
 
 def test_the_walks_are_methods_of_a_store() -> None:
-    from kcl_receiver.store.base import BlockStore
+    from kcl_receiver.store.store import Store
 
-    assert all(callable(getattr(BlockStore, name)) for name in WALKS)
+    assert all(callable(getattr(Store, name)) for name in WALKS)

@@ -15,10 +15,10 @@ from kcl_receiver import read
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position
-from kcl_receiver.store import parquet
-from kcl_receiver.store.blocks import SMALL_FILE_BYTES, BlockFile, RangeDamaged, salvage
+from kcl_receiver.store.blocks import encode as parquet
+from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock, encode_block
+from kcl_receiver.store.blocks.file import SMALL_FILE_BYTES, BlockFile, RangeDamaged, salvage
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
 
 BLOCK = block_id(WRITER, 1)
 

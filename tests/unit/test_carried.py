@@ -8,8 +8,8 @@ from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.rollover import SETTLED_MS, SLACK_MS
 from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.store.entries import BlockStored, Carried, Entry, MarksTaken, WriterStarted
-from kcl_receiver.store.handover import Takeover
+from kcl_receiver.store.ledger.entries import BlockStored, Carried, Entry, MarksTaken, WriterStarted
+from kcl_receiver.store.ledger.takeover import Takeover
 
 OTHER = StreamIdentity(STREAM.arn, STREAM.created + 1)
 HOURS = 24

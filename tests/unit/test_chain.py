@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from store_support import HOUR, NOW, mark, plain_range, session_at
 from store_support import LATE as LONG_AFTER
 
+from kcl_receiver.proof.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part
+from kcl_receiver.proof.coverage import Cut, Span, SpanSet, span_of
+from kcl_receiver.proof.links import cover
+from kcl_receiver.proof.packing import Ref
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position, Range
-from kcl_receiver.reader.chain import GAP, LATE, POSSIBLY_TRIMMED, Chain, Hole, Part
-from kcl_receiver.reader.coverage import Cut, Span, SpanSet, span_of
-from kcl_receiver.reader.packing import Ref
-from kcl_receiver.reader.proof import cover
-from kcl_receiver.store.entries import SessionStarted
+from kcl_receiver.store.ledger.entries import SessionStarted
 
 
 class Reader:
@@ -256,7 +256,7 @@ def test_a_range_that_waits_costs_about_a_hundred_bytes() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 10**128), st.integers(0, 2**63 - 1), st.integers(0, 1)), min_size=2))
 def test_packed_cuts_sort_as_cuts_do(raw: list[tuple[int, int, int]]) -> None:
-    from kcl_receiver.reader.packing import pack, unpack
+    from kcl_receiver.proof.packing import pack, unpack
 
     cuts = [Cut(Position(sequence, sub), side) for sequence, sub, side in raw]
     assert sorted(cuts) == sorted(cuts, key=pack)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from kcl_receiver import config as properties_file
 from kcl_receiver.cli.main import run_cli
+from kcl_receiver.config import properties as properties_file
 from kcl_receiver.daemon.checks import check_settings, problem_findings, settings_findings
 from kcl_receiver.daemon.findings import ERROR, MACHINE, OK, SETTINGS, STORE, STREAM, WARNING, Finding, exit_code
 

@@ -9,7 +9,7 @@ from test_config import write
 from test_java import fake
 
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon.command import JAXB, LOG_CONFIGURATION, daemon_command, refuse_latest
 from kcl_receiver.daemon.tuning import heap_options
 from kcl_receiver.errors import ConfigError

@@ -26,16 +26,16 @@ from maintenance_support import (
 from places import Place, kept_block
 from store_support import NOW, put
 
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import read_footer
-from kcl_receiver.store.entries import Expired
-from kcl_receiver.store.maintenance import COMPACT, EXPIRE, Transaction, content_of
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.entries import Expired
+from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, Transaction, content_of
+from kcl_receiver.store.store import Store
 
 
 def test_small_blocks_become_one_with_the_same_ranges_and_records(quick_place: Place) -> None:
@@ -180,12 +180,12 @@ def last_of_rows(content: bytes) -> int:
     return len(content) - 9 - int.from_bytes(content[-8:-4], "little")
 
 
-def damage(store: BlockStore, block: str) -> None:
+def damage(store: Store, block: str) -> None:
     kept = kept_block(store, block)
     kept.flip(last_of_rows(kept.read()), 0xFF)
 
 
-def rename(store: BlockStore, old: str, new: str) -> None:
+def rename(store: Store, old: str, new: str) -> None:
     kept_block(store, new).write(store.read_block(old))
 
 

@@ -13,17 +13,17 @@ from test_config import write
 
 from kcl_receiver.cli import run as run_module
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.errors import EXIT_INTERRUPTED
 from kcl_receiver.ids import writer_id
-from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.maintenance import lifecycle
+from kcl_receiver.store.ledger.transaction import lifecycle
+from kcl_receiver.store.store import Store, open_store
 
 DAY_MILLIS = 86_400_000
 
 
-def old_store(tmp_path: Path, days: int = 30) -> BlockStore:
+def old_store(tmp_path: Path, days: int = 30) -> Store:
     """A store whose blocks were stored so many days ago."""
     store = local_store(tmp_path / "store")
     fill(store, usual(), writer_id(time.time_ns() // 1_000_000 - days * DAY_MILLIS, "0000000a"))
@@ -57,7 +57,7 @@ def test_a_run_that_stopped_early_has_not_succeeded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = iter([False, True])
-    monkeypatch.setattr(BlockStore, "is_asked_for", lambda _: next(answers))
+    monkeypatch.setattr(Store, "is_asked_for", lambda _: next(answers))
     assert run_cli(["compact", "--store", old_store(tmp_path).url]) == EXIT_INTERRUPTED
     assert "Stopped early" in capsys.readouterr().out
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kcl_receiver import config as module
-from kcl_receiver.config import InitialPosition, load
+from kcl_receiver.config import properties as module
+from kcl_receiver.config.properties import InitialPosition, load
 from kcl_receiver.errors import EXIT_USAGE, ConfigError
 
 LEAST = {

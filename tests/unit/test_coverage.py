@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from store_support import HOUR, LATE, NOW, end_at, plain_range, session_at
 
 from kcl_receiver.horizon import MARGIN_MS, Unread
+from kcl_receiver.proof.coverage import Coverage, Cut, Gap, Span, SpanSet, select, span_of
+from kcl_receiver.proof.links import cover
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
-from kcl_receiver.reader.coverage import Coverage, Cut, Gap, Span, SpanSet, select, span_of
-from kcl_receiver.reader.proof import cover
-from kcl_receiver.store.entries import SessionStarted
+from kcl_receiver.store.ledger.entries import SessionStarted
 
 
 def segments(coverage: Coverage) -> list[tuple[int, int]]:

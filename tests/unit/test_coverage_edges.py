@@ -7,8 +7,8 @@ from dataclasses import replace
 from aggregation import Form, forms
 from store_support import LATE, plain_range, session_at
 
+from kcl_receiver.proof.links import cover
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.reader.proof import cover
 
 
 def record(form: Form, number: int, after: Position | str = "TRIM_HORIZON", session: str = "s1") -> Range:

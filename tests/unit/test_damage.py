@@ -5,14 +5,14 @@ from __future__ import annotations
 from places import Kept, Place, kept_block
 from store_support import NOW, WRITER, begin, block_range, put, session_at
 
+from kcl_receiver.audit.verify import DAMAGED, MISSING, damage
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.verify import DAMAGED, MISSING, damage
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired
-from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction
+from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.transaction import EXPIRE, RECOVER, Transaction
+from kcl_receiver.store.store import Store
 
 
-def landed(place: Place, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[BlockStored]]:
+def landed(place: Place, *blocks: tuple[int, ...]) -> tuple[Store, list[BlockStored]]:
     """A store of one shard; each block holds one range, which follows the one before."""
     store = place()
     store.claim("landing")
@@ -26,7 +26,7 @@ def landed(place: Place, *blocks: tuple[int, ...]) -> tuple[BlockStore, list[Blo
     return store, entries
 
 
-def kept(store: BlockStore, entry: BlockStored) -> Kept:
+def kept(store: Store, entry: BlockStored) -> Kept:
     return kept_block(store, entry.block)
 
 
@@ -73,7 +73,7 @@ def test_a_range_that_two_missing_blocks_held_is_named_with_both(place: Place) -
     assert [one.ranges_lost for one in damage(store)] == [entry.ranges for entry in entries[1:]]
 
 
-def replace_block(store: BlockStore, old: BlockStored, *positions: int, after: int) -> BlockStored:
+def replace_block(store: Store, old: BlockStored, *positions: int, after: int) -> BlockStored:
     transaction = Transaction(store, old.block, RECOVER, NOW)
     new = put(store, 1, block_range(*positions, after=Position(after)), writer=transaction.writer)
     transaction.add_block(new, [old])

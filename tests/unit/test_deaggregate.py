@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
-from kcl_receiver.recovery.deaggregate import WHOLE, HashRange, UserRecords, deaggregate, java_integer
+from kcl_receiver.kinesis.deaggregate import WHOLE, HashRange, UserRecords, deaggregate, java_integer
 
 RECORDED: list[dict[str, Any]] = [
     json.loads(line) for line in Path(__file__).with_name("deaggregated_by_kcl.jsonl").read_text().splitlines()

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from kcl_receiver.store import direct
-from kcl_receiver.store.direct import ALIGNMENT, LEAST_BYTES, PIECE_BYTES
+from kcl_receiver.store import o_direct as direct
 from kcl_receiver.store.files import OsFiles
+from kcl_receiver.store.o_direct import ALIGNMENT, LEAST_BYTES, PIECE_BYTES
 
 LARGE = 2 * PIECE_BYTES + 3 * ALIGNMENT + 123
 

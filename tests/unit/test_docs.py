@@ -17,19 +17,20 @@ import msgspec
 import pytest
 from memory_formula import BASE_BYTES, MIB, RECORD_BYTES, generator_bytes
 
-from kcl_receiver import errors, kcl_keys
+from kcl_receiver import errors
 from kcl_receiver.cli.main import COMMANDS, cli
-from kcl_receiver.config import RECEIVER_KEYS
+from kcl_receiver.config import kcl_keys
+from kcl_receiver.config.properties import RECEIVER_KEYS
 from kcl_receiver.daemon.checks import SUGGESTED_GRACE_MILLIS
 from kcl_receiver.daemon.supervision import HOPELESS, KILL_MARGIN_SECONDS
-from kcl_receiver.generator.roster import HELLO_SECONDS, MAX_TEXT
 from kcl_receiver.generator.runtime import STORE_THREADS
+from kcl_receiver.generator.session_registry import HELLO_SECONDS, MAX_TEXT
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.live import Condition, Live, Problem, ShardLive
 from kcl_receiver.processor.core import RECONNECT_SECONDS
-from kcl_receiver.report import GeneratorState, LeaseState, ShardState, StreamState, Trouble
-from kcl_receiver.store.direct import LEAST_BYTES, PIECE_BYTES
-from kcl_receiver.store.parquet import ROW_GROUP_BYTES
+from kcl_receiver.status.live import Condition, Live, Problem, ShardLive
+from kcl_receiver.status.report import GeneratorState, LeaseState, ShardState, StreamState, Trouble
+from kcl_receiver.store.blocks.encode import ROW_GROUP_BYTES
+from kcl_receiver.store.o_direct import LEAST_BYTES, PIECE_BYTES
 from kcl_receiver.wire import messages
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 from kcl_receiver.wire.frames import BATCH_BYTES, MAX_MESSAGE, MAX_PAYLOAD, batch_lengths, encode

@@ -12,9 +12,9 @@ from test_ledger import ENTRIES
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import block_id
-from kcl_receiver.store.entries import decode_ledger
-from kcl_receiver.store.handover import take_over
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.ledger.entries import decode_ledger
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
 
 
 def test_after_a_failure_of_any_step_the_same_entries_are_appended_once() -> None:

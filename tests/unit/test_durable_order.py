@@ -12,7 +12,7 @@ from test_workers import workers
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockRecord, WriteBlock
 from kcl_receiver.ranges import TRIM_HORIZON
-from kcl_receiver.store.base import BlockStore, Buffer
+from kcl_receiver.store.store import Buffer, Store
 
 
 def block_of(form: Form) -> WriteBlock:
@@ -35,13 +35,13 @@ def test_a_block_is_durable_before_its_ledger_entry_is_begun(
     made = workers(place)
     before = ledger(place)
     at_the_block: list[bytes] = []
-    put_block = BlockStore.put_block
+    put_block = Store.put_block
 
-    def watched(store: BlockStore, block_id: str, payload: Buffer) -> None:
+    def watched(store: Store, block_id: str, payload: Buffer) -> None:
         at_the_block.append(ledger(place))
         put_block(store, block_id, payload)
 
-    monkeypatch.setattr(BlockStore, "put_block", watched)
+    monkeypatch.setattr(Store, "put_block", watched)
     written = made.write_block(block_of(form))
     assert [*at_the_block, ledger(place)] == [before, before]
     made.append(Append((BlockRecord(1, written),)), {})
@@ -56,11 +56,11 @@ def test_of_a_block_that_could_not_be_stored_there_is_no_word_and_the_next_try_s
     before = ledger(place)
     block = block_of(form)
 
-    def failing(_store: BlockStore, _block_id: str, _payload: Buffer) -> None:
+    def failing(_store: Store, _block_id: str, _payload: Buffer) -> None:
         raise StoreUnavailable("disk full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(BlockStore, "put_block", failing)
+        patched.setattr(Store, "put_block", failing)
         for _ in range(4):  # after as many, Spark's receiver goes on as if the block were stored
             with pytest.raises(StoreUnavailable):
                 made.write_block(block)

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_config import write
 
-from kcl_receiver.config import load
-from kcl_receiver.daemon import effective
-from kcl_receiver.daemon.effective import is_own_worker, overrides, store_token, worker_id, write_effective
+from kcl_receiver.config.properties import load
+from kcl_receiver.daemon import daemon_properties as effective
+from kcl_receiver.daemon.daemon_properties import is_own_worker, overrides, store_token, worker_id, write_effective
 from kcl_receiver.errors import EnvironmentProblem, StoreRefused
-from kcl_receiver.store.base import open_store
+from kcl_receiver.store.store import open_store
 
 NOW = 1767225600_999
 

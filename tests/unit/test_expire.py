@@ -21,21 +21,21 @@ from places import Place, kept_ledger
 from store_support import NOW, begin, columns_of, put, range_of, session_at
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.generator.presence import held_now
+from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import Transaction, load_day
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.transaction import Transaction, load_day
+from kcl_receiver.store.store import Store
 
 
-def expire(store: BlockStore, before: int, now: int = LATER) -> int:
+def expire(store: Store, before: int, now: int = LATER) -> int:
     store.hold_maintenance()
     return sum(day.blocks for day in Expiry(store, before, now).run(now))
 
 
-def expired(store: BlockStore, day: str = DAY) -> set[str]:
+def expired(store: Store, day: str = DAY) -> set[str]:
     return set(load_day(store, day).expired)
 
 
@@ -212,9 +212,9 @@ def test_what_was_expired_is_not_held_so_that_a_lease_that_is_reset_stores_it_ag
     entries = fill(store, usual(2))
     run(store)
     ranges = {one.block: [each for each in one.ranges if each.shard.endswith("0")] for one in entries}
-    assert len(held_now(store, ranges)) == 2
+    assert len(present_ranges(store, ranges)) == 2
     expire(store, NOW + HOUR)
-    assert held_now(store, ranges) == []
+    assert present_ranges(store, ranges) == []
 
 
 def test_an_expired_block_that_is_still_there_is_not_held(quick_place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -230,10 +230,10 @@ def test_an_expired_block_that_is_still_there_is_not_held(quick_place: Place, mo
         with pytest.raises(KeyboardInterrupt):
             expire(store, NOW + 6)
     assert len(present(store)) == 2
-    assert held_now(store, ranges) == ranges[entries[1].block]
+    assert present_ranges(store, ranges) == ranges[entries[1].block]
     assert expire(store, NOW + 6) == 0  # it was expired already, and is only to be deleted
     assert Expiry(store, NOW + 6).finish() == 1
-    assert held_now(store, ranges) == ranges[entries[1].block]
+    assert present_ranges(store, ranges) == ranges[entries[1].block]
 
 
 def test_what_is_held_is_not_read_from_a_damaged_ledger(quick_place: Place) -> None:
@@ -243,7 +243,7 @@ def test_what_is_held_is_not_read_from_a_damaged_ledger(quick_place: Place) -> N
     expire(store, NOW + 6)
     ((writer, _),) = store.maintenance_ledgers(DAY)
     kept_ledger(store, writer).flip(-5, 1)
-    assert held_now(store, ranges) == []
+    assert present_ranges(store, ranges) == []
 
 
 def test_the_rest_is_read_as_before(quick_place: Place) -> None:

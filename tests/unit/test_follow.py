@@ -18,8 +18,8 @@ from test_read_follow import lost, repaired
 from kcl_receiver import Change, Changes, follow
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable, TokenRefused
 from kcl_receiver.ids import writer_id
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.store import Store
 
 DAY = 86_400_000
 
@@ -32,7 +32,7 @@ def lake(place: Place) -> Lake:
 class Copy:
     """What follows a store, and goes on with the token after each change as another process would."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.token: str | None = None
         self.live: set[str] = set()
@@ -58,7 +58,7 @@ class Copy:
         self.live.difference_update(one.removed)
 
 
-def live_blocks(store: BlockStore) -> set[str]:
+def live_blocks(store: Store) -> set[str]:
     """Return the live blocks, as the ledgers say when they are read at once."""
     ledger = Ledger(store)
     named = {entry.block for entry in ledger.entries() if hasattr(entry, "block")}
@@ -205,7 +205,7 @@ def test_the_store_may_be_away_for_a_while(lake: Lake, monkeypatch: pytest.Monke
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(BlockStore, "open_ledgers", away)
+        patch.setattr(Store, "open_ledgers", away)
         with pytest.raises(StoreUnavailable):
             list(changes)
     assert kinds(list(changes)) == ["generator"]

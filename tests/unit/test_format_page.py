@@ -15,9 +15,9 @@ from store_support import NOW, WRITER, block_range, columns_of, session_at
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Arrivals
 from kcl_receiver.schema import COLUMNS
-from kcl_receiver.store.entries import ENTRY_TYPES, encode_lines, first_prev
 from kcl_receiver.store.json_codec import encode
 from kcl_receiver.store.layout import block_path, ledger_path
+from kcl_receiver.store.ledger.entries import ENTRY_TYPES, encode_lines, first_prev
 from kcl_receiver.wire.columns import checksum
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")

@@ -18,9 +18,9 @@ from kcl_receiver import open_store, read, records
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import ConfigError, StoreRefused
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.read_query import Query
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.query import Query
+from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.times import age_millis, day_text, millis_of, time_millis
 
 MOMENT = datetime.fromtimestamp(NOW / 1000, timezone.utc)

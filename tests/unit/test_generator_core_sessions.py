@@ -7,7 +7,7 @@ from generator_harness import SERVICE_START, START, Harness, facts
 
 from kcl_receiver.errors import FrameError, StreamGone, StreamReplaced, StreamUnavailable
 from kcl_receiver.generator.effects import LookUp, SessionRecord, Stop
-from kcl_receiver.generator.roster import HELLO_SECONDS
+from kcl_receiver.generator.session_registry import HELLO_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.frames import encode
 from kcl_receiver.wire.messages import Admitted, Draining, Stored, Welcome

@@ -7,7 +7,7 @@ from generator_harness import START, Harness
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import WriteBlock
-from kcl_receiver.generator.roster import HELLO_SECONDS
+from kcl_receiver.generator.session_registry import HELLO_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import Draining, ShardEndConfirmed, Stored, Welcome
 

@@ -7,7 +7,7 @@ from typing import cast
 import pytest
 
 from kcl_receiver import stopping
-from kcl_receiver.generator import role
+from kcl_receiver.generator import main as role
 from kcl_receiver.generator.server import GeneratorServer
 
 

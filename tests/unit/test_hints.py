@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_check import BROKEN, NOW, PROPERTIES, SURPRISING, good
 
-from kcl_receiver import config as properties_file
 from kcl_receiver.cli.main import COMMANDS, cli
-from kcl_receiver.config import RECEIVER_KEYS, load
+from kcl_receiver.config import properties as properties_file
+from kcl_receiver.config.kcl_keys import DAEMON_KEYS
+from kcl_receiver.config.kcl_values import Kind
+from kcl_receiver.config.properties import RECEIVER_KEYS, load
 from kcl_receiver.daemon.checks import settings_findings
 from kcl_receiver.daemon.findings import ERROR, OK, Finding
 from kcl_receiver.errors import ConfigError
-from kcl_receiver.kcl_keys import DAEMON_KEYS
-from kcl_receiver.kcl_values import Kind
 
 PACKAGE = Path(__file__).parents[2] / "kcl_receiver"
 

@@ -14,16 +14,16 @@ from typing import NoReturn, cast
 
 import pytest
 
-from kcl_receiver.config import ReceiverConfig
+from kcl_receiver.config.properties import ReceiverConfig
 from kcl_receiver.errors import EXIT_INTERNAL, InternalError, ReceiverError, StoreRefused, StreamUnavailable
-from kcl_receiver.generator import role
+from kcl_receiver.generator import main as role
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.effects import Effect
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.listening import Listening
 from kcl_receiver.generator.runtime import AsyncioRuntime, boot_clock
 from kcl_receiver.generator.server import GeneratorServer
 from kcl_receiver.generator.settings import GeneratorSettings
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.processor import main as processor
 
 SAID = "internal error, stopping (please report this)"
@@ -38,7 +38,7 @@ def stumble(*_: object, **__: object) -> NoReturn:
 
 
 class Hands:
-    """Workers that only prepare."""
+    """GeneratorIO that only prepare."""
 
     stream = None
     ranges_in_memory = 0
@@ -68,7 +68,9 @@ def served(
         runtime = AsyncioRuntime()
         ended: asyncio.Future[ReceiverError | None] = asyncio.get_running_loop().create_future()
         made = core or GeneratorCore(GeneratorSettings("landing"), boot_clock(), random.Random(1))
-        server = GeneratorServer(made, cast(Workers, workers), runtime, path, 60.0, "file:///store", ended.set_result)
+        server = GeneratorServer(
+            made, cast(GeneratorIO, workers), runtime, path, 60.0, "file:///store", ended.set_result
+        )
         listening = Listening(path, server.accept, lambda: None, server.stop)
         runtime.later(0.0, lambda: act(server))
         return await role._run(server, runtime, listening, ended)

@@ -6,10 +6,10 @@ import zipfile
 
 import pytest
 
-from kcl_receiver import credentials, kcl_keys
-from kcl_receiver.credentials import UNUSABLE, Role, Way
+from kcl_receiver.config import credentials, kcl_keys
+from kcl_receiver.config.credentials import UNUSABLE, Role, Way
+from kcl_receiver.config.kcl_values import Kind, read
 from kcl_receiver.daemon.jars import kclpy_jars
-from kcl_receiver.kcl_values import Kind, read
 
 PACKAGE = "software/amazon/kinesis/multilang/config/"
 

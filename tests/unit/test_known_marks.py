@@ -6,7 +6,7 @@ from kcl_receiver.generator.effects import Measurement, ShardFacts
 from kcl_receiver.generator.known import KnownMarks
 from kcl_receiver.horizon import HOUR_MS, ShardMark, begun
 from kcl_receiver.ranges import TRIM_HORIZON, StreamIdentity
-from kcl_receiver.store.entries import MarksTaken, SessionStarted
+from kcl_receiver.store.ledger.entries import MarksTaken, SessionStarted
 
 SHARD, CHILD = "shardId-000000000000", "shardId-000000000001"
 STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 1)

@@ -11,11 +11,11 @@ from store_support import HOUR, NOW, block_range, marks_at, session_at
 from kcl_receiver.generator.carried import first_clock
 from kcl_receiver.generator.effects import BlockRecord, MarksRecord, Measure, Measurement, SessionRecord
 from kcl_receiver.horizon import Late, Times
+from kcl_receiver.proof.coverage import Coverage
+from kcl_receiver.proof.links import Cover, cover, see_times
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.reader.coverage import Coverage
-from kcl_receiver.reader.proof import Cover, cover, see_times
-from kcl_receiver.store.entries import BlockStored, MarksTaken, SessionStarted
-from kcl_receiver.store.handover import Takeover
+from kcl_receiver.store.ledger.entries import BlockStored, MarksTaken, SessionStarted
+from kcl_receiver.store.ledger.takeover import Takeover
 from kcl_receiver.wire.messages import Progress
 
 START = 1e6

@@ -24,10 +24,7 @@ from store_support import (
     session_at,
 )
 
-from kcl_receiver.aws import Lease
-from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position
-from kcl_receiver.reader.coverage import Gap
-from kcl_receiver.reader.leases import (
+from kcl_receiver.audit.leases import (
     AT,
     BEHIND,
     BEYOND,
@@ -46,9 +43,12 @@ from kcl_receiver.reader.leases import (
     judge,
     look_back,
 )
-from kcl_receiver.reader.proof import cover
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.reader.verify_report import GAP, PROVEN, ShardReport
+from kcl_receiver.audit.report import GAP, PROVEN, ShardReport
+from kcl_receiver.audit.verify import verify_store
+from kcl_receiver.aws import Lease
+from kcl_receiver.proof.coverage import Gap
+from kcl_receiver.proof.links import cover
+from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position
 
 OURS, THEIRS = "host-0123456789ab", "other-0123456789ab"
 SEEN = LookBack({"host"})

@@ -24,8 +24,9 @@ from store_support import (
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.json_codec import decode
+from kcl_receiver.store.layout import ledger_path
+from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
     Entry,
@@ -38,24 +39,23 @@ from kcl_receiver.store.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.json_codec import decode
-from kcl_receiver.store.layout import ledger_path
-from kcl_receiver.store.ledger import LedgerWriter, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import LedgerWriter, rebuild_from_footers
 from kcl_receiver.store.objects import Checked, Objects
+from kcl_receiver.store.store import Store
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
 
 @pytest.fixture
-def store(place: Place) -> BlockStore:
+def store(place: Place) -> Store:
     return place()
 
 
-def content(store: BlockStore, writer: str = WRITER) -> bytes:
+def content(store: Store, writer: str = WRITER) -> bytes:
     return kept_ledger(store, writer).read()
 
 
-def write(store: BlockStore, changed: bytes, writer: str = WRITER) -> None:
+def write(store: Store, changed: bytes, writer: str = WRITER) -> None:
     kept_ledger(store, writer).write(changed)
 
 
@@ -125,7 +125,7 @@ def test_the_hash_is_what_the_format_page_says() -> None:
     assert json.loads(line)["hash"] == hashlib.sha256(body).hexdigest()[:32]
 
 
-def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, place: Place) -> None:
+def test_lines_appended_at_once_or_one_by_one_are_the_same(store: Store, place: Place) -> None:
     other = place("other")
     LedgerWriter(store, WRITER).append(ENTRIES)
     one_by_one = LedgerWriter(other, WRITER)
@@ -135,15 +135,15 @@ def test_lines_appended_at_once_or_one_by_one_are_the_same(store: BlockStore, pl
     assert decode_ledger(WRITER, content(store)).entries == ENTRIES
 
 
-def test_appending_nothing_writes_nothing(store: BlockStore) -> None:
+def test_appending_nothing_writes_nothing(store: Store) -> None:
     LedgerWriter(store, WRITER).append([])
     assert list(store.objects.list("")) == []
 
 
 @pytest.mark.parametrize("took_effect", [False, True])
-def test_after_a_failure_the_same_entries_are_appended_once(store: BlockStore, took_effect: bool) -> None:
+def test_after_a_failure_the_same_entries_are_appended_once(store: Store, took_effect: bool) -> None:
     failing = Failing(store.objects, took_effect=took_effect)
-    ledger = LedgerWriter(BlockStore(failing), WRITER)
+    ledger = LedgerWriter(Store(failing), WRITER)
     ledger.append(ENTRIES[:1])
     failing.failures = 2
     for _ in range(2):
@@ -176,7 +176,7 @@ class Failing(Checked):
 # Damage
 
 
-def test_a_torn_last_line_is_ignored_and_said(store: BlockStore) -> None:
+def test_a_torn_last_line_is_ignored_and_said(store: Store) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES)
     whole = content(store)
     last = whole.splitlines(keepends=True)[-1]
@@ -188,12 +188,12 @@ def test_a_torn_last_line_is_ignored_and_said(store: BlockStore) -> None:
         assert ledger.torn == len(last) - cut
 
 
-def test_a_ledger_under_the_name_of_another_writer_is_found(store: BlockStore) -> None:
+def test_a_ledger_under_the_name_of_another_writer_is_found(store: Store) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES)
     assert decode_ledger(OTHER_WRITER, content(store)).fault is not None
 
 
-def test_the_index_names_the_writers_whose_ledger_is_torn(store: BlockStore) -> None:
+def test_the_index_names_the_writers_whose_ledger_is_torn(store: Store) -> None:
     ledger = begin(store, WRITER)
     ledger.append([session_at()])
     write(store, content(store) + b'{"number":4,')
@@ -240,7 +240,7 @@ def test_a_line_with_another_number_than_its_own_is_found() -> None:
     assert "it says that it is line 2" in fault.message
 
 
-def test_a_damaged_ledger_is_not_loaded(store: BlockStore) -> None:
+def test_a_damaged_ledger_is_not_loaded(store: Store) -> None:
     LedgerWriter(store, WRITER).append(ENTRIES[1:3])
     write(store, content(store).replace(b'"retention_hours":24', b'"retention_hours":48', 1))
     with pytest.raises(LedgerDamaged, match=r"line 1 .* hash does not fit") as caught:
@@ -248,7 +248,7 @@ def test_a_damaged_ledger_is_not_loaded(store: BlockStore) -> None:
     assert "docs/format.md" in caught.value.hint
 
 
-def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: BlockStore) -> None:
+def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: Store) -> None:
     begin(store, WRITER).append([session_at(), session_at(1)])
     begin(store, OTHER_WRITER)
     whole = content(store)
@@ -264,7 +264,7 @@ def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store
     LedgerIndex.load(store)
 
 
-def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: BlockStore) -> None:
+def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: Store) -> None:
     first = begin(store, WRITER)
     second = begin(store, OTHER_WRITER)
     first.append([session_at()])  # two writers can be alive at once, on two hosts
@@ -288,7 +288,7 @@ def test_a_line_that_was_named_once_is_not_named_again_whoever_named_an_earlier_
 # The index
 
 
-def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: BlockStore) -> None:
+def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: Store) -> None:
     two = put(store, 2, block_range(1, 2), block_range(5, shard="other"))
     one = put(store, 1, block_range(10**56, after=Position(9)), block_range(3, 9, after=Position(2)))
     LedgerWriter(store, WRITER).append([two, one])
@@ -306,13 +306,13 @@ def test_ranges_are_found_by_stream_and_shard_sorted_by_position(store: BlockSto
     assert not index.lost
 
 
-def test_the_same_block_twice_counts_once(store: BlockStore) -> None:
+def test_the_same_block_twice_counts_once(store: Store) -> None:
     one = put(store, 1, block_range(1, 2))
     LedgerWriter(store, WRITER).append([one, one])
     assert len(LedgerIndex.load(store).ranges(STREAM, SHARD)) == 1
 
 
-def test_a_stream_made_again_under_its_name_is_another_one(store: BlockStore) -> None:
+def test_a_stream_made_again_under_its_name_is_another_one(store: Store) -> None:
     again = StreamIdentity(STREAM.arn, STREAM.created + 1)
     LedgerWriter(store, WRITER).append(
         [put(store, 1, block_range(1, 2)), put(store, 2, block_range(1, 5), stream=again), session_at(stream=again)]
@@ -324,7 +324,7 @@ def test_a_stream_made_again_under_its_name_is_another_one(store: BlockStore) ->
     assert index.sessions(STREAM, SHARD) == []
 
 
-def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: BlockStore) -> None:
+def test_an_entry_that_is_added_is_found_among_those_that_were_loaded(store: Store) -> None:
     LedgerWriter(store, WRITER).append([put(store, 2, block_range(7))])
     index = LedgerIndex.load(store)
     assert len(index.ranges(STREAM, SHARD)) == 1
@@ -347,7 +347,7 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
 # Without a ledger
 
 
-def test_a_lost_ledger_is_made_again_from_the_footers(store: BlockStore, place: Place) -> None:
+def test_a_lost_ledger_is_made_again_from_the_footers(store: Store, place: Place) -> None:
     entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
     begin(store, WRITER).append(entries)
     known = LedgerIndex.load(store).ranges(STREAM, SHARD)
@@ -363,7 +363,7 @@ def test_a_lost_ledger_is_made_again_from_the_footers(store: BlockStore, place: 
     assert again.ranges(STREAM, SHARD) == known
 
 
-def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: BlockStore) -> None:
+def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_next(store: Store) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1))])
     put(store, 2, block_range(2, after=Position(1)))
     index = LedgerIndex.load(store)
@@ -374,24 +374,24 @@ def test_a_block_whose_writer_was_killed_before_the_ledger_is_taken_in_by_the_ne
     assert LedgerIndex.load(store).adopted == []
 
 
-def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: BlockStore) -> None:
+def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: Store) -> None:
     """So a start costs the same, however many writers there were."""
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
     watched = Watched(store.objects)
-    begin(BlockStore(watched), THIRD_WRITER)
+    begin(Store(watched), THIRD_WRITER)
     assert [key for verb, key in watched.changes if verb == "replace"] == [ledger_path(OTHER_WRITER)]
 
 
-def test_a_mere_reader_changes_nothing(store: BlockStore) -> None:
+def test_a_mere_reader_changes_nothing(store: Store) -> None:
     begin(store, WRITER)
     put(store, 1, block_range(1))
     watched = Watched(store.objects)
-    assert len(LedgerIndex.load(BlockStore(watched)).adopted) == 1
+    assert len(LedgerIndex.load(Store(watched)).adopted) == 1
     assert watched.changes == []
 
 
-def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: BlockStore) -> None:
+def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: Store) -> None:
     put(store, 1, block_range(1))
     store.put_block(block_id(WRITER, 2), b"nothing")
     index = LedgerIndex.load(store)
@@ -401,14 +401,14 @@ def test_a_block_without_a_footer_and_without_a_ledger_is_named(store: BlockStor
         rebuild_from_footers(store, store.list_blocks())
 
 
-def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: BlockStore) -> None:
+def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: Store) -> None:
     one = put(store, 1, block_range(1))
     store.put_block(block_id(WRITER, 2), store.read_block(one.block))
     index = LedgerIndex.load(store)
     assert index.unreadable == {block_id(WRITER, 2): f"the file of block {block_id(WRITER, 2)} holds block {one.block}"}
 
 
-def test_an_empty_store_has_no_ledger_to_lose(store: BlockStore) -> None:
+def test_an_empty_store_has_no_ledger_to_lose(store: Store) -> None:
     index = LedgerIndex.load(store)
     assert (index.lost, index.adopted, index.streams(), index.unnamed_tails()) == (False, [], set(), {})
 

@@ -19,8 +19,8 @@ from kcl_receiver.errors import (
     StoreUnavailable,
     StreamUnavailable,
 )
-from kcl_receiver.live import Condition, Live, for_people, look
-from kcl_receiver.report import SILENT_SECONDS, GeneratorState, LeaseState, Trouble, silent_after
+from kcl_receiver.status.live import Condition, Live, for_people, look
+from kcl_receiver.status.report import SILENT_SECONDS, GeneratorState, LeaseState, Trouble, silent_after
 
 START_SECONDS = 120.0
 SILENT = SILENT_SECONDS

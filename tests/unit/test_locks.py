@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kcl_receiver.config.paths import GENERATOR_LOCK, SUPERVISED
 from kcl_receiver.errors import EnvironmentProblem
 from kcl_receiver.generator.lock import GeneratorLock
 from kcl_receiver.locks import HeldPath
-from kcl_receiver.paths import GENERATOR_LOCK, SUPERVISED
 
 
 def is_locked(path: Path) -> bool:

@@ -16,14 +16,14 @@ from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.generator.lookback import LookBack
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
 
 DAY = 86_400_000
 
 
-def lake(store: BlockStore, days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = None) -> BlockStore:
+def lake(store: Store, days: list[list[tuple[int, int]]], said: Callable[[int], int] | None = None) -> Store:
     """Fill a store with a ledger for each day; a block for each range, and another shard in each block.
 
     Args:
@@ -50,7 +50,7 @@ def pages(back: LookBack) -> list[list[tuple[int, int]]]:
             return out
 
 
-def look_back(store: BlockStore, after: After, page: int, oldest: int = 0) -> LookBack:
+def look_back(store: Store, after: After, page: int, oldest: int = 0) -> LookBack:
     return LookBack(store, STREAM, SHARD, after, oldest, page)
 
 
@@ -155,7 +155,7 @@ def test_a_page_that_failed_is_the_same_when_it_is_asked_for_again(quick_place: 
     assert [(one.first.sequence_number) for one in back.next_page().held] == [5]
 
 
-def peak_of_a_page(store: BlockStore, days: int) -> int:
+def peak_of_a_page(store: Store, days: int) -> int:
     """Return the bytes that the first page of a store of so many days took at most."""
     for day in range(days):
         writer = writer_id(NOW + day * DAY, f"{day:08x}")
@@ -179,6 +179,6 @@ def peak_of_a_page(store: BlockStore, days: int) -> int:
 def test_the_memory_of_a_page_does_not_grow_with_the_ledgers(
     quick_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kcl_receiver.store.base.BlockStore.has_block", lambda _store, _block: True)
+    monkeypatch.setattr("kcl_receiver.store.store.Store.has_block", lambda _store, _block: True)
     # Of so many days that what is kept of positions, up to a number of them, is full in both.
     assert peak_of_a_page(quick_place("many"), 30) < 1.5 * peak_of_a_page(quick_place("few"), 15)

@@ -29,8 +29,8 @@ from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.repair import repair
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.maintenance import COMPACT, REPAIR, Transaction, load_day
+from kcl_receiver.store.ledger.transaction import COMPACT, REPAIR, Transaction, load_day
+from kcl_receiver.store.store import Store
 
 TWO_EACH = Options(target_bytes=5_000)
 """Makes a block of each two."""
@@ -45,27 +45,27 @@ def filled() -> tuple[FakeFiles, Found]:
     return files, read_all(store)
 
 
-def compact_all(store: BlockStore) -> None:
+def compact_all(store: Store) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "GROUPS_AT_ONCE", 1)
         run(store, TWO_EACH)
 
 
-def expire_all(store: BlockStore) -> None:
+def expire_all(store: Store) -> None:
     store.hold_maintenance()
     expiry = Expiry(store, LIMIT)
     expiry.finish()
     list(expiry.run(LATER))
 
 
-def steps(work: Callable[[BlockStore], None]) -> int:
+def steps(work: Callable[[Store], None]) -> int:
     files, _ = filled()
     before = len(files.calls)
     work(fake_store(files))
     return len(files.calls) - before
 
 
-def cut_short(work: Callable[[BlockStore], None], at: int) -> tuple[FakeFiles, Found]:
+def cut_short(work: Callable[[Store], None], at: int) -> tuple[FakeFiles, Found]:
     files, before = filled()
     files.stop_at = at
     with pytest.raises(PowerLoss):
@@ -107,7 +107,7 @@ def test_an_expiry_that_is_cut_short_keeps_what_is_younger_and_the_next_ends_it(
         assert present(store) == set(counted(store))
 
 
-def repair_all(store: BlockStore) -> None:
+def repair_all(store: Store) -> None:
     repair(store, LATER, apply=True)
 
 
@@ -116,7 +116,7 @@ def repair_all(store: BlockStore) -> None:
     ("first", "at"), [(first, at) for first in (compact_all, expire_all) for at in range(steps(first))]
 )
 def test_what_a_killed_run_left_may_not_be_durable_and_nothing_is_deleted_on_its_word(
-    first: Callable[[BlockStore], None], at: int, again: Callable[[BlockStore], None]
+    first: Callable[[Store], None], at: int, again: Callable[[Store], None]
 ) -> None:
     files, before = cut_short(first, at)
     younger = {key: data for key, data in before.items() if key[3] > 20}

@@ -16,39 +16,39 @@ from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.repair import repair
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.maintenance import load_day
+from kcl_receiver.store.ledger.transaction import load_day
+from kcl_receiver.store.store import Store
 
 TWO_EACH = Options(target_bytes=5_000)
 """Makes a block of each two."""
 LIMIT = NOW + 21
 
 
-def filled(store: BlockStore) -> Found:
+def filled(store: Store) -> Found:
     fill(store, usual(5))
     return read_all(store)
 
 
-def compact_all(store: BlockStore) -> None:
+def compact_all(store: Store) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "GROUPS_AT_ONCE", 1)
         run(store, TWO_EACH)
 
 
-def expire_all(store: BlockStore) -> None:
+def expire_all(store: Store) -> None:
     store.hold_maintenance()
     expiry = Expiry(store, LIMIT)
     expiry.finish()
     list(expiry.run(LATER))
 
 
-def repair_all(store: BlockStore) -> None:
+def repair_all(store: Store) -> None:
     assert repair(store, LATER, apply=True).in_order
 
 
-def ends(store: BlockStore, work: Callable[[BlockStore], None], at: int = -1) -> bool:
+def ends(store: Store, work: Callable[[Store], None], at: int = -1) -> bool:
     """Let a process do some work that is killed at a change; return whether it came to its end before."""
-    mine = BlockStore(Mortal(store.objects, at))
+    mine = Store(Mortal(store.objects, at))
     try:
         work(mine)
     except KilledHere:
@@ -61,8 +61,8 @@ def ends(store: BlockStore, work: Callable[[BlockStore], None], at: int = -1) ->
 @pytest.mark.parametrize("again", [compact_all, expire_all, repair_all])
 @pytest.mark.parametrize("first", [compact_all, expire_all])
 def test_what_is_killed_loses_and_doubles_nothing_and_the_next_run_ends_it(
-    first: Callable[[BlockStore], None],
-    again: Callable[[BlockStore], None],
+    first: Callable[[Store], None],
+    again: Callable[[Store], None],
 ) -> None:
     """In memory; what a directory's steps are is in `test_maintenance_faults`."""
     for at in range(1_000):
@@ -99,7 +99,7 @@ def test_ctrl_c_takes_away_what_no_ledger_names_yet(quick_place: Place) -> None:
 # What is left over is deleted only if it is proven to be held elsewhere
 
 
-def orphaned(place: Place) -> tuple[BlockStore, str]:
+def orphaned(place: Place) -> tuple[Store, str]:
     """Return a store with a new block that no ledger names, as a compaction leaves it that is killed; and the block."""
     for at in range(10):
         store = place(f"{at}")
@@ -118,7 +118,7 @@ def test_an_orphan_whose_records_others_hold_is_deleted(quick_place: Place) -> N
     assert orphan not in present(store)
 
 
-def damage(store: BlockStore, block: str) -> None:
+def damage(store: Store, block: str) -> None:
     kept = kept_block(store, block)
     content = kept.read()
     half = len(content) // 2
@@ -147,8 +147,8 @@ def test_a_block_of_a_writer_that_has_a_ledger_is_no_orphan(quick_place: Place) 
     assert again.block in present(store)
 
 
-def killed_before_deletion(store: BlockStore, work: Callable[[BlockStore], None]) -> None:
-    mine = BlockStore(store.objects)
+def killed_before_deletion(store: Store, work: Callable[[Store], None]) -> None:
+    mine = Store(store.objects)
 
     def kill(_: object) -> None:
         raise KilledHere
@@ -159,7 +159,7 @@ def killed_before_deletion(store: BlockStore, work: Callable[[BlockStore], None]
     end_process(mine)
 
 
-def left_over(store: BlockStore) -> tuple[set[str], str]:
+def left_over(store: Store) -> tuple[set[str], str]:
     """Leave replaced blocks in place, as a compaction does that is killed; return them and what stands in for them."""
     filled(store)
     killed_before_deletion(store, compact_all)

@@ -12,10 +12,9 @@ from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, put
 from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.ids import block_day, writer_id
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired, Tail, WriterStarted, decode_ledger
 from kcl_receiver.store.layout import maintenance_path
-from kcl_receiver.store.maintenance import (
+from kcl_receiver.store.ledger.entries import BlockStored, Expired, Tail, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger.transaction import (
     COMPACT,
     EXPIRE,
     RECOVER,
@@ -27,6 +26,7 @@ from kcl_receiver.store.maintenance import (
     lifecycle,
     load_day,
 )
+from kcl_receiver.store.store import Store
 
 DAY = "2026-11-22"
 DAY_MS = 86_400_000
@@ -34,11 +34,11 @@ LATER = NOW + 3 * DAY_MS
 
 
 @pytest.fixture
-def store(place: Place) -> BlockStore:
+def store(place: Place) -> Store:
     return place()
 
 
-def stored(store: BlockStore, count: int) -> list[BlockStored]:
+def stored(store: Store, count: int) -> list[BlockStored]:
     """Blocks of one range of two records each, in a generator's ledger."""
     ledger = begin(store, WRITER)
     entries = [
@@ -49,7 +49,7 @@ def stored(store: BlockStore, count: int) -> list[BlockStored]:
     return entries
 
 
-def merged(transaction: Transaction, store: BlockStore, *old: BlockStored) -> BlockStored:
+def merged(transaction: Transaction, store: Store, *old: BlockStored) -> BlockStored:
     """Put a block with the ranges of some others, as compact does, and take its entry in."""
     numbers = [one.first.sequence_number for entry in old for one in entry.ranges]
     ranges = [block_range(number, number + 1, after=Position(number - 1)) for number in numbers]
@@ -62,7 +62,7 @@ def merged(transaction: Transaction, store: BlockStore, *old: BlockStored) -> Bl
 # ---------------------------------------------------------------------- a transaction
 
 
-def test_a_transaction_is_read_back_as_it_was_made(store: BlockStore) -> None:
+def test_a_transaction_is_read_back_as_it_was_made(store: Store) -> None:
     one, two, three = stored(store, 3)
     transaction = Transaction(store, one.block, COMPACT, LATER, "0c77e1d2")
     assert transaction.empty
@@ -81,7 +81,7 @@ def test_a_transaction_is_read_back_as_it_was_made(store: BlockStore) -> None:
     assert [block for block, _ in store.list_blocks()] == [new.block]
 
 
-def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_is_about(store: BlockStore) -> None:
+def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_is_about(store: Store) -> None:
     [one] = stored(store, 1)
     transaction = Transaction(store, one.block, RECOVER, LATER, "0c77e1d2")
     new = merged(transaction, store, one)
@@ -95,7 +95,7 @@ def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_i
     assert Kept(store, maintenance_path(writer)).is_there
 
 
-def test_a_generators_ledger_is_not_touched(store: BlockStore) -> None:
+def test_a_generators_ledger_is_not_touched(store: Store) -> None:
     entries = stored(store, 2)
     before = dict(store.read_ledger())
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
@@ -106,7 +106,7 @@ def test_a_generators_ledger_is_not_touched(store: BlockStore) -> None:
     assert store.writers() == [WRITER]
 
 
-def test_nothing_is_deleted_before_the_ledger_is_durable(store: BlockStore) -> None:
+def test_nothing_is_deleted_before_the_ledger_is_durable(store: Store) -> None:
     entries = stored(store, 2)
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
     merged(transaction, store, *entries)
@@ -115,7 +115,7 @@ def test_nothing_is_deleted_before_the_ledger_is_durable(store: BlockStore) -> N
     assert {one.block for one in entries} <= {block for block, _ in store.list_blocks()}
 
 
-def test_a_block_of_which_not_every_range_is_held_is_left_alone(store: BlockStore) -> None:
+def test_a_block_of_which_not_every_range_is_held_is_left_alone(store: Store) -> None:
     ledger = begin(store, WRITER)
     whole = put(store, 1, block_range(1, 2), block_range(5, 6, after=Position(4)))
     other = put(store, 2, block_range(7, 8, after=Position(6)))
@@ -138,7 +138,7 @@ def test_a_range_is_held_only_by_one_that_is_equal_in_all_but_its_row(change: di
     assert not holds_all({content_of(replace(one, **change))}, [one])  # type: ignore[arg-type]
 
 
-def test_blocks_of_another_day_are_refused(store: BlockStore) -> None:
+def test_blocks_of_another_day_are_refused(store: Store) -> None:
     [one] = stored(store, 1)
     elsewhere = put(store, 1, block_range(9), writer=writer_id(NOW + DAY_MS, "00000009"))
     transaction = Transaction(store, one.block, COMPACT, LATER)
@@ -151,7 +151,7 @@ def test_blocks_of_another_day_are_refused(store: BlockStore) -> None:
     assert transaction.empty
 
 
-def test_what_is_committed_is_closed(store: BlockStore) -> None:
+def test_what_is_committed_is_closed(store: Store) -> None:
     [one] = stored(store, 1)
     transaction = Transaction(store, one.block, EXPIRE, LATER)
     transaction.add_expired(Expired(LATER, NOW, (one.block,)))
@@ -162,12 +162,12 @@ def test_what_is_committed_is_closed(store: BlockStore) -> None:
         transaction.add_block(one)
 
 
-def test_only_roles_that_are_known_are_taken(store: BlockStore) -> None:
+def test_only_roles_that_are_known_are_taken(store: Store) -> None:
     with pytest.raises(ValueError, match="not a maintenance role"):
         Transaction(store, stored(store, 1)[0].block, "generator", LATER)
 
 
-def test_another_content_under_the_same_id_is_refused(store: BlockStore) -> None:
+def test_another_content_under_the_same_id_is_refused(store: Store) -> None:
     store.put_maintenance_ledger(WRITER, b"one\n")
     store.put_maintenance_ledger(WRITER, b"one\n")
     with pytest.raises(StoreRefused, match="another content"):
@@ -177,7 +177,7 @@ def test_another_content_under_the_same_id_is_refused(store: BlockStore) -> None
 # ---------------------------------------------------------------------- what became of a day's blocks
 
 
-def test_chains_of_replacements_lead_to_the_blocks_that_count(store: BlockStore) -> None:
+def test_chains_of_replacements_lead_to_the_blocks_that_count(store: Store) -> None:
     one, two, three = stored(store, 3)
     first = Transaction(store, one.block, COMPACT, LATER, "00000002")
     joined = merged(first, store, one, two)
@@ -197,7 +197,7 @@ def test_chains_of_replacements_lead_to_the_blocks_that_count(store: BlockStore)
     assert all(set(new) == {left.block, right.block} for new in changes.replaced.values())
 
 
-def test_a_circle_of_replacements_ends(store: BlockStore) -> None:
+def test_a_circle_of_replacements_ends(store: Store) -> None:
     one, two = stored(store, 2)
     for old, new in ((one, two), (two, one)):
         transaction = Transaction(store, one.block, REPAIR, LATER)
@@ -206,7 +206,7 @@ def test_a_circle_of_replacements_ends(store: BlockStore) -> None:
     assert load_day(store, DAY).replaced == {one.block: (), two.block: ()}
 
 
-def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: BlockStore) -> None:
+def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: Store) -> None:
     [one] = stored(store, 1)
     writers = []
     for token in ("00000001", "00000002", "00000003"):
@@ -222,7 +222,7 @@ def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: BlockS
     assert changes.writers == {writer: Tail(2, ledgers[writer].tail.hash) for writer in writers}
 
 
-def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: BlockStore) -> None:
+def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: Store) -> None:
     entries = stored(store, 2)
     changes = load_day(store, DAY)
     transactions = []
@@ -237,7 +237,7 @@ def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: 
     assert load_day(store, DAY).named == {transactions[0].writer}
 
 
-def two_transactions(store: BlockStore) -> tuple[list[BlockStored], list[Kept]]:
+def two_transactions(store: Store) -> tuple[list[BlockStored], list[Kept]]:
     entries = stored(store, 2)
     ledgers = []
     for entry, token in zip(entries, ("00000001", "00000002"), strict=True):
@@ -248,14 +248,14 @@ def two_transactions(store: BlockStore) -> tuple[list[BlockStored], list[Kept]]:
     return entries, ledgers
 
 
-def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: BlockStore) -> None:
+def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: Store) -> None:
     _, [first, _] = two_transactions(store)
     first.remove()
     [fault] = load_day(store, DAY).faults
     assert "is not there as it was" in fault.message
 
 
-def test_lines_that_are_missing_or_more_are_a_fault(store: BlockStore) -> None:
+def test_lines_that_are_missing_or_more_are_a_fault(store: Store) -> None:
     _, [first, _] = two_transactions(store)
     content = first.read()
     first.write(content[: content.find(b"\n") + 1])
@@ -271,7 +271,7 @@ def test_lines_that_are_missing_or_more_are_a_fault(store: BlockStore) -> None:
     ],
 )
 def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(
-    store: BlockStore,
+    store: Store,
     spoil: object,
     message: str,
 ) -> None:
@@ -286,7 +286,7 @@ def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(
         LedgerIndex.load(store)
 
 
-def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: BlockStore) -> None:
+def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: Store) -> None:
     """The listing shows a new ledger, and not the one that it names, which is a little older."""
     two_transactions(store)
     [_, second] = store.maintenance_ledgers(DAY)
@@ -295,7 +295,7 @@ def test_a_ledger_that_came_while_the_directory_was_listed_is_no_fault(store: Bl
     assert load_day(store, DAY).faults == []
 
 
-def test_the_index_of_a_store_knows_what_maintenance_did(store: BlockStore) -> None:
+def test_the_index_of_a_store_knows_what_maintenance_did(store: Store) -> None:
     one, two, three = stored(store, 3)
     transaction = Transaction(store, one.block, COMPACT, LATER)
     new = merged(transaction, store, one, two)
@@ -310,7 +310,7 @@ def test_the_index_of_a_store_knows_what_maintenance_did(store: BlockStore) -> N
     assert [block for _, block in index.ranges(STREAM, SHARD)].count(new.block) == 2
 
 
-def test_a_store_without_maintenance_has_none(store: BlockStore) -> None:
+def test_a_store_without_maintenance_has_none(store: Store) -> None:
     stored(store, 1)
     assert store.maintenance_days() == []
     changes = load_day(store, DAY)
@@ -329,7 +329,7 @@ def test_one_maintenance_at_a_time_and_the_generator_beside_it(locking_place: Pl
 # ---------------------------------------------------------------------- lifecycle
 
 
-def test_the_newest_declaration_of_a_lifecycle_counts(store: BlockStore) -> None:
+def test_the_newest_declaration_of_a_lifecycle_counts(store: Store) -> None:
     assert lifecycle(store) is None
     declare_lifecycle(store, 90, NOW)
     assert lifecycle(store) == 90
@@ -341,14 +341,14 @@ def test_the_newest_declaration_of_a_lifecycle_counts(store: BlockStore) -> None
     assert list(store.list_leftovers()) == []
 
 
-def test_a_lifecycle_of_no_day_is_refused(store: BlockStore) -> None:
+def test_a_lifecycle_of_no_day_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="not a number of days"):
         declare_lifecycle(store, 0, NOW)
     assert lifecycle(store) is None
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"days": "many"}', b'{"declared": 1}'])
-def test_a_declaration_that_cannot_be_read_is_named(store: BlockStore, content: bytes) -> None:
+def test_a_declaration_that_cannot_be_read_is_named(store: Store, content: bytes) -> None:
     store.put_document_if_absent("lifecycle-0001.json", content)
     with pytest.raises(LedgerDamaged, match=r"lifecycle-0001\.json"):
         lifecycle(store)

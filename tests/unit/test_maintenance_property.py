@@ -10,13 +10,13 @@ from maintenance_support import Found, counted, fill, part, present, read_all, r
 from places import NewPlace
 from store_support import NOW
 
-from kcl_receiver.generator.presence import held_now
+from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import Range
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.store import Store
 
 HOUR = 3_600_000
 
@@ -38,7 +38,7 @@ def once(found: Found) -> dict[tuple[str, str, str, int, int], set[bytes]]:
 class Model:
     """A store and what is done to it."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.writers = 0
 
@@ -87,7 +87,7 @@ def test_a_reader_finds_what_it_found_before(
         assert_generator_holds_what_is_there(model.store)
 
 
-def assert_generator_holds_what_is_there(store: BlockStore) -> None:
+def assert_generator_holds_what_is_there(store: Store) -> None:
     """Whatever a generator's ledger ever named is held if, and only if, a block that is there has this very range."""
     index = LedgerIndex.load(store)
     there = set()
@@ -98,5 +98,5 @@ def assert_generator_holds_what_is_there(store: BlockStore) -> None:
             there.update((one.first, one.last, one.checksum, one.session, one.after) for one in ranges)
         if ranges:
             named[block] = ranges
-    held = {(one.first, one.last, one.checksum, one.session, one.after) for one in held_now(store, named)}
+    held = {(one.first, one.last, one.checksum, one.session, one.after) for one in present_ranges(store, named)}
     assert held == there

@@ -13,17 +13,17 @@ from store_support import block_range, ranges_in
 
 from kcl_receiver.errors import BlockDamaged
 from kcl_receiver.ids import block_id
-from kcl_receiver.store import merge
-from kcl_receiver.store.arrays import SCHEMA
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.parquet import MIN_ROW_GROUP_BYTES, BlockRange, encode_block
+from kcl_receiver.store.blocks import merge
+from kcl_receiver.store.blocks.arrays import SCHEMA
+from kcl_receiver.store.blocks.encode import MIN_ROW_GROUP_BYTES, BlockRange, encode_block
+from kcl_receiver.store.blocks.merge import Source, merge_blocks
+from kcl_receiver.store.store import Store
 
 NEW = block_id(WRITER, 500)
 
 
 def merged(
-    store: BlockStore, blocks: list[list[BlockRange]], slab_bytes: int = merge.SLAB_BYTES, compression: str = "none"
+    store: Store, blocks: list[list[BlockRange]], slab_bytes: int = merge.SLAB_BYTES, compression: str = "none"
 ) -> bytes:
     sources = [Source(entry.block, entry.ranges) for entry in fill(store, blocks)]
     damaged: dict[str, str] = {}

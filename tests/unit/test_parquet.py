@@ -34,12 +34,13 @@ from store_support import (
 from kcl_receiver.errors import BlockDamaged, ConfigError
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.store import arrays, parquet
-from kcl_receiver.store.arrays import SCHEMA, check_columns
-from kcl_receiver.store.blocks import BlockFile, check_range, read_footer
-from kcl_receiver.store.checksums import RowChecksums
-from kcl_receiver.store.footers import FOOTER_KEY
-from kcl_receiver.store.parquet import BlockRange, EncodedBlock, encode_block
+from kcl_receiver.store.blocks import arrays
+from kcl_receiver.store.blocks import encode as parquet
+from kcl_receiver.store.blocks.arrays import SCHEMA, check_columns
+from kcl_receiver.store.blocks.checksums import RowChecksums
+from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock, encode_block
+from kcl_receiver.store.blocks.file import BlockFile, check_range, read_footer
+from kcl_receiver.store.blocks.footers import FOOTER_KEY
 from kcl_receiver.wire.columns import MAX_ARRIVAL, Columns, VarColumn, checksum
 
 BLOCK = block_id(WRITER, 1)
@@ -477,7 +478,7 @@ def test_a_folder_of_blocks_is_one_dataset_for_plain_pyarrow(tmp_path: object) -
 
 
 def test_reading_the_ledger_side_does_not_need_the_processor_side() -> None:
-    script = "import sys, kcl_receiver.store.parquet, kcl_receiver.reader.verify; print(*sys.modules)"
+    script = "import sys, kcl_receiver.store.blocks.encode, kcl_receiver.audit.verify; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert not {"amazon_kclpy", "boto3", "click", "kcl_receiver.processor"} & set(run.stdout.split())
 

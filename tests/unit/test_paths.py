@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from kcl_receiver import paths
-from kcl_receiver.config import AMBIGUOUS, load
+from kcl_receiver.config import paths
+from kcl_receiver.config.properties import AMBIGUOUS, load
 from kcl_receiver.errors import ConfigError
 from kcl_receiver.processor.main import find_generator
 
@@ -124,12 +124,15 @@ def test_a_link_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_module_imports_next_to_nothing() -> None:
-    code = "import sys; before = set(sys.modules); import kcl_receiver.paths; print(sorted(set(sys.modules) - before))"
+    code = (
+        "import sys; before = set(sys.modules); import kcl_receiver.config.paths; "
+        "print(sorted(set(sys.modules) - before))"
+    )
     out = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
     loaded = set(eval(out)) - {"__future__"}
     assert {name for name in loaded if not name.startswith("__editable__")} <= {
         "kcl_receiver",
-        "kcl_receiver.paths",
+        "kcl_receiver.config.paths",
         "contextlib",
         "collections",
         "functools",

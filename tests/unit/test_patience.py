@@ -4,8 +4,8 @@ from pathlib import Path
 
 from test_config import write
 
-from kcl_receiver.config import load
-from kcl_receiver.daemon.patience import first_start_seconds, later_start_seconds, patience
+from kcl_receiver.config.properties import load
+from kcl_receiver.daemon.startup_estimate import first_start_seconds, later_start_seconds, patience
 
 
 def test_a_first_start_waits_for_the_table_the_sync_and_the_hand_out(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from plain_reader import PlainReader, Row
 from store_support import NOW, begin, local_store, root_of
 
 from kcl_receiver import records
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
 from kcl_receiver.store.layout import block_path
+from kcl_receiver.store.store import Store
 
 HOUR = 3_600_000
 PART = st.tuples(st.integers(0, 2), st.integers(1, 30), st.integers(1, 6))
@@ -31,7 +31,7 @@ STEP = st.one_of(
 )
 
 
-def ours(store: BlockStore) -> dict[str, list[Row]]:
+def ours(store: Store) -> dict[str, list[Row]]:
     out: dict[str, list[Row]] = defaultdict(list)
     for one in records(store, on_hole=lambda hole: None):
         arrived = -1 if one.arrived is None else round(one.arrived.timestamp() * 1000)

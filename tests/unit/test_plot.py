@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, local_store, put, session_at
 
+from kcl_receiver.audit.report import EXPIRED, GAP, LOST, OVERLAP, PROVEN, STORED, Report, ShardReport, Stretch
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_ENVIRONMENT, EXIT_OK
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.reader.plot import AMISS, MEANINGS, MIN_WIDTH, draw, rows_of
-from kcl_receiver.reader.plot_axis import LABELS, STEPS, Axis, moment
-from kcl_receiver.reader.verify_report import EXPIRED, GAP, LOST, OVERLAP, PROVEN, STORED, Report, ShardReport, Stretch
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import SessionStarted
+from kcl_receiver.store.ledger.entries import SessionStarted
+from kcl_receiver.store.store import Store
+from kcl_receiver.views.plot import AMISS, MEANINGS, MIN_WIDTH, draw, rows_of
+from kcl_receiver.views.plot_axis import LABELS, STEPS, Axis, moment
 
 HOUR = 3_600_000
 SVG = "{http://www.w3.org/2000/svg}"
@@ -187,7 +187,7 @@ def test_a_moment_has_parts_of_a_second_only_where_there_are_some() -> None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
+def store(tmp_path: Path) -> Store:
     made = local_store(tmp_path / "store")
     made.claim("landing")
     ledger = begin(made, WRITER)
@@ -195,7 +195,7 @@ def store(tmp_path: Path) -> BlockStore:
     return made
 
 
-def test_the_command_draws_the_store(store: BlockStore, tmp_path: Path) -> None:
+def test_the_command_draws_the_store(store: Store, tmp_path: Path) -> None:
     file = tmp_path / "store.svg"
     file.write_text("what was there before")
     assert run_cli(["verify", "--store", store.url, "--plot", str(file)]) == EXIT_OK
@@ -207,7 +207,7 @@ def test_the_command_draws_the_store(store: BlockStore, tmp_path: Path) -> None:
 
 
 def test_a_picture_that_cannot_be_written_is_an_error_that_says_so(
-    store: BlockStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run_cli(["verify", "--store", store.url, "--plot", str(tmp_path / "nowhere" / "store.svg")])
     assert code == EXIT_ENVIRONMENT

@@ -28,7 +28,7 @@ ERRORS = {
     *("StreamReplaced", "StreamUnavailable", "TokenRefused"),
 }
 OTHERS = {
-    *("Batch", "BlockStore", "BlockStored", "Bound", "Change", "Changes", "Fallback", "HoleInShard", "KinesisFallback"),
+    *("Batch", "Store", "BlockStored", "Bound", "Change", "Changes", "Fallback", "HoleInShard", "KinesisFallback"),
     *("Position", "Range", "Reading", "Record", "Report", "ShardReport", "Stats", "StreamIdentity", "__version__"),
 }
 
@@ -44,7 +44,7 @@ for module in modules:
 import kcl_receiver
 from kcl_receiver import *
 
-assert isinstance(open_store(place), BlockStore)
+assert isinstance(open_store(place), Store)
 assert sum(one.batch.num_rows for one in read(place) if isinstance(one, Batch)) == 18
 assert all(isinstance(one, Record) and isinstance(one.position, Position) for one in records(place))
 assert isinstance(read(place), Reading) and isinstance(read(place).stats, Stats)
@@ -103,7 +103,7 @@ def test_what_is_not_public_is_no_attribute() -> None:
 
 def test_the_import_loads_nothing_until_a_name_is_used() -> None:
     assert loaded_by("import kcl_receiver") == {"kcl_receiver"}
-    light = loaded_by("from kcl_receiver import ReceiverError, Position, open_store, BlockStore")
+    light = loaded_by("from kcl_receiver import ReceiverError, Position, open_store, Store")
     assert not {"pyarrow", "boto3", "click"} & light
     assert not {"boto3", "click"} & loaded_by("from kcl_receiver import read, records, verify")
 
@@ -151,7 +151,7 @@ def types_in(hint: Any) -> Iterator[type]:  # noqa: ANN401
         yield hint
 
 
-@pytest.mark.parametrize("name", [*sorted(FUNCTIONS), "BlockStore", "KinesisFallback"])
+@pytest.mark.parametrize("name", [*sorted(FUNCTIONS), "Store", "KinesisFallback"])
 def test_every_error_that_an_export_names_is_public(name: str) -> None:
     export = getattr(kcl_receiver, name)
     texts = [export.__doc__, *(one.__doc__ for one in vars(export).values() if inspect.isfunction(one))]

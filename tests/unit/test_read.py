@@ -44,16 +44,16 @@ from kcl_receiver.errors import (
 )
 from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position, Range, StreamIdentity
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.read_query import Query
-from kcl_receiver.reader.read_sources import ENTRIES_KEPT
-from kcl_receiver.store.arrays import SCHEMA
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, Expired, ShardEnded
-from kcl_receiver.store.maintenance import Transaction, declare_lifecycle
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.query import Query
+from kcl_receiver.reading.sources import ENTRIES_KEPT
+from kcl_receiver.store.blocks.arrays import SCHEMA
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block, rows_of
+from kcl_receiver.store.blocks.stream import BlockStream, open_block_file
+from kcl_receiver.store.ledger.entries import BlockStored, Entry, Expired, ShardEnded
+from kcl_receiver.store.ledger.transaction import Transaction, declare_lifecycle
 from kcl_receiver.store.objects import Checked
-from kcl_receiver.store.parquet import BlockRange, encode_block, rows_of
-from kcl_receiver.store.reads import BlockStream, open_block_file
+from kcl_receiver.store.store import Store
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -61,7 +61,7 @@ OTHER_SHARD = "shardId-000000000001"
 class Lake:
     """A store with its writer, and what its reader should find."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
@@ -660,9 +660,9 @@ class CountedFile:
         self._file.close()
 
 
-def bytes_read(store: BlockStore, **named: object) -> int:
+def bytes_read(store: Store, **named: object) -> int:
     counted = Counted(store.objects)
-    list(read(BlockStore(counted), **named))  # type: ignore[arg-type]
+    list(read(Store(counted), **named))  # type: ignore[arg-type]
     return counted.bytes
 
 

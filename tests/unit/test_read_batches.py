@@ -17,13 +17,13 @@ from test_read import OTHER_SHARD, SHARD, Lake, Stream, count, numbers, numbers_
 from kcl_receiver import Batch, HoleInShard, read, records
 from kcl_receiver.errors import BlockDamaged, BlockMissing, HoleFound
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader import batcher
-from kcl_receiver.reader import reading as reading_module
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.batcher import SOLID_BYTES
-from kcl_receiver.reader.read_query import Query
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.reading import batcher
+from kcl_receiver.reading import reading as reading_module
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.batcher import SOLID_BYTES
+from kcl_receiver.reading.query import Query
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import BlockStored
 
 Found = dict[str, list[int]]
 

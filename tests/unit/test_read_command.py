@@ -19,8 +19,8 @@ from test_read import OTHER_SHARD, SHARD, Lake, count, run_of
 
 from kcl_receiver.cli import main
 from kcl_receiver.cli.read import read as command
-from kcl_receiver.store.arrays import SCHEMA
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.blocks.arrays import SCHEMA
+from kcl_receiver.store.blocks.encode import BlockRange
 
 
 @pytest.fixture
@@ -199,7 +199,7 @@ def test_a_reader_whose_output_nobody_wants_ends_quietly_and_saves_nothing(lake:
 
 def test_the_command_has_no_more_forms_than_the_reader() -> None:
     from kcl_receiver.cli.read import FORMATS
-    from kcl_receiver.reader.read_formats import FORMATS as KNOWN
+    from kcl_receiver.reading.formats import FORMATS as KNOWN
 
     assert FORMATS == KNOWN
     assert command.name == "read"

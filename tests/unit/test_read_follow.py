@@ -20,12 +20,12 @@ from kcl_receiver.errors import HoleFound, StreamReplaced, TokenRefused
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import Position, StreamIdentity
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.read_query import Query
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import ShardEnded
-from kcl_receiver.store.notes import notes
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.query import Query
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import ShardEnded
+from kcl_receiver.store.ledger.notes import notes
+from kcl_receiver.store.store import Store
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def lost(lake: Lake, *ranges: BlockRange, days: int = 0, number: int = 1) -> Non
 
 def repaired(lake: Lake) -> None:
     """Repair, as the command does in a process of its own."""
-    store = BlockStore(lake.store.objects)
+    store = Store(lake.store.objects)
     try:
         assert repair(store, NOW, apply=True).done
     finally:
@@ -397,7 +397,7 @@ def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(BlockStore, "put_maintenance_ledger", killed)
+        patch.setattr(Store, "put_maintenance_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
     meanwhile = Follower(lake, token=token).reading.token

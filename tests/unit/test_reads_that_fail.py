@@ -17,15 +17,15 @@ from restore_support import Lake
 from store_support import STREAM, WRITER, begin, local_store, put, session_at
 
 from kcl_receiver import read
+from kcl_receiver.audit.verify import damage, verify_store
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_OK, EXIT_STORE, BlockDamaged, BlockMissing, StoreUnavailable
-from kcl_receiver.reader.verify import damage, verify_store
-from kcl_receiver.store import blocks
+from kcl_receiver.store.blocks import file as blocks
+from kcl_receiver.store.blocks.merge import Source, merge_blocks
+from kcl_receiver.store.blocks.stream import decoding
 from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.layout import block_path
-from kcl_receiver.store.maintenance import COMPACT, Transaction, load_day
-from kcl_receiver.store.merge import Source, merge_blocks
-from kcl_receiver.store.reads import decoding
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, load_day
 
 NEVER = 10**9
 SLOW_DOWN = {"Error": {"Code": "SlowDown", "Message": "Please reduce your request rate."}}

@@ -7,7 +7,7 @@ from generator_harness import position
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcl_receiver.generator.recent import RecentRanges
+from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.ranges import TRIM_HORIZON, Position, Range
 
 SHARD = "shardId-000000000000"
@@ -29,8 +29,8 @@ def spanning(first: int, last: int, arrival: int = -1) -> Range:
     )
 
 
-def recent(*ranges: Range) -> RecentRanges:
-    out = RecentRanges()
+def recent(*ranges: Range) -> RangeCache:
+    out = RangeCache()
     for number, one in enumerate(ranges):
         out.add(f"block-{number}", [one])
     return out
@@ -42,7 +42,7 @@ def test_the_ranges_past_a_position_are_given_by_block() -> None:
 
 
 def test_all_ranges_are_past_a_starting_point() -> None:
-    ranges = RecentRanges()
+    ranges = RangeCache()
     ranges.add("block", [spanning(6, 9), spanning(1, 5)])
     assert ranges.beyond(SHARD, TRIM_HORIZON) == {"block": [spanning(6, 9), spanning(1, 5)]}
 
@@ -146,7 +146,7 @@ def test_what_was_carried_over_is_taken_in_without_comparing_each_range_with_all
         return equal(one, other)
 
     carried = [(spanning(10 * number, 10 * number + 9), f"block-{number}") for number in range(200)]
-    ranges = RecentRanges()
+    ranges = RangeCache()
     monkeypatch.setattr(Range, "__eq__", counting)
     for _ in range(2):
         ranges.take(carried, {})

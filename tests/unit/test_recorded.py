@@ -22,21 +22,21 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.audit import recorded
+from kcl_receiver.audit.recorded import DAY_MS, RecordedRanges, record
+from kcl_receiver.audit.stream_audit import Known
 from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.reader import recorded
-from kcl_receiver.reader.recorded import DAY_MS, RecordedRanges, record
-from kcl_receiver.recovery.question import Known
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.maintenance import COMPACT, Transaction
-from kcl_receiver.store.reading import Ledger
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction
+from kcl_receiver.store.store import Store
 
 OTHER_SHARD = "shardId-000000000001"
 
 
 @pytest.fixture
-def store(place: Place) -> BlockStore:
+def store(place: Place) -> Store:
     made = place()
     made.claim("landing")
     return made
@@ -74,7 +74,7 @@ def test_what_is_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(number, number) for number in range(1, 21)]
 
 
-def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: BlockStore) -> None:
+def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: Store) -> None:
     ledger = begin(store, WRITER)
     one = put(store, 1, block_range(1, 2), block_range(7, shard=OTHER_SHARD))
     two = put(store, 2, block_range(5, 6, after=Position(2)))
@@ -90,7 +90,7 @@ def test_each_shard_has_its_own_and_compacted_ranges_come_once(store: BlockStore
         assert ranges.first_sessions[STREAM, SHARD].after == TRIM_HORIZON
 
 
-def test_blocks_in_no_ledger_count_by_their_footers(store: BlockStore) -> None:
+def test_blocks_in_no_ledger_count_by_their_footers(store: Store) -> None:
     ledger = begin(store, WRITER)
     ledger.append([put(store, 1, block_range(1, 2))])
     orphan = put(store, 2, block_range(3, 4)).block
@@ -98,7 +98,7 @@ def test_blocks_in_no_ledger_count_by_their_footers(store: BlockStore) -> None:
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2), (3, 4)]
 
 
-def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) -> None:
+def test_what_a_damaged_ledger_says_before_the_damage_counts(store: Store) -> None:
     ledger = begin(store, WRITER)
     ledger.append([put(store, 1, block_range(1, 2))])
     ledger.append([put(store, 2, block_range(3, 4))])
@@ -108,7 +108,7 @@ def test_what_a_damaged_ledger_says_before_the_damage_counts(store: BlockStore) 
         assert ends(ranges.ranges(STREAM, SHARD)) == [(1, 2)]
 
 
-def test_ledgers_that_ended_long_before_the_time_are_left_out(store: BlockStore) -> None:
+def test_ledgers_that_ended_long_before_the_time_are_left_out(store: Store) -> None:
     old, young = writer_id(NOW - 3 * DAY_MS, "00000001"), writer_id(NOW - 2 * DAY_MS - 1000, "00000002")
     begin(store, old).append([put(store, 1, block_range(1, 2), writer=old)])
     ledger = begin(store, young, newest_before=NOW - 2 * DAY_MS - 1000)
@@ -118,7 +118,7 @@ def test_ledgers_that_ended_long_before_the_time_are_left_out(store: BlockStore)
             assert ends(ranges.ranges(STREAM, SHARD)) == expected
 
 
-def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service(store: BlockStore) -> None:
+def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service(store: Store) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
     for number, writer in enumerate((OTHER_WRITER, writer_id(NOW + 120_000, "00000003")), 1):
         first = 10 * number
@@ -130,7 +130,7 @@ def test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_ser
         assert ends(ranges.ranges(STREAM, SHARD)) == [(20, 21)]
 
 
-def test_sessions_are_found_in_the_order_of_time(store: BlockStore) -> None:
+def test_sessions_are_found_in_the_order_of_time(store: Store) -> None:
     begin(store, WRITER).append([session_at(session="a"), put(store, 1, block_range(1, 2))])
     begin(store, OTHER_WRITER).append(
         [session_at(Position(2), session="c", time=NOW + 9), session_at(Position(2), session="b", time=NOW + 7)]

@@ -11,17 +11,17 @@ from recovery_support import STREAM, rows
 from restore_support import SHARDS, Lake
 from store_support import NOW, block_range
 
-from kcl_receiver.credentials import Access
+from kcl_receiver.audit.verify import damage
+from kcl_receiver.config.credentials import Access
 from kcl_receiver.errors import RangeDiffers, RangeTrimmed, StreamGone
-from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery.damages import Found, choose, find_unknown
 from kcl_receiver.recovery.fallback import KinesisFallback
 from kcl_receiver.recovery.sources import Sources
 from kcl_receiver.recovery.warning import expiring
-from kcl_receiver.store import parquet
-from kcl_receiver.store.arrays import SCHEMA, columns_of
-from kcl_receiver.store.blocks import check_range, compression_of, salvage
-from kcl_receiver.store.parquet import BlockRange, rows_of
+from kcl_receiver.store.blocks import encode as parquet
+from kcl_receiver.store.blocks.arrays import SCHEMA, columns_of
+from kcl_receiver.store.blocks.encode import BlockRange, rows_of
+from kcl_receiver.store.blocks.file import check_range, compression_of, salvage
 from kcl_receiver.wire.columns import checksum
 
 ONE, OTHER = SHARDS

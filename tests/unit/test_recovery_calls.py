@@ -14,8 +14,9 @@ from botocore.parsers import ResponseParserError
 from recovery_support import BASE, SHARD, STREAM, FakeKinesis, FakeShard, Put, error, plain, request_of, rows, users_of
 
 from kcl_receiver.errors import StreamUnavailable
-from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.recovery.calls import (
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome
+from kcl_receiver.kinesis.shard_client import (
     PASSING,
     PAUSES,
     Manner,
@@ -25,9 +26,8 @@ from kcl_receiver.recovery.calls import (
     kinesis_record,
     milliseconds,
 )
-from kcl_receiver.recovery.lane import Lane
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome
+from kcl_receiver.kinesis.shard_reread import Lane
+from kcl_receiver.ranges import StreamIdentity
 
 PATIENCE = 100.0
 PUTS = [plain(place) for place in range(6)]

@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recovery_support import BASE, SHARD, Put, aggregated, plain
 
+from kcl_receiver.audit import compare
+from kcl_receiver.audit import stream_audit as question
+from kcl_receiver.audit.compare import Comparison
+from kcl_receiver.audit.stream_audit import Answer, Differing, End, Hole, Kind, Known, LeftOut, Question, Settled
 from kcl_receiver.emulator.kpl import MAGIC, UserRecord, aggregate
+from kcl_receiver.kinesis.deaggregate import HashRange
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, Position
-from kcl_receiver.recovery import compare, question
-from kcl_receiver.recovery.compare import Comparison
-from kcl_receiver.recovery.deaggregate import HashRange
-from kcl_receiver.recovery.question import Answer, Differing, End, Hole, Kind, Known, LeftOut, Question, Settled
 
 LOW = HashRange(0, 2**127 - 1)
 

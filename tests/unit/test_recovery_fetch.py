@@ -1,4 +1,4 @@
-"""`Rereader` on a service in memory: several shards at once, and everything that ends a reading."""
+"""`RangeFetcher` on a service in memory: several shards at once, and everything that ends a reading."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from recovery_support import (
 )
 
 from kcl_receiver.errors import StreamUnavailable
+from kcl_receiver.kinesis.plan import cost
+from kcl_receiver.kinesis.range_fetcher import Progress, RangeFetcher
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.recovery.fetch import Progress, Rereader
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.plan import cost
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 
 UNLIMITED = Limits(calls=1e9, bytes=1e15)
 WAIT = 30.0
@@ -60,8 +60,8 @@ def requests_by_block(shards: dict[str, FakeShard], size: int = 4) -> list[Reque
     ]
 
 
-def reader(kinesis: FakeKinesis, **more: Any) -> Rereader:  # noqa: ANN401
-    return Rereader(kinesis, **{"limits": UNLIMITED, **more})
+def reader(kinesis: FakeKinesis, **more: Any) -> RangeFetcher:  # noqa: ANN401
+    return RangeFetcher(kinesis, **{"limits": UNLIMITED, **more})
 
 
 def of(request: Request, shards: dict[str, FakeShard]) -> list[Put]:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from recovery_support import BASE, SHARD, FakeShard, Put, aggregated, plain, range_of, request_of, rows, users_of
 
-from kcl_receiver.recovery.lane import GAP_BYTES, PAGE_BYTES, TIP_PAGES, Action, Lane, Probe, Read, Seek
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
+from kcl_receiver.kinesis.shard_reread import GAP_BYTES, PAGE_BYTES, TIP_PAGES, Action, Lane, Probe, Read, Seek
 
 
 @dataclass

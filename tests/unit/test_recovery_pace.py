@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kcl_receiver.recovery.pace import Limits, Pace
+from kcl_receiver.kinesis.rate_limit import Limits, Pace
 
 SECOND = 1.0 + 1e-6
 

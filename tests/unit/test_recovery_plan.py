@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from recovery_support import plain, request_of
 
-from kcl_receiver.recovery.lane import Read
-from kcl_receiver.recovery.plan import Plan, Work, cost
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
+from kcl_receiver.kinesis.plan import Plan, Work, cost
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
+from kcl_receiver.kinesis.shard_reread import Read
 
 LARGE = 2**40
 

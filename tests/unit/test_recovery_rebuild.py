@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recovery_support import BASE, Put, aggregated, altered, columns_of, plain, range_of, request_of, rows, users_of
 
+from kcl_receiver.kinesis.rebuild import Outcome, Rebuilding, Request, Reread
 from kcl_receiver.ranges import Position
-from kcl_receiver.recovery.rebuild import Outcome, Rebuilding, Request, Reread
 from kcl_receiver.wire.columns import checksum
 
 HALF = ("0", str(2**127 - 1))

@@ -25,8 +25,9 @@ from places import Kept, KilledHere, Mortal, Place, end_process, memory, memory_
 from store_support import NOW, OTHER_WRITER, WRITER, begin, put, ranges_in, session_at
 
 from kcl_receiver import records
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreRefused, StoreUnavailable
-from kcl_receiver.generator.presence import held_now
+from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.repair import (
     ACKNOWLEDGE,
@@ -36,13 +37,12 @@ from kcl_receiver.maintenance.repair import (
     Report,
     repair,
 )
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired
-from kcl_receiver.store.handover import take_over
 from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
-from kcl_receiver.store.maintenance import EXPIRE, RECOVER, Transaction, load_day
+from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.transaction import EXPIRE, RECOVER, Transaction, load_day
 from kcl_receiver.store.objects import Checked
+from kcl_receiver.store.store import Store
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
 
@@ -52,13 +52,13 @@ def place(locking_place: Place) -> Place:
     return locking_place
 
 
-def ended(place: Place) -> BlockStore:
+def ended(place: Place) -> Store:
     """Return the store as it is found after all processes that had it have ended."""
     place.end_processes()
     return place()
 
 
-def done(store: BlockStore, now: int = LATER) -> Report:
+def done(store: Store, now: int = LATER) -> Report:
     return repair(store, now, apply=True)
 
 
@@ -66,7 +66,7 @@ def kinds(report: Report) -> list[tuple[str, str]]:
     return [(one.kind, one.thing) for one in report.actions]
 
 
-def held(store: BlockStore) -> set[tuple[str, int, int, bytes]]:
+def held(store: Store) -> set[tuple[str, int, int, bytes]]:
     """Every record that lies in a whole range of some block, whatever any ledger says."""
     out = set()
     for block, _ in store.list_blocks():
@@ -77,7 +77,7 @@ def held(store: BlockStore) -> set[tuple[str, int, int, bytes]]:
     return out
 
 
-def counted(store: BlockStore) -> set[tuple[str, int, int, bytes]]:
+def counted(store: Store) -> set[tuple[str, int, int, bytes]]:
     """Every record that a reader who believes the ledgers finds."""
     found = read_all(store)
     return {(shard, number, sub, data) for (_, shard, _, number, sub), each in found.items() for data in each}
@@ -125,7 +125,7 @@ def test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start(place: P
     assert orphan.block not in present(store)
     taken = take_over(place())
     found = {entry.block: entry.ranges for entry in taken.blocks}
-    assert [one.count for one in held_now(store, {orphan.block: found[orphan.block]})] == [5]
+    assert [one.count for one in present_ranges(store, {orphan.block: found[orphan.block]})] == [5]
     assert len(found) == len(taken.blocks)
 
 
@@ -152,7 +152,7 @@ def test_what_a_killed_compaction_made_and_others_hold_is_deleted(place: Place) 
 
 @pytest.mark.parametrize("how", [lambda store: done(store), lambda store: run(store)])
 def test_what_a_generator_took_over_from_a_lost_ledger_is_no_orphan(
-    place: Place, how: Callable[[BlockStore], object]
+    place: Place, how: Callable[[Store], object]
 ) -> None:
     """A killed compaction and a lost ledger: old blocks and new one are recorded, and each is held by the other."""
     store = place()
@@ -261,7 +261,7 @@ def test_no_generator_begins_while_it_works_and_one_may_afterwards(place: Place)
             refused.append(key)
             super().settle(key)
 
-    beside = BlockStore(Curious(store.objects))
+    beside = Store(Curious(store.objects))
     done(beside)
     end_process(beside)
     assert len(refused) == 1
@@ -286,7 +286,7 @@ def stopped_before_deletion(place: Place) -> None:
     store = place()
     fill(store, usual())
 
-    killed = BlockStore(store.objects)
+    killed = Store(store.objects)
 
     def kill(_: object) -> None:
         raise KilledHere
@@ -565,7 +565,7 @@ def test_it_may_be_killed_at_any_change_and_run_again(scene: Callable[[Place], N
         place = memory_with_locks()
         scene(place)
         before = held(ended(place))
-        killed = BlockStore(Mortal(place().objects, at))
+        killed = Store(Mortal(place().objects, at))
         try:
             done(killed)
         except KilledHere:
@@ -583,7 +583,7 @@ def test_it_may_be_killed_at_any_change_and_run_again(scene: Callable[[Place], N
         assert told == ACKNOWLEDGED[scene], "what was lost is not told, or twice"
 
 
-def damage_something(store: BlockStore, rng: random.Random) -> None:
+def damage_something(store: Store, rng: random.Random) -> None:
     keys = [one.key for one in store.objects.list("") if one.key.startswith(("blocks/", "ledger/"))]
     kept = Kept(store, rng.choice([key for key in keys if not key.startswith("ledger/damaged/")]))
     content = kept.read()
@@ -607,8 +607,8 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
         ledger = begin(store, OTHER_WRITER, seal=rng.random() < 0.7)
         ledger.append([put(store, n, part(0, 100 + 5 * n, 5), writer=OTHER_WRITER) for n in range(1, 4)])
 
-    def maybe_killed(work: Callable[[BlockStore], object], most: int) -> None:
-        killed = BlockStore(Mortal(store.objects, rng.randint(0, most)))
+    def maybe_killed(work: Callable[[Store], object], most: int) -> None:
+        killed = Store(Mortal(store.objects, rng.randint(0, most)))
         with suppress(KilledHere, LedgerDamaged):
             work(killed)
         end_process(killed)

@@ -11,11 +11,11 @@ from store_support import WRITER, local_store, put
 
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.ids import block_id
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.store import Store
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
+def store(tmp_path: Path) -> Store:
     store = local_store(tmp_path / "store")
     store.claim("landing")
     fill(store, usual(2))
@@ -23,7 +23,7 @@ def store(tmp_path: Path) -> BlockStore:
     return store
 
 
-def test_without_a_terminal_it_shows_and_does_nothing(store: BlockStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_terminal_it_shows_and_does_nothing(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([], ["--dry-run"], ["--dry-run", "--yes"]):
         assert run_cli(["repair", "--store", store.url, *options]) == 1
         shown = capsys.readouterr()
@@ -33,7 +33,7 @@ def test_without_a_terminal_it_shows_and_does_nothing(store: BlockStore, capsys:
 
 
 def test_with_yes_it_is_done_and_the_next_run_has_nothing_to_do(
-    store: BlockStore, capsys: pytest.CaptureFixture[str]
+    store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_cli(["repair", "--store", store.url, "--yes"]) == 0
     assert "Done: take in (1)" in capsys.readouterr().out
@@ -41,7 +41,7 @@ def test_with_yes_it_is_done_and_the_next_run_has_nothing_to_do(
     assert "Nothing to do" in capsys.readouterr().out
 
 
-def test_the_json_says_all(store: BlockStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_json_says_all(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_cli(["repair", "--store", store.url, "--output", "json"]) == 1
     shown = json.loads(capsys.readouterr().out)
     assert shown == {
@@ -55,7 +55,7 @@ def test_the_json_says_all(store: BlockStore, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("answer", ["y\n", "n\n"])
-def test_on_a_terminal_it_asks(store: BlockStore, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+def test_on_a_terminal_it_asks(store: Store, monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     monkeypatch.setattr("click.confirm", lambda text: answer == "y\n" and text == "Do this?")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)

@@ -32,8 +32,8 @@ from test_repair import (
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_id
 from kcl_receiver.maintenance.repair import DELETE, TEMPORARY_MILLIS, repair
+from kcl_receiver.store.ledger.transaction import load_day
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.maintenance import load_day
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from restore_support import SHARDS, Lake, ranges_of
 from store_support import NOW
 
 from kcl_receiver import records
+from kcl_receiver.audit.verify import damage
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
 from kcl_receiver.ids import block_day, writer_of
+from kcl_receiver.kinesis.range_fetcher import RangeFetcher
+from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.reader.verify import damage
 from kcl_receiver.recovery import restore
-from kcl_receiver.recovery.fetch import Rereader
-from kcl_receiver.recovery.pace import Limits
-from kcl_receiver.recovery.rebuild import Outcome, Request, Reread
 from kcl_receiver.recovery.restore import Source
-from kcl_receiver.store.blocks import read_footer
-from kcl_receiver.store.maintenance import Transaction, load_day
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.transaction import Transaction, load_day
 
 ONE, OTHER = SHARDS
 
@@ -243,7 +243,7 @@ def test_a_stop_keeps_what_is_complete_and_the_next_run_goes_on(lake: Lake, monk
     lake.told.committing = lake.stop.set
 
     def one_by_one(_: object) -> Source:
-        return Source(Rereader(lake.kinesis, limits=Limits(1e4, 1e9), window=1, stop=lake.stop), {})
+        return Source(RangeFetcher(lake.kinesis, limits=Limits(1e4, 1e9), window=1, stop=lake.stop), {})
 
     summary = lake.recover(source=one_by_one)
     assert summary.stopped
@@ -322,7 +322,7 @@ def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_a
     assert len(list(records(lake.store))) == sum(map(len, lake.expected().values()))
 
 
-class Interleaving(Rereader):
+class Interleaving(RangeFetcher):
     """Answers the first range of every block, then the second of every block, and so on; can stop half-way."""
 
     def __init__(self, lake: Lake, *, half: bool = False) -> None:

@@ -7,7 +7,7 @@ import pytest
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable, StreamUnavailable
 from kcl_receiver.generator.effects import Append, Close, Effect
 from kcl_receiver.generator.retries import FIRST_CEILING, LAST_CEILING, LEAST_PAUSE, Retries
-from kcl_receiver.report import Trouble
+from kcl_receiver.status.report import Trouble
 
 ERROR = StoreUnavailable("disk full")
 LIMIT = 300.0

@@ -26,27 +26,27 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_STORE, BlockDamaged
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store import blocks
-from kcl_receiver.store.arrays import SCHEMA
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.blocks import BlockFile, read_footer, salvage
-from kcl_receiver.store.entries import BlockStored
-from kcl_receiver.store.footers import footer_metadata
-from kcl_receiver.store.parquet import (
+from kcl_receiver.store.blocks import file as blocks
+from kcl_receiver.store.blocks.arrays import SCHEMA
+from kcl_receiver.store.blocks.encode import (
     ROW_GROUP_BYTES,
     BlockRange,
     encode_block,
 )
+from kcl_receiver.store.blocks.file import BlockFile, read_footer, salvage
+from kcl_receiver.store.blocks.footers import footer_metadata
+from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.store import Store
 
 MIB = 2**20
 
 
-def put_bomb(store: BlockStore, number: int, after: int, megabytes: int, rows_a_group: int) -> BlockStored:
+def put_bomb(store: Store, number: int, after: int, megabytes: int, rows_a_group: int) -> BlockStored:
     """Store a block of a few kilobytes that has a megabyte in each row, and a range that says nothing of it."""
     block = block_id(WRITER, number)
     said = range_of(columns_of([(after + at, 0, b"k", NOW, b"d") for at in range(1, megabytes + 1)]))
@@ -75,7 +75,7 @@ def put_bomb(store: BlockStore, number: int, after: int, megabytes: int, rows_a_
 
 
 @pytest.fixture(params=[1000, 5], ids=["one row group", "many row groups"])
-def bombed(request: pytest.FixtureRequest, tmp_path: Path) -> BlockStore:
+def bombed(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     store = local_store(tmp_path / "store")
     store.claim("landing")
     ledger = begin(store, WRITER)
@@ -106,7 +106,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     [("verify --deep", EXIT_AMISS), ("read", EXIT_STORE), ("compact --min-age 0s", EXIT_AMISS)],
 )
 def test_a_block_that_stands_for_more_than_was_stored_is_damaged(
-    bombed: BlockStore, decoded: list[int], capsys: pytest.CaptureFixture[str], command: str, code: int
+    bombed: Store, decoded: list[int], capsys: pytest.CaptureFixture[str], command: str, code: int
 ) -> None:
     name, *options = command.split()
     assert run_cli([name, "--store", bombed.url, *options]) == code
@@ -118,7 +118,7 @@ def test_a_block_that_stands_for_more_than_was_stored_is_damaged(
     assert decoded
 
 
-def test_nothing_is_salvaged_of_it(bombed: BlockStore, decoded: list[int]) -> None:
+def test_nothing_is_salvaged_of_it(bombed: Store, decoded: list[int]) -> None:
     (block,) = verify_store(bombed, deep=True).damaged
     decoded.clear()
     ranges = read_footer(bombed, block).ranges

@@ -7,8 +7,8 @@ from live_support import WORKER, generator, lease, shard, shard_id
 
 from kcl_receiver.daemon.silence import AGAIN_SECONDS, HANDOVER_SECONDS, REPEAT_SECONDS, Silence
 from kcl_receiver.errors import GeneratorUnavailable, StoreUnavailable
-from kcl_receiver.live import NOTED_SECONDS, Live, look
-from kcl_receiver.report import GeneratorState, LeaseState, ShardState, Trouble
+from kcl_receiver.status.live import NOTED_SECONDS, Live, look
+from kcl_receiver.status.report import GeneratorState, LeaseState, ShardState, Trouble
 
 READ = generator(shard(0), shard(1))
 

@@ -13,12 +13,12 @@ from ledger_index import LedgerIndex
 from places import Place, kept_block
 from test_workers import workers
 
+from kcl_receiver.audit.verify import LOST, PROVEN, verify_store
 from kcl_receiver.errors import BlockDamaged, StoreUnavailable
 from kcl_receiver.generator.effects import Append, BlockPart, BlockRecord, LookFurther, LookUp, WriteBlock
-from kcl_receiver.generator.workers import Workers
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range
-from kcl_receiver.reader.verify import LOST, PROVEN, verify_store
-from kcl_receiver.store.blocks import BlockFile
+from kcl_receiver.store.blocks.file import BlockFile
 from kcl_receiver.wire.columns import checksum
 from kcl_receiver.wire.messages import Draining, Stored
 
@@ -164,7 +164,7 @@ def part(form: Form, shard: str, numbers: list[int], after: After) -> BlockPart:
     return one
 
 
-def stored(made: Workers, form: Form) -> list[tuple[Range, ...]]:
+def stored(made: GeneratorIO, form: Form) -> list[tuple[Range, ...]]:
     """Store two blocks of two shards by the generator's real hands; return what each block should say."""
     blocks = [
         [part(form, "shard-0", [5, 6], TRIM_HORIZON), part(form, "shard-1", [5], TRIM_HORIZON)],

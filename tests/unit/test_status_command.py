@@ -15,7 +15,7 @@ from test_config import write
 
 from kcl_receiver import aws
 from kcl_receiver.cli.main import run_cli
-from kcl_receiver.config import load
+from kcl_receiver.config.properties import load
 from kcl_receiver.daemon import watch
 from kcl_receiver.errors import (
     EXIT_AMISS,
@@ -28,7 +28,7 @@ from kcl_receiver.errors import (
     StoreUnavailable,
     StreamUnavailable,
 )
-from kcl_receiver.report import GeneratorState, LeaseState, Trouble, UnreadState
+from kcl_receiver.status.report import GeneratorState, LeaseState, Trouble, UnreadState
 
 NOW = 1_000_000.0
 DAEMON_ERROR = (

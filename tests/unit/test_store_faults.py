@@ -13,7 +13,7 @@ from store_support import NOW, WRITER, local_store
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, block_id, writer_id
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.store import Store
 
 ROOT = Path("/data/store")
 ONE, TWO = block_id(WRITER, 1), block_id(WRITER, 2)
@@ -21,7 +21,7 @@ MAINTAINER = writer_id(NOW, "0c77e1d2")
 MAINTAINED = b"what replaced a block\n"
 CONTENT = b"the content of a block" * 10
 
-Step = tuple[str, Callable[[BlockStore], object]]
+Step = tuple[str, Callable[[Store], object]]
 STEPS: list[Step] = [
     ("claim", lambda store: store.claim("app")),
     ("one", lambda store: store.put_block(ONE, CONTENT)),
@@ -38,7 +38,7 @@ LINES = {"line 1": b"first line\n", "line 2": b"second line\nthird line\n"}
 TOKENS = count()
 
 
-def store_on(files: FakeFiles) -> BlockStore:
+def store_on(files: FakeFiles) -> Store:
     return local_store(ROOT, files, token=lambda: f"{next(TOKENS):08x}")
 
 
@@ -125,7 +125,7 @@ def test_what_was_reported_done_is_there_after_a_loss_of_power(
     assert_whole(after.lose_power(), rest)
 
 
-def run(store: BlockStore, done: set[str]) -> None:
+def run(store: Store, done: set[str]) -> None:
     for name, step in STEPS:
         step(store)
         done.add(name)

@@ -17,15 +17,15 @@ from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_id
-from kcl_receiver.store.base import BlockStore, open_store
 from kcl_receiver.store.files import OsFiles
 from kcl_receiver.store.layout import block_path
+from kcl_receiver.store.store import Store, open_store
 
 BLOCK = block_id(WRITER, 1)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> BlockStore:
+def store(tmp_path: Path) -> Store:
     return local_store(tmp_path / "a" / "store")
 
 
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> BlockStore:
 
 def test_a_store_is_opened_by_its_url_and_nothing_is_made_by_that(tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/with%20space/s")
-    assert isinstance(store, BlockStore)
+    assert isinstance(store, Store)
     assert root_of(store) == tmp_path / "with space" / "s"
     assert open_store(store.url).url == store.url
     assert list(tmp_path.iterdir()) == []
@@ -64,9 +64,9 @@ def test_s3_is_said_to_be_absent_and_not_to_be_wrong() -> None:
         ("hold_maintenance", "other maintenance works on the store", "wait for the end"),
     ],
 )
-def test_one_process_at_a_time_holds_a_store_until_it_ends(store: BlockStore, method: str, who: str, hint: str) -> None:
+def test_one_process_at_a_time_holds_a_store_until_it_ends(store: Store, method: str, who: str, hint: str) -> None:
     code = (
-        "import sys; from kcl_receiver.store.base import open_store\n"
+        "import sys; from kcl_receiver.store.store import open_store\n"
         f"store = open_store(sys.argv[1]); store.{method}(); print(flush=True); input()"
     )
     command = [sys.executable, "-c", code, str(root_of(store))]
@@ -85,7 +85,7 @@ def test_one_process_at_a_time_holds_a_store_until_it_ends(store: BlockStore, me
 
 
 def test_a_file_system_that_locks_only_what_is_open_for_writing_is_no_obstacle(
-    store: BlockStore, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def flock_of_nfs(handle: int, _: int) -> None:
         if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
@@ -99,7 +99,7 @@ def test_a_file_system_that_locks_only_what_is_open_for_writing_is_no_obstacle(
 # Blocks
 
 
-def test_files_get_the_rights_that_the_umask_leaves(store: BlockStore) -> None:
+def test_files_get_the_rights_that_the_umask_leaves(store: Store) -> None:
     before = os.umask(0o027)
     try:
         store.put_block(BLOCK, b"content")
@@ -109,21 +109,21 @@ def test_files_get_the_rights_that_the_umask_leaves(store: BlockStore) -> None:
     assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o640, 0o750)
 
 
-def test_a_store_that_may_not_be_written_says_where_and_what_to_do(store: BlockStore) -> None:
+def test_a_store_that_may_not_be_written_says_where_and_what_to_do(store: Store) -> None:
     refused = f"{BLOCK}.parquet was not stored: .*({REASON})"
     with unwritable(root_of(store)), pytest.raises(StoreUnavailable, match=refused) as caught:
         store.put_block(BLOCK, b"content")
     assert "writ" in caught.value.hint
 
 
-def test_something_in_the_way_of_a_directory_is_reported(store: BlockStore) -> None:
+def test_something_in_the_way_of_a_directory_is_reported(store: Store) -> None:
     root_of(store).mkdir(parents=True)
     (root_of(store) / "blocks").write_bytes(b"")
     with pytest.raises(StoreUnavailable, match=BLOCK):
         store.put_block(BLOCK, b"content")
 
 
-def test_a_directory_that_is_taken_away_is_made_again(store: BlockStore) -> None:
+def test_a_directory_that_is_taken_away_is_made_again(store: Store) -> None:
     store.put_block(BLOCK, b"content")
     (root_of(store) / "tmp").rmdir()
     with pytest.raises(StoreUnavailable):
@@ -135,7 +135,7 @@ def test_a_directory_that_is_taken_away_is_made_again(store: BlockStore) -> None
 
 
 @pytest.mark.parametrize("torn", [b"a", b"xyz, some other torn line", b"a\nhalf"])
-def test_a_torn_end_is_never_followed_by_other_lines(store: BlockStore, torn: bytes) -> None:
+def test_a_torn_end_is_never_followed_by_other_lines(store: Store, torn: bytes) -> None:
     store.append_ledger(WRITER, 1, b"x\n")
     path = root_of(store) / "ledger" / f"{WRITER}.jsonl"
     path.write_bytes(path.read_bytes() + torn)
@@ -143,7 +143,7 @@ def test_a_torn_end_is_never_followed_by_other_lines(store: BlockStore, torn: by
     assert list(store.read_ledger()) == [(WRITER, b"x\na\nb\n")]
 
 
-def test_a_ledger_that_was_cut_by_another_is_not_continued(store: BlockStore) -> None:
+def test_a_ledger_that_was_cut_by_another_is_not_continued(store: Store) -> None:
     store.append_ledger(WRITER, 1, b"x\ny\n")
     (root_of(store) / "ledger" / f"{WRITER}.jsonl").write_bytes(b"x\n")
     with pytest.raises(LedgerDamaged, match="has 2 bytes, and 4 were durable"):

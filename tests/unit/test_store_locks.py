@@ -18,7 +18,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(autouse=True)
 def day_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another day than its writer's, a ledger is followed by the next."""
-    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: Wall().millis)
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: Wall().millis)
 
 
 def test_a_second_generator_does_not_write_to_the_same_store(place: Place) -> None:

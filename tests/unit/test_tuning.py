@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_config import write
 
-from kcl_receiver.config import ReceiverConfig, load
-from kcl_receiver.config_values import GIB, MIB
+from kcl_receiver.config.properties import ReceiverConfig, load
+from kcl_receiver.config.values import GIB, MIB
 from kcl_receiver.daemon.java import Java, find_java
 from kcl_receiver.daemon.tuning import COLLECTOR, LAST_JAVA, Tuning, heap_options, tune
 

@@ -22,15 +22,15 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.audit.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
 from kcl_receiver.errors import StoreRefused, StoreUnavailable
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import TRIM_HORIZON, Position, StreamIdentity
-from kcl_receiver.reader.verify import GAP, LOST, NOTHING, POSSIBLY_TRIMMED, PROVEN, Report, verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Entry, ShardEnded, encode_lines
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.blocks.stream import BlockStream
+from kcl_receiver.store.ledger.entries import BlockStored, Entry, ShardEnded, encode_lines
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
-from kcl_receiver.store.reads import BlockStream
+from kcl_receiver.store.store import Store
 
 OTHER_SHARD = "shardId-000000000001"
 
@@ -38,7 +38,7 @@ OTHER_SHARD = "shardId-000000000001"
 class Landing:
     """A store as a generator would leave it: two shards, three blocks, one of the shards at its end."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
@@ -92,7 +92,7 @@ def test_a_whole_store_is_proven(landing: Landing) -> None:
 def test_verify_changes_nothing(landing: Landing) -> None:
     put(landing.store, 9, block_range(1))
     watched = Watched(landing.store.objects)
-    verify_store(BlockStore(watched), deep=True)
+    verify_store(Store(watched), deep=True)
     assert watched.changes == []
 
 
@@ -145,7 +145,7 @@ def test_a_block_that_is_taken_away_while_verify_runs_is_missing(landing: Landin
                 landing.kept(2).remove()
             return iter(listed)
 
-    assert verify_store(BlockStore(Leaky(landing.store.objects))).missing == [landing.blocks[1].block]
+    assert verify_store(Store(Leaky(landing.store.objects))).missing == [landing.blocks[1].block]
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_block_that_is_stored_while_verify_runs_is_no_orphan(landing: Landing)
                 landing.block(block_range(10, after=Position(9)))
             return content
 
-    report = verify_store(BlockStore(Busy()))
+    report = verify_store(Store(Busy()))
     assert report.proven
     assert report.shards[0].records == 8
     assert report.orphans == report.missing == []
@@ -397,4 +397,4 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_block(landing: Landing) -> Non
             raise OSError(errno.EIO, "Input/output error", key)
 
     with pytest.raises(StoreUnavailable, match="Input/output error"):
-        verify_store(BlockStore(Broken(landing.store.objects)))
+        verify_store(Store(Broken(landing.store.objects)))

@@ -19,25 +19,25 @@ from store_support import (
     session_at,
 )
 
+from kcl_receiver.audit.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
 from kcl_receiver.errors import BlockMissing, StoreUnavailable
 from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Position
-from kcl_receiver.reader.api import open_reading
-from kcl_receiver.reader.read_query import Query
-from kcl_receiver.reader.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Expired
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
+from kcl_receiver.reading.api import open_reading
+from kcl_receiver.reading.query import Query
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.blocks.stream import BlockStream
+from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
-from kcl_receiver.store.parquet import BlockRange
-from kcl_receiver.store.reads import BlockStream
+from kcl_receiver.store.store import Store
 
 
 class Landed:
     """A store of one shard and five blocks of two records each."""
 
-    def __init__(self, store: BlockStore) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
         self.store.claim("landing")
         self.ledger = begin(self.store, WRITER)
@@ -200,7 +200,7 @@ def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Land
                 landed.replace(landed.blocks[:2], 1, 2, 3, 4, after=0)
             return super().list(prefix, deep=deep)
 
-    report = verify_store(BlockStore(Busy(landed.store.objects)))
+    report = verify_store(Store(Busy(landed.store.objects)))
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
 
@@ -257,7 +257,7 @@ def test_by_ledger_alone_no_block_is_looked_at(landed: Landed) -> None:
 
     for one in landed.blocks:
         landed.kept(one).remove()
-    report = verify_store(BlockStore(Blind(landed.store.objects)), ledger_only=True)
+    report = verify_store(Store(Blind(landed.store.objects)), ledger_only=True)
     assert report.proven
     assert counts(report) == (PROVEN, 10, 0)
     assert (report.blocks, report.ledger_only) == (5, True)

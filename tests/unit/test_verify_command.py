@@ -16,7 +16,7 @@ from kcl_receiver.cli import verify as command
 from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import EXIT_AMISS, EXIT_NOTHING
 from kcl_receiver.ranges import LATEST, TRIM_HORIZON, Position
-from kcl_receiver.store.entries import ShardEnded
+from kcl_receiver.store.ledger.entries import ShardEnded
 
 
 @pytest.fixture

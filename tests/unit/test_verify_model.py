@@ -24,15 +24,15 @@ from store_support import (
     stored,
 )
 
+from kcl_receiver.audit.verify import Report, damage, verify_store
 from kcl_receiver.horizon import Late, Times
 from kcl_receiver.ids import block_day, block_id, writer_id
+from kcl_receiver.proof import links as proof
+from kcl_receiver.proof.coverage import Span, SpanSet, Taken, select, span_of
+from kcl_receiver.proof.links import Cover, cover, see_times
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, TRIM_HORIZON, After, Position, Range
-from kcl_receiver.reader import proof
-from kcl_receiver.reader.coverage import Span, SpanSet, Taken, select, span_of
-from kcl_receiver.reader.proof import Cover, cover, see_times
-from kcl_receiver.reader.verify import Report, damage, verify_store
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import (
+from kcl_receiver.store.blocks.encode import BlockRange
+from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
     Expired,
@@ -42,9 +42,9 @@ from kcl_receiver.store.entries import (
     Tail,
     WriterStarted,
 )
-from kcl_receiver.store.ledger import LedgerWriter
-from kcl_receiver.store.maintenance import COMPACT, EXPIRE, RECOVER, Transaction
-from kcl_receiver.store.parquet import BlockRange
+from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
 
 DAY = 86_400_000
 
@@ -52,7 +52,7 @@ DAY = 86_400_000
 class RandomStore:
     """A store to which all happens that can happen to one."""
 
-    def __init__(self, store: BlockStore, seed: int) -> None:
+    def __init__(self, store: Store, seed: int) -> None:
         self.random = random.Random(seed)
         self.store = store
         self.store.claim("landing")

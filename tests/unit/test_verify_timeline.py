@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_support import NOW, SHARD, STREAM
 
-from kcl_receiver.cli import verify_picture
-from kcl_receiver.cli.verify_picture import picture
-from kcl_receiver.reader.verify_report import (
+from kcl_receiver.audit.report import (
     EXPIRED,
     GAP,
     LOST,
@@ -22,7 +20,9 @@ from kcl_receiver.reader.verify_report import (
     ShardReport,
     Stretch,
 )
-from kcl_receiver.reader.verify_timeline import Stretches, draw
+from kcl_receiver.audit.timeline import Stretches, draw
+from kcl_receiver.cli import verify_picture
+from kcl_receiver.cli.verify_picture import picture
 
 times = st.tuples(st.integers(0, 1000), st.integers(0, 30), st.integers(1, 9))
 

@@ -10,14 +10,14 @@ from places import Place
 from test_workers import QuietStream, part, position
 
 from kcl_receiver import read
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.generator.effects import Append, BlockRecord, Measurement, SessionRecord, ShardFacts, WriteBlock
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.ranges import TRIM_HORIZON, After
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.store.store import Store
 
 DAY = 86_400_000
 AFTER_MIDNIGHT = round(datetime(2026, 3, 1, 0, 0, 1, tzinfo=timezone.utc).timestamp() * 1000)
@@ -30,17 +30,17 @@ class Host:
     def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = AFTER_MIDNIGHT
         self.place = place
-        self.store: BlockStore = place()
-        self.made: Workers | None = None
+        self.store: Store = place()
+        self.made: GeneratorIO | None = None
         self.number = self.last = self.blocks = 0
-        monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: self.now)
+        monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: self.now)
 
     def start(self, ledger_lines: int = 10_000) -> None:
         """Start a generator in the place of the last one, which was killed."""
         if self.made is not None:
-            cast(BlockStore, self.made._store)._held["lock"].release()
+            cast(Store, self.made._store)._held["lock"].release()
         stream = cast(StreamView, QuietStream())
-        self.made = Workers(self.place(), stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
+        self.made = GeneratorIO(self.place(), stream, "landing", "none", store_again=False, ledger_lines=ledger_lines)
         self.made.prepare()
         self.number += 1
         self.blocks = 0
@@ -70,7 +70,7 @@ def host(place: Place, monkeypatch: pytest.MonkeyPatch) -> Host:
     return Host(place, monkeypatch)
 
 
-def numbers_read(store: BlockStore, token: str | None = None) -> tuple[list[int], str]:
+def numbers_read(store: Store, token: str | None = None) -> tuple[list[int], str]:
     reading = read(store, token=token)
     found = [int(one) for batch in reading for one in batch.batch.column("sequence_number").to_pylist()]
     return found, reading.token

@@ -8,7 +8,7 @@ from live_support import generator, shard
 
 from kcl_receiver.daemon import watcher as module
 from kcl_receiver.daemon.watcher import Watcher
-from kcl_receiver.live import Live, look
+from kcl_receiver.status.live import Live, look
 
 PATIENCE = 30.0
 

@@ -12,8 +12,8 @@ from places import Place
 
 from kcl_receiver.aws import Shard
 from kcl_receiver.errors import StreamReplaced
+from kcl_receiver.generator import generator_io as workers_module
 from kcl_receiver.generator import presence, rollover
-from kcl_receiver.generator import workers as workers_module
 from kcl_receiver.generator.effects import (
     Append,
     BlockPart,
@@ -25,16 +25,16 @@ from kcl_receiver.generator.effects import (
     ShardEndRecord,
     WriteBlock,
 )
+from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView, boot_millis
-from kcl_receiver.generator.workers import Workers
 from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
-from kcl_receiver.store.base import BlockStore
-from kcl_receiver.store.entries import BlockStored, Carried, MarksTaken, decode_ledger
+from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.json_codec import encode
-from kcl_receiver.store.maintenance import Transaction
-from kcl_receiver.store.parquet import BlockRange, encode_block
+from kcl_receiver.store.ledger.entries import BlockStored, Carried, MarksTaken, decode_ledger
+from kcl_receiver.store.ledger.transaction import Transaction
+from kcl_receiver.store.store import Store
 
 SHARD = "shardId-000000000000"
 
@@ -84,7 +84,7 @@ class Wall:
 @pytest.fixture(autouse=True)
 def day_of_the_writers(monkeypatch: pytest.MonkeyPatch) -> None:
     """On another day than its writer's, a ledger is followed by the next."""
-    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: Wall().millis)
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: Wall().millis)
 
 
 def workers(
@@ -93,9 +93,9 @@ def workers(
     ledger_lines: int = 10_000,
     page: int = 5_000,
     stream: QuietStream | None = None,
-) -> Workers:
+) -> GeneratorIO:
     wall = wall or Wall()
-    made = Workers(
+    made = GeneratorIO(
         place(),
         cast(StreamView, stream or QuietStream()),
         "landing",
@@ -109,9 +109,9 @@ def workers(
     return made
 
 
-def end(made: Workers) -> None:
+def end(made: GeneratorIO) -> None:
     """What the end of its process does."""
-    cast(BlockStore, made._store)._held["lock"].release()
+    cast(Store, made._store)._held["lock"].release()
 
 
 def ledgers(place: Place) -> tuple[list[str], list[str]]:
@@ -120,7 +120,7 @@ def ledgers(place: Place) -> tuple[list[str], list[str]]:
 
 
 def store(
-    made: Workers, number: int, numbers: list[int], after: After, checkpoint: Position | str | None = None
+    made: GeneratorIO, number: int, numbers: list[int], after: After, checkpoint: Position | str | None = None
 ) -> None:
     written = made.write_block(WriteBlock(number, (part(numbers, after),)))
     made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
@@ -148,7 +148,7 @@ def part(numbers: list[int], after: After, shard: str = SHARD, arrival: int | No
     return BlockPart(one, columns)
 
 
-def held(made: Workers, after: After) -> list[tuple[int, int]]:
+def held(made: GeneratorIO, after: After) -> list[tuple[int, int]]:
     facts = made.look_up(LookUp("s2", SHARD, after))
     return [(one.first.sequence_number, one.last.sequence_number) for one in facts.held]
 
@@ -175,7 +175,7 @@ def test_a_block_that_was_deleted_is_not_held(place: Place) -> None:
 # Blocks that maintenance has replaced
 
 
-def compacted(made: Workers) -> None:
+def compacted(made: GeneratorIO) -> None:
     (report,) = compact(made._store, Options(), 1_795_353_301_000 + 400 * 86_400_000)
     assert report.made == 1
 
@@ -236,7 +236,7 @@ def test_a_block_that_is_replaced_again_while_it_is_looked_for_is_found(
     store(made, 4, [7, 8], position(6))
     real, looks = presence._stand_ins, []
 
-    def and_then_compacted(store: BlockStore, blocks: list[str]) -> dict[str, tuple[str, ...]]:
+    def and_then_compacted(store: Store, blocks: list[str]) -> dict[str, tuple[str, ...]]:
         found = real(store, blocks)
         if not looks:
             (report,) = compact(made._store, Options(min_age_millis=0), 1_795_353_301_000 + 800 * 86_400_000)
@@ -326,7 +326,7 @@ def test_a_new_day_has_a_ledger_of_its_own_so_that_its_blocks_lie_in_a_directory
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wall = Wall()
-    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: wall.millis)
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: wall.millis)
     made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     wall.millis += 86_400_000
@@ -382,14 +382,14 @@ def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
 def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
     """A clock that the test sets; the records arrive when they are stored."""
     made = Wall()
-    monkeypatch.setattr("kcl_receiver.generator.workers.wall_millis", lambda: made.millis)
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: made.millis)
     return made
 
 
 DAY = 86_400_000
 
 
-def next_day(made: Workers, wall: Wall, days: int = 1) -> None:
+def next_day(made: GeneratorIO, wall: Wall, days: int = 1) -> None:
     """Let another shard store a block on another day, so that the ledger changes."""
     wall.millis += days * DAY
     number = 1000 * (wall.millis // DAY)
@@ -397,7 +397,7 @@ def next_day(made: Workers, wall: Wall, days: int = 1) -> None:
     made.append(Append((BlockRecord(number, written),)), {"shardId-other": position(number)})
 
 
-def end_shard(made: Workers, last: After, *, known_to_kcl: bool) -> None:
+def end_shard(made: GeneratorIO, last: After, *, known_to_kcl: bool) -> None:
     made.append(Append((ShardEndRecord("s", SHARD, last, -1),)), {SHARD: SHARD_END} if known_to_kcl else {})
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from store_support import WRITER, begin, block_range, put, session_at
 
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.base import BlockStore
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.store.objects import Objects
+from kcl_receiver.store.store import Store
 from kcl_receiver.testing import ObjectsContract
 
 PAGE = Path(__file__).parents[2] / "docs" / "writing-a-store.md"
@@ -48,7 +48,7 @@ def test_the_tests_of_the_page_are_the_contract(page: Any) -> None:  # noqa: ANN
 
 
 def test_a_store_on_it_is_verified(page: Any, tmp_path: Path) -> None:  # noqa: ANN401
-    store = BlockStore(page.SqliteObjects(tmp_path / "objects.db"))
+    store = Store(page.SqliteObjects(tmp_path / "objects.db"))
     store.claim("landing")
     store.hold()
     ledger = begin(store, WRITER)

@@ -22,9 +22,9 @@ from landing import PATIENCE, Cloud, Landing, is_gone
 
 from faults.broken import Broken
 from faults.disks import Disk
+from kcl_receiver.config.paths import GENERATOR_LOCK
 from kcl_receiver.daemon.lock import LOCK_NAME
 from kcl_receiver.errors import EXIT_ENVIRONMENT
-from kcl_receiver.paths import GENERATOR_LOCK
 
 BLOCK_INTERVAL_MILLIS = 1500
 """Long enough that hardly a moment comes with nothing in flight, and short enough that recoveries are."""

@@ -19,10 +19,10 @@ from ledger_index import LedgerIndex
 from kcl_receiver.emulator.producer import Acknowledged
 from kcl_receiver.emulator.verdict import LeaseVerdict, Verdict, judge
 from kcl_receiver.errors import BlockDamaged, BlockMissing
-from kcl_receiver.reader.coverage import select, span_of
-from kcl_receiver.reader.proof import cover
-from kcl_receiver.store.base import open_store
-from kcl_receiver.store.blocks import BlockFile
+from kcl_receiver.proof.coverage import select, span_of
+from kcl_receiver.proof.links import cover
+from kcl_receiver.store.blocks.file import BlockFile
+from kcl_receiver.store.store import open_store
 
 SHOWN = 3
 """So many examples are told of each thing that is wrong."""

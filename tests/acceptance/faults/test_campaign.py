@@ -21,9 +21,9 @@ tracker.Tracker.stored_through = property(lambda self: self._next - 1)
 """
 
 SKIPS_NOTHING = """
-from kcl_receiver.generator import held
+from kcl_receiver.generator import stored_spans as held
 
-held.Held.add = lambda self, spans=(): None
+held.StoredSpans.add = lambda self, spans=(): None
 """
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from faults.disks import PlainDisk
 from faults.hosts import BLOCK_INTERVAL_MILLIS, Host, InFlight
-from kcl_receiver.paths import GENERATOR_LOCK
+from kcl_receiver.config.paths import GENERATOR_LOCK
 
 INTERVAL = BLOCK_INTERVAL_MILLIS / 1000
 

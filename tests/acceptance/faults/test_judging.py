@@ -10,13 +10,13 @@ import pytest
 from store_support import NOW, OTHER_WRITER, WRITER, block_range, local_store, put, records_at, session_at
 
 from faults.judging import Judgement, check_end, check_verify, judge_now, read_all
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.cli.verify import to_json
 from kcl_receiver.emulator.producer import Acknowledged, digest_of
 from kcl_receiver.ids import writer_id
+from kcl_receiver.proof.coverage import Selected, span_of
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.reader.coverage import Selected, span_of
-from kcl_receiver.reader.verify import verify_store
-from kcl_receiver.store.ledger import LedgerWriter
+from kcl_receiver.store.ledger.writer import LedgerWriter
 
 SHARD = "shardId-000000000000"
 TABLE = "landing"

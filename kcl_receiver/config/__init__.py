@@ -1,0 +1,1 @@
+"""Settings: the properties file, KCL's keys, and whose credentials sign."""

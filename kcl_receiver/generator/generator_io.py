@@ -1,0 +1,392 @@
+"""What the generator's state machine asks for and what takes time: storing, the ledger, questions to AWS.
+
+Everything here blocks and runs in threads. Two rules: a block's ledger entry is appended only after the block is
+durable (the state machine sees to the order), and a call that failed is repeated with the very same bytes, because
+nobody knows whether it took effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from kcl_receiver import __version__
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.generator.carried import CarriedOver, first_clock
+from kcl_receiver.generator.effects import (
+    Append,
+    BlockRecord,
+    ConfirmShardEnd,
+    LedgerRecord,
+    LookFurther,
+    LookUp,
+    MarksRecord,
+    Measurement,
+    MoreHeld,
+    SessionRecord,
+    ShardFacts,
+    WriteBlock,
+    WrittenBlock,
+)
+from kcl_receiver.generator.lookback import PAGE, LookBack
+from kcl_receiver.generator.presence import present_ranges
+from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begins_at, oldest_in_reach
+from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
+from kcl_receiver.ids import began_at, block_id, writer_id, writer_of
+from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
+from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock, encode_block
+from kcl_receiver.store.ledger.entries import (
+    BlockStored,
+    Entry,
+    MarksTaken,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+)
+from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.store import Store
+
+log = logging.getLogger(__name__)
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+NOTHING = Position(0)
+"""Before all records."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """The first records of a session that began at a starting point have not come yet; and what is known of the rest.
+
+    Until they have, nothing shows which stream they will be of: if an empty stream is deleted and made again, KCL can
+    begin anew at the same starting point and never notice. From a position it cannot: the new stream refuses it.
+    """
+
+    rest: MoreHeld
+
+
+def wall_millis() -> int:
+    """Return the wall clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def boot_id() -> str:
+    """Return what tells one boot of this host from another: CLOCK_BOOTTIME belongs to it. Empty if it is not told."""
+    try:
+        return BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class GeneratorIO:
+    """The generator's hands: one method for each effect that takes time. `prepare` comes first.
+
+    `write_block` and `look_up` may run in several threads at once, `append` in one.
+
+    Args:
+        store: Where blocks and ledger go.
+        view: The stream.
+        application: Owner of the store.
+        compression: See `encode_block`.
+        store_again: Store again what the ledger says is stored.
+        new_writer: Returns an id that nobody had; it is given its time, milliseconds since the epoch.
+        ledger_lines: See `LEDGER_LINES`.
+        page: See `LookBack`.
+        begins: The time of AT_TIMESTAMP, milliseconds since the epoch; -1 if that is not where reading begins.
+        lock: Guards what the threads share.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        view: StreamView,
+        application: str,
+        compression: str,
+        *,
+        store_again: bool,
+        new_writer: Callable[[int], str] = writer_id,
+        ledger_lines: int = LEDGER_LINES,
+        page: int = PAGE,
+        begins: int = -1,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
+        self._store = store
+        self._view = view
+        self._application = application
+        self._compression = compression
+        self._store_again = store_again
+        self._new_writer = new_writer
+        self._page = page
+        self._begins = begins
+        self._lock = threading.Lock() if lock is None else lock  # guards the three below
+        self._carried = CarriedOver()
+        self._ledger: LedgerWriter
+        self._block_ids: dict[int, str] = {}
+        self._rollover = Rollover(ledger_lines)
+        self._next: tuple[LedgerWriter, list[Entry]] | None = None
+        self._to_seal: list[str] = []
+        self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
+        self._encoded: dict[int, EncodedBlock] = {}
+        self.stream: StreamIdentity | None = None
+
+    def prepare(self) -> StreamIdentity:
+        """Claim the store, load the ledger, find the stream. Repeatable after an error that mends.
+
+        Raises:
+            StoreError: The store or its ledger can't be used.
+            StreamError: The stream can't be read.
+        """
+        self._store.claim(self._application)
+        self._store.hold()
+        taken = None if self._next is not None else take_over(self._store)
+        self.stream = self._view.describe(self.stream)
+        if taken is not None:
+            clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
+            self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
+            self._to_seal = taken.to_seal
+            writer = self._new_writer(begins_at(wall_millis(), self._newest()))
+            self._set_next(writer, taken.tails, taken.adopted)
+        self._begin_ledger()
+        return self.stream
+
+    def _newest(self) -> int | None:
+        """Return when the newest writer began, by its id. The caller holds the store.
+
+        Raises:
+            LedgerDamaged: That is no time.
+            StoreUnavailable: The store cannot be listed now.
+        """
+        writers = self._store.writers() or [writer_of(block) for block, _ in self._store.list_blocks()]
+        try:
+            return began_at(writers[-1]) if writers else None
+        except ValueError as error:
+            raise LedgerDamaged(
+                f"the id of the newest writer in {self._store.url}, {writers[-1]}, holds no time",
+                "this program makes no such name: move its files out of the store, then run `kcl-receiver repair`",
+            ) from error
+
+    @property
+    def writer(self) -> str:
+        """Id of the present ledger."""
+        return self._ledger.writer
+
+    def _set_next(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> None:
+        """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
+        now = wall_millis()
+        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, tails)
+        with self._lock:
+            first = self._carried.first_entries(started, adopted, self._identity(), self._view.retention_hours)
+        self._rollover.made(now)
+        self._next = LedgerWriter(self._store, writer), first
+
+    def measure(self) -> Measurement:
+        """Ask the stream for its clock, its retention and its open shards.
+
+        Raises:
+            StreamError: It does not tell, or it is gone or another one.
+        """
+        return self._view.measure(self._identity())
+
+    def _begin_ledger(self) -> None:
+        """Make the first lines of the next ledger durable, then seal those before it.
+
+        Raises:
+            StoreUnavailable: They are not, or nobody knows; to be repeated.
+        """
+        if self._next is None:
+            return
+        ledger, first = self._next
+        ledger.append(first)
+        with self._lock:
+            self._ledger, self._next = ledger, None
+        self._rollover.began(Extent(ledger.tail.number, ledger.size))
+        while self._to_seal:
+            try:
+                self._store.seal_ledger(self._to_seal[-1])
+            except StoreUnavailable as error:
+                log.warning("%s; it is tried again when the next ledger begins", error.message)
+                break
+            self._to_seal.pop()
+
+    def _identity(self) -> StreamIdentity:
+        if self.stream is None:
+            raise StoreUnavailable("the generator is not ready yet")
+        return self.stream
+
+    def look_up(self, effect: LookUp) -> ShardFacts:
+        """Ask stream and ledger about a session's shard.
+
+        Raises:
+            StreamError: The stream is gone or another one, or AWS does not tell.
+            StoreUnavailable: The store does not tell which blocks are there.
+        """
+        stream = self._identity()
+        with self._lock:
+            self._carried.session_begins(effect.shard)
+            reaches = self._carried.recent.reaches(effect.shard, effect.after)
+            oldest = oldest_in_reach(self._carried.recent.newest, self._view.retention_hours)
+            beyond = self._carried.recent.beyond(effect.shard, effect.after)
+            arrival = None
+            if isinstance(effect.after, Position):
+                arrival = self._carried.recent.arrival_of(effect.shard, effect.after)
+        # Not under the lock: what is recorded meanwhile is of other shards, and must not wait for these looks.
+        found = MoreHeld((), None, None)
+        if not reaches:
+            # The lease was reset to before the last checkpoint: what was forgotten is in the ledger.
+            back = LookBack(self._store, stream, effect.shard, effect.after, oldest, self._page)
+            found = self._next_page(back)
+            arrival = back.arrival
+        elif not self._store_again:
+            found = MoreHeld(tuple(present_ranges(self._store, beyond)), None, None)
+        facts = shard_facts(self._view, stream, effect.shard, effect.after, found.held, known=arrival is not None)
+        if not isinstance(effect.after, Position):
+            found = MoreHeld((), NOTHING, _Unconfirmed(found))
+        begins = self._begins if effect.after == AT_TIMESTAMP else -1
+        facts = replace(facts, known_to=found.known_to, more=found.more, begins=begins)
+        with self._lock:
+            return replace(facts, read_until=self._carried.marks.until(effect.shard, effect.after, facts))
+
+    def look_further(self, effect: LookFurther) -> MoreHeld:
+        """Return what else of a session's shard is held, as delivery advances.
+
+        Raises:
+            StreamError: The stream is gone or another one, or AWS does not tell.
+            LedgerDamaged: An entry is missing or altered.
+            StoreUnavailable: The store does not tell which blocks are there.
+        """
+        if isinstance(effect.more, _Unconfirmed):
+            self._view.describe(self._identity())
+            return replace(effect.more.rest, held=())
+        if not isinstance(effect.more, LookBack):
+            raise TypeError("there is nothing to look for")
+        return self._next_page(effect.more)
+
+    def _next_page(self, back: LookBack) -> MoreHeld:
+        page = back.next_page()
+        if self._store_again:
+            return MoreHeld((), None, None)
+        return MoreHeld(page.held, page.known_to, None if page.known_to is None else back)
+
+    @property
+    def ranges_in_memory(self) -> int:
+        """Number of ranges kept for the start of sessions."""
+        return len(self._carried.recent)
+
+    def confirm_shard_end(self, effect: ConfirmShardEnd) -> Measurement:
+        """Return what the stream says of itself if it says that the shard is closed.
+
+        Raises:
+            StreamError: It does not.
+        """
+        return confirm_shard_end(self._view, self._identity(), effect.shard)
+
+    def write_block(self, effect: WriteBlock) -> WrittenBlock:
+        """Encode a block, checking every range's checksum, and make it durable.
+
+        Raises:
+            BlockDamaged: The records are not those that the processor sent.
+            StoreUnavailable: It was not stored, or nobody knows; to be repeated.
+        """
+        with self._lock:
+            block = self._block_ids.setdefault(effect.number, block_id(self._ledger.writer, effect.number))
+        encoded = self._encoded.get(effect.number)
+        if encoded is None:
+            ranges = [BlockRange(part.range, part.columns) for part in effect.parts]
+            encoded = encode_block(block, writer_of(block), self._identity(), ranges, self._compression)
+            self._encoded[effect.number] = encoded
+        self._store.put_block(block, encoded.payload)
+        del self._encoded[effect.number]
+        return WrittenBlock(block, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes)
+
+    def append(self, effect: Append, checkpoints: Mapping[str, Position | str]) -> None:
+        """Make ledger entries durable, then known to `look_up`.
+
+        Args:
+            effect: The entries.
+            checkpoints: The last checkpoint of each shard that KCL has taken, a position or SHARD_END: what ends
+                before it is kept in memory no longer.
+
+        Raises:
+            StoreUnavailable: They were not stored, or nobody knows; the same effect is to be repeated.
+        """
+        if self._appending is None or self._appending[0] is not effect.records:
+            # Made once: an entry holds the time, and what is repeated must be the same to the byte.
+            self._change_ledger_if_due()
+            self._appending = (effect.records, [self._entry(record) for record in effect.records])
+        entries = self._appending[1]
+        self._store.hold()  # still: its lock may have been removed, and another generator begun
+        self._ledger.append(entries)
+        with self._lock:
+            for record in effect.records:
+                if isinstance(record, BlockRecord):
+                    self._block_ids.pop(record.number, None)
+            self._carried.add(entries, self.stream)
+            self._carried.checkpointed(checkpoints)
+        self._appending = None
+
+    def _change_ledger_if_due(self) -> None:
+        """Begin a new ledger when this one is long, or its day is over: a block lies in the directory of that day.
+
+        Raises:
+            StoreUnavailable: See `_begin_ledger`.
+        """
+        if self._next is None:
+            ledger = self._ledger
+            whole = Extent(ledger.tail.number, ledger.size)
+            with self._lock:
+                unrecorded = list(self._block_ids.values())
+            at = self._rollover.next_at(ledger.writer, whole, unrecorded, wall_millis())
+            if at is None:
+                return
+            self._to_seal.append(ledger.writer)
+            self._set_next(self._new_writer(at), {ledger.writer: ledger.tail}, [])
+        self._begin_ledger()
+
+    def _entry(self, record: LedgerRecord) -> Entry:
+        stream = self._identity()
+        now = wall_millis()
+        if isinstance(record, BlockRecord):
+            written = record.written
+            return BlockStored(written.block, stream, written.ranges, written.rows, written.size, now)
+        if isinstance(record, SessionRecord):
+            facts = record.facts
+            return SessionStarted(
+                session=record.session,
+                shard=record.shard,
+                after=record.after,
+                rank=record.rank,
+                stream=stream,
+                parents=facts.parents,
+                hash_range=facts.hash_range,
+                retention_hours=facts.retention_hours,
+                time=record.time if record.time >= 0 else now,
+                begins=facts.begins,
+            )
+        if isinstance(record, MarksRecord):
+            return self._marks_taken(record, stream)
+        return ShardEnded(record.session, record.shard, stream, record.last, record.time if record.time >= 0 else now)
+
+    def _marks_taken(self, record: MarksRecord, stream: StreamIdentity) -> MarksTaken:
+        taken = MarksTaken(
+            stream,
+            record.time,
+            record.measured,
+            record.retention_hours,
+            boot_id(),
+            record.offset,
+            record.marks,
+            record.late,
+            record.sessions,
+        )
+        self._carried.measured(taken)
+        return taken

@@ -1,0 +1,1 @@
+"""Reading a store: every record once and in order, and holes told."""

@@ -1,0 +1,1 @@
+"""What is read, stored and checkpointed right now."""

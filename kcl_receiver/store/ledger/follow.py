@@ -1,0 +1,124 @@
+"""What became of a store's blocks since a token: a feed of changes for tables, indexes and copies.
+
+After all changes up to a token, the live blocks are those that were added and not removed. A change is atomic: the
+blocks that it adds hold the records of those that it removes, unless those expired or could not be brought back.
+
+The order: blocks as the generators' ledgers record them, then what maintenance did, by the numbers of its notes. No
+clock decides it, and a block is added before it is removed. What is removed may never have been added: its line was
+lost. A line that was read before it was durable can be taken back by a loss of power, and then its block is added a
+second time: take each id once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from os import PathLike
+from typing import NamedTuple
+
+from kcl_receiver.errors import TokenRefused
+from kcl_receiver.ids import block_day, check_writer_id, writer_of
+from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired, decode_ledger
+from kcl_receiver.store.ledger.notes import Note, notes
+from kcl_receiver.store.ledger.tailing import LedgerWalk, Place
+from kcl_receiver.store.ledger.transaction import load_day
+from kcl_receiver.store.store import Store, open_store
+
+_VERSION = 1
+
+
+class Change(NamedTuple):
+    """One change to a store's live blocks.
+
+    Attributes:
+        by: Who made it: `generator`, `recover`, `repair`, `compact` or `expire`.
+        added: The entries of the blocks that are live now.
+        removed: Ids of the blocks that are not live any more.
+    """
+
+    by: str
+    added: tuple[BlockStored, ...]
+    removed: tuple[str, ...]
+
+
+class Changes:
+    """An iterator of changes, which ends at what is recorded now; see `follow`. Iterate again for what came since."""
+
+    def __init__(self, store: Store, token: str | None) -> None:
+        self._store = store
+        self._application = store.owner()
+        self._place, self._notes = (None, 0) if token is None else _parse(token, self._application)
+
+    @property
+    def token(self) -> str:
+        """A text with which `follow` goes on after the changes that were yielded, also in another process."""
+        place = None if self._place is None else list(self._place)
+        raw = {"version": _VERSION, "application": self._application, "ledger": place, "notes": self._notes}
+        return json.dumps(raw, separators=(",", ":"))
+
+    def __iter__(self) -> Iterator[Change]:
+        # Listed first: what their ledgers remove is in the ledgers that are read after.
+        noted = list(notes(self._store, self._notes))
+        for place, entry in LedgerWalk(self._store, self._place, noted=self._notes).poll():
+            if isinstance(entry, BlockStored):
+                self._place = Place(place.writer, place.line + 1)
+                if not self._is_known(place.writer, entry):
+                    yield Change(GENERATOR, (entry,), ())
+        for one in noted:
+            self._notes = one.number
+            change = self._change(one)
+            if change.added or change.removed:
+                yield change
+
+    def _is_known(self, writer: str, entry: BlockStored) -> bool:
+        """Return whether maintenance took in a block, or removed it, before a later generator adopted it."""
+        if writer_of(entry.block) == writer:
+            return False
+        changes = load_day(self._store, block_day(entry.block), ranges=False)
+        return any(entry.block in known for known in (changes.blocks, changes.replaced, changes.expired))
+
+    def _change(self, note: Note) -> Change:
+        ledger = decode_ledger(note.writer, self._store.maintenance_ledger(note.writer) or b"")
+        if ledger.fault is not None:
+            raise ledger.fault
+        added = tuple(entry for entry in ledger.entries if isinstance(entry, BlockStored))
+        removed = [old for entry in added for old in entry.replaces]
+        removed += (block for entry in ledger.entries if isinstance(entry, Expired) for block in entry.blocks)
+        return Change(note.role, added, tuple(dict.fromkeys(removed)))
+
+
+def follow(store: Store | str | PathLike[str], token: str | None = None) -> Changes:
+    """Return what became of the live blocks of a store since a token, or since there was none.
+
+    Args:
+        store: What `open_store` returns or takes. It is only read; receiver and maintenance may be at work.
+        token: `Changes.token` of an earlier call; if not given, all that is live is added first.
+
+    Raises:
+        ConfigError: The store's place is none.
+        TokenRefused: The token is none, or of another store.
+        LedgerDamaged: A ledger is damaged; while iterating, too.
+        StoreUnavailable: The store cannot be read now; while iterating, too. Go on with the token.
+    """
+    return Changes(open_store(store), token)
+
+
+def _parse(token: str, application: str | None) -> tuple[Place | None, int]:
+    try:
+        raw = json.loads(token)
+        if raw["version"] != _VERSION:
+            raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
+        place = raw["ledger"]
+        found = None if place is None else Place(check_writer_id(place[0]), max(1, int(place[1])))
+        seen, owner = max(0, int(raw["notes"])), raw["application"]
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise TokenRefused(
+            f"this is not a token of `follow`: {error}",
+            "give the whole text as it came from `Changes.token`; to begin anew give none",
+        ) from error
+    if owner is not None and owner != application:
+        raise TokenRefused(
+            f"the token is for the store of application {owner!r}; this one is that of {application!r}",
+            "give it the store that it came from",
+        )
+    return found, seen

@@ -1,0 +1,296 @@
+"""What the ledgers of a store say. Every walk through them that is not a generator's start is here.
+
+A block is recorded by its own writer, or by one of the next; what maintenance did to it is in the ledgers of its day.
+The rule: one ledger is in memory at a time, however many there are, and what comes before damage in it counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
+from itertools import groupby
+
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.ids import block_day, day_of, writer_of
+from kcl_receiver.ranges import StreamIdentity
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.entries import (
+    Acknowledged,
+    BlockStored,
+    Carried,
+    Entry,
+    Expired,
+    MarksTaken,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+    decode_entry,
+    decode_stream,
+    iter_entries,
+)
+from kcl_receiver.store.ledger.transaction import DayChanges, load_day
+from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
+from kcl_receiver.store.store import Store
+
+__all__ = [
+    "Acknowledged",
+    "BlockStored",
+    "Carried",
+    "DayChanges",
+    "Entry",
+    "Expired",
+    "Ledger",
+    "MarksTaken",
+    "SessionStarted",
+    "ShardEnded",
+    "Tail",
+    "WriterStarted",
+]
+
+_MARKS = "marks"
+
+
+class Ledger:
+    """The ledgers of a store; see the module. Any method may raise `StoreUnavailable`.
+
+    Args:
+        store: The store; it is only read.
+        faults: Takes what is wrong with a ledger, by the id of its writer, after what comes before that was yielded;
+            if not given, it is raised.
+
+    Attributes:
+        store: The store.
+        faults: See above; empty if faults are raised.
+    """
+
+    def __init__(self, store: Store, faults: dict[str, str] | None = None) -> None:
+        self.store = store
+        self.faults = {} if faults is None else faults
+        self._raises = faults is None
+
+    @cached_property
+    def writers(self) -> list[str]:
+        """Ids of the writers that had a ledger when this was first asked for, in order; maintenance has its own."""
+        return self.store.writers()
+
+    def of(self, writer: str) -> Iterator[Entry]:
+        """Yield the entries of a writer's ledger; a torn last line, or a ledger that is not there, is none.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        return self._good(writer, self.store.ledger(writer) or b"")
+
+    def maintenance_of(self, day: str) -> Iterator[Entry]:
+        """Yield the entries of all maintenance ledgers about the blocks of a day.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        for writer, content in self.store.maintenance_ledgers(day):
+            yield from self._good(writer, content)
+
+    def _good(self, writer: str, content: bytes) -> Iterator[Entry]:
+        try:
+            yield from iter_entries(writer, content)
+        except LedgerDamaged as fault:
+            if self._raises:
+                raise
+            self.faults[writer] = fault.message
+
+    def entries(self, *, since: int | None = None, newest_first: bool = False) -> Iterator[Entry]:
+        """Yield the entries of all ledgers, those of maintenance last. A block may come several times.
+
+        Args:
+            since: Leave out ledgers in which nothing can be that arrived then or later, milliseconds since the epoch;
+                see `writers_since`.
+            newest_first: The newest ledger comes first.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        writers = self.writers if since is None else writers_since(self.store, self.writers, since)
+        for writer in reversed(writers) if newest_first else writers:
+            yield from self.of(writer)
+        first = day_of(writers[0]) if writers else ""
+        days = [day for day in self.store.maintenance_days() if day >= first or since is None]
+        for day in reversed(days) if newest_first else days:
+            yield from self.maintenance_of(day)
+
+    def changes(self, day: str, *, ranges: bool = True) -> DayChanges:
+        """Return what maintenance did to the blocks of a day; see `load_day`."""
+        return load_day(self.store, day, ranges=ranges)
+
+    # Blocks
+
+    def find(self, block: str) -> BlockStored | None:
+        """Return the entry of a block, or None if no ledger names it.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        own = writer_of(block)
+        writers = (own, *(writer for writer in self.writers if writer > own))
+        for entries in (*map(self.of, writers), self.maintenance_of(block_day(block))):
+            for entry in entries:
+                if isinstance(entry, BlockStored) and entry.block == block:
+                    return entry
+        return None
+
+    def made(self, block: str) -> BlockStored:
+        """Return the entry of a block that a maintenance ledger names, as `changes` said without damage.
+
+        Raises:
+            StoreUnavailable: That ledger is not there any more.
+        """
+        # Each line was held against the hash of the one before when the day was loaded.
+        named = f'"block":"{block}"'.encode()
+        for _, content in self.store.maintenance_ledgers(block_day(block)):
+            at = content.find(named)
+            while at >= 0:
+                line = content[content.rfind(b"\n", 0, at) + 1 : content.find(b"\n", at)]
+                entry = decode_entry(line)
+                if isinstance(entry, BlockStored) and entry.block == block:
+                    return entry
+                at = content.find(named, at + 1)
+        raise StoreUnavailable(f"the maintenance ledger that names block {block} is not there any more", "read again")
+
+    def find_all(self, blocks: Collection[str], changes: DayChanges) -> Iterator[BlockStored]:
+        """Yield the entry of each of some blocks of one day, as far as there is one, in no order.
+
+        Args:
+            blocks: Their ids.
+            changes: What maintenance did to the blocks of that day.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        left = set(blocks)
+        for entry in self._recorded(changes, left):
+            if isinstance(entry, BlockStored) and entry.block in left:
+                left.discard(entry.block)
+                yield entry
+
+    def _recorded(self, changes: DayChanges, left: set[str]) -> Iterator[Entry]:
+        if not left.isdisjoint(changes.blocks):
+            yield from self.maintenance_of(changes.day)
+        own = sorted({writer_of(block) for block in left})
+        for writer in own:
+            yield from self.of(writer)
+        if left:
+            first = min(map(writer_of, left))
+            for writer in self.writers:
+                if writer > first and writer not in own and left:
+                    yield from self.of(writer)
+
+    def of_day(self, changes: DayChanges, present: Collection[str] = ()) -> Iterator[Entry]:
+        """Yield all entries of the ledgers of one day, those of maintenance included; a block can come twice.
+
+        Args:
+            changes: What maintenance did on that day. Blocks of other days come, too.
+            present: Blocks of this day that are there: they are looked for in later ledgers if need be.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        left = set(present)
+        own = [writer for writer in self.writers if day_of(writer) == changes.day]
+        after = [writer for writer in self.writers if day_of(writer) > changes.day][:1]
+        for entries in (self.maintenance_of(changes.day), *map(self.of, (*own, *after))):
+            for entry in entries:
+                if isinstance(entry, BlockStored):
+                    left.discard(entry.block)
+                yield entry
+        if left:
+            yield from self.find_all(left, changes)
+
+    def has_ledger(self, writer: str, changes: DayChanges) -> bool:
+        """Return whether a writer has a ledger at all. A generator has one before its first block."""
+        return writer in self.writers or writer in changes.writers or self.store.ledger(writer) is not None
+
+    def present(self, since: str = "", before: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        """Yield each day with id and size of its blocks that are in the store, the earliest day first.
+
+        Args:
+            since: The first day, `YYYY-MM-DD`; empty is the first there is.
+            before: The day after the last one.
+        """
+        for day, blocks in groupby(self.store.list_blocks(), key=lambda one: block_day(one[0])):
+            if since <= day and (not before or day < before):
+                yield day, dict(blocks)
+
+    def from_footer(self, block: str, size: int = 0) -> BlockStored:
+        """Return the entry of a block, made from its footer.
+
+        Raises:
+            BlockMissing: It is not there.
+            BlockDamaged: Its footer is none.
+        """
+        footer = read_footer(self.store, block)
+        return BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0)
+
+    def from_footers(
+        self, blocks: Iterable[tuple[str, int]], unreadable: dict[str, str] | None = None
+    ) -> list[BlockStored]:
+        """Return the entry of each of some blocks, made from its footer; see `rebuild_from_footers`."""
+        return rebuild_from_footers(self.store, blocks, unreadable=unreadable)
+
+    # Sessions and streams
+
+    def sessions(self) -> dict[tuple[StreamIdentity, str], list[SessionStarted]]:
+        """Return the sessions of each shard in the order of time, without decoding what else the ledgers say.
+
+        Lines that are damaged are left out.
+        """
+        found: dict[tuple[StreamIdentity, str], list[SessionStarted]] = defaultdict(list)
+        for writer in self.writers:
+            for line in (self.store.ledger(writer) or b"").split(b"\n"):
+                if b'"type":"session"' not in line[:80]:
+                    continue
+                try:
+                    one = decode_entry(line)
+                except ValueError:
+                    continue
+                if isinstance(one, SessionStarted):
+                    found[one.stream, one.shard].append(one)
+        for each in found.values():
+            each.sort(key=lambda one: one.time)
+        return dict(found)
+
+    def newest_stream(self) -> StreamIdentity | None:
+        """Return the stream that was stored last, or None: the newest of the last ledger that names any.
+
+        Raises:
+            LedgerDamaged: A ledger is damaged.
+        """
+        for writer in reversed(self.writers):
+            content = self.store.ledger(writer) or b""
+            found = _streams_of(content)
+            if found is None:  # a line of another form: whether it is damaged is told the long way
+                named = (SessionStarted, ShardEnded, BlockStored, Carried)
+                found = {entry.stream for entry in self._good(writer, content) if isinstance(entry, named)}
+            if found:
+                return max(found, key=lambda one: one.created)
+        last = None
+        for last, _ in self.store.list_blocks():  # noqa: B007 - no ledger: the last block says it
+            pass
+        return None if last is None else read_footer(self.store, last).stream
+
+
+def _streams_of(content: bytes) -> set[StreamIdentity] | None:
+    """Return the streams that a ledger names, or None if one of its lines is not just as it should be.
+
+    The lines are not held against their hashes: who reads the ledger does that.
+    """
+    found: set[StreamIdentity] = set()
+    start = 0
+    while (end := content.find(b"\n", start)) >= 0:
+        known = decode_stream(content[start:end])
+        if known is None:
+            return None
+        if known.stream is not None and known.type != _MARKS:
+            found.add(StreamIdentity(known.stream.arn, known.stream.created))
+        start = end + 1
+    return found

@@ -1,0 +1,231 @@
+"""The whole ledger while a store is verified: entry by entry, one ledger in memory at a time, each block once.
+
+Days come one behind another, and of each what maintenance wrote comes first: there are the blocks that stand in for
+those that the generators' ledgers name. What is wrong with a ledger is noted, and what comes before that is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from typing import NamedTuple
+
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.ids import block_day, day_of, writer_of
+from kcl_receiver.store.ledger.entries import (
+    Acknowledged,
+    BlockStored,
+    MarksTaken,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+    iter_lines,
+)
+from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
+from kcl_receiver.store.ledger.writer import lost_tail
+from kcl_receiver.store.store import Store
+
+_DAYS_KEPT = 3
+"""Entries are of the day of their ledger, or of the day before."""
+
+_NO_LINE = Tail(0, "")
+
+
+class Line(NamedTuple):
+    """An entry, its line, and the ledger that it is in: `day` is empty unless that is a maintenance ledger."""
+
+    entry: BlockStored | SessionStarted | ShardEnded | MarksTaken
+    line: bytes
+    writer: str
+    day: str
+
+
+class Ledgers:
+    """See the module.
+
+    Attributes:
+        writers: Ids of the generators' ledgers, in order.
+        torn: Ids of those that end in a torn line.
+        faults: What is wrong, found by the first `walk`.
+        acknowledged: What is known to be gone, as `repair` recorded it; found by the first `walk`, too.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.writers = store.writers()
+        self.torn: list[str] = []
+        self.faults: list[str] = []
+        self.acknowledged: list[Acknowledged] = []
+        self._maintained = set(store.maintenance_days())
+        self._changes: dict[str, DayChanges] = {}
+        self._judged: set[str] = set()
+        self._read: dict[str, set[str]] = {}
+        self._foreign: set[str] = set()
+        self._own: tuple[str, bytes] = ("", b"")
+        self._good: dict[str, int] = {}
+        self._tails: dict[str, Tail] = {}
+        self._claims: list[tuple[str, str, Tail]] = []
+
+    def changes(self, block: str) -> DayChanges:
+        """Return what maintenance did to the blocks of the day of a block; their ranges are left out.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+        return self._of(block_day(block))
+
+    def _of(self, day: str) -> DayChanges:
+        found = self._changes.get(day)
+        if found is None:
+            found = load_day(self._store, day, ranges=False) if day in self._maintained else DayChanges(day)
+            if len(self._changes) == _DAYS_KEPT:
+                del self._changes[next(iter(self._changes))]
+            self._changes[day] = found
+            if day not in self._judged:
+                self._judged.add(day)
+                self.faults += [fault.message for fault in found.faults]
+                self.acknowledged += found.acknowledged
+        return found
+
+    def look_again(self, block: str) -> DayChanges:
+        """Return the same as it is now: maintenance may be at work, too.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+        day = block_day(block)
+        self._changes.pop(day, None)
+        self._maintained.add(day)
+        return self.changes(block)
+
+    def walk(self) -> Iterator[Line]:
+        """Yield the entries about blocks, sessions, ends and marks; each block once.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        self._foreign.clear()
+        self._read.clear()
+        by_day: dict[str, list[str]] = {day: [] for day in self._maintained}
+        for writer in self.writers:
+            by_day.setdefault(day_of(writer), []).append(writer)
+        for day in sorted(by_day):
+            if day in self._maintained:
+                yield from self._maintenance(day)
+            for writer in by_day[day]:
+                yield from self._generator(writer)
+        for day in sorted(self._maintained):  # what was written to a day while another one was read
+            yield from self._maintenance(day)
+
+    def _maintenance(self, day: str) -> Iterator[Line]:
+        self._of(day)
+        read = self._read.setdefault(day, set())
+        later: dict[str, set[str]] = {}
+        for writer, content in self._store.maintenance_ledgers(day):
+            if writer in read:
+                continue
+            read.add(writer)
+            for one in _blocks(writer, content):
+                if not self._is_first(one.entry, writer):
+                    continue
+                if one.entry.block in self.changes(one.entry.block).replaced:
+                    later.setdefault(writer, set()).add(one.entry.block)
+                else:
+                    yield Line(one.entry, one.line, writer, day)
+        if not later:
+            return
+        for writer, content in self._store.maintenance_ledgers(day):
+            blocks = later.get(writer, set())
+            for one in _blocks(writer, content) if blocks else ():
+                if one.entry.block in blocks:
+                    yield Line(one.entry, one.line, writer, day)
+
+    def _generator(self, writer: str) -> Iterator[Line]:
+        content = self._store.ledger(writer) or b""
+        known = writer in self._tails
+        number, last, good = 0, "", 0
+        blocks: set[str] = set()
+        try:
+            for entry, own, line in iter_lines(writer, content):
+                number, last, good = number + 1, own, good + len(line) + 1
+                if isinstance(entry, BlockStored):
+                    if entry.block not in blocks and self._is_first(entry, writer):
+                        blocks.add(entry.block)
+                        yield Line(entry, line, writer, "")
+                elif isinstance(entry, SessionStarted | ShardEnded | MarksTaken):
+                    yield Line(entry, line, writer, "")
+                elif isinstance(entry, WriterStarted) and not known:
+                    self._claims.extend((writer, other, tail) for other, tail in entry.tails.items())
+        except LedgerDamaged as fault:
+            if not known:
+                self.faults.append(fault.message)
+        self._good[writer] = good
+        if not known:
+            self._tails[writer] = Tail(number, last)
+            if content and not content.endswith(b"\n"):
+                self.torn.append(writer)
+
+    def _is_first(self, entry: BlockStored, writer: str) -> bool:
+        """Return whether no ledger before this one has an entry of the same block.
+
+        What is torn or damaged in that ledger is no entry: the block is known by the later one alone.
+        """
+        if entry.block in self._foreign:
+            return False
+        own = writer_of(entry.block)
+        if own == writer:
+            return True
+        self._foreign.add(entry.block)
+        if self._own[0] != own:
+            self._own = own, (self._store.ledger(own) or b"")[: self._good.get(own, 0)]
+        return b'"type":"block","block":"%s"' % entry.block.encode() not in self._own[1]
+
+    def lost_tails(self) -> list[str]:
+        """Return what later writers saw of others and what is not there any more. Asked after the first `walk`.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        return [
+            lost_tail(witness, writer, seen).message
+            for witness, writer, seen in self._claims
+            if self._tails.get(writer) != seen
+            and self._hash_of(writer, seen.number) != seen.hash
+            and not is_acknowledged(self.acknowledged, writer, seen.number)
+        ]
+
+    def _hash_of(self, writer: str, number: int) -> str:
+        """Return the hash of a line of a ledger, empty if there is none: the writer went on after it was seen."""
+        if self._tails.get(writer, _NO_LINE).number < number:
+            return ""
+        for at, (_, own, _) in enumerate(iter_lines(writer, self._store.ledger(writer) or b""), 1):
+            if at == number:
+                return own
+        return ""
+
+    def entries(self, writer: str, day: str, blocks: Container[str]) -> dict[str, BlockStored]:
+        """Return the entries of some blocks by their id, from the ledger that `Line.writer` and `Line.day` named.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        if day:
+            content = next((content for one, content in self._store.maintenance_ledgers(day) if one == writer), b"")
+        else:
+            content = self._store.ledger(writer) or b""
+        return {one.entry.block: one.entry for one in _blocks(writer, content) if one.entry.block in blocks}
+
+
+class _Block(NamedTuple):
+    entry: BlockStored
+    line: bytes
+
+
+def _blocks(writer: str, content: bytes) -> Iterator[_Block]:
+    """Yield the blocks that a ledger names before its first fault, which is told elsewhere."""
+    try:
+        for entry, _, line in iter_lines(writer, content):
+            if isinstance(entry, BlockStored):
+                yield _Block(entry, line)
+    except LedgerDamaged:
+        return

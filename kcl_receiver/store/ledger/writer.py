@@ -1,0 +1,162 @@
+"""The ledger: written by one writer, loaded from all, and rebuilt from the blocks' footers where it is lost.
+
+The ledger is the only ground on which a record is not stored again, and on which a lost block is known. So an entry is
+durable before anyone is told of it, and an index is loaded from lines that are durable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
+
+from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
+from kcl_receiver.ids import block_id, check_writer_id, writer_id
+from kcl_receiver.store.blocks.file import read_footer
+from kcl_receiver.store.ledger.entries import (
+    HASH_BYTES,
+    BlockStored,
+    Carried,
+    Entry,
+    SessionStarted,
+    ShardEnded,
+    Tail,
+    WriterStarted,
+    encode_lines,
+    first_prev,
+    iter_entries,
+)
+from kcl_receiver.store.store import Store
+
+__all__ = [
+    "BlockStored",
+    "Entry",
+    "LedgerWriter",
+    "SessionStarted",
+    "ShardEnded",
+    "Tail",
+    "WriterStarted",
+    "block_id",
+    "has_line",
+    "lost_tail",
+    "rebuild_from_footers",
+    "writer_id",
+    "writers_since",
+]
+
+
+class LedgerWriter:
+    """Appends entries to one writer's ledger.
+
+    Args:
+        store: The store.
+        writer: Id of the writer, which nobody else uses.
+    """
+
+    def __init__(self, store: Store, writer: str) -> None:
+        self.writer = check_writer_id(writer)
+        self._store = store
+        self._tail = Tail(0, first_prev(writer))
+        self._pending: tuple[bytes, Tail] | None = None
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes that were appended."""
+        return self._size
+
+    @property
+    def tail(self) -> Tail:
+        """The last line that is known to be durable."""
+        return self._tail
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Append entries; all are durable when this returns.
+
+        Raises:
+            StoreUnavailable: They were not written, or it is not known whether they were. The same entries must come
+                next, until this returns.
+            LedgerDamaged: Something else has changed this writer's ledger.
+            ValueError: After a failure, other entries came.
+        """
+        if not entries:
+            return
+        lines = encode_lines(entries, self._tail.number + 1, self._tail.hash)
+        if self._pending is not None and lines != self._pending:
+            raise ValueError("after a failure the same entries must be appended again first")
+        self._pending = lines
+        self._store.append_ledger(self.writer, self._tail.number + 1, lines[0])
+        self._tail, self._pending = lines[1], None
+        self._size += len(lines[0])
+
+
+def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]:
+    """Return those of some writers in whose ledgers something can be that arrived at a time or later, in order.
+
+    A ledger's first lines note the newest arrival in the ledgers before it. The time in its id, which is its host's,
+    does not count: the host may have stood still.
+
+    Args:
+        store: The store.
+        writers: All its writers, in order.
+        since: Milliseconds since the epoch, less what is to be spared for clocks that differ.
+
+    Raises:
+        StoreUnavailable: The store cannot be read now.
+    """
+    out: list[str] = []
+    for writer in reversed(writers):
+        out.append(writer)
+        with suppress(LedgerDamaged):  # then it notes nothing
+            entries = iter_entries(writer, store.ledger(writer) or b"")
+            newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
+            if 0 <= newest_before < since:
+                break
+    return out[::-1]
+
+
+def has_line(hashes: bytes, seen: Tail) -> bool:
+    """Return whether a ledger holds a line, by the hashes of its lines, `HASH_BYTES` each."""
+    return hashes[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES].hex() == seen.hash
+
+
+def lost_tail(witness: str, writer: str, seen: Tail) -> LedgerDamaged:
+    """Return the error for a line that another writer saw and that is not there any more."""
+    return LedgerDamaged(
+        f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
+        SEE_REPAIR,
+    )
+
+
+def rebuild_from_footers(
+    store: Store,
+    blocks: Iterable[tuple[str, int]],
+    known: Container[str] = frozenset(),
+    unreadable: dict[str, str] | None = None,
+) -> list[BlockStored]:
+    """Return the ledger's entry of each of some blocks, made from its footer.
+
+    Args:
+        store: The store.
+        blocks: Id and size in bytes of each.
+        known: Ids of blocks to leave out.
+        unreadable: Takes the id of each block whose footer is not one, with the reason.
+
+    Raises:
+        BlockDamaged: A footer is not one, and `unreadable` was not given.
+        StoreUnavailable: The store cannot be read now.
+    """
+    entries = []
+    for block, size in blocks:
+        if block in known:
+            continue
+        try:
+            footer = read_footer(store, block)
+        except BlockMissing:
+            continue  # taken away since it was listed
+        except BlockDamaged as error:
+            if unreadable is None:
+                raise
+            unreadable[block] = error.message
+            continue
+        entries.append(BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0))
+    return entries

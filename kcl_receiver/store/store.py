@@ -1,0 +1,560 @@
+"""A block store: what lies where among a place's objects, and in which order things are done with them.
+
+    store.json                                    whose store it is, and of which format
+    blocks/<day>/<block id>.parquet               the blocks
+    ledger/<writer id>.jsonl                      what a writer appends to: a log
+    ledger/sealed/<month>/<writer id>.jsonl       the same, of writers whose end another has named
+    ledger/maintenance/<day>/<writer id>.jsonl    what maintenance did to the blocks of a day, an object for each time
+    ledger/damaged/...                            damaged ledgers that repair has set aside; never read
+    tmp/<name>.<token>.tmp                        what a directory's process is writing; never read
+    maintenance.asked                             empty; other maintenance waits for compaction to give way
+
+Blocks are written once and never changed; each writer appends to a ledger of its own; a few small documents are made
+once. "Durable" means: it survives a loss of power of the machine. After `StoreUnavailable` the outcome is unknown;
+retry the same call until it succeeds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from os import PathLike, fspath
+from typing import TYPE_CHECKING, final
+from urllib.parse import quote, unquote, urlsplit
+
+from kcl_receiver import ids
+from kcl_receiver.errors import SEE_RECOVER, BlockMissing, ConfigError, StoreRefused, StoreUnavailable
+from kcl_receiver.store import layout
+from kcl_receiver.store.objects import Checked, Lock, Objects, Stat
+from kcl_receiver.wire.columns import Buffer
+
+if TYPE_CHECKING:
+    from kcl_receiver.store.blocks.stream import BlockStream
+
+FORMAT_VERSION = 1
+"""Version of the layout, the footer and the ledger, as docs/format.md describes them."""
+
+STORE_DOCUMENT = "store.json"
+TMP = "tmp"
+TMP_SUFFIX = ".tmp"
+LOCK = "lock"
+MAINTENANCE_LOCK = "maintenance.lock"
+MAINTENANCE_ASKED = "maintenance.asked"
+DAMAGED = "damaged"
+"""Where `repair` keeps damaged ledgers, below `ledger`. Nothing reads them."""
+
+
+@final
+class Store:
+    """Where blocks and their ledger live.
+
+    `put_block` may be called by several threads at once. One writer's `append_ledger` calls come one at a time. Every
+    method may raise `StoreUnavailable`.
+
+    Args:
+        objects: The place.
+
+    Attributes:
+        url: The URL that `open_store` takes.
+        objects: The place; its methods raise what `Checked` says.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = Checked(objects)
+        self.url = objects.url
+        self._held: dict[str, Lock] = {}
+
+    # Whose it is
+
+    def claim(self, application: str) -> None:
+        """Make the store this application's, or see that it is so already. Idempotent.
+
+        Raises:
+            StoreRefused: It belongs to another application, or is of a format that this version does not know.
+        """
+        mine = {"format": FORMAT_VERSION, "application": application}
+        found = self.put_document_if_absent(STORE_DOCUMENT, json.dumps(mine).encode() + b"\n")
+        owner = read_owner(self.url, found)
+        if owner != application:
+            raise StoreRefused(
+                f"the store {self.url} belongs to application {owner!r}, not to {application!r}",
+                "give each application a store of its own: change receiver.store or applicationName",
+            )
+
+    def owner(self) -> str | None:
+        """Return the application that the store belongs to, or None if nobody has claimed it.
+
+        Raises:
+            StoreRefused: It is of a format that this version does not know.
+        """
+        found = self.get_document(STORE_DOCUMENT)
+        return None if found is None else read_owner(self.url, found)
+
+    def require(self) -> None:
+        """See that there is a store, before anything is said of what is in it.
+
+        Raises:
+            StoreRefused: There is none here, or it is of a format that this version does not know.
+        """
+        if self.owner() is None and not self.writers() and next(iter(self.list_blocks()), None) is None:
+            raise StoreRefused(
+                f"there is no store at {self.url}", "is the URL right? `run` makes a store when it starts"
+            )
+
+    def hold(self) -> None:
+        """Be the only generator that writes to this store, until this process ends. Call it again to see that it holds.
+
+        A killed writer's remains are put in order by the next one, which must know that it has ended. What killed
+        generators left of blocks and ledgers that they could not finish is removed.
+
+        Raises:
+            StoreUnavailable: Another one holds it, or it cannot be told.
+        """
+        hint = "one generator at a time: give each host, and each application, a directory of its own"
+        if self._hold(LOCK, "another generator writes to", hint):
+            self._clear_temporaries()
+
+    def hold_maintenance(self, *, ask: bool = True) -> None:
+        """Be the only one that recovers, repairs, compacts or expires here, until this process ends.
+
+        The generator is not shut out: it never changes what is stored, and maintenance never touches its ledger.
+
+        Args:
+            ask: If another one holds it, ask it to give way; see `is_asked_for`. Compaction, which can wait, does not.
+
+        Raises:
+            StoreUnavailable: Another one holds it, or it cannot be told.
+        """
+        hint = "compaction gives way within a minute or so: try again; wait for the end of recover, repair or expire"
+        try:
+            self._hold(MAINTENANCE_LOCK, "other maintenance works on", hint)
+        except _HeldElsewhere:
+            if ask:
+                self.objects.create(MAINTENANCE_ASKED, b"")
+            raise
+
+    def is_asked_for(self) -> bool:
+        """Return whether other maintenance has asked for the store since this was asked last.
+
+        Compaction can take hours, and what `recover` is to bring back may be trimmed meanwhile.
+        """
+        if self.objects.stat(MAINTENANCE_ASKED) is None:
+            return False
+        self.objects.delete([MAINTENANCE_ASKED])
+        return True
+
+    @contextmanager
+    def without_generator(self) -> Iterator[bool]:
+        """Keep generators from beginning to write here, as long as the context lasts; give whether none does.
+
+        False: one is at work, and goes on; or it cannot be told, and one must be reckoned with.
+        """
+        lock = self.objects.lock(LOCK) if self.objects.locks else None
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _hold(self, name: str, who: str, hint: str) -> bool:
+        """Hold a lock; return whether it was not held before."""
+        held = self._held.get(name)
+        if held is not None and held.holds():
+            return False
+        lock = self.objects.lock(name)
+        if lock is None:
+            raise _HeldElsewhere(f"{who} the store {self.url}: it holds the lock {self.objects.shown(name)}", hint)
+        self._held[name] = lock
+        if held is not None:
+            held.release()  # it kept nobody out any more
+        return held is None
+
+    def _clear_temporaries(self) -> None:
+        """Remove the temporary files of generators: all of them have ended, and a loop of crashes would fill the disk.
+
+        Those of maintenance, which may be at work, have ids that no generator's ledger has.
+        """
+        # What cannot be removed hurts nobody: it is among the leftovers, and `repair` says so.
+        with suppress(StoreUnavailable):
+            left = [name for name, *_ in self.temporaries()]
+            generators = set(self.writers()) if left else set()
+            for name in left:
+                if name[: ids.WRITER_LENGTH] in generators:
+                    self.delete_temporary(name)
+
+    # Blocks
+
+    def put_block(self, block_id: str, payload: Buffer) -> None:
+        """Store a block. It is there, and durable, when this returns; before, it is seen whole or not at all.
+
+        The same id with the same content again is fine: it is then made durable. A block is never overwritten. After a
+        failure it may be there, and be seen by `has_block`, without being durable yet.
+
+        Raises:
+            StoreRefused: Another content is there under this id.
+        """
+        self._put_once(layout.block_path(block_id), payload, f"block {block_id}")
+
+    def has_block(self, block_id: str) -> bool:
+        """Return whether a block is there now. One look, no reading."""
+        return self.objects.stat(layout.block_path(block_id)) is not None
+
+    def read_block(self, block_id: str) -> bytes:
+        """Return the whole content of a block.
+
+        Raises:
+            BlockMissing: It is not there.
+        """
+        content = self.objects.get(layout.block_path(block_id))
+        if content is None:
+            raise self._missing(block_id)
+        return content
+
+    def open_block(self, block_id: str) -> BlockStream:
+        """Open a block for reading at any place, as Parquet readers do. The caller closes it.
+
+        Raises:
+            BlockMissing: It is not there. Reading may raise this, too.
+        """
+        return self.objects.open(layout.block_path(block_id))
+
+    def list_blocks(self) -> Iterator[tuple[str, int]]:
+        """Yield the id and the size in bytes of each block that is there, in the order of their ids."""
+        return self._blocks(f"{layout.BLOCKS}/")
+
+    def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
+        """Yield the id and the size in bytes of each block of one writer that is there, in the order of their ids."""
+        return self._blocks(f"{layout.BLOCKS}/{ids.day_of(writer)}/{writer}-")
+
+    def _blocks(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for one in self.objects.list(prefix):
+            block = layout.block_at(one.key)
+            if block is not None:
+                yield block, one.size
+
+    def settle_block(self, block_id: str) -> None:
+        """Make a block durable that another writer left behind: it may have ended before it could. Idempotent.
+
+        Raises:
+            BlockMissing: It is not there.
+        """
+        try:
+            self.objects.settle(layout.block_path(block_id))
+        except FileNotFoundError as error:
+            raise self._missing(block_id) from error
+
+    def delete_block(self, block_id: str) -> None:
+        """Remove a block for good; it is gone, and that is durable, when this returns. Idempotent.
+
+        A durable entry that says what replaced the block, or that it was expired, comes first.
+        """
+        self.delete_blocks([block_id])
+
+    def delete_blocks(self, block_ids: Iterable[str]) -> None:
+        """Remove blocks for good, as `delete_block` does; quicker than one by one."""
+        self.objects.delete(map(layout.block_path, block_ids))
+
+    def _missing(self, block_id: str) -> BlockMissing:
+        return BlockMissing(f"block {block_id} is not in the store {self.url}", SEE_RECOVER)
+
+    def _put_once(self, key: str, content: Buffer, what: str) -> None:
+        if self.objects.create(key, content):
+            return
+        found = self.objects.get(key)
+        if found is None or memoryview(found) != memoryview(content).cast("B"):
+            raise StoreRefused(
+                f"{what} is at {self.objects.shown(key)} already, with another content",
+                "two writers have the same id? Move the file away, and keep it",
+            )
+        with suppress(FileNotFoundError):
+            self.objects.settle(key)
+            return
+        raise StoreUnavailable(f"{self.objects.shown(key)} was there, and is not any more", "was it moved just now?")
+
+    # Ledger
+
+    def append_ledger(self, writer: str, first_number: int, lines: bytes) -> None:
+        """Append whole lines to a writer's ledger; they are durable when this returns. See `Objects.append`.
+
+        Args:
+            writer: Id of the writer, which nobody else uses.
+            first_number: Number of the first of the lines: a line's number is its place in the ledger, from 1.
+            lines: One or more lines, each ended by a newline.
+
+        Raises:
+            LedgerDamaged: The ledger does not end just before `first_number`, or holds other lines there.
+        """
+        if first_number < 1 or not lines.endswith(b"\n"):
+            raise ValueError("a ledger is appended to by whole lines, numbered from 1")
+        self.objects.append(layout.ledger_path(writer), first_number, lines)
+
+    def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the id of each writer whose ledger is not sealed and the content of that, in the order of the ids.
+
+        A content can end in a torn line: of a writer that was killed, or that is writing right now.
+        """
+        return self._ledgers(f"{layout.LEDGER}/")
+
+    def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
+        """Yield the id of each writer whose ledger is sealed and the content of that, the latest month first.
+
+        Args:
+            since: Leave out the writers that began before this month, `YYYY-MM`.
+        """
+        for month in reversed(self._folders(f"{layout.LEDGER}/{layout.SEALED}/")):
+            if month >= since:
+                yield from self._ledgers(f"{layout.LEDGER}/{layout.SEALED}/{month}/")
+
+    def _ledgers(self, folder: str) -> Iterator[tuple[str, bytes]]:
+        for one in self.objects.list(folder, deep=False):
+            writer = layout.ledger_at(one.key)
+            if writer is not None:
+                content = self.objects.get(one.key)
+                if content is not None:  # else it was sealed since it was listed
+                    yield writer, content
+
+    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
+        """Yield each writer's id and the content of its ledger, once each, in no order."""
+        # The open ones first: one that is sealed meanwhile is found among the sealed ones, and whole.
+        opened = dict(self.open_ledgers())
+        for writer, content in self.sealed_ledgers():
+            opened.pop(writer, None)
+            yield writer, content
+        yield from opened.items()
+
+    def sealed_ledger(self, writer: str) -> bytes | None:
+        """Return the content of a writer's sealed ledger, or None if there is none."""
+        return self.objects.get(layout.sealed_path(writer))
+
+    def seal_ledger(self, writer: str) -> None:
+        """Put the ledger of a writer that has ended among the sealed ones. Idempotent.
+
+        Its content must be durable, and a later writer have carried over what is in it: whoever starts reads open
+        ledgers alone.
+        """
+        content = self.objects.get(layout.ledger_path(writer))
+        if content is None:
+            return
+        self._put_once(layout.sealed_path(writer), content, f"the ledger {writer}")
+        # Not before the sealed one is durable: which of two names survives a loss of power is the disk's choice.
+        self.objects.delete([layout.ledger_path(writer)])
+
+    def settle_ledger(self, writer: str, content: bytes) -> None:
+        """Make durable what `open_ledgers` yielded of a writer that has ended. Idempotent.
+
+        A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
+        on such lines, by not storing again what they name, calls this first. The content is written anew: if the
+        killed writer's own fsync had failed, another one would succeed and prove nothing.
+        """
+        self.objects.replace(layout.ledger_path(writer), content)
+
+    def writers(self) -> list[str]:
+        """Return the ids of all writers that have a ledger, open or sealed, in order. Maintenance has its own."""
+        opened = self.objects.list(f"{layout.LEDGER}/", deep=False)
+        sealed = self.objects.list(f"{layout.LEDGER}/{layout.SEALED}/")
+        return sorted({writer for one in (*opened, *sealed) if (writer := layout.ledger_at(one.key)) is not None})
+
+    def ledger(self, writer: str) -> bytes | None:
+        """Return the content of a writer's ledger, open or sealed, or None if there is none. See `open_ledgers`."""
+        content = self.objects.get(layout.ledger_path(writer))
+        return self.sealed_ledger(writer) if content is None else content
+
+    def set_aside_ledger(self, writer: str, good: bytes) -> str:
+        """Put the good lines of a damaged ledger in its place, and keep all of it under another name. Idempotent.
+
+        Its writer has ended, and what the damaged lines held is recorded elsewhere, durably.
+
+        Args:
+            writer: Id of the writer, a generator's or of maintenance.
+            good: The lines before the damage.
+
+        Returns:
+            Where the damaged one is kept, below the store.
+        """
+        for key in (layout.ledger_path(writer), layout.sealed_path(writer), layout.maintenance_path(writer)):
+            content = self.objects.get(key)
+            if content is None:
+                continue
+            # By its content: a ledger can be damaged more than once, and nothing of it is ever overwritten.
+            digest = hashlib.sha256(content).hexdigest()[:8]
+            kept = f"{layout.LEDGER}/{DAMAGED}/{writer}.{digest}{layout.LEDGER_SUFFIX}"
+            if content != good:
+                self._put_once(kept, content, f"the damaged ledger {writer}")
+            self.objects.replace(key, good)
+            return kept
+        raise StoreUnavailable(f"the ledger of {writer} is not in {self.url}", "was it put back just now?")
+
+    # Maintenance
+
+    def maintenance_days(self) -> list[str]:
+        """Return the days, `YYYY-MM-DD`, about whose blocks there may be maintenance ledgers, in order."""
+        return self._folders(f"{layout.LEDGER}/{layout.MAINTENANCE}/")
+
+    def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the ids."""
+        return self._ledgers(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/")
+
+    def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
+        """Yield id and first line of each maintenance ledger about the blocks of a day, in the order of the ids."""
+        for one in self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False):
+            writer = layout.ledger_at(one.key)
+            if writer is not None:
+                with self.objects.open(one.key) as file:
+                    line = bytearray()
+                    while b"\n" not in line and (piece := file.read(_START_BYTES)):
+                        line += piece
+                yield writer, bytes(line[: line.find(b"\n") + 1])
+
+    def maintenance_ledger(self, writer: str) -> bytes | None:
+        """Return the content of a maintenance ledger, or None if there is none."""
+        return self.objects.get(layout.maintenance_path(writer))
+
+    def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
+        """Store a maintenance ledger: it is there, whole and durable, when this returns. Idempotent.
+
+        Raises:
+            StoreRefused: Another content is there under this id.
+        """
+        self._put_once(layout.maintenance_path(writer), content, f"the ledger {writer}")
+
+    def _folders(self, prefix: str) -> list[str]:
+        listed = self.objects.list(prefix, deep=False)
+        return [one.key.removeprefix(prefix)[:-1] for one in listed if one.key.endswith("/")]
+
+    # Documents
+
+    def put_document_if_absent(self, name: str, content: bytes) -> bytes:
+        """Make a small document unless there is one. Return what is there now, whole and durable. Idempotent.
+
+        Of several callers at once, on one host or many, all get the content of one of them.
+        """
+        key = layout.check_document_name(name)
+        if self.objects.create(key, content):
+            return content
+        with suppress(FileNotFoundError):
+            self.objects.settle(key)  # another may have made it, and not seen it become durable
+            found = self.objects.get(key)
+            if found is not None:
+                return found
+        raise StoreUnavailable(f"{self.objects.shown(key)} was there, and is not any more", "was it moved just now?")
+
+    def get_document(self, name: str) -> bytes | None:
+        """Return a document's content, or None if there is none."""
+        return self.objects.get(layout.check_document_name(name))
+
+    # What is no part of it
+
+    def list_leftovers(self) -> Iterator[tuple[str, int]]:
+        """Yield path and size of what is in the store and is no part of it: temporary files of killed writers, strays.
+
+        They hurt nobody but take room. A writer that is writing right now has a temporary file too.
+        """
+        for one in self.objects.list(""):
+            if not _is_part(one):
+                yield one.key, one.size
+
+    def temporaries(self) -> Iterator[tuple[str, int, int]]:
+        """Yield name, size and time of the last change, in milliseconds since the epoch, of each temporary file."""
+        for one in self.objects.list(f"{TMP}/", deep=False):
+            if one.key.endswith(TMP_SUFFIX):
+                yield one.key.removeprefix(f"{TMP}/"), one.size, one.modified
+
+    def delete_temporary(self, name: str) -> None:
+        """Remove a temporary file that nobody writes. Idempotent."""
+        if "/" in name or not name.endswith(TMP_SUFFIX):
+            raise ValueError(f"not a temporary file: {name!r}")
+        self.objects.delete([f"{TMP}/{name}"])
+
+
+_START_BYTES = 4096
+
+
+class _HeldElsewhere(StoreUnavailable):
+    """Another process holds a lock."""
+
+
+def _is_part(one: Stat) -> bool:
+    """Return whether an object is one of those that the module's table names."""
+    key = one.key
+    if "/" not in key:
+        return key.endswith(".json") or key in (LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
+    kept = key.startswith(f"{layout.LEDGER}/{DAMAGED}/")
+    return kept or layout.ledger_at(key) is not None or layout.block_at(key) is not None
+
+
+def read_owner(url: str, document: bytes) -> str:
+    """Return the application that a store's document names.
+
+    Raises:
+        StoreRefused: The document cannot be read, or is of another format version.
+    """
+    try:
+        raw = json.loads(document)
+        version, application = raw["format"], raw["application"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreRefused(
+            f"{STORE_DOCUMENT} of the store {url} is not what this program writes: {error!r}",
+            "is this directory a store of kcl_receiver? If it is, put the file back from a backup",
+        ) from error
+    if version != FORMAT_VERSION or not isinstance(application, str):
+        raise StoreRefused(
+            f"the store {url} has format version {version!r}; this program knows version {FORMAT_VERSION}",
+            "use the version of kcl-receiver that made it, or a newer one",
+        )
+    return application
+
+
+def place_url(place: str | PathLike[str]) -> str:
+    """Return the URL of a store that is named by its URL or by the path of its directory.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    text = fspath(place)
+    if not isinstance(text, str):
+        raise ConfigError(f"{place!r} is not the place of a store", "give a URL, a path or a store")
+    if "://" in text or text.startswith("file:"):
+        return text
+    try:
+        if not text or "\0" in text:
+            raise ValueError(text)
+        return "file://" + quote(os.path.abspath(text))  # noqa: PTH100 - keeps links
+    except ValueError as error:
+        raise ConfigError(
+            f"{text!r} is not the place of a store", "write file:///absolute/path, or a directory's path"
+        ) from error
+
+
+def open_store(place: Store | str | PathLike[str]) -> Store:
+    """Return the store at a place. Nothing is created, read or written yet.
+
+    Args:
+        place: `file:///absolute/path`, the path of a directory, or a store, which is returned as it is.
+
+    Raises:
+        ConfigError: The URL is of a kind that this version does not know, or its path is not absolute.
+    """
+    from kcl_receiver.store.local import Directory  # noqa: PLC0415 - it brings pyarrow, which `check` does without
+
+    if isinstance(place, Store):
+        return place
+    url = place_url(place)
+    try:
+        parts = urlsplit(url)
+        path = unquote(parts.path, errors="strict")
+    except ValueError as error:  # a bracket without its other half, or a path that is not UTF-8
+        raise ConfigError(f"store {url!r} is not a URL: {error}", "write file:///absolute/path") from error
+    if parts.scheme == "s3":
+        raise ConfigError(
+            f"store {url!r}: s3:// is not in this version", "use a directory: receiver.store = file:///absolute/path"
+        )
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost") or parts.query or parts.fragment:
+        raise ConfigError(f"store {url!r} is not a URL of a store", "write file:///absolute/path")
+    if not path.startswith("/") or "\0" in path or path.strip("/") == "":
+        raise ConfigError(
+            f"store {url!r} does not name a directory by its absolute path", "three slashes: file:///data/store"
+        )
+    return Store(Directory(path))
