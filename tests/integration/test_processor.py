@@ -544,7 +544,7 @@ def test_a_processor_imports_only_what_it_needs(landing: Landing) -> None:
     assert "kcl_receiver.processor.driver" in imported
     assert {name for name in imported if name.partition(".")[0] in HEAVY} == set()
     rooms = {name.split(".")[1] for name in imported if name.startswith("kcl_receiver.")}
-    assert rooms <= {"errors", "memory", "paths", "processor", "ranges", "schema", "wire"}
+    assert rooms <= {"config", "errors", "memory", "processor", "ranges", "schema", "wire"}
 
 
 def test_version_and_usage_are_told(landing: Landing) -> None:

@@ -132,6 +132,7 @@ def test_the_module_imports_next_to_nothing() -> None:
     loaded = set(eval(out)) - {"__future__"}
     assert {name for name in loaded if not name.startswith("__editable__")} <= {
         "kcl_receiver",
+        "kcl_receiver.config",
         "kcl_receiver.config.paths",
         "contextlib",
         "collections",

@@ -381,7 +381,7 @@ def test_without_all_columns_the_footer_is_held_against_the_ledger(lake: Lake) -
 @pytest.mark.parametrize("check", [True, False])
 def test_arrival_times_in_another_unit_are_not_handed_out(lake: Lake, columns: list[str] | None, check: bool) -> None:
     lake.block(run_of(1, 3))
-    lake.path(1).write_bytes(in_millis(lake.path(1).read_bytes()))
+    lake.kept(1).write(in_millis(lake.kept(1).read()))
     with pytest.raises(BlockDamaged, match="columns are not those of a block"):
         list(read(lake.store, columns=columns, check=check))
 
