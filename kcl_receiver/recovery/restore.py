@@ -7,8 +7,8 @@ rule: nothing is stored but ranges that have the count and the checksum that wer
 Killed between a new block and its ledger, it leaves a block that nobody names and whose records the next run brings
 back again; between ledger and deletion, a damaged file that nobody needs. Both are put in order by compact and repair.
 
-Memory: the window of `RangeFetcher`, twice `PART_BYTES`, and for each damaged block under way what its file is read by, row
-group by row group.
+Memory: the window of `RangeFetcher`, twice `PART_BYTES`, and for each damaged block under way what its file is read by,
+row group by row group.
 """
 
 from __future__ import annotations

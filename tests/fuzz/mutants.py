@@ -226,7 +226,6 @@ MUTANTS = (
             "raise TypeError from error",
         ),
     ),
-    _bug("files", "a block's id may be anything", (entries, "_block_id", "block_path(text)", "pass")),
     _bug(
         "files",
         "rows are believed without their checksum",

@@ -16,6 +16,13 @@ BOMB = "tests/unit/test_row_groups.py::test_a_block_that_stands_for_more_than_wa
 
 MUTANTS = [
     Mutant(
+        "a block's id may be anything",
+        "kcl_receiver/store/ledger/entries.py",
+        "    check_block_id(text)  #",
+        "    #",
+        ("tests/unit/test_ledger.py::test_a_line_that_names_what_is_no_block_is_damage",),
+    ),
+    Mutant(
         "only an OSError of a read says that the store fails",
         READS,
         "        except Exception as error:  # whatever",

@@ -473,3 +473,20 @@ def test_what_stands_in_place_of_a_range_is_not_repeated_in_full() -> None:
     with pytest.raises(ValueError, match=r".") as caught:
         decode(Range, json.dumps({"shard": "x" * 10**6, "more": list(range(10**5))}).encode())
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        BlockStored("../../etc/passwd", STREAM, (), 0, 1, NOW),
+        BlockStored(block_id(WRITER, 1), STREAM, (), 0, 1, NOW, ("../../etc/passwd",)),
+        Expired(NOW, NOW, ("../../etc/passwd",)),
+        Carried(STREAM, ((block_range(3, 4).range, "../../etc/passwd"),), {}),
+    ],
+    ids=["block", "replaced", "expired", "carried"],
+)
+def test_a_line_that_names_what_is_no_block_is_damage(entry: Entry) -> None:
+    lines, _ = encode_lines([entry], 1, first_prev(WRITER))
+    fault = decode_ledger(WRITER, lines).fault
+    assert fault is not None
+    assert "not a block id" in fault.message
