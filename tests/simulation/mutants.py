@@ -88,6 +88,7 @@ def _unless(condition: str) -> str:
 
 
 _FSYNC = "self._files.fsync(self._files.open(path))"
+_SEALING_FAILS = (GeneratorIO, "_begin_ledger", "while self._to_seal:", "while False:")
 
 # One fsync is not here: that of the directory in `settle_ledger`, which a new generator's first append repeats before
 # anybody relies on the file. The contract of the call is held by tests/unit/test_store_faults.py.
@@ -334,13 +335,16 @@ MUTANTS = (
         "no fsync of the directory of a block left behind",
         (Directory, "settle", _NAME, _unless("'blocks' in path.parts")),
     ),
+    # What is sealed is a durable copy, made at once: these two do harm where sealing fails.
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
         (handover, "take_over", "store.settle_ledger(writer, contents[writer])", "pass"),
+        _SEALING_FAILS,
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
         (Directory, "replace", "self._write_anew(path, content)", _FSYNC),
+        _SEALING_FAILS,
     ),
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
