@@ -130,7 +130,7 @@ MUTANTS = [
         "if newest_ms is None or now_ms >= newest_ms + 1000:",
         "if True:",
         (
-            "tests/unit/test_wall_clock.py::test_a_reader_with_a_token_gets_what_a_writer_stores_after_the_clock_was_set_back[2000]",
+            "tests/unit/test_wall_clock.py::test_a_reader_with_a_token_gets_what_a_writer_stores_after_the_clock_was_set_back[directory-2000]",
         ),
     ),
     Mutant(
