@@ -164,6 +164,7 @@ def test_a_block_that_a_later_generator_adopts_after_it_was_removed_is_not_added
     copy = Copy(lake.store)
     copy.catch_up()
     lake.replace([1, 2])
+    copy.catch_up()
     lake.next_writer()
     lake.add(lake.blocks[1])
     copy.catch_up()
