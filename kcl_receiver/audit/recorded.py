@@ -1,8 +1,8 @@
 """The ranges that a ledger records, by shard and in the order of the stream, whatever their number.
 
-A ledger is in the order in which blocks were stored: all shards mixed, and within a shard nearly sorted. So each ledger
-gives one sorted run for each shard, written to one temporary file, and the runs of a shard are merged while they are
-read. Memory holds one ledger, and one piece of each run.
+Ledgers are in the order in which blocks were stored: all shards mixed, and within a shard nearly sorted. So `RUN`
+ranges at a time give one sorted run for each shard, written to one temporary file, and the runs of a shard are merged
+while they are read. Memory holds one ledger, the ranges of a run, and one piece of each run.
 """
 
 from __future__ import annotations

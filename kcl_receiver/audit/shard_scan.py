@@ -1,8 +1,8 @@
 """Reads one shard from its beginning on, each record once; it makes no call itself.
 
-The driver asks `next` what to do, does it, and tells what came of it, as with `lane.Lane`. An empty page is no end.
-Where an iterator has expired, reading goes on AT the last record and not after it: if that record comes again, nothing
-was trimmed in between; if it does not, the comparison is told so.
+The driver asks `next` what to do, does it, and tells what came of it, as with `shard_reread.Lane`. An empty page is no
+end. Where an iterator has expired, reading goes on AT the last record and not after it: if that record comes again,
+nothing was trimmed in between; if it does not, the comparison is told so.
 """
 
 from __future__ import annotations

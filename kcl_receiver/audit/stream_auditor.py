@@ -1,4 +1,4 @@
-"""Asks the stream what lies between the ranges of a store: `StreamAuditor`, the threads around `walk` and `compare`.
+"""Asks the stream what lies between the ranges of a store: `StreamAuditor`, the threads around `Walk` and `Comparison`.
 
 Each shard is read once, from its beginning on, several at a time and each within its limits. Asking about each link by
 an iterator of its own would be a fifth of a second for each; reading costs a second for 1 MB.
@@ -18,22 +18,13 @@ from typing import Any
 
 from kcl_receiver.audit.shard_scan import Walk
 from kcl_receiver.audit.stream_audit import Answer, Question
-from kcl_receiver.errors import StreamGone, StreamReplaced, StreamUnavailable
+from kcl_receiver.errors import StreamGone, StreamReplaced
+from kcl_receiver.kinesis.call_threads import POLL, call_threads
 from kcl_receiver.kinesis.rate_limit import Limits
-from kcl_receiver.kinesis.shard_client import Manner, ShardReader, Stream, StreamLost, is_passing
+from kcl_receiver.kinesis.shard_client import PATIENCE, WORKERS, Manner, ShardReader, Stream, StreamLost
 from kcl_receiver.ranges import StreamIdentity
 
-WORKERS = 8
-"""Threads; botocore keeps 10 connections."""
-PATIENCE = 300.0
-"""Seconds without one good answer for a shard after which asking is given up."""
-FIRST_PATIENCE = 30.0
-"""The same for the first call of all."""
 HALF = Limits(calls=2.5, bytes=1_000_000.0)
-_POLL = 0.2
-"""Seconds within which the caller's stop event is seen."""
-_LEAVE = 2.0
-"""Seconds that threads get to end their calls when the caller leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +52,7 @@ class StreamAuditor:
     """Compares shards of a stream with what is known of them.
 
     Args:
-        kinesis: What `fetch.connect` returns.
+        kinesis: What `range_fetcher.connect` returns.
         by_arn: Name the stream by its ARN and not by its name, as for a stream of another account.
         since: Ask about what arrived then or later, in milliseconds since the epoch; None asks about all there is.
         workers: Threads; at most one call of each is under way.
@@ -124,9 +115,9 @@ class _Work:
 class _Run:
     """One asking: the threads, and what they share under one lock."""
 
-    def __init__(self, against: StreamAuditor, identity: StreamIdentity) -> None:
-        self._own = against
-        self._stream = Stream(against.kinesis, identity, by_arn=against.by_arn)
+    def __init__(self, auditor: StreamAuditor, identity: StreamIdentity) -> None:
+        self._own = auditor
+        self._stream = Stream(auditor.kinesis, identity, by_arn=auditor.by_arn)
         self._changed = threading.Condition()
         self._all: list[_Work] = []
         self._left: list[_Work] = []
@@ -136,47 +127,21 @@ class _Run:
 
     def answers(self, questions: list[Question]) -> Iterator[Answer]:
         """Hand the answers out until there are no more."""
-        self._check_stream()
+        try:
+            self._stream.check_first(self._own.manner, self._own.stop)
+        except StreamLost as error:
+            raise _lost(error) from error
         for question in questions:
             walk = Walk(question, self._own.since)
             self._all.append(_Work(walk, ShardReader(self._stream, walk, self._own.manner)))
         self._left = list(self._all)
-        threads = [
-            threading.Thread(target=self._work, name=f"against-{number}", daemon=True)
-            for number in range(min(self._own.workers, len(self._all)))
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with call_threads(min(self._own.workers, len(self._all)), "against", self._work, self._leave):
             yield from self._hand_out(len(questions))
-        finally:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
-            until = time.monotonic() + _LEAVE
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
 
-    def _check_stream(self) -> None:
-        """See that the stream is the one that was stored.
-
-        Raises:
-            StreamGone, StreamReplaced: It is not.
-            StreamUnavailable: AWS does not tell, or not in time.
-        """
-        backoff = self._own.manner.backoff()
-        until = self._own.manner.clock() + min(FIRST_PATIENCE, self._own.manner.patience)
-        while not self._own.stop.is_set():
-            try:
-                self._stream.check()
-            except StreamLost as error:
-                raise _lost(error) from error
-            except StreamUnavailable as error:
-                if not is_passing(error.__cause__) or self._own.manner.clock() > until:
-                    raise
-                self._own.stop.wait(backoff.next())
-            else:
-                return
+    def _leave(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
 
     def _hand_out(self, missing: int) -> Iterator[Answer]:
         while missing:
@@ -186,7 +151,7 @@ class _Run:
                 if not self._answers:
                     if self._error is not None:
                         raise self._error
-                    self._changed.wait(_POLL)
+                    self._changed.wait(POLL)
                     continue
                 answer = self._answers.pop(0)
             missing -= 1
@@ -228,7 +193,7 @@ class _Run:
                 if first is not None and first.ready_at <= now:
                     first.busy = True
                     return first
-                self._changed.wait(_POLL if first is None else min(_POLL, first.ready_at - now))
+                self._changed.wait(POLL if first is None else min(POLL, first.ready_at - now))
             return None
 
     def _progress(self) -> Progress:

@@ -14,9 +14,9 @@ Theory of operation. A batch passes through these hands:
 
 The window of a shard counts from the builder on. Blocks are cut by time, by size or on a flush, but no more than
 `max_in_flight` are on their way: when the store is slow the builder fills, then batches stay pending, then processors
-wait, and KCL stands still. Who may speak for a shard is decided by the `roster`; what a session may say, and what of
-its batches is stored already, by the `session`. Every event changes the state and then calls `_settle`, which does all
-that the new state allows: so nothing depends on which event came last.
+wait, and KCL stands still. Who may speak for a shard is decided by the `session_registry`; what a session may say, and
+what of its batches is stored already, by the `session`. Every event changes the state and then calls `_settle`, which
+does all that the new state allows: so nothing depends on which event came last.
 """
 
 from __future__ import annotations

@@ -7,5 +7,6 @@ shard_reread.py    one shard: where to read, and when to stop
 rate_limit.py      the limits of the service
 plan.py            which shard is next, and how much is under way
 shard_client.py    the calls for one shard, and what their errors mean
-range_fetcher.py   `RangeFetcher`: the threads around them
+call_threads.py    the threads that make them
+range_fetcher.py   `RangeFetcher`, which hands answers out
 """

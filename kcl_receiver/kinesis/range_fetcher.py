@@ -1,10 +1,10 @@
-"""Reads lost ranges again from Kinesis: `RangeFetcher`, which makes the calls that `plan` and `lane` decide on.
+"""Reads lost ranges again from Kinesis: `RangeFetcher`, which makes the calls that `plan` and `shard_reread` decide on.
 
 Several threads share the work. Each takes a shard, makes one call for it, and gives it back; so a shard that has to
 wait for its limits holds up nobody. Whoever iterates takes requests in and hands answers out, and so bounds the memory:
 
     window           requests taken and not answered, `plan.cost` of each
-  + workers x 60 MB  a page of 10 MB at worst, its text and what is made of it (estimate); `lane` asks for 1 MiB
+  + workers x 60 MB  a page of 10 MB at worst, its text and what is made of it (estimate); `Lane` asks for 1 MiB
 """
 
 from __future__ import annotations
@@ -19,25 +19,15 @@ from typing import Any
 
 from kcl_receiver import aws
 from kcl_receiver.config.credentials import Access
-from kcl_receiver.errors import StreamUnavailable
+from kcl_receiver.kinesis.call_threads import POLL, call_threads
 from kcl_receiver.kinesis.plan import Plan, Work
 from kcl_receiver.kinesis.rate_limit import Limits
 from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
-from kcl_receiver.kinesis.shard_client import Manner, ShardReader, Stream, StreamLost, is_passing
+from kcl_receiver.kinesis.shard_client import PATIENCE, WORKERS, Manner, ShardReader, Stream, StreamLost
 from kcl_receiver.kinesis.shard_reread import Lane
 from kcl_receiver.ranges import StreamIdentity
 
-WORKERS = 8
-"""Threads; botocore keeps 10 connections."""
 WINDOW = 128 * 2**20
-PATIENCE = 300.0
-"""Seconds without one good answer for a shard after which reading is given up."""
-FIRST_PATIENCE = 30.0
-"""The same for the first call of all: a wrong endpoint is found out before anybody waits long."""
-_POLL = 0.2
-"""Seconds within which the caller's stop event is seen."""
-_LEAVE = 2.0
-"""Seconds that threads get to end their calls when the caller leaves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,43 +131,16 @@ class _Run:
     def answers(self, requests: Iterator[Request]) -> Iterator[Reread]:
         """Take requests in and hand answers out until there are no more, or the stop event is set."""
         try:
-            self._check_stream()
+            self._stream.check_first(self._own.manner, self._own.stop)
         except StreamLost as error:
             self._lose(str(error))
-        threads = [
-            threading.Thread(target=self._work, name=f"reread-{number}", daemon=True)
-            for number in range(self._own.workers if self._lost is None else 0)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
+        with call_threads(self._own.workers if self._lost is None else 0, "reread", self._work, self._leave):
             yield from self._hand_out(requests)
-        finally:
-            with self._changed:
-                self._closing = True
-                self._changed.notify_all()
-            until = time.monotonic() + _LEAVE
-            for thread in threads:
-                thread.join(max(0.0, until - time.monotonic()))
 
-    def _check_stream(self) -> None:
-        """See that the stream is the one that was asked for.
-
-        Raises:
-            StreamLost: It is not.
-            StreamUnavailable: AWS does not tell, or not in time.
-        """
-        backoff = self._own.manner.backoff()
-        until = self._own.manner.clock() + min(FIRST_PATIENCE, self._own.manner.patience)
-        while not self._own.stop.is_set():
-            try:
-                self._stream.check()
-            except StreamUnavailable as error:
-                if not is_passing(error.__cause__) or self._own.manner.clock() > until:
-                    raise
-                self._own.stop.wait(backoff.next())
-            else:
-                return
+    def _leave(self) -> None:
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
 
     def _hand_out(self, requests: Iterator[Request]) -> Iterator[Reread]:
         more = True
@@ -196,7 +159,7 @@ class _Run:
                 elif self._plan.is_empty:
                     return
                 else:
-                    self._changed.wait(_POLL)
+                    self._changed.wait(POLL)
                     continue
             yield answer
             with self._changed:

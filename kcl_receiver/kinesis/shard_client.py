@@ -6,6 +6,7 @@ Nothing is decided here but what an error of the service means.
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -24,6 +25,12 @@ from kcl_receiver.processor.backoff import Backoff
 from kcl_receiver.ranges import StreamIdentity, parse_sequence_number
 from kcl_receiver.wire.columns import UNKNOWN_ARRIVAL
 
+WORKERS = 8
+"""Threads that make calls; botocore keeps 10 connections."""
+PATIENCE = 300.0
+"""Seconds without one good answer for a shard after which it is given up."""
+FIRST_PATIENCE = 30.0
+"""The same for the first call of all: a wrong endpoint is found out before anybody waits long."""
 PAUSES = (0.2, 10.0)
 """Seconds: the first and the longest pause after a failed call."""
 
@@ -62,7 +69,7 @@ class Manner:
 
 
 class StreamLost(Exception):
-    """The stream is gone, or another one, which is `replaced`; never leaves this room."""
+    """The stream is gone, or another one, which is `replaced`; whoever makes calls turns it into another error."""
 
     def __init__(self, message: str, *, replaced: bool = False) -> None:
         super().__init__(message)
@@ -96,6 +103,29 @@ class Stream:
             )
         if summary.status == "DELETING":
             raise StreamLost(f"stream {self.name} is being deleted")
+
+    def check_first(self, manner: Manner, stop: threading.Event) -> None:
+        """Do what `check` does before the first call for a shard, again while AWS does not answer, up to a limit.
+
+        Args:
+            manner: How calls are made.
+            stop: Set to return at once.
+
+        Raises:
+            StreamLost: It is not.
+            StreamUnavailable: AWS does not tell, or not in time.
+        """
+        backoff = manner.backoff()
+        until = manner.clock() + min(FIRST_PATIENCE, manner.patience)
+        while not stop.is_set():
+            try:
+                self.check()
+            except StreamUnavailable as error:
+                if not is_passing(error.__cause__) or manner.clock() > until:
+                    raise
+                stop.wait(backoff.next())
+            else:
+                return
 
 
 class ShardReader:

@@ -73,7 +73,7 @@ Action = Seek | Start | Read | Probe
 
 
 class Course(Protocol):
-    """What decides which calls are made for one shard; `calls.ShardReader` makes them, and tells what came of them."""
+    """What decides which calls are made for one shard; `ShardReader` makes them, and tells what came of them."""
 
     @property
     def shard(self) -> str:

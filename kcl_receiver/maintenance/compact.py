@@ -135,7 +135,7 @@ def compact(
         store.hold_maintenance(ask=False)
         store.is_asked_for()  # whoever asked before is served
     ledger = Ledger(store, {})
-    for day, present in ledger.present(options.since, options.before):
+    for day, present in store.blocks_by_day(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):
             report = _Day(ledger, options, now_ms, tell, day, present).run()
             if report.changed or report.damaged or report.faults or report.gave_way:

@@ -152,7 +152,7 @@ class Expiry:
         ids of writers have stayed ahead of it since.
         """
         to_come = day_at(self._now_ms + 24 * _HOUR_MILLIS)
-        for day, present in self._ledger.present():
+        for day, present in self._store.blocks_by_day():
             hours = self.retention_hours or _MAX_RETENTION_HOURS
             if day < day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS) or day > to_come:
                 yield day, present

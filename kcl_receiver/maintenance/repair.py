@@ -126,7 +126,7 @@ class _Repair:
         for one in self._within_reach(losses(self._store)):
             damages.setdefault(day_of(one.writer), []).append(one)
         more = {*damages, *self._store.maintenance_days()}
-        for day, present in self._ledger.present():
+        for day, present in self._store.blocks_by_day():
             more.discard(day)
             self._day(day, present, damages.get(day, []))
         for day in sorted(more):

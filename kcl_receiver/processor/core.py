@@ -71,7 +71,7 @@ from kcl_receiver.wire.messages import (
 )
 
 HEARTBEAT_SECONDS = 5.0
-"""A processor that is called tells the generator so at least this often; see `report.SILENT_SECONDS`."""
+"""A processor that is called tells the generator so at least this often; see `status.report.SILENT_SECONDS`."""
 
 RECONNECT_SECONDS = (0.05, 2.0)
 """First and longest pause between two attempts to reach the generator."""

@@ -105,7 +105,7 @@ class Batcher:
 
         Args:
             items: The ranges.
-            rows: All their rows, with the columns that `read_rows.columns_to_read` names.
+            rows: All their rows, with the columns that `rows.columns_to_read` names.
         """
         if not self._query.by_shard and all(item.plain for item in items):
             yield from self._put(items, rows)

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from kcl_receiver import aws
 from kcl_receiver.config.credentials import Access
 from kcl_receiver.errors import StreamGone
-from kcl_receiver.kinesis.range_fetcher import PATIENCE, WORKERS, Progress, RangeFetcher, connect
+from kcl_receiver.kinesis.range_fetcher import Progress, RangeFetcher, connect
 from kcl_receiver.kinesis.rate_limit import Limits
+from kcl_receiver.kinesis.shard_client import PATIENCE, WORKERS
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.recovery.restore import Source
 

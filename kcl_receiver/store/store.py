@@ -21,6 +21,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import groupby
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, final
 from urllib.parse import quote, unquote, urlsplit
@@ -225,6 +226,17 @@ class Store:
         """Yield the id and the size in bytes of each block that is there, in the order of their ids."""
         return self._blocks(f"{layout.BLOCKS}/")
 
+    def blocks_by_day(self, since: str = "", before: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        """Yield each day with id and size of its blocks that are there, the earliest day first.
+
+        Args:
+            since: The first day, `YYYY-MM-DD`; empty is the first there is.
+            before: The day after the last one; empty is none.
+        """
+        for day, blocks in groupby(self.list_blocks(), key=lambda one: ids.block_day(one[0])):
+            if since <= day and (not before or day < before):
+                yield day, dict(blocks)
+
     def blocks_of(self, writer: str) -> Iterator[tuple[str, int]]:
         """Yield the id and the size in bytes of each block of one writer that is there, in the order of their ids."""
         return self._blocks(f"{layout.BLOCKS}/{ids.day_of(writer)}/{writer}-")
@@ -411,6 +423,10 @@ class Store:
     def maintenance_ledger(self, writer: str) -> bytes | None:
         """Return the content of a maintenance ledger, or None if there is none."""
         return self.objects.get(layout.maintenance_path(writer))
+
+    def has_maintenance_ledger(self, writer: str) -> bool:
+        """Return whether a maintenance ledger is there now. One look, no reading."""
+        return self.objects.stat(layout.maintenance_path(writer)) is not None
 
     def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
         """Store a maintenance ledger: it is there, whole and durable, when this returns. Idempotent.

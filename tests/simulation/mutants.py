@@ -372,8 +372,8 @@ MUTANTS = (
         (
             handover,
             "take_over",
-            "{*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)}",
-            "{*out.tails}",
+            ".union(*(opened[writer].named for writer in out.tails))",
+            "",
         ),
     ),
     _bug(
@@ -381,8 +381,8 @@ MUTANTS = (
         (
             handover,
             "take_over",
-            "out.tails = {",
-            "for one in opened:\n        store.seal_ledger(one)\n    out.tails = {",
+            "out.tails = _unnamed(",
+            "for one in opened:\n        store.seal_ledger(one)\n    out.tails = _unnamed(",
         ),
     ),
     # Blocks that are put in the place of others

@@ -21,7 +21,7 @@ from kcl_receiver.store.ledger.entries import (
     decode_ledger,
 )
 from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import has_line, lost_tail, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import lost_tail, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
 _Shard = tuple[StreamIdentity, str]
@@ -54,7 +54,7 @@ class LedgerIndex:
         self.unreadable: dict[str, str] = {}
         self.lost = False
         self._claims: list[tuple[str, str, Tail]] = []
-        self._hashes: dict[str, bytes] = {}
+        self._ledgers: dict[str, WriterLedger] = {}
         self._blocks: dict[str, BlockStored] = {}
         self._ranges: dict[_Shard, list[tuple[Range, str]]] = {}
         self._unsorted: set[_Shard] = set()
@@ -88,7 +88,7 @@ class LedgerIndex:
     def add_ledger(self, ledger: WriterLedger) -> LedgerDamaged | None:
         """Take in the good lines of one writer's ledger; return what is wrong with the next one, if anything is."""
         self.writers[ledger.writer] = ledger.tail
-        self._hashes[ledger.writer] = ledger.hashes
+        self._ledgers[ledger.writer] = ledger
         if ledger.torn:
             self.torn[ledger.writer] = ledger.torn
         for entry in ledger.entries:
@@ -108,10 +108,10 @@ class LedgerIndex:
         faults = [
             lost_tail(witness, writer, seen)
             for witness, writer, seen in self._claims
-            if not has_line(self._hashes.get(writer, b""), seen)
+            if not (writer in self._ledgers and self._ledgers[writer].has(seen))
             and not is_acknowledged(self.acknowledged, writer, seen.number)
         ]
-        self._hashes.clear()  # they were kept for this alone
+        self._ledgers.clear()  # they were kept for this alone
         return faults
 
     def adopt(self, store: Store) -> None:

@@ -18,7 +18,7 @@ DRIVERS = {
         *("client", "connection", "generator_io", "listening", "lock", "lookback", "main", "presence", "runtime"),
         *("server", "stream"),
     },
-    "kinesis": {"range_fetcher", "shard_client"},
+    "kinesis": {"call_threads", "range_fetcher", "shard_client"},
     "processor": {"driver", "link", "main", "runtime", "spawn"},
     "proof": set[str](),
     "wire": set[str](),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -173,8 +173,8 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
     assert repair(after, LATER, apply=False).actions == []
 
 
-def test_a_deletion_relies_on_a_ledger_that_is_durable_only() -> None:
-    """The compaction was killed between the name of its ledger and the fsync of it; then the power goes."""
+def killed_compactions() -> Iterator[tuple[int, FakeFiles]]:
+    """Yield what a compaction leaves that is killed before each of its calls, and the number of the call."""
     for stop in range(10_000):
         files = empty_files()
         fill(fake_store(files), usual())
@@ -182,9 +182,14 @@ def test_a_deletion_relies_on_a_ledger_that_is_durable_only() -> None:
         try:
             run(fake_store(files))
         except PowerLoss:
-            pass
+            yield stop, files
         else:
             break
+
+
+def test_a_deletion_relies_on_a_ledger_that_is_durable_only() -> None:
+    """The compaction was killed between the name of its ledger and the fsync of it; then the power goes."""
+    for stop, files in killed_compactions():
         files.stop_at = None
         done(local_store(ROOT, drop_locks(files)))
         after = local_store(ROOT, files.lose_power())
@@ -205,16 +210,7 @@ def test_a_store_that_breaks_is_an_error_and_nothing_is_half_done(files: FakeFil
 
 
 def test_a_compaction_deletes_what_another_replaced_on_a_durable_word_only() -> None:
-    for stop in range(10_000):
-        files = empty_files()
-        fill(fake_store(files), usual())
-        files.stop_at = stop
-        try:
-            run(fake_store(files))
-        except PowerLoss:
-            pass
-        else:
-            break
+    for stop, files in killed_compactions():
         run(local_store(ROOT, drop_locks(files)))
         after = local_store(ROOT, files.lose_power())
         index = LedgerIndex.load(after)

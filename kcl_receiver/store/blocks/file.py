@@ -3,7 +3,7 @@
 Rules:
 
 - A block is damaged only if bytes of it were read and are not what was stored. A store that does not give them is
-  unavailable, and a file that is gone is missing; see `reads`.
+  unavailable, and a file that is gone is missing; see `stream`.
 - No row group is decoded that claims to be larger than those written here can be, and no more of them for a range than
   its bytes account for. A few bytes of Parquet can stand for gigabytes, and a damaged block must not exhaust memory.
 - One row group is held at a time. Rows that are handed out do not keep alive much more memory than they fill, so that a
@@ -30,7 +30,7 @@ from kcl_receiver.store.blocks.footers import Footer, footer_of, has_places, has
 from kcl_receiver.store.blocks.stream import DAMAGED_HINT, decoding
 
 MAX_ROW_GROUP_BYTES = 64 * 2**20
-"""Before compression. Row groups are cut at 8 MiB (`parquet.ROW_GROUP_BYTES`), and no record of Kinesis is over 10."""
+"""Before compression. Row groups are cut at 8 MiB (`encode.ROW_GROUP_BYTES`), and no record of Kinesis is over 10."""
 SMALL_FILE_BYTES = 2**20
 """A file up to this size is read at once for its rows: single reads cost more than the bytes that nobody wants."""
 _ROW_BYTES = 512

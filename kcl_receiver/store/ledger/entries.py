@@ -317,6 +317,16 @@ class WriterLedger:
         last = self.hashes[-HASH_BYTES:].hex() if self.hashes else first_prev(self.writer)
         return Tail(len(self.entries), last)
 
+    @property
+    def named(self) -> dict[str, Tail]:
+        """The lines of other writers' ledgers that its writer saw as their last."""
+        first = self.entries[0] if self.entries else None
+        return first.tails if isinstance(first, WriterStarted) else {}
+
+    def has(self, seen: Tail) -> bool:
+        """Return whether it holds a line."""
+        return self.hashes[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES].hex() == seen.hash
+
 
 def decode_ledger(writer: str, content: bytes) -> WriterLedger:
     """Return what one writer's ledger holds, up to the first line that is not as it was written."""

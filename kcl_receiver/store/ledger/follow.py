@@ -59,7 +59,8 @@ class Changes:
     def __iter__(self) -> Iterator[Change]:
         # Listed first: what their ledgers remove is in the ledgers that are read after.
         noted = list(notes(self._store, self._notes))
-        for place, entry in LedgerWalk(self._store, self._place, noted=self._notes).poll():
+        seen = noted[-1].number if noted else self._notes
+        for place, entry in LedgerWalk(self._store, self._place, noted=seen).poll():
             if isinstance(entry, BlockStored):
                 self._place = Place(place.writer, place.line + 1)
                 if not self._is_known(place.writer, entry):

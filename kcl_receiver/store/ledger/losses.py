@@ -5,12 +5,10 @@ What is known to be lost already, by an `Acknowledged` entry, is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from kcl_receiver.store.ledger.entries import Tail, WriterLedger, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger.entries import Tail, decode_ledger
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
-from kcl_receiver.store.ledger.writer import has_line
 from kcl_receiver.store.store import Store
 
 
@@ -38,13 +36,13 @@ def losses(store: Store) -> list[Loss]:
         ledger = decode_ledger(writer, content)
         if ledger.fault is not None:
             found[writer] = Loss(writer, ledger.tail.number + 1, ledger.fault.message)
-        claims += ((writer, *seen) for seen in _seen_by(ledger))
+        claims += ((writer, *seen) for seen in ledger.named.items())
         tails[writer] = ledger.tail
     for witness, writer, seen in claims:
         if writer in found or tails.get(writer) == seen:
             continue
         ledger = decode_ledger(writer, store.ledger(writer) or b"")
-        if not has_line(ledger.hashes, seen) and not acknowledged(store, writer, seen.number):
+        if not ledger.has(seen) and not acknowledged(store, writer, seen.number):
             found[writer] = _not_there(witness, writer, ledger.tail.number, seen)
     return list(found.values())
 
@@ -61,7 +59,7 @@ def losses_of_day(store: Store, changes: DayChanges) -> list[Loss]:
     damaged: dict[str, Loss] = {}
     for witness, content in store.maintenance_ledgers(changes.day):
         ledger = decode_ledger(witness, content)
-        for writer, seen in _seen_by(ledger):
+        for writer, seen in ledger.named.items():
             there = changes.writers.get(writer)
             if there != seen and not is_acknowledged(changes.acknowledged, writer, seen.number):
                 out[writer] = _not_there(witness, writer, 0 if there is None else there.number, seen)
@@ -93,14 +91,8 @@ def at_work(store: Store) -> set[str] | None:
         StoreUnavailable: The ledgers cannot be read now.
     """
     opened = dict(store.open_ledgers())
-    seen = (_seen_by(decode_ledger(writer, content)) for writer, content in opened.items())
-    return {*opened, *(other for found in seen for other, _ in found)} if opened else None
-
-
-def _seen_by(ledger: WriterLedger) -> Iterator[tuple[str, Tail]]:
-    for entry in ledger.entries[:1]:
-        if isinstance(entry, WriterStarted):
-            yield from entry.tails.items()
+    named = (decode_ledger(writer, content).named for writer, content in opened.items())
+    return {*opened}.union(*named) if opened else None
 
 
 def _not_there(witness: str, writer: str, good: int, seen: Tail) -> Loss:

@@ -75,7 +75,7 @@ def written(store: Store) -> int:
     last = _read(store, next_number(store) - 1)
     if last is None:
         return 0
-    return last.number if store.maintenance_ledger(last.writer) is not None else last.number - 1
+    return last.number if store.has_maintenance_ledger(last.writer) else last.number - 1
 
 
 def notes(store: Store, seen: int = 0) -> Iterator[Note]:
@@ -87,11 +87,11 @@ def notes(store: Store, seen: int = 0) -> Iterator[Note]:
     """
     following = _read(store, seen + 1)
     while following is not None:
-        one, there = following, store.maintenance_ledger(following.writer) is not None
+        one, there = following, store.has_maintenance_ledger(following.writer)
         following = _read(store, one.number + 1)
         if not there and following is not None:
             # It was written between the two looks, or never.
-            there = store.maintenance_ledger(one.writer) is not None
+            there = store.has_maintenance_ledger(one.writer)
         if there:
             yield one
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from functools import cached_property
-from itertools import groupby
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, day_of, writer_of
@@ -31,7 +30,7 @@ from kcl_receiver.store.ledger.entries import (
     iter_entries,
 )
 from kcl_receiver.store.ledger.transaction import DayChanges, load_day
-from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
+from kcl_receiver.store.ledger.writer import entry_of_footer, rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
 
 __all__ = [
@@ -210,17 +209,6 @@ class Ledger:
         """Return whether a writer has a ledger at all. A generator has one before its first block."""
         return writer in self.writers or writer in changes.writers or self.store.ledger(writer) is not None
 
-    def present(self, since: str = "", before: str = "") -> Iterator[tuple[str, dict[str, int]]]:
-        """Yield each day with id and size of its blocks that are in the store, the earliest day first.
-
-        Args:
-            since: The first day, `YYYY-MM-DD`; empty is the first there is.
-            before: The day after the last one.
-        """
-        for day, blocks in groupby(self.store.list_blocks(), key=lambda one: block_day(one[0])):
-            if since <= day and (not before or day < before):
-                yield day, dict(blocks)
-
     def from_footer(self, block: str, size: int = 0) -> BlockStored:
         """Return the entry of a block, made from its footer.
 
@@ -228,8 +216,7 @@ class Ledger:
             BlockMissing: It is not there.
             BlockDamaged: Its footer is none.
         """
-        footer = read_footer(self.store, block)
-        return BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0)
+        return entry_of_footer(self.store, block, size)
 
     def from_footers(
         self, blocks: Iterable[tuple[str, int]], unreadable: dict[str, str] | None = None

@@ -8,7 +8,9 @@ are durable, so that what the open ledgers carry over together is always complet
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.ledger.entries import (
@@ -20,11 +22,10 @@ from kcl_receiver.store.ledger.entries import (
     ShardEnded,
     Tail,
     WriterLedger,
-    WriterStarted,
     decode_ledger,
 )
 from kcl_receiver.store.ledger.transaction import acknowledged, is_acknowledged, load_day, taken_in
-from kcl_receiver.store.ledger.writer import has_line, lost_tail, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import lost_tail, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
 
@@ -72,21 +73,13 @@ def take_over(store: Store) -> Takeover:
     if not contents:
         return _take_over_all(store)
     opened = {writer: _decode(writer, content) for writer, content in contents.items()}
-    claims = [(one.writer, writer, seen) for one in opened.values() for writer, seen in _named_by(one).items()]
-    before = {writer: opened.get(writer) or _read_sealed(store, writer) for _, writer, _ in claims}
-    for witness, writer, seen in claims:
-        there = before[writer]
-        gone = there is None or not has_line(there.hashes, seen)
-        if gone and not acknowledged(store, writer, seen.number):
-            raise lost_tail(witness, writer, seen)
+    named = dict.fromkeys(writer for one in opened.values() for writer in one.named)
+    before = {writer: opened.get(writer) or _read_sealed(store, writer) for writer in named}
+    _check_named(opened, before, partial(acknowledged, store))
     # A writer that was killed within its first lines has taken nothing over yet: what it names is named again.
-    begun = {writer for writer, one in opened.items() if any(isinstance(entry, Carried) for entry in one.entries)}
-    named: dict[str, int] = {}
-    for witness, writer, seen in claims:
-        if witness in begun:
-            named[writer] = max(named.get(writer, 0), seen.number)
+    begun = [one for one in opened.values() if any(isinstance(entry, Carried) for entry in one.entries)]
     out = Takeover(to_seal=list(opened))
-    out.tails = {writer: one.tail for writer, one in opened.items() if one.tail.number > named.get(writer, 0)}
+    out.tails = _unnamed(opened, begun)
     for one in opened.values():
         out.carried += [entry for entry in one.entries if isinstance(entry, Carried)]
         out.blocks += [entry for entry in one.entries if isinstance(entry, BlockStored)]
@@ -96,7 +89,7 @@ def take_over(store: Store) -> Takeover:
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     known = {entry.block for entry in out.blocks}
     known.update(one.block for old in before.values() if old for one in old.entries if isinstance(one, BlockStored))
-    writers = {*out.tails, *(writer for witness, writer, _ in claims if witness in out.tails)}
+    writers = {*out.tails}.union(*(opened[writer].named for writer in out.tails))
     for writer in sorted(writers):
         out.adopted += rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
     # `repair` may have recorded the last ones, and compaction put others in their place: those are held, too.
@@ -120,20 +113,39 @@ def _take_over_all(store: Store) -> Takeover:
             raise fault
         blocks = changes.blocks | blocks
         known += changes.acknowledged
+    _check_named(opened, opened, partial(is_acknowledged, known))
     out = Takeover()
-    named: dict[str, int] = {}
-    for witness in opened.values():
-        for writer, seen in _named_by(witness).items():
-            there = opened.get(writer)
-            gone = there is None or not has_line(there.hashes, seen)
-            if gone and not is_acknowledged(known, writer, seen.number):
-                raise lost_tail(witness.writer, writer, seen)
-            named[writer] = max(named.get(writer, 0), seen.number)
-    out.tails = {writer: one.tail for writer, one in opened.items() if one.tail.number > named.get(writer, 0)}
+    out.tails = _unnamed(opened, opened.values())
     out.adopted = rebuild_from_footers(store, store.list_blocks(), blocks, out.unreadable)
     out.blocks = list(blocks.values())
     out.lost = not opened and bool(out.adopted or out.unreadable)
     return _settled(store, out)
+
+
+def _check_named(
+    opened: Mapping[str, WriterLedger],
+    there: Mapping[str, WriterLedger | None],
+    is_known: Callable[[str, int], bool],
+) -> None:
+    """See that every line that a ledger names of another one is there, or known to be gone.
+
+    Raises:
+        LedgerDamaged: It is not.
+    """
+    for witness in opened.values():
+        for writer, seen in witness.named.items():
+            ledger = there.get(writer)
+            if (ledger is None or not ledger.has(seen)) and not is_known(writer, seen.number):
+                raise lost_tail(witness.writer, writer, seen)
+
+
+def _unnamed(opened: Mapping[str, WriterLedger], witnesses: Iterable[WriterLedger]) -> dict[str, Tail]:
+    """Return the last line of each ledger of which no witness has named that line, or a later one."""
+    named: dict[str, int] = {}
+    for one in witnesses:
+        for writer, seen in one.named.items():
+            named[writer] = max(named.get(writer, 0), seen.number)
+    return {writer: one.tail for writer, one in opened.items() if one.tail.number > named.get(writer, 0)}
 
 
 def _settled(store: Store, out: Takeover) -> Takeover:
@@ -153,7 +165,3 @@ def _decode(writer: str, content: bytes) -> WriterLedger:
 def _read_sealed(store: Store, writer: str) -> WriterLedger | None:
     content = store.sealed_ledger(writer)
     return None if content is None else _decode(writer, content)
-
-
-def _named_by(ledger: WriterLedger) -> dict[str, Tail]:
-    return ledger.entries[0].tails if ledger.entries and isinstance(ledger.entries[0], WriterStarted) else {}

@@ -5,7 +5,7 @@ written whole, in one step, and never appended to: the *transaction*. All blocks
 that everything about a block of that day is found in one directory, however old the store is. The order of things:
 
     1. the new blocks are durable
-    2. the maintenance ledger is durable; just before, it is noted (`store.notes`)
+    2. the maintenance ledger is durable; just before, it is noted (`store.ledger.notes`)
     3. the old blocks are deleted
 
 Whoever is killed between 1 and 2 leaves blocks that are in no ledger and whose records others hold; between 2 and 3,

@@ -1,7 +1,7 @@
-"""The ledger: written by one writer, loaded from all, and rebuilt from the blocks' footers where it is lost.
+"""A ledger: written by one writer, and rebuilt from the blocks' footers where it is lost.
 
 The ledger is the only ground on which a record is not stored again, and on which a lost block is known. So an entry is
-durable before anyone is told of it, and an index is loaded from lines that are durable.
+durable before anyone is told of it.
 """
 
 from __future__ import annotations
@@ -10,38 +10,18 @@ from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 
 from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
-from kcl_receiver.ids import block_id, check_writer_id, writer_id
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.store.blocks.file import read_footer
 from kcl_receiver.store.ledger.entries import (
-    HASH_BYTES,
     BlockStored,
     Carried,
     Entry,
-    SessionStarted,
-    ShardEnded,
     Tail,
-    WriterStarted,
     encode_lines,
     first_prev,
     iter_entries,
 )
 from kcl_receiver.store.store import Store
-
-__all__ = [
-    "BlockStored",
-    "Entry",
-    "LedgerWriter",
-    "SessionStarted",
-    "ShardEnded",
-    "Tail",
-    "WriterStarted",
-    "block_id",
-    "has_line",
-    "lost_tail",
-    "rebuild_from_footers",
-    "writer_id",
-    "writers_since",
-]
 
 
 class LedgerWriter:
@@ -114,11 +94,6 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     return out[::-1]
 
 
-def has_line(hashes: bytes, seen: Tail) -> bool:
-    """Return whether a ledger holds a line, by the hashes of its lines, `HASH_BYTES` each."""
-    return hashes[(seen.number - 1) * HASH_BYTES : seen.number * HASH_BYTES].hex() == seen.hash
-
-
 def lost_tail(witness: str, writer: str, seen: Tail) -> LedgerDamaged:
     """Return the error for a line that another writer saw and that is not there any more."""
     return LedgerDamaged(
@@ -150,13 +125,28 @@ def rebuild_from_footers(
         if block in known:
             continue
         try:
-            footer = read_footer(store, block)
+            entries.append(entry_of_footer(store, block, size))
         except BlockMissing:
             continue  # taken away since it was listed
         except BlockDamaged as error:
             if unreadable is None:
                 raise
             unreadable[block] = error.message
-            continue
-        entries.append(BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0))
     return entries
+
+
+def entry_of_footer(store: Store, block: str, size: int) -> BlockStored:
+    """Return the ledger's entry of a block, made from its footer.
+
+    Args:
+        store: The store.
+        block: Its id.
+        size: Its size in bytes.
+
+    Raises:
+        BlockMissing: It is not there.
+        BlockDamaged: Its footer is none.
+        StoreUnavailable: It cannot be read now.
+    """
+    footer = read_footer(store, block)
+    return BlockStored(block, footer.stream, footer.ranges, footer.rows, size, time=0)
