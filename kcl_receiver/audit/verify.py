@@ -280,7 +280,7 @@ class _Run:
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
         report.writers, report.torn = len(ledgers.writers), ledgers.torn
-        report.ledger_faults = [*ledgers.faults, *ledgers.lost_tails()]
+        report.ledger_faults = [*ledgers.faults, *ledgers.lost_ends()]
         report.acknowledged = list(ledgers.acknowledged)
         if self._listing is not None:
             self._adopt(self._listing)

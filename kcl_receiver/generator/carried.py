@@ -1,9 +1,9 @@
-"""What the generator knows from its ledgers, and what of that the next ledger carries over.
+"""What the generator knows from its ledgers: which of them are still needed, and what the next one carries over.
 
-A start reads only the open ledgers. So the first lines of a ledger repeat what sessions to come need of all ledgers
-before it: ranges past the last checkpoints, marks of how far shards were read, and the last measurement of the
-service's clock with the sessions that used it. What no session can need any more is left out, or ledgers would grow
-without end.
+A start reads only the ledgers that the store's log names. A ledger is needed as long as it holds a range past the last
+checkpoint of a shard, or a shard's last one; what of it is needed otherwise is short, and repeated in the first lines
+of the next ledger: marks of how far shards were read, and the last measurement of the service's clock with the sessions
+that used it.
 
 Nothing here waits or tells the time: what the store holds comes as a `Takeover` and as entries that are durable.
 """
@@ -20,7 +20,8 @@ from kcl_receiver.generator.known import KnownMarks
 from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.generator.rollover import SETTLED_MS, oldest_in_reach
 from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
-from kcl_receiver.ranges import Position, StreamIdentity
+from kcl_receiver.ids import writer_of
+from kcl_receiver.ranges import Forgotten, Position, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
@@ -50,6 +51,7 @@ class CarriedOver:
         self._ended_known_at = 0
         self._clock: MarksTaken | None = None
         self._active: dict[str, int] = {}
+        self._ledger_of: dict[str, str] = {}
 
     @classmethod
     def of(cls, taken: Takeover, stream: StreamIdentity, clock: MarksTaken | None, now: int) -> CarriedOver:
@@ -64,6 +66,7 @@ class CarriedOver:
         made = cls()
         made.recent = _recent_of(taken, stream)
         made.marks = _marks_of(taken, stream)
+        made._ledger_of = dict(taken.ledger_of)
         made._ended = {one.shard for one in taken.ended if one.stream == stream}
         made._ended_known_at = now
         made._clock = clock
@@ -78,13 +81,15 @@ class CarriedOver:
         self._clock = replace(taken, marks=(), late=(), sessions=())
         self._active = {session: at for session, at in self._active.items() if at >= taken.measured}
 
-    def add(self, entries: Iterable[Entry], stream: StreamIdentity | None) -> None:
-        """Take in entries that are durable."""
+    def add(self, writer: str, entries: Iterable[Entry], stream: StreamIdentity | None) -> None:
+        """Take in entries that are durable in the ledger of a writer."""
         for entry in entries:
             for session, at in _times_of(entry):
                 self._active[session] = max(at, self._active.get(session, -1))
             if isinstance(entry, BlockStored):
                 self.recent.add(entry.block, entry.ranges)
+                if writer_of(entry.block) != writer:
+                    self._ledger_of[entry.block] = writer
             if not isinstance(entry, MarksTaken) or entry.stream == stream:
                 self.marks.add(entry)
 
@@ -96,14 +101,23 @@ class CarriedOver:
             else:
                 self.recent.end(shard)
 
+    def needed(self) -> tuple[set[str], dict[str, Forgotten]]:
+        """Return the ledgers in which there is something that sessions to come need, and what is in others than these.
+
+        What a shard that ended holds is needed until it is known that KCL does not begin it again.
+        """
+        blocks, forgotten = self.recent.needed()
+        self._ledger_of = {block: writer for block, writer in self._ledger_of.items() if block in blocks}
+        return {self._ledger_of.get(block) or writer_of(block) for block in blocks}, forgotten
+
     def first_entries(
-        self, started: WriterStarted, adopted: Sequence[BlockStored], stream: StreamIdentity, retention_hours: int
+        self, started: WriterStarted, orphans: Sequence[BlockStored], stream: StreamIdentity, retention_hours: int
     ) -> list[Entry]:
-        """Return the first lines of a ledger that begins now, and forget what it leaves out.
+        """Return the first lines of a ledger that begins now, and forget what no session can need any more.
 
         Args:
             started: Its first one.
-            adopted: Entries that writers before did not get to.
+            orphans: Entries of blocks whose ledgers are lost.
             stream: The stream.
             retention_hours: Its retention.
         """
@@ -117,9 +131,9 @@ class CarriedOver:
         # After a pause the last measurement may be as old as the pause, and so may the host's clock.
         newest = max(started.time, self.recent.newest, -1 if self._clock is None else self._clock.time)
         marks = self.marks.carried(oldest)
-        carried = Carried(stream, self.recent.ranges(), self.recent.forgotten, marks, newest)
+        carried = Carried(stream, marks, newest)
         self._clock = None if self._clock is None else replace(self._clock, late=(), sessions=())
-        return [started, *adopted, *clock, carried]  # the last one tells that all of them are there
+        return [started, *orphans, *clock, carried]
 
     def _since_measured(self, clock: MarksTaken) -> MarksTaken:
         """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""
@@ -192,9 +206,8 @@ def _recent_of(taken: Takeover, stream: StreamIdentity) -> RangeCache:
     for entry in taken.blocks:
         if entry.stream == stream:
             recent.add(entry.block, entry.ranges)
-    for carried in taken.carried:
-        if carried.stream == stream:
-            recent.take(carried.ranges, carried.forgotten)
+    if taken.state.stream == stream:
+        recent.take(taken.state.forgotten)
     for session in taken.begun:
         if session.stream == stream and isinstance(session.after, Position):
             recent.forget(session.shard, session.after)

@@ -44,13 +44,15 @@ from kcl_receiver.ranges import AT_TIMESTAMP, Position, StreamIdentity
 from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock, encode_block
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
+    Closed,
     Entry,
     MarksTaken,
     SessionStarted,
     ShardEnded,
-    Tail,
+    StoreState,
     WriterStarted,
 )
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
@@ -78,6 +80,13 @@ class _Unconfirmed:
 def wall_millis() -> int:
     """Return the wall clock in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _started(first: list[Entry]) -> WriterStarted:
+    started = first[0]
+    if not isinstance(started, WriterStarted):
+        raise TypeError("a ledger begins with its writer")
+    return started
 
 
 def boot_id() -> str:
@@ -133,8 +142,10 @@ class GeneratorIO:
         self._ledger: LedgerWriter
         self._block_ids: dict[int, str] = {}
         self._rollover = Rollover(ledger_lines)
+        self._log = StoreLog(store)
+        self._found = EMPTY  # what the log would say if it were not lost
         self._next: tuple[LedgerWriter, list[Entry]] | None = None
-        self._to_seal: list[str] = []
+        self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
         self.stream: StreamIdentity | None = None
@@ -148,30 +159,31 @@ class GeneratorIO:
         """
         self._store.claim(self._application)
         self._store.hold()
-        taken = None if self._next is not None else take_over(self._store)
+        taken = None if self._next is not None else take_over(self._store, self._log)
         self.stream = self._view.describe(self.stream)
         if taken is not None:
             clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
             self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
-            self._to_seal = taken.to_seal
-            writer = self._new_writer(begins_at(wall_millis(), self._newest()))
-            self._set_next(writer, taken.tails, taken.adopted)
+            writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
+            self._found = taken.state
+            self._closing = list(taken.closing(self._store, writer, wall_millis()))
+            self._set_next(writer, None, taken.orphans)
         self._begin_ledger()
         return self.stream
 
-    def _newest(self) -> int | None:
-        """Return when the newest writer began, by its id. The caller holds the store.
+    def _newest(self, state: StoreState) -> int | None:
+        """Return when the newest writer began, by its id.
 
         Raises:
             LedgerDamaged: That is no time.
             StoreUnavailable: The store cannot be listed now.
         """
-        writers = self._store.writers() or [writer_of(block) for block, _ in self._store.list_blocks()]
+        last = state.last or max((writer_of(block) for block, _ in self._store.list_blocks()), default="")
         try:
-            return began_at(writers[-1]) if writers else None
+            return began_at(last) if last else None
         except ValueError as error:
             raise LedgerDamaged(
-                f"the id of the newest writer in {self._store.url}, {writers[-1]}, holds no time",
+                f"the id of the newest writer in {self._store.url}, {last}, holds no time",
                 "this program makes no such name: move its files out of the store, then run `kcl-receiver repair`",
             ) from error
 
@@ -180,12 +192,12 @@ class GeneratorIO:
         """Id of the present ledger."""
         return self._ledger.writer
 
-    def _set_next(self, writer: str, tails: dict[str, Tail], adopted: list[BlockStored]) -> None:
+    def _set_next(self, writer: str, follows: str | None, orphans: list[BlockStored]) -> None:
         """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
         now = wall_millis()
-        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, tails)
+        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, follows=follows)
         with self._lock:
-            first = self._carried.first_entries(started, adopted, self._identity(), self._view.retention_hours)
+            first = self._carried.first_entries(started, orphans, self._identity(), self._view.retention_hours)
         self._rollover.made(now)
         self._next = LedgerWriter(self._store, writer), first
 
@@ -198,25 +210,30 @@ class GeneratorIO:
         return self._view.measure(self._identity())
 
     def _begin_ledger(self) -> None:
-        """Make the first lines of the next ledger durable, then seal those before it.
+        """Close the ledgers before the next one, then make its first lines durable.
+
+        In this order: who follows the ledgers, one after the other, finds nothing new in one that has a successor.
 
         Raises:
             StoreUnavailable: They are not, or nobody knows; to be repeated.
         """
         if self._next is None:
             return
+        for ledger, last in self._closing:
+            ledger.append(last)
         ledger, first = self._next
+        closed = [one.writer for one, _ in self._closing]
+        with self._lock:
+            forgotten = self._carried.recent.forgotten
+        self._log.change(
+            lambda state: began(
+                self._found if state == EMPTY else state, _started(first), closed, self._identity(), forgotten
+            )
+        )
         ledger.append(first)
         with self._lock:
-            self._ledger, self._next = ledger, None
+            self._ledger, self._next, self._closing = ledger, None, []
         self._rollover.began(Extent(ledger.tail.number, ledger.size))
-        while self._to_seal:
-            try:
-                self._store.seal_ledger(self._to_seal[-1])
-            except StoreUnavailable as error:
-                log.warning("%s; it is tried again when the next ledger begins", error.message)
-                break
-            self._to_seal.pop()
 
     def _identity(self) -> StreamIdentity:
         if self.stream is None:
@@ -330,9 +347,24 @@ class GeneratorIO:
             for record in effect.records:
                 if isinstance(record, BlockRecord):
                     self._block_ids.pop(record.number, None)
-            self._carried.add(entries, self.stream)
+            self._carried.add(self._ledger.writer, entries, self.stream)
             self._carried.checkpointed(checkpoints)
         self._appending = None
+        self._settle_ledgers()
+
+    def _settle_ledgers(self) -> None:
+        """Let the next start read no ledger that no session needs any more; if it fails, it is tried again."""
+        kept = self._log.state.kept
+        if not kept:
+            return
+        with self._lock:
+            needed, forgotten = self._carried.needed()
+        if needed.issuperset(kept):
+            return
+        try:
+            self._log.change(lambda state: settled(state, self.writer, wall_millis(), needed, forgotten))
+        except StoreUnavailable as error:
+            log.warning("%s; it is tried again", error.message)
 
     def _change_ledger_if_due(self) -> None:
         """Begin a new ledger when this one is long, or its day is over: a block lies in the directory of that day.
@@ -348,8 +380,8 @@ class GeneratorIO:
             at = self._rollover.next_at(ledger.writer, whole, unrecorded, wall_millis())
             if at is None:
                 return
-            self._to_seal.append(ledger.writer)
-            self._set_next(self._new_writer(at), {ledger.writer: ledger.tail}, [])
+            self._closing.append((ledger, [Closed(wall_millis(), ledger.writer)]))
+            self._set_next(self._new_writer(at), ledger.writer, [])
         self._begin_ledger()
 
     def _entry(self, record: LedgerRecord) -> Entry:

@@ -9,7 +9,7 @@ lease) needs the ledger read again, and `reaches` tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kcl_receiver.ranges import After, Forgotten, Position, Range
 
@@ -20,6 +20,7 @@ class RangeCache:
     def __init__(self) -> None:
         self._ranges: dict[str, list[tuple[Range, str]]] = {}
         self._forgotten: dict[str, Forgotten] = {}
+        self._checkpoints: dict[str, Position] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._ranges.values()))
@@ -29,9 +30,17 @@ class RangeCache:
         for one in ranges:
             self._ranges.setdefault(one.shard, []).append((one, block))
 
-    def ranges(self) -> tuple[tuple[Range, str], ...]:
-        """Return all ranges that are kept, each with the id of its block."""
-        return tuple(pair for shard in self._ranges.values() for pair in shard)
+    def needed(self) -> tuple[set[str], dict[str, Forgotten]]:
+        """Return the blocks with ranges past the last checkpoints, and what a cache of these alone has forgotten."""
+        blocks: set[str] = set()
+        forgotten = dict(self._forgotten)
+        for shard, ranges in self._ranges.items():
+            checkpoint = self._checkpoints.get(shard)
+            behind = [one for one, _ in ranges if checkpoint is not None and one.last <= checkpoint]
+            blocks.update(block for one, block in ranges if checkpoint is None or one.last > checkpoint)
+            if behind:
+                _note(forgotten, shard, _of(behind))
+        return blocks, forgotten
 
     @property
     def forgotten(self) -> dict[str, Forgotten]:
@@ -44,25 +53,20 @@ class RangeCache:
         kept = (one.arrivals.newest for ranges in self._ranges.values() for one, _ in ranges)
         return max((*kept, *(one.newest for one in self._forgotten.values())), default=-1)
 
-    def take(self, ranges: Iterable[tuple[Range, str]], forgotten: Mapping[str, Forgotten]) -> None:
-        """Take in what an earlier writer kept. What several of them kept is kept once."""
-        known: dict[str, set[tuple[Range, str]]] = {}
-        for one, block in ranges:
-            if one.shard not in known:
-                known[one.shard] = set(self._ranges.get(one.shard, ()))
-            if (one, block) not in known[one.shard]:
-                known[one.shard].add((one, block))
-                self.add(block, [one])
+    def take(self, forgotten: Mapping[str, Forgotten]) -> None:
+        """Take in what writers before have forgotten."""
         for shard, dropped in forgotten.items():
             self.forget(shard, dropped.through)
-            self._note(shard, dropped)
+            _note(self._forgotten, shard, dropped)
 
     def forget(self, shard: str, checkpoint: Position) -> None:
         """Drop what ends before a checkpoint. The range that holds the checkpoint itself stays: it knows its age."""
+        self._checkpoints[shard] = max(checkpoint, self._checkpoints.get(shard, checkpoint))
         self._drop(shard, [one.last < checkpoint for one, _ in self._ranges.get(shard, [])], checkpoint)
 
     def end(self, shard: str) -> None:
         """Drop all of a shard: KCL has recorded that it was read to its end."""
+        self._checkpoints.pop(shard, None)
         self._drop(shard, [True] * len(self._ranges.get(shard, [])))
 
     def forget_before(self, oldest_ms: int) -> None:
@@ -73,6 +77,7 @@ class RangeCache:
         for shard, dropped in list(self._forgotten.items()):
             if shard not in self._ranges and 0 <= dropped.newest < oldest_ms:
                 del self._forgotten[shard]
+                self._checkpoints.pop(shard, None)
 
     def _drop(self, shard: str, gone: list[bool], through: Position | None = None) -> None:
         if not any(gone):
@@ -82,13 +87,7 @@ class RangeCache:
         kept = [pair for pair, is_gone in pairs if not is_gone]
         if kept:
             self._ranges[shard] = kept
-        newest = -1 if any(one.arrivals.unknown for one in dropped) else max(one.arrivals.newest for one in dropped)
-        self._note(shard, Forgotten(through or max(one.last for one in dropped), newest))
-
-    def _note(self, shard: str, dropped: Forgotten) -> None:
-        known = self._forgotten.get(shard, dropped)
-        newest = -1 if -1 in (known.newest, dropped.newest) else max(known.newest, dropped.newest)
-        self._forgotten[shard] = Forgotten(max(known.through, dropped.through), newest)
+        _note(self._forgotten, shard, _of(dropped, through))
 
     def reaches(self, shard: str, after: After) -> bool:
         """Return whether all is known here that a session needs that begins after this."""
@@ -107,3 +106,15 @@ class RangeCache:
         """Return the latest last arrival time of the ranges that hold a position, milliseconds; None if none does."""
         arrivals = [one.arrival_last for one, _ in self._ranges.get(shard, []) if one.first <= position <= one.last]
         return max(arrivals, default=None)
+
+
+def _of(ranges: Sequence[Range], through: Position | None = None) -> Forgotten:
+    """Return what is forgotten with some ranges of a shard, up to a checkpoint, or to the last of them."""
+    newest = -1 if any(one.arrivals.unknown for one in ranges) else max(one.arrivals.newest for one in ranges)
+    return Forgotten(through or max(one.last for one in ranges), newest)
+
+
+def _note(forgotten: dict[str, Forgotten], shard: str, more: Forgotten) -> None:
+    known = forgotten.get(shard, more)
+    newest = -1 if -1 in (known.newest, more.newest) else max(known.newest, more.newest)
+    forgotten[shard] = Forgotten(max(known.through, more.through), newest)

@@ -5,6 +5,7 @@
     temporary   a file that nobody writes any more: deleted
     damage      lines of a ledger that are not as they were written, or gone: the damaged file is kept under another
                 name, what its blocks say is recorded anew, and the rest is acknowledged to be lost
+    log         where the store's log is lost or damaged, it begins anew: all ledgers are needed at the next start
 
 The rule: nothing is deleted but temporary files, blocks that a durable entry says were removed on purpose, and blocks
 each of whose ranges is in a block that is recorded, present, not replaced, and was read in full just now. Entries are
@@ -23,8 +24,10 @@ from kcl_receiver.ids import block_day, block_id, day_of, writer_of
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.ledger.entries import Acknowledged, BlockStored
-from kcl_receiver.store.ledger.losses import Loss, at_work, good_lines, losses, losses_of_day
+from kcl_receiver.store.ledger.losses import Loss, at_work, good_lines, ledgers_named, losses, losses_of_day
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
+from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.takeover import rebuilt
 from kcl_receiver.store.ledger.transaction import (
     REPAIR,
     Transaction,
@@ -33,19 +36,21 @@ from kcl_receiver.store.ledger.transaction import (
     is_acknowledged,
     settle_day,
 )
+from kcl_receiver.store.layout import LOG
 from kcl_receiver.store.store import Store
 
 TAKE_IN = "take in"
 DELETE = "delete"
 SET_ASIDE = "set aside"
 ACKNOWLEDGE = "acknowledge"
+BEGIN_ANEW = "begin anew"
 
 TEMPORARY_MILLIS = 3_600_000
 """A temporary file that was not changed for so long is not being written: a block is written in seconds."""
 
 
 class Action(NamedTuple):
-    """Something that is done. `kind` is one of the four words, `thing` a block, a writer or a path."""
+    """Something that is done. `kind` is one of the five words, `thing` a block, a writer or a path."""
 
     kind: str
     thing: str
@@ -122,6 +127,7 @@ class _Repair:
         if not self._alone:
             busy = at_work(self._store)
             self._busy, self._starting = busy or set(), busy is None
+        self._find_log()
         damages: dict[str, list[Loss]] = {}
         for one in self._within_reach(losses(self._store)):
             damages.setdefault(day_of(one.writer), []).append(one)
@@ -140,6 +146,16 @@ class _Repair:
         return self._report.done
 
     # Ledgers
+
+    def _find_log(self) -> None:
+        writers, state = ledgers_named(self._store)
+        if state is not None or not writers:
+            return
+        reason = "it is lost, or its last entry is not as it was written"
+        if not self._alone:
+            self._report.left.append(Left(LOG, reason, "stop the receiver, then run this again"))
+        elif self._act(BEGIN_ANEW, LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
+            StoreLog(self._store).rebuild(rebuilt(self._store))
 
     def _within_reach(self, found: list[Loss]) -> list[Loss]:
         """Leave out what a generator that is at work still writes or relies on."""

@@ -13,7 +13,7 @@ from numbers import Integral, Real
 from kcl_receiver.errors import ConfigError
 from kcl_receiver.ids import check_block_id
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.store.ledger.entries import BlockStored, Carried, Entry, SessionStarted, ShardEnded
+from kcl_receiver.store.ledger.entries import BlockStored, Entry, SessionStarted, ShardEnded
 from kcl_receiver.store.ledger.reading import Ledger
 from kcl_receiver.store.store import Store
 from kcl_receiver.times import millis_of, time_millis
@@ -140,11 +140,9 @@ def check_blocks(store: Store, blocks: Iterable[str]) -> None:
 
 
 def _shards_of(entry: Entry, stream: StreamIdentity | None) -> set[str]:
-    if isinstance(entry, SessionStarted | ShardEnded | BlockStored | Carried) and stream in (None, entry.stream):
+    if isinstance(entry, SessionStarted | ShardEnded | BlockStored) and stream in (None, entry.stream):
         if isinstance(entry, BlockStored):
             return {one.shard for one in entry.ranges}
-        if isinstance(entry, Carried):
-            return {one.shard for one, _ in entry.ranges}
         return {entry.shard}
     return set()
 

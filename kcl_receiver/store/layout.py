@@ -11,10 +11,11 @@ _DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
 
 BLOCKS = "blocks"
 LEDGER = "ledger"
-SEALED = "sealed"
+LOG = "log"
 MAINTENANCE = "maintenance"
 BLOCK_SUFFIX = ".parquet"
 LEDGER_SUFFIX = ".jsonl"
+LOG_SUFFIX = ".json"
 
 
 def block_path(block: str) -> str:
@@ -27,22 +28,12 @@ def block_path(block: str) -> str:
 
 
 def ledger_path(writer: str) -> str:
-    """Return where a writer's part of the ledger lies below its store.
+    """Return where a writer's ledger lies below its store: `ledger/<month in which it began>/<id>.jsonl`.
 
     Raises:
         ValueError: It is not a writer id.
     """
-    return f"{LEDGER}/{check_writer_id(writer)}{LEDGER_SUFFIX}"
-
-
-def sealed_path(writer: str) -> str:
-    """Return where a writer's part of the ledger lies once it is sealed: `ledger/sealed/<year>-<month>/<id>.jsonl`.
-
-    Raises:
-        ValueError: It is not a writer id.
-    """
-    month = f"{check_writer_id(writer)[:4]}-{writer[4:6]}"
-    return f"{LEDGER}/{SEALED}/{month}/{writer}{LEDGER_SUFFIX}"
+    return f"{LEDGER}/{check_writer_id(writer)[:4]}-{writer[4:6]}/{writer}{LEDGER_SUFFIX}"
 
 
 def maintenance_path(writer: str) -> str:
@@ -54,15 +45,31 @@ def maintenance_path(writer: str) -> str:
     return f"{LEDGER}/{MAINTENANCE}/{day_of(writer)}/{writer}{LEDGER_SUFFIX}"
 
 
+def log_path(number: int) -> str:
+    """Return where an entry of the store's log lies: `log/<its thousand>/<number>.json`."""
+    return f"{log_folder(number)}{number:09d}{LOG_SUFFIX}"
+
+
+def log_folder(number: int) -> str:
+    """Return where the entries of the same thousand lie, as a prefix of keys."""
+    return f"{LOG}/{number // 1000:06d}/"
+
+
+def log_entry_at(key: str) -> int | None:
+    """Return the number of the entry of the store's log that lies at a key; None if none lies there."""
+    name = key.rpartition("/")[2].removesuffix(LOG_SUFFIX)
+    number = int(name) if name.isascii() and name.isdecimal() else 0
+    return number if number and log_path(number) == key else None
+
+
 def block_at(key: str) -> str | None:
     """Return the id of the block that lies at a key; None if no block lies there."""
     return _named(key, BLOCK_SUFFIX, block_path)
 
 
 def ledger_at(key: str) -> str | None:
-    """Return the writer whose ledger, open, sealed or of maintenance, lies at a key; None if none lies there."""
-    below = key.split("/")
-    path_of = {2: ledger_path, 4: sealed_path if below[1:2] == [SEALED] else maintenance_path}.get(len(below))
+    """Return the writer whose ledger, a generator's or of maintenance, lies at a key; None if none lies there."""
+    path_of = {3: ledger_path, 4: maintenance_path}.get(key.count("/") + 1)
     return None if path_of is None else _named(key, LEDGER_SUFFIX, path_of)
 
 

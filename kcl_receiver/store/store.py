@@ -2,8 +2,8 @@
 
     store.json                                    whose store it is, and of which format
     blocks/<day>/<block id>.parquet               the blocks
-    ledger/<writer id>.jsonl                      what a writer appends to: a log
-    ledger/sealed/<month>/<writer id>.jsonl       the same, of writers whose end another has named
+    log/<thousand>/<number>.json                  which writers there are: the store's log
+    ledger/<month>/<writer id>.jsonl              what a writer that began in that month appends to
     ledger/maintenance/<day>/<writer id>.jsonl    what maintenance did to the blocks of a day, an object for each time
     ledger/damaged/...                            damaged ledgers that repair has set aside; never read
     tmp/<name>.<token>.tmp                        what a directory's process is writing; never read
@@ -303,59 +303,16 @@ class Store:
             raise ValueError("a ledger is appended to by whole lines, numbered from 1")
         self.objects.append(layout.ledger_path(writer), first_number, lines)
 
-    def open_ledgers(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the id of each writer whose ledger is not sealed and the content of that, in the order of the ids.
-
-        A content can end in a torn line: of a writer that was killed, or that is writing right now.
-        """
-        return self._ledgers(f"{layout.LEDGER}/")
-
-    def sealed_ledgers(self, since: str = "") -> Iterator[tuple[str, bytes]]:
-        """Yield the id of each writer whose ledger is sealed and the content of that, the latest month first.
-
-        Args:
-            since: Leave out the writers that began before this month, `YYYY-MM`.
-        """
-        for month in reversed(self._folders(f"{layout.LEDGER}/{layout.SEALED}/")):
-            if month >= since:
-                yield from self._ledgers(f"{layout.LEDGER}/{layout.SEALED}/{month}/")
-
     def _ledgers(self, folder: str) -> Iterator[tuple[str, bytes]]:
         for one in self.objects.list(folder, deep=False):
             writer = layout.ledger_at(one.key)
             if writer is not None:
                 content = self.objects.get(one.key)
-                if content is not None:  # else it was sealed since it was listed
+                if content is not None:
                     yield writer, content
 
-    def read_ledger(self) -> Iterator[tuple[str, bytes]]:
-        """Yield each writer's id and the content of its ledger, once each, in no order."""
-        # The open ones first: one that is sealed meanwhile is found among the sealed ones, and whole.
-        opened = dict(self.open_ledgers())
-        for writer, content in self.sealed_ledgers():
-            opened.pop(writer, None)
-            yield writer, content
-        yield from opened.items()
-
-    def sealed_ledger(self, writer: str) -> bytes | None:
-        """Return the content of a writer's sealed ledger, or None if there is none."""
-        return self.objects.get(layout.sealed_path(writer))
-
-    def seal_ledger(self, writer: str) -> None:
-        """Put the ledger of a writer that has ended among the sealed ones. Idempotent.
-
-        Its content must be durable, and a later writer have carried over what is in it: whoever starts reads open
-        ledgers alone.
-        """
-        content = self.objects.get(layout.ledger_path(writer))
-        if content is None:
-            return
-        self._put_once(layout.sealed_path(writer), content, f"the ledger {writer}")
-        # Not before the sealed one is durable: which of two names survives a loss of power is the disk's choice.
-        self.objects.delete([layout.ledger_path(writer)])
-
     def settle_ledger(self, writer: str, content: bytes) -> None:
-        """Make durable what `open_ledgers` yielded of a writer that has ended. Idempotent.
+        """Make the ledger of a writer that has ended durable as it was read, a torn last line included. Idempotent.
 
         A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
         on such lines, by not storing again what they name, calls this first. The content is written anew: if the
@@ -364,15 +321,17 @@ class Store:
         self.objects.replace(layout.ledger_path(writer), content)
 
     def writers(self) -> list[str]:
-        """Return the ids of all writers that have a ledger, open or sealed, in order. Maintenance has its own."""
-        opened = self.objects.list(f"{layout.LEDGER}/", deep=False)
-        sealed = self.objects.list(f"{layout.LEDGER}/{layout.SEALED}/")
-        return sorted({writer for one in (*opened, *sealed) if (writer := layout.ledger_at(one.key)) is not None})
+        """Return the ids of all writers that have a ledger, in order. Maintenance has its own."""
+        months = (one for one in self._folders(f"{layout.LEDGER}/") if one[:1].isdigit())
+        listed = (one for month in months for one in self.objects.list(f"{layout.LEDGER}/{month}/"))
+        return sorted(writer for one in listed if (writer := layout.ledger_at(one.key)) is not None)
 
     def ledger(self, writer: str) -> bytes | None:
-        """Return the content of a writer's ledger, open or sealed, or None if there is none. See `open_ledgers`."""
-        content = self.objects.get(layout.ledger_path(writer))
-        return self.sealed_ledger(writer) if content is None else content
+        """Return the content of a writer's ledger, or None if there is none.
+
+        It can end in a torn line: of a writer that was killed, or that is writing right now.
+        """
+        return self.objects.get(layout.ledger_path(writer))
 
     def set_aside_ledger(self, writer: str, good: bytes) -> str:
         """Put the good lines of a damaged ledger in its place, and keep all of it under another name. Idempotent.
@@ -386,7 +345,7 @@ class Store:
         Returns:
             Where the damaged one is kept, below the store.
         """
-        for key in (layout.ledger_path(writer), layout.sealed_path(writer), layout.maintenance_path(writer)):
+        for key in (layout.ledger_path(writer), layout.maintenance_path(writer)):
             content = self.objects.get(key)
             if content is None:
                 continue
@@ -398,6 +357,27 @@ class Store:
             self.objects.replace(key, good)
             return kept
         raise StoreUnavailable(f"the ledger of {writer} is not in {self.url}", "was it put back just now?")
+
+    # Log
+
+    def log_entry(self, number: int) -> bytes | None:
+        """Return an entry of the store's log, or None if there is none of that number."""
+        return self.objects.get(layout.log_path(number))
+
+    def newest_log_number(self) -> int:
+        """Return the number of the newest entry of the store's log, 0 if there is none. Two listings."""
+        folders = self._folders(f"{layout.LOG}/")
+        listed = self.objects.list(f"{layout.LOG}/{folders[-1]}/", deep=False) if folders else ()
+        return max((layout.log_entry_at(one.key) or 0 for one in listed), default=0)
+
+    def create_log_entry(self, number: int, line: bytes) -> bool:
+        """Create an entry of the store's log, durable, unless there is one of that number; return whether it did."""
+        return self.objects.create(layout.log_path(number), line)
+
+    def settle_log_entry(self, number: int) -> None:
+        """Make an entry of the store's log durable that another writer left behind. Idempotent."""
+        with suppress(FileNotFoundError):
+            self.objects.settle(layout.log_path(number))
 
     # Maintenance
 
@@ -497,6 +477,8 @@ def _is_part(one: Stat) -> bool:
     key = one.key
     if "/" not in key:
         return key.endswith(".json") or key in (LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
+    if layout.log_entry_at(key) is not None:
+        return True
     kept = key.startswith(f"{layout.LEDGER}/{DAMAGED}/")
     return kept or layout.ledger_at(key) is not None or layout.block_at(key) is not None
 

@@ -122,7 +122,7 @@ class Landing:
         ledger.append(
             [
                 WriterStarted(ledger.writer, "host", 1, now, "0", taken.tails),
-                Carried(stream, (), {}),
+                Carried(stream),
                 *taken.adopted,
                 *(
                     SessionStarted(

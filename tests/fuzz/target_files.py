@@ -351,7 +351,7 @@ def _start_generator(store: Store, tally: Tally) -> None:
     tally.reached["a generator started"] += 1
     new = "20261123T000000Z-0000000a"
     started = WriterStarted(new, "host", 1, NOW, "0", taken.tails)
-    LedgerWriter(store, new).append([started, *taken.adopted, Carried(STREAM, (), {})])
+    LedgerWriter(store, new).append([started, *taken.adopted, Carried(STREAM)])
     for writer in taken.to_seal:
         store.seal_ledger(writer)
 

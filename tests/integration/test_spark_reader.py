@@ -164,7 +164,7 @@ class Landing:
         sessions = [session_at(session="s", shard=shard, stream=self.identity, time=self.now) for shard in SHARDS]
         started = WriterStarted(self.writer, "host", 1, self.now, "0")
         ledger = LedgerWriter(self.store, self.writer)
-        ledger.append([started, Carried(self.identity, (), {}), *sessions, *self.entries])
+        ledger.append([started, Carried(self.identity), *sessions, *self.entries])
 
     def block(self, block: str, held: Sequence[BlockRange]) -> BlockStored:
         """Store a block; return the entry that is to be written."""

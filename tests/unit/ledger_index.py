@@ -17,11 +17,11 @@ from kcl_receiver.store.ledger.entries import (
     ShardEnded,
     Tail,
     WriterLedger,
-    WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import lost_tail, rebuild_from_footers
+from kcl_receiver.store.ledger.losses import losses
+from kcl_receiver.store.ledger.transaction import DayChanges, load_day
+from kcl_receiver.store.ledger.writer import rebuild_from_footers
 from kcl_receiver.store.store import Store
 
 _Shard = tuple[StreamIdentity, str]
@@ -53,8 +53,6 @@ class LedgerIndex:
         self.adopted: list[BlockStored] = []
         self.unreadable: dict[str, str] = {}
         self.lost = False
-        self._claims: list[tuple[str, str, Tail]] = []
-        self._ledgers: dict[str, WriterLedger] = {}
         self._blocks: dict[str, BlockStored] = {}
         self._ranges: dict[_Shard, list[tuple[Range, str]]] = {}
         self._unsorted: set[_Shard] = set()
@@ -72,23 +70,22 @@ class LedgerIndex:
             StoreUnavailable: The store cannot be read now.
         """
         index = cls()
-        for writer, content in store.read_ledger():
-            if (fault := index.add_ledger(decode_ledger(writer, content))) is not None:
+        for writer in store.writers():
+            if (fault := index.add_ledger(decode_ledger(writer, store.ledger(writer) or b""))) is not None:
                 raise fault
         for day in store.maintenance_days():
             changes = load_day(store, day)
             for fault in changes.faults:
                 raise fault
             index.add_maintenance(changes)
-        for fault in index.lost_tails():
-            raise fault
+        for one in losses(store):
+            raise LedgerDamaged(one.reason)
         index.adopt(store)
         return index
 
     def add_ledger(self, ledger: WriterLedger) -> LedgerDamaged | None:
         """Take in the good lines of one writer's ledger; return what is wrong with the next one, if anything is."""
         self.writers[ledger.writer] = ledger.tail
-        self._ledgers[ledger.writer] = ledger
         if ledger.torn:
             self.torn[ledger.writer] = ledger.torn
         for entry in ledger.entries:
@@ -102,17 +99,6 @@ class LedgerIndex:
         self.replaced |= changes.replaced
         self.expired |= changes.expired
         self.acknowledged += changes.acknowledged
-
-    def lost_tails(self) -> list[LedgerDamaged]:
-        """Return what later writers saw of others and what is not there any more. Asked once, when all is taken in."""
-        faults = [
-            lost_tail(witness, writer, seen)
-            for witness, writer, seen in self._claims
-            if not (writer in self._ledgers and self._ledgers[writer].has(seen))
-            and not is_acknowledged(self.acknowledged, writer, seen.number)
-        ]
-        self._ledgers.clear()  # they were kept for this alone
-        return faults
 
     def adopt(self, store: Store) -> None:
         """Take in the blocks that are in the store and in no ledger.
@@ -128,9 +114,7 @@ class LedgerIndex:
 
     def add(self, entry: Entry) -> None:
         """Take in an entry. The same block again changes nothing."""
-        if isinstance(entry, WriterStarted):
-            self._claims.extend((entry.writer, writer, tail) for writer, tail in entry.tails.items())
-        elif isinstance(entry, SessionStarted):
+        if isinstance(entry, SessionStarted):
             self._sessions.setdefault((entry.stream, entry.shard), []).append(entry)
         elif isinstance(entry, MarksTaken):
             self.marks.append(entry)
@@ -142,13 +126,6 @@ class LedgerIndex:
                 key = entry.stream, one.shard
                 self._ranges.setdefault(key, []).append((one, entry.block))
                 self._unsorted.add(key)
-
-    def unnamed_tails(self) -> dict[str, Tail]:
-        """Return the last line of each writer of which no other has named that line yet."""
-        named: dict[str, int] = {}
-        for _, writer, tail in self._claims:
-            named[writer] = max(named.get(writer, 0), tail.number)
-        return {writer: tail for writer, tail in self.writers.items() if tail.number > named.get(writer, 0)}
 
     def blocks(self) -> Mapping[str, BlockStored]:
         """Return all blocks by their id."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fake_files import FakeFiles
 
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path, sealed_path
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.memory import MemoryBucket, MemoryObjects
 from kcl_receiver.store.objects import Checked, Lock, Objects
@@ -147,8 +147,8 @@ def kept_block(store: Store, block: str) -> Kept:
 
 
 def kept_ledger(store: Store, writer: str) -> Kept:
-    """Return a writer's ledger, where it is: open, sealed, or of maintenance."""
-    found = [Kept(store, of(writer)) for of in (ledger_path, sealed_path, maintenance_path)]
+    """Return a writer's ledger, where it is: a generator's or of maintenance."""
+    found = [Kept(store, of(writer)) for of in (ledger_path, maintenance_path)]
     return next((one for one in found if one.is_there), found[0])
 
 

@@ -45,9 +45,8 @@ def entries(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def ledgers(root: Path) -> dict[str, Path]:
-    """Return the ledgers of all writers, by id; the open ones are looked for first, and give way to sealed ones."""
-    found = {path.stem: path for path in (root / "ledger").glob("*.jsonl")}
-    return found | {path.stem: path for path in (root / "ledger" / "sealed").glob("*/*.jsonl")}
+    """Return the ledgers of all writers, by id."""
+    return {path.stem: path for path in (root / "ledger").glob("[0-9]*/*.jsonl")}
 
 
 def block_path(root: Path, block: str) -> Path:

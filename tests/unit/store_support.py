@@ -28,7 +28,8 @@ from kcl_receiver.store.ledger.entries import (
     ShardEnded,
     WriterStarted,
 )
-from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began
+from kcl_receiver.store.ledger.takeover import Takeover, take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.store import Store
@@ -210,15 +211,26 @@ def put(
     return stored(store, block_id(writer, number), ranges, stream, time)
 
 
-def begin(store: Store, writer: str, *, seal: bool = False, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
-    """Begin a ledger as a generator does that carries over nothing; unless `seal`, it dies before it seals any."""
-    taken = take_over(store)
-    ledger = LedgerWriter(store, writer)
-    started = WriterStarted(writer, "host", 1, time, "0", taken.tails)
-    ledger.append([started, *taken.adopted, Carried(STREAM, (), {}, (), newest_before)])
-    for one in taken.to_seal if seal else ():
-        store.seal_ledger(one)
+def begin(store: Store, writer: str, *, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
+    """Begin a ledger as a generator does that carries over nothing; those before it are closed."""
+    taken, ledger = begin_killed(store, writer, time=time)
+    started = WriterStarted(writer, "host", 1, time, "0")
+    ledger.append([started, *taken.orphans, Carried(STREAM, (), newest_before)])
     return ledger
+
+
+def begin_killed(store: Store, writer: str, *, time: int = NOW) -> tuple[Takeover, LedgerWriter]:
+    """Begin as a generator does that is killed before its ledger has a line."""
+    log = StoreLog(store)
+    taken = take_over(store, log)
+    for ledger, last in taken.closing(store, writer, time):
+        ledger.append(last)
+    started = WriterStarted(writer, "host", 1, time, "0")
+    known = taken.state.forgotten
+    log.change(
+        lambda state: began(taken.state if state == EMPTY else state, started, taken.to_close, STREAM, known)
+    )
+    return taken, LedgerWriter(store, writer)
 
 
 def in_millis(block: Buffer) -> bytes:

@@ -41,7 +41,7 @@ def test_the_first_writer_of_a_store_takes_nothing_over(store: Store) -> None:
 
 def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: Store) -> None:
     begin(store, WRITER)
-    begin(store, OTHER_WRITER, seal=True)
+    begin(store, OTHER_WRITER)
     listed = [one.key for one in store.objects.list("ledger/")]
     assert listed == [ledger_path(OTHER_WRITER), f"ledger/sealed/2026-11/{WRITER}.jsonl"]
 
@@ -49,7 +49,7 @@ def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: Stor
 def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(store: Store) -> None:
     first = begin(store, WRITER)
     first.append([put(store, 1, block_range(1, 2))])
-    begin(store, OTHER_WRITER, seal=True).append(
+    begin(store, OTHER_WRITER).append(
         [put(store, 1, block_range(3, after=Position(2)), writer=OTHER_WRITER)]
     )
     taken = take_over(Store(Curious(store.objects)))
@@ -61,7 +61,7 @@ def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(s
 def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Store) -> None:
     """It was on its way while the ledger changed."""
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
-    begin(store, OTHER_WRITER, seal=True)
+    begin(store, OTHER_WRITER)
     late = put(store, 2, block_range(3, after=Position(2)))
     assert [entry.block for entry in take_over(Store(Curious(store.objects))).adopted] == [late.block]
 
@@ -69,14 +69,14 @@ def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Sto
 def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: Store) -> None:
     begin(store, WRITER)
     late = put(store, 2, block_range(3))
-    ledger = begin(store, OTHER_WRITER, seal=True)
+    ledger = begin(store, OTHER_WRITER)
     ledger.append([late])
     assert take_over(store).adopted == []
 
 
 def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: Store) -> None:
     begin(store, WRITER).append([session_at()])
-    begin(store, OTHER_WRITER, seal=True)
+    begin(store, OTHER_WRITER)
     kept = kept_ledger(store, WRITER)
     lines = kept.read().splitlines(keepends=True)
     kept.write(b"".join(lines[:-1]))
@@ -114,7 +114,7 @@ def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_ove
 
 def test_where_open_ledgers_are_gone_everything_is_read(store: Store) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
-    begin(store, OTHER_WRITER, seal=True)
+    begin(store, OTHER_WRITER)
     kept_ledger(store, OTHER_WRITER).remove()
     taken = take_over(store)
     assert [entry.block for entry in taken.blocks] == [block_id(WRITER, 1)]

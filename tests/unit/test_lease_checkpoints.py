@@ -203,7 +203,7 @@ def test_how_far_a_checkpoint_is_behind_is_told_in_records_and_time(place: Place
     store = place()
     store.claim("landing")
     begin(store, WRITER).append([session_at(), put(store, 1, block_range(1, 2))])
-    later = begin(store, OTHER_WRITER, seal=True)
+    later = begin(store, OTHER_WRITER)
     later.append(
         [
             put(store, 1, block_range(4, 5, 6, after=Position(2)), writer=OTHER_WRITER),

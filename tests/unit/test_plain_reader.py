@@ -55,7 +55,7 @@ def test_a_reader_that_was_written_from_the_page_finds_the_same_records_and_link
                 writers += 1
                 writer = writer_id(NOW + writers * 1000, f"{writers:08x}")
                 if kind == "seal":
-                    begin(store, writer, seal=True)
+                    begin(store, writer)
                 else:
                     fill(store, [[part(*one) for one in dict.fromkeys(block)] for block in what], writer)  # type: ignore[attr-defined]
             elif kind == "compact":

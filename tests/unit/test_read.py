@@ -83,7 +83,7 @@ class Lake:
         return entry
 
     def next_writer(self, writer: str = OTHER_WRITER, *, seal: bool = True, newest_before: int = -1) -> None:
-        self.ledger, self.writer = begin(self.store, writer, seal=seal, newest_before=newest_before), writer
+        self.ledger, self.writer = begin(self.store, writer, newest_before=newest_before), writer
 
     def kept(self, number: int) -> Kept:
         return kept_block(self.store, self.blocks[number - 1].block)

@@ -97,7 +97,7 @@ def test_new_writers_are_followed_whether_their_ledgers_are_sealed_or_not(lake: 
     def go_on(number: int, seal: bool) -> Callable[[], object]:
         def step() -> None:
             lake.block(run_of(10 * number + 1, 10 * number + 5, 10 * number))
-            lake.next_writer(writer_id(NOW + 1000 * number, f"{number:08x}"), seal=seal)
+            lake.next_writer(writer_id(NOW + 1000 * number, f"{number:08x}"))
             lake.block(run_of(10 * number + 6, 10 * number + 10, 10 * number + 5))
 
         return step
@@ -272,7 +272,7 @@ def test_whatever_happens_each_record_comes_once_across_tokens(new_place: NewPla
             pending.clear()
         if rng.random() < 0.2 and not pending:
             lake.next_writer(
-                writer_id(NOW + 1000 * next(writers), f"{rng.randrange(2**32):08x}"), seal=rng.random() < 0.5
+                writer_id(NOW + 1000 * next(writers), f"{rng.randrange(2**32):08x}")
             )
         if rng.random() < 0.3 and len(plain) > 1:
             lake.replace([plain.pop(rng.randrange(len(plain))) for _ in range(rng.randint(1, len(plain)))])

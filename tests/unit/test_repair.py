@@ -223,7 +223,7 @@ def test_the_blocks_that_a_starting_generator_takes_over_are_left_alone(place: P
     old = put(store, 99, part(0, 500, 5))
     generator = place()
     generator.hold()
-    begin(generator, OTHER_WRITER, seal=True)
+    begin(generator, OTHER_WRITER)
     unlisted = put(store, 98, part(0, 600, 5), writer=WRITER)
     assert [one.thing for one in repair(store, LATER, apply=True).left] == [unlisted.block]
     assert old.block in LedgerIndex.load(store).blocks()
@@ -376,7 +376,7 @@ def two_writers(place: Place) -> tuple[list[BlockStored], list[BlockStored]]:
     """Two generators, one after the other; the first one's ledger is sealed."""
     store = place()
     first = fill(store, usual(3))
-    ledger = begin(store, OTHER_WRITER, seal=True)
+    ledger = begin(store, OTHER_WRITER)
     second = [put(store, number, part(0, 100 + 5 * number, 5), writer=OTHER_WRITER) for number in range(1, 4)]
     ledger.append(second)
     return first, second
@@ -443,7 +443,7 @@ def test_lost_lines_of_a_day_without_blocks_are_told_too(place: Place) -> None:
     store = place()
     store.claim("landing")
     begin(store, WRITER).append([session_at()])
-    begin(store, OTHER_WRITER, seal=True)
+    begin(store, OTHER_WRITER)
     Kept(place(), SEALED).remove()
     assert verify_store(store).ledger_faults
     assert kinds(done(store)) == [(ACKNOWLEDGE, WRITER)]
@@ -458,7 +458,7 @@ def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(place: Pla
     store = place()
     store.claim("landing")
     fill(store, usual())
-    ledger = begin(store, OTHER_WRITER, seal=True)
+    ledger = begin(store, OTHER_WRITER)
     run(store)
     ledger.append([put(store, 1, part(0, 31, 5), part(1, 31, 5), writer=OTHER_WRITER)])
     sealed = Kept(store, SEALED)
@@ -604,7 +604,7 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
     store = place()
     fill(store, usual(rng.randint(1, 6)))
     if rng.random() < 0.5:
-        ledger = begin(store, OTHER_WRITER, seal=rng.random() < 0.7)
+        ledger = begin(store, OTHER_WRITER)
         ledger.append([put(store, n, part(0, 100 + 5 * n, 5), writer=OTHER_WRITER) for n in range(1, 4)])
 
     def maybe_killed(work: Callable[[Store], object], most: int) -> None:

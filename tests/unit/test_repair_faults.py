@@ -127,7 +127,7 @@ def test_whatever_happened_to_a_store_no_record_that_could_be_read_is_lost(seed:
     store = fake_store(files)
     fill(store, usual(rng.randint(1, 6)))
     if rng.random() < 0.5:
-        ledger = begin(store, OTHER_WRITER, seal=rng.random() < 0.7)
+        ledger = begin(store, OTHER_WRITER)
         ledger.append([put(store, n, part(0, 100 + 5 * n, 5), writer=OTHER_WRITER) for n in range(1, 4)])
     for _ in range(rng.randint(0, 2)):
         files.stop_at = rng.randint(1, 60) if rng.random() < 0.7 else None
@@ -241,7 +241,7 @@ def test_temporary_files_that_nobody_writes_are_deleted(tmp_path: Path) -> None:
 def test_a_generator_that_begins_removes_what_killed_ones_could_not_finish(tmp_path: Path) -> None:
     store = local_store(tmp_path / "store")
     fill(store, usual(1))
-    begin(local_store(root_of(store)), OTHER_WRITER, seal=True)  # so that the first ledger is a sealed one
+    begin(local_store(root_of(store)), OTHER_WRITER)  # so that the first ledger is a sealed one
     strays = {
         f"{block_id(WRITER, 7)}.parquet.00000001.tmp",
         f"{block_id(OTHER_WRITER, 1)}.parquet.00000002.tmp",

@@ -322,7 +322,7 @@ def test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in
     killed = put(landing.store, 9, block_range(10, 11, after=Position(9)))
     line, _ = encode_lines([killed], landing.ledger.tail.number + 1, landing.ledger.tail.hash)
     landing.kept_ledger.write(landing.kept_ledger.read() + line[:end])
-    begin(landing.store, OTHER_WRITER, seal=True).append([session_at(11, session="s2")])
+    begin(landing.store, OTHER_WRITER).append([session_at(11, session="s2")])
     assert verify_store(landing.store).proven
     assert verify_store(landing.store).orphans == []
     landing.store.delete_block(killed.block)

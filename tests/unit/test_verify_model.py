@@ -77,7 +77,7 @@ class RandomStore:
         self.writer = writer_id(self.began, f"{self.random.getrandbits(32):08x}")
         self.ledger = LedgerWriter(self.store, self.writer)
         tails = {self.tail[0]: self.tail[1]} if self.tail else {}
-        self.ledger.append([WriterStarted(self.writer, "h", 1, self.began, "0", tails), Carried(STREAM, (), {})])
+        self.ledger.append([WriterStarted(self.writer, "h", 1, self.began, "0", tails), Carried(STREAM)])
         for entry in self.adoptable:
             self.ledger.append([entry])
         if self.made and self.random.random() < 0.2:  # a ledger that was put back from a backup: named twice

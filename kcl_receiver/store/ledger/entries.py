@@ -2,7 +2,7 @@
 
 Each writer has a ledger of its own. A line is a JSON object with the running `number`, the hash `prev` of the line
 before, what is recorded, and last its own `hash`. A line that is missing, torn or altered breaks the chain and is
-found; a lost end is found because each later writer names the last line that it saw of the others.
+found; a lost end is found because a ledger that nobody writes any more ends with a line that says so.
 """
 
 from __future__ import annotations
@@ -54,8 +54,9 @@ class WriterStarted:
         pid: Its process id there.
         time: Milliseconds since the epoch.
         version: Version of kcl_receiver.
-        tails: The last line seen of each other writer, unless an earlier writer has named the same.
+        tails: In a maintenance ledger, the last line of each other one of that day that none has named yet.
         role: What it is: `generator`, or the maintenance command.
+        follows: The ledger that the same generator wrote before, empty if there is none. It may record blocks of that.
     """
 
     writer: str
@@ -65,6 +66,7 @@ class WriterStarted:
     version: str
     tails: dict[str, Tail] = field(default_factory=dict)
     role: str = GENERATOR
+    follows: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,19 +175,68 @@ class Carried:
 
     Attributes:
         stream: The stream.
-        ranges: Each shard's ranges that reach to its last checkpoint or past it and that the stream can still hold, and
-            its last one, each with the id of its block. None of a shard that KCL knows to be read to its end.
-        forgotten: By shard, what is left out of that, while the stream can still hold some of it.
         marks: Marks that count, of shards that were read within the retention; see `kcl_receiver.horizon`.
         newest: No record in the ledgers before this one arrived later, by the service's clock; milliseconds since the
             epoch, -1 if not known.
     """
 
     stream: StreamIdentity
-    ranges: tuple[tuple[Range, BlockId], ...]
-    forgotten: dict[str, Forgotten]
     marks: tuple[ShardMark, ...] = ()
     newest: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The ledger ends here: always its last line.
+
+    Attributes:
+        time: Milliseconds since the epoch.
+        by: Id of the writer that ended it: its own, or another one after its writer had ended.
+    """
+
+    time: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Living:
+    """A writer whose ledger may grow.
+
+    Attributes:
+        host: Name of the host it runs on.
+        pid: Its process id there.
+        version: Version of kcl_receiver.
+        time: When it began, milliseconds since the epoch.
+    """
+
+    host: str
+    pid: int
+    version: str
+    time: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What holds of all writers of a store: an entry of the store's log, see `store.ledger.store_log`.
+
+    Attributes:
+        by: Id of the writer that changed something.
+        time: When, milliseconds since the epoch.
+        living: The writers whose ledgers may grow, by id. Each was here before its first line.
+        kept: The closed ledgers in which there is something that a session to come needs, or may need.
+        stream: The stream of `forgotten`; None if nothing was read yet.
+        forgotten: By shard, what is in other ledgers than these, while the stream can still hold some of it: a session
+            that begins before its position is to look there.
+        last: Id of the writer that began last.
+    """
+
+    by: str = field(default="", compare=False)
+    time: int = field(default=0, compare=False)
+    living: dict[str, Living] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    stream: StreamIdentity | None = None
+    forgotten: dict[str, Forgotten] = field(default_factory=dict)
+    last: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +271,18 @@ class Acknowledged:
     reason: str
 
 
-Entry = WriterStarted | SessionStarted | BlockStored | ShardEnded | MarksTaken | Carried | Expired | Acknowledged
+Entry = (
+    WriterStarted
+    | SessionStarted
+    | BlockStored
+    | ShardEnded
+    | MarksTaken
+    | Carried
+    | Closed
+    | Expired
+    | Acknowledged
+    | StoreState
+)
 
 ENTRY_TYPES: dict[str, type[Entry]] = {
     "writer": WriterStarted,
@@ -229,8 +291,10 @@ ENTRY_TYPES: dict[str, type[Entry]] = {
     "shard_end": ShardEnded,
     "marks": MarksTaken,
     "carried": Carried,
+    "closed": Closed,
     "expired": Expired,
     "acknowledged": Acknowledged,
+    "state": StoreState,
 }
 
 
@@ -312,6 +376,11 @@ class WriterLedger:
     fault: LedgerDamaged | None
 
     @property
+    def is_closed(self) -> bool:
+        """Whether its last line says that no other follows."""
+        return bool(self.entries) and isinstance(self.entries[-1], Closed)
+
+    @property
     def tail(self) -> Tail:
         """The last good line; number 0 if there is none."""
         last = self.hashes[-HASH_BYTES:].hex() if self.hashes else first_prev(self.writer)
@@ -372,7 +441,7 @@ def iter_lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str, bytes]
 def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:
     """Yield each entry and the hash of its line."""
     prev = first_prev(writer)
-    number, start = 0, 0
+    number, start, ended = 0, 0, False
     while number < skip:
         end = content.find(b"\n", start)
         if end < 0:
@@ -384,15 +453,28 @@ def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, 
     while (end := content.find(b"\n", start)) >= 0:
         number += 1
         try:
-            prev, entry = _decode_line(content[start:end], number, prev)
+            if ended:
+                raise ValueError("the line before it is the last one")
+            prev, entry = decode_line(content[start:end], number, prev)
         except ValueError as error:
             what = f"line {number} of the ledger of writer {writer} is not as it was written: {error}"
             raise LedgerDamaged(what, SEE_REPAIR) from error
         yield entry, prev
+        ended = isinstance(entry, Closed)
         start = end + 1
 
 
-def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
+def decode_line(line: bytes, number: int, prev: str | None = None) -> tuple[str, Entry]:
+    """Return the hash of a line, and its entry.
+
+    Args:
+        line: The line, without its newline.
+        number: Its number.
+        prev: The hash of the line before; None if that is not known.
+
+    Raises:
+        ValueError: It is not as it was written.
+    """
     body, found, claimed = line.rpartition(_HASH_MEMBER)
     if not found or not claimed.endswith(_END):
         raise ValueError("it has no hash")
@@ -401,7 +483,7 @@ def _decode_line(line: bytes, number: int, prev: str) -> tuple[str, Entry]:
     raw = read_json(_DECODER, line)
     if raw.number != number:
         raise ValueError(f"it says that it is line {raw.number}: lines are missing")
-    if raw.prev != prev:
+    if prev is not None and raw.prev != prev:
         raise ValueError("it does not follow the line before")
     return own, cast(Entry, _LOADS[type(raw)](raw))
 

@@ -1,4 +1,4 @@
-"""Finds what is lost of ledgers: lines that are not as they were written, and lines that others saw and that are gone.
+"""Finds what is lost of ledgers: lines that are not as they were written, ends, and lines that others saw.
 
 What is known to be lost already, by an `Acknowledged` entry, is left out.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kcl_receiver.store.ledger.entries import Tail, decode_ledger
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.store.ledger.entries import StoreState, Tail, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
+from kcl_receiver.store.ledger.writer import lost_end
 from kcl_receiver.store.store import Store
 
 
@@ -26,25 +29,32 @@ def losses(store: Store) -> list[Loss]:
     Raises:
         StoreUnavailable: A ledger cannot be read now.
     """
-    found: dict[str, Loss] = {}
-    claims: list[tuple[str, str, Tail]] = []
-    tails: dict[str, Tail] = {}
-    for writer in store.writers():
-        content = store.ledger(writer)
-        if content is None:
-            continue
-        ledger = decode_ledger(writer, content)
-        if ledger.fault is not None:
-            found[writer] = Loss(writer, ledger.tail.number + 1, ledger.fault.message)
-        claims += ((writer, *seen) for seen in ledger.named.items())
-        tails[writer] = ledger.tail
-    for witness, writer, seen in claims:
-        if writer in found or tails.get(writer) == seen:
-            continue
+    writers, state = ledgers_named(store)
+    found: list[Loss] = []
+    for writer in writers:
         ledger = decode_ledger(writer, store.ledger(writer) or b"")
-        if not ledger.has(seen) and not acknowledged(store, writer, seen.number):
-            found[writer] = _not_there(witness, writer, ledger.tail.number, seen)
-    return list(found.values())
+        line = ledger.tail.number + 1
+        if ledger.fault is not None:
+            found.append(Loss(writer, line, ledger.fault.message))
+        elif not (state is None or writer in state.living or ledger.is_closed or acknowledged(store, writer, line)):
+            found.append(Loss(writer, line, lost_end(writer, line - 1).message))
+    return found
+
+
+def ledgers_named(store: Store) -> tuple[list[str], StoreState | None]:
+    """Return the ids of all writers of which there is, or should be, a ledger; and what the store's log says.
+
+    That is None if the log is lost or damaged. A ledger that is of no living writer is closed by then.
+
+    Raises:
+        StoreUnavailable: The store cannot be read now.
+    """
+    writers = store.writers()  # before the log: whoever is not among the living then has ended
+    try:
+        newest = StoreLog(store).newest()
+    except LedgerDamaged:
+        return writers, None
+    return sorted({*writers, *newest.state.kept}), newest.state if newest.number else None
 
 
 def losses_of_day(store: Store, changes: DayChanges) -> list[Loss]:
@@ -83,16 +93,22 @@ def good_lines(store: Store, one: Loss) -> bytes | None:
 
 
 def at_work(store: Store) -> set[str] | None:
-    """Return the writers whose blocks a generator that is at work may be about to record, as `take_over` would.
+    """Return the writers whose blocks a generator that is at work may be about to record.
 
-    None: it is just starting, and may record those of any writer.
+    None: those of any writer, because the log is lost.
 
     Raises:
         StoreUnavailable: The ledgers cannot be read now.
     """
-    opened = dict(store.open_ledgers())
-    named = (decode_ledger(writer, content).named for writer, content in opened.items())
-    return {*opened}.union(*named) if opened else None
+    _, state = ledgers_named(store)
+    if state is None:
+        return None
+    found = {*state.living}
+    for writer in state.living:
+        first = next(iter(decode_ledger(writer, store.ledger(writer) or b"").entries), None)
+        if isinstance(first, WriterStarted) and first.follows is not None:
+            found.add(first.follows)
+    return found
 
 
 def _not_there(witness: str, writer: str, good: int, seen: Tail) -> Loss:

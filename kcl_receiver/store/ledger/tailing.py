@@ -1,9 +1,8 @@
 """Walks through the ledgers of a store, one in memory at a time, and goes on where it stopped.
 
 The rule: what a walk has not yielded is in a line at or after its place, whatever happened to the files meanwhile. Each
-poll lists the open ledgers first and reads after it has listed, so that a ledger that has a successor is read to its
-end. A ledger is known by its writer, open or sealed. A line that was seen and is gone again was never durable: its
-block is, and comes with the ledger of the next writer.
+poll reads the store's log first, and the ledgers of the writers that are known by then, so that a ledger that has a
+successor is read to its end. A line that was seen and is gone again was never durable.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import NamedTuple
 from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.ledger.entries import Entry, iter_entries
 from kcl_receiver.store.ledger.notes import notes, written
+from kcl_receiver.store.ledger.store_log import Logged, StoreLog
 from kcl_receiver.store.ledger.transaction import REPAIR, load_day
 from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
@@ -56,10 +56,12 @@ class LedgerWalk:
 
     def __init__(self, store: Store, place: Place | None = None, since: int | None = None, noted: int = 0) -> None:
         self._store = store
+        self._log = StoreLog(store)
         self._from = place
         self._since = since
         self._known: set[str] = set()
         self._open: set[str] = set()
+        self._seen = -1
         self._lines: dict[str, int] = {}
         self._day = ""
         self._polled = False
@@ -74,21 +76,20 @@ class LedgerWalk:
             StoreUnavailable: The store cannot be read now; poll again.
         """
         yield from self._find_repairs()
-        opened = dict(self._store.open_ledgers())
-        fresh: list[str] = []
+        logged = self._log.newest()
         days: list[str] = []
-        if not self._polled or set(opened) != self._open:
-            fresh = self._find_new()
+        if not self._polled or logged.number != self._seen or not logged.number:
+            fresh = self._find_new(logged)
+            self._open.update(fresh)
             days = self._find_days(fresh)
         if not self._known and not self._polled:
             yield from self._from_footers(days)
-        todo = sorted({*fresh, *self._open, *opened})
+        todo = sorted(self._open)
         if self._from is not None and not self._polled:
             self._lines[self._from.writer] = self._from.line - 1
         for writer in todo:
             yield from self._begin_days(days, day_of(writer))
-            # What was read before the others were listed may end too early; it does not matter if there are no others.
-            content = opened[writer] if len(todo) == 1 and writer in opened else self._store.ledger(writer) or b""
+            content = self._store.ledger(writer) or b""
             line = self._lines.get(writer, 0)
             for entry in iter_entries(writer, content, skip=line):
                 line += 1
@@ -98,7 +99,9 @@ class LedgerWalk:
             self.place = Place(writer, line + 1)
         yield from self._begin_days(days, None)
         self._polled = True
-        self._open = set(opened)
+        if logged.number:
+            self._open &= {*logged.state.living}
+        self._seen = logged.number
         self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
 
     def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
@@ -112,8 +115,11 @@ class LedgerWalk:
                 yield Place(_began_at(day), 1), DayBegan(day, one.number)
             self.noted = one.number
 
-    def _find_new(self) -> list[str]:
+    def _find_new(self, logged: Logged) -> list[str]:
         names = self._store.writers()
+        if logged.number:
+            # One that began later is left for the next poll: the ledger before it may get a line until it is read.
+            names = sorted({*(one for one in names if one <= logged.state.last), *logged.state.living})
         fresh = [writer for writer in names if writer not in self._known]
         self._known.update(names)
         if self._polled:

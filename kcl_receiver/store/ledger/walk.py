@@ -14,21 +14,21 @@ from kcl_receiver.ids import block_day, day_of, writer_of
 from kcl_receiver.store.ledger.entries import (
     Acknowledged,
     BlockStored,
+    Closed,
     MarksTaken,
     SessionStarted,
     ShardEnded,
-    Tail,
-    WriterStarted,
     iter_lines,
 )
+from kcl_receiver.store.ledger.losses import ledgers_named
 from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import lost_tail
+from kcl_receiver.store.ledger.writer import lost_end
 from kcl_receiver.store.store import Store
 
 _DAYS_KEPT = 3
 """Entries are of the day of their ledger, or of the day before."""
 
-_NO_LINE = Tail(0, "")
+LOG_IS_LOST = "the store's log cannot be read: it is not known which writers have ended"
 
 
 class Line(NamedTuple):
@@ -52,7 +52,7 @@ class Ledgers:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.writers = store.writers()
+        self.writers, self._state = ledgers_named(store)
         self.torn: list[str] = []
         self.faults: list[str] = []
         self.acknowledged: list[Acknowledged] = []
@@ -63,8 +63,7 @@ class Ledgers:
         self._foreign: set[str] = set()
         self._own: tuple[str, bytes] = ("", b"")
         self._good: dict[str, int] = {}
-        self._tails: dict[str, Tail] = {}
-        self._claims: list[tuple[str, str, Tail]] = []
+        self._ends: dict[str, int | None] = {}
 
     def changes(self, block: str) -> DayChanges:
         """Return what maintenance did to the blocks of the day of a block; their ranges are left out.
@@ -142,26 +141,27 @@ class Ledgers:
 
     def _generator(self, writer: str) -> Iterator[Line]:
         content = self._store.ledger(writer) or b""
-        known = writer in self._tails
-        number, last, good = 0, "", 0
+        known = writer in self._ends
+        number, is_closed, good = 0, False, 0
         blocks: set[str] = set()
         try:
-            for entry, own, line in iter_lines(writer, content):
-                number, last, good = number + 1, own, good + len(line) + 1
+            for entry, _, line in iter_lines(writer, content):
+                number, good = number + 1, good + len(line) + 1
                 if isinstance(entry, BlockStored):
                     if entry.block not in blocks and self._is_first(entry, writer):
                         blocks.add(entry.block)
                         yield Line(entry, line, writer, "")
                 elif isinstance(entry, SessionStarted | ShardEnded | MarksTaken):
                     yield Line(entry, line, writer, "")
-                elif isinstance(entry, WriterStarted) and not known:
-                    self._claims.extend((writer, other, tail) for other, tail in entry.tails.items())
+                else:
+                    is_closed = isinstance(entry, Closed)
         except LedgerDamaged as fault:
+            is_closed = True  # what comes after is not known
             if not known:
                 self.faults.append(fault.message)
         self._good[writer] = good
         if not known:
-            self._tails[writer] = Tail(number, last)
+            self._ends[writer] = None if is_closed else number
             if content and not content.endswith(b"\n"):
                 self.torn.append(writer)
 
@@ -180,28 +180,17 @@ class Ledgers:
             self._own = own, (self._store.ledger(own) or b"")[: self._good.get(own, 0)]
         return b'"type":"block","block":"%s"' % entry.block.encode() not in self._own[1]
 
-    def lost_tails(self) -> list[str]:
-        """Return what later writers saw of others and what is not there any more. Asked after the first `walk`.
-
-        Raises:
-            StoreUnavailable: The store cannot be read now.
-        """
+    def lost_ends(self) -> list[str]:
+        """Return what is wrong with the ends of ledgers: asked after the first `walk`."""
+        if self._state is None:
+            return [LOG_IS_LOST] if self.writers else []
         return [
-            lost_tail(witness, writer, seen).message
-            for witness, writer, seen in self._claims
-            if self._tails.get(writer) != seen
-            and self._hash_of(writer, seen.number) != seen.hash
-            and not is_acknowledged(self.acknowledged, writer, seen.number)
+            lost_end(writer, number).message
+            for writer, number in self._ends.items()
+            if number is not None
+            and writer not in self._state.living
+            and not is_acknowledged(self.acknowledged, writer, number + 1)
         ]
-
-    def _hash_of(self, writer: str, number: int) -> str:
-        """Return the hash of a line of a ledger, empty if there is none: the writer went on after it was seen."""
-        if self._tails.get(writer, _NO_LINE).number < number:
-            return ""
-        for at, (_, own, _) in enumerate(iter_lines(writer, self._store.ledger(writer) or b""), 1):
-            if at == number:
-                return own
-        return ""
 
     def entries(self, writer: str, day: str, blocks: Container[str]) -> dict[str, BlockStored]:
         """Return the entries of some blocks by their id, from the ledger that `Line.writer` and `Line.day` named.

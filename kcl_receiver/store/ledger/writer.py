@@ -30,12 +30,13 @@ class LedgerWriter:
     Args:
         store: The store.
         writer: Id of the writer, which nobody else uses.
+        tail: The last line of one that has ended, to go on behind it.
     """
 
-    def __init__(self, store: Store, writer: str) -> None:
+    def __init__(self, store: Store, writer: str, tail: Tail | None = None) -> None:
         self.writer = check_writer_id(writer)
         self._store = store
-        self._tail = Tail(0, first_prev(writer))
+        self._tail = Tail(0, first_prev(writer)) if tail is None else tail
         self._pending: tuple[bytes, Tail] | None = None
         self._size = 0
 
@@ -94,12 +95,15 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     return out[::-1]
 
 
-def lost_tail(witness: str, writer: str, seen: Tail) -> LedgerDamaged:
-    """Return the error for a line that another writer saw and that is not there any more."""
-    return LedgerDamaged(
-        f"line {seen.number} of the ledger of writer {writer}, which {witness} saw, is not there",
-        SEE_REPAIR,
-    )
+def lost_end(writer: str, lines: int) -> LedgerDamaged:
+    """Return the error for a ledger that was closed, and that has no line that says so.
+
+    Args:
+        writer: Id of its writer.
+        lines: Number of the lines that are there.
+    """
+    left = f"its end is not there: {lines:,} lines are left" if lines else "nothing of it is there"
+    return LedgerDamaged(f"the ledger of writer {writer} was closed, and {left}", SEE_REPAIR)
 
 
 def rebuild_from_footers(

@@ -1,0 +1,159 @@
+"""The store's log: which writers there are, in an order that no clock decides.
+
+Entries are numbered from 1. Each is an object of its own, created only if its number is free by somebody who has read
+the one before. So of two who change something at once one is refused, reads what the other did, and tries the next
+number. Each entry repeats all that holds, so that a start reads the newest alone, however old the store is; those
+before it are kept for people. The rules:
+
+    a writer is among the living before its ledger has a line, and until that has its last one
+    a ledger that is neither of a living writer nor kept is needed by no session, unless `forgotten` says so
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.ranges import Forgotten, StreamIdentity
+from kcl_receiver.store.ledger.entries import (
+    Living,
+    StoreState,
+    WriterStarted,
+    decode_line,
+    encode_lines,
+    first_prev,
+)
+from kcl_receiver.store.store import Store
+
+_NAME = "log"
+
+
+class Logged(NamedTuple):
+    """An entry with its number and its hash; number 0 before there is any."""
+
+    number: int
+    hash: str
+    state: StoreState
+
+
+class StoreLog:
+    """The log of one store. Any method may raise `StoreUnavailable`; after that the same call may follow.
+
+    Args:
+        store: The store.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._newest = Logged(0, first_prev(_NAME), StoreState())
+
+    @property
+    def state(self) -> StoreState:
+        """What held when the log was read last."""
+        return self._newest.state
+
+    def newest(self) -> Logged:
+        """Return the newest entry.
+
+        Raises:
+            LedgerDamaged: It is not as it was written.
+        """
+        found = self._newest
+        if not found.number and (number := self._store.newest_log_number()):
+            found = self._read(number) or found
+        while (following := self._read(found.number + 1)) is not None:
+            found = following
+        self._newest = found
+        return found
+
+    def _read(self, number: int) -> Logged | None:
+        line = self._store.log_entry(number)
+        if line is None:
+            return None
+        try:
+            own, state = decode_line(line.removesuffix(b"\n"), number)
+            if not isinstance(state, StoreState):
+                raise ValueError("it says nothing of the store's state")
+        except ValueError as error:
+            what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
+            raise LedgerDamaged(what, SEE_REPAIR) from error
+        return Logged(number, own, state)
+
+    def change(self, changed: Callable[[StoreState], StoreState]) -> StoreState:
+        """Change what holds; return what holds now, all of it durable.
+
+        Args:
+            changed: Returns what is to hold, of what holds. Given that, it returns it again: an answer can be lost, and
+                is not missed.
+
+        Raises:
+            LedgerDamaged: The newest entry is not as it was written.
+        """
+        while True:
+            newest = self.newest()
+            if newest.number:
+                self._store.settle_log_entry(newest.number)  # its writer may have ended before it was durable
+            state = changed(newest.state)
+            if state == newest.state and newest.number:
+                return state
+            line, _ = encode_lines([state], newest.number + 1, newest.hash)
+            self._store.create_log_entry(newest.number + 1, line)  # whoever was first: it is read next
+
+    def rebuild(self, state: StoreState) -> None:
+        """Begin anew behind a newest entry that is damaged."""
+        number = self._store.newest_log_number() + 1
+        line, tail = encode_lines([state], number, first_prev(_NAME))
+        if self._store.create_log_entry(number, line):
+            self._newest = Logged(number, tail.hash, state)
+
+
+EMPTY = StoreState()
+"""What holds where there is no log."""
+
+
+def began(
+    state: StoreState,
+    started: WriterStarted,
+    closed: Iterable[str],
+    stream: StreamIdentity,
+    forgotten: Mapping[str, Forgotten],
+) -> StoreState:
+    """Return what holds once a writer begins, and others are closed. Those stay needed until `settled` says otherwise.
+
+    Args:
+        state: What holds.
+        started: The first line of its ledger.
+        closed: The ledgers that are closed.
+        stream: The stream.
+        forgotten: See `StoreState`.
+    """
+    gone = {*closed}
+    living = {writer: one for writer, one in state.living.items() if writer not in gone}
+    living[started.writer] = Living(started.host, started.pid, started.version, started.time)
+    return StoreState(
+        by=started.writer,
+        time=started.time,
+        living=living,
+        kept=tuple(sorted({*state.kept, *gone})),
+        stream=stream,
+        forgotten=dict(forgotten),
+        last=max(state.last, started.writer),
+    )
+
+
+def settled(
+    state: StoreState, by: str, time: int, needed: Container[str], forgotten: Mapping[str, Forgotten]
+) -> StoreState:
+    """Return what holds once of the closed ledgers only some are needed by sessions to come.
+
+    Args:
+        state: What holds.
+        by: Id of the writer that says so.
+        time: Milliseconds since the epoch.
+        needed: These.
+        forgotten: What is in others than these; see `StoreState`.
+    """
+    kept = tuple(writer for writer in state.kept if writer in needed)
+    return state if kept == state.kept else replace(state, by=by, time=time, kept=kept, forgotten=dict(forgotten))
