@@ -146,6 +146,7 @@ class GeneratorIO:
         self._found = EMPTY  # what the log would say if it were not lost
         self._next: tuple[LedgerWriter, list[Entry]] | None = None
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
+        self._ended: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
         self.stream: StreamIdentity | None = None
@@ -167,6 +168,7 @@ class GeneratorIO:
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
             self._found = taken.state
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
+            self._ended = list(taken.state.living)
             self._set_next(writer, None, taken.orphans)
         self._begin_ledger()
         return self.stream
@@ -219,20 +221,21 @@ class GeneratorIO:
         """
         if self._next is None:
             return
-        for ledger, last in self._closing:
+        while self._closing:
+            ledger, last = self._closing[0]
             ledger.append(last)
+            del self._closing[0]  # what follows may fail, and nothing comes after a last line
         ledger, first = self._next
-        closed = [one.writer for one, _ in self._closing]
         with self._lock:
             forgotten = self._carried.recent.forgotten
         self._log.change(
             lambda state: began(
-                self._found if state == EMPTY else state, _started(first), closed, self._identity(), forgotten
+                self._found if state == EMPTY else state, _started(first), self._ended, self._identity(), forgotten
             )
         )
         ledger.append(first)
         with self._lock:
-            self._ledger, self._next, self._closing = ledger, None, []
+            self._ledger, self._next, self._ended = ledger, None, []
         self._rollover.began(Extent(ledger.tail.number, ledger.size))
 
     def _identity(self) -> StreamIdentity:
@@ -381,6 +384,7 @@ class GeneratorIO:
             if at is None:
                 return
             self._closing.append((ledger, [Closed(wall_millis(), ledger.writer)]))
+            self._ended = [ledger.writer]
             self._set_next(self._new_writer(at), ledger.writer, [])
         self._begin_ledger()
 
