@@ -11,13 +11,14 @@ before it are kept for people. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.ranges import Forgotten, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
+    Entry,
     Living,
     StoreState,
     WriterStarted,
@@ -141,6 +142,20 @@ def began(
         forgotten=dict(forgotten),
         last=max(state.last, started.writer),
     )
+
+
+def before(writer: str, entries: Sequence[Entry], state: StoreState) -> str | None:
+    """Return the writer of whose blocks some may be recorded in the ledger of a living one; None if there is none.
+
+    Args:
+        writer: The living one.
+        entries: What its ledger holds.
+        state: What holds.
+    """
+    if entries:
+        return entries[0].follows if isinstance(entries[0], WriterStarted) else None
+    # Its first line is not there yet. What it follows was closed last, and is kept until there is one.
+    return max((one for one in state.kept if one < writer), default=None)
 
 
 def settled(
