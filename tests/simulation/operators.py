@@ -11,8 +11,9 @@ from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import day_of
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.store.layout import sealed_path
-from kcl_receiver.store.ledger.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
+from kcl_receiver.store.layout import ledger_path
+from kcl_receiver.store.ledger.entries import BlockStored, ShardEnded, decode_ledger
+from kcl_receiver.store.ledger.store_log import StoreLog
 from simulation.generator import ROOT
 from simulation.timeline import Process
 
@@ -74,22 +75,18 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     if host.repair_due:
         return False
     store = local_store(ROOT, host.files)
-    opened = {writer: decode_ledger(writer, content).entries for writer, content in store.open_ledgers()}
-    if not opened:
-        return False
-    named = {name for one in opened.values() if one and isinstance(one[0], WriterStarted) for name in one[0].tails}
-    today = day_of(max(opened))
+    state = StoreLog(store).newest().state
     read = next((one.record.read for one in fleet.followers if one.host is host), {})
-    for writer, content in store.sealed_ledgers():
-        if writer in named or day_of(writer) >= today:
+    for writer in store.writers():
+        if writer in state.living or writer in state.kept or day_of(writer) >= day_of(state.last):
             continue
-        entries = decode_ledger(writer, content).entries
+        entries = decode_ledger(writer, store.ledger(writer) or b"").entries
         if any(isinstance(entry, ShardEnded) for entry in entries):
             continue  # that a shard was read to its end stands nowhere else
         ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
-            host.files.lose(root_of(store) / sealed_path(writer))
+            host.files.lose(root_of(store) / ledger_path(writer))
             host.repair_due = True
             if fleet.tracing:
                 fleet.trace(f"{host.name}: the ledger of {writer} is lost")
