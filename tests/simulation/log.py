@@ -56,10 +56,9 @@ class LogView:
         self._reach.pop(writer, None)
         self._grown.discard(writer)
 
-    def lost(self) -> None:
-        """The newest entry was damaged, or all were taken away: the next one begins the log anew."""
-        self.state = {}
-        self._seen, self._lost = -1, 0
+    def lost(self, left: int) -> None:
+        """The newest entry was damaged, or all were taken away, and so many are left: the next one begins anew."""
+        self.state, self._seen, self._lost = {}, left, left
 
     def scan(self, watch: Watch, host: Host, entries: Mapping[str, bytes], ledgers: set[str], closed: set[str]) -> None:
         """Take in what is durable now: the entries by their name, the ledgers, and which of them are closed."""
@@ -81,13 +80,9 @@ class LogView:
     def _read(self, watch: Watch, host: Host, entries: Mapping[str, bytes]) -> bool:
         """Read the newest entry; return whether there is one that counts."""
         numbers = sorted(int(name.partition(".")[0]) for name in entries)
-        if self._lost >= 0:
-            if self._seen < 0:
-                self._lost = len(numbers)
-            self._seen = len(numbers)
-            if len(numbers) <= self._lost:
-                return False
-            self._lost = -1
+        if len(numbers) <= self._lost:
+            return False
+        self._lost = -1
         if len(numbers) < self._seen:
             watch.broken("what is durable stays", f"{host.name}: an entry of the log is gone that was durable")
         if numbers != list(range(1, len(numbers) + 1)):

@@ -98,6 +98,7 @@ class DiskView:
     closed: set[str] = field(default_factory=set)
     log: LogView = field(default_factory=LogView)
     maintenance: set[str] = field(default_factory=set)
+    merged: set[str] = field(default_factory=set)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -374,6 +375,8 @@ class Watch:
     def generator_left(self, process: SimGenerator, error: ReceiverError | None) -> None:
         name = type(error).__name__ if error is not None else "in order"
         self.exits[f"generator: {name}"] += 1
+        if process.host.repair_due and isinstance(error, errors.LedgerDamaged):
+            return  # it is right: it starts once that is repaired
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
         if error is not None and not isinstance(error, errors.StoreUnavailable | errors.StreamUnavailable):
@@ -442,10 +445,9 @@ class Watch:
         view.closed.discard(writer)
         view.log.ledger_lost(writer)
 
-    def log_lost(self, host: Host) -> None:
-        """Entries of the store's log were taken away or damaged: it is to begin anew."""
-        self.scan(host)
-        self.disks[host.name].log.lost()
+    def log_lost(self, host: Host, left: int) -> None:
+        """The newest entry of the store's log was damaged, or all were taken away, and so many are left."""
+        self.disks[host.name].log.lost(left)
 
     def _scan_maintenance(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         if name in view.maintenance:
@@ -460,6 +462,7 @@ class Watch:
                 view.ledger.add(entry["block"])  # it was in no ledger, and was taken in
             elif entry["type"] == "block":
                 view.waiting.pop(entry["block"], None)
+                view.merged.add(entry["block"])
                 for old in entry["replaces"]:
                     view.replaced.setdefault(old, set()).add(entry["block"])
             elif entry["type"] == "expired":
