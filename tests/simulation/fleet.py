@@ -336,7 +336,7 @@ class Fleet:
         self.quiet = False
         self.ledger_lines = rng.choice((2, 6, 20, 10_000))
         self.page = (1, 3, 20, 5_000)[seed % 4]
-        if self.theme == "repair":
+        if self.theme in ("repair", "set back"):
             self.ledger_lines = self.more.choice((2, 4, 6))
         self.compacts = bool(seed % 2)
         interval = rng.choice((0.2, 0.6, 1.0, 3.0))

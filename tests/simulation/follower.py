@@ -10,10 +10,8 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
-
-from store_support import local_store
 
 from kcl_receiver import HoleInShard, Reading, read
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
@@ -21,6 +19,8 @@ from kcl_receiver.proof.chain import LATE
 from kcl_receiver.ranges import Position
 from kcl_receiver.reading.api import open_reading
 from kcl_receiver.reading.query import Batch, Query
+from kcl_receiver.store.local import Directory
+from kcl_receiver.store.objects import Stat
 from kcl_receiver.store.store import Store
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 MISSES_NOTHING = "a reader misses nothing"
 REPAIRED = "a reader gets what repair took in"
 STORED_AGAIN = "what expired and was stored again is read"
+HALT = 0.1
+"""So often a reader that lives on comes to a halt before it looks at something."""
+HALTS = 0.01, 2.0
+"""For so many seconds."""
 COLUMNS = ("shard_id", "sequence_number", "sub_sequence_number")
 TRANSIENT = (StoreUnavailable, LedgerDamaged, BlockMissing, BlockDamaged)
 """What a killed generator left is not settled yet, or is not there any more: it is asked for again."""
@@ -81,12 +85,31 @@ class Record:
         )
 
 
+class _Halting(Directory):
+    """A host's directory for a reader that may come to a halt before any look: others go on meanwhile."""
+
+    halt: Callable[[], None] = staticmethod(lambda: None)
+
+    def get(self, key: str) -> bytes | None:
+        self.halt()
+        return super().get(key)
+
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        self.halt()
+        return super().list(prefix, deep=deep)
+
+
 class _Thread:
-    """A reading that waits in a thread of its own; one of the two sides runs at a time."""
+    """A reading that waits in a thread of its own; one of the two sides runs at a time.
+
+    Attributes:
+        halted: It came to a halt in the middle of its look.
+    """
 
     def __init__(self, begin: Callable[[Callable[[float], bool]], Reading], take: Callable[[Batch], None]) -> None:
         self._turn, self._idle = threading.Semaphore(0), threading.Semaphore(0)
         self._stopped = False
+        self.halted = False
         self.error: BaseException | None = None
         self.ended = False
         self._thread = threading.Thread(target=self._run, args=(begin, take), daemon=True)
@@ -107,8 +130,15 @@ class _Thread:
         self._turn.acquire()
         return self._stopped
 
+    def halt(self) -> None:
+        """Called in the thread: let the others go on before it does."""
+        if threading.current_thread() is self._thread and not self._stopped:
+            self.halted = True
+            self._wait(0.0)
+
     def look(self) -> None:
-        """Let it read all that is there now."""
+        """Let it read all that is there now, or up to a halt."""
+        self.halted = False
         self._turn.release()
         self._idle.acquire()
         if self.error is not None:
@@ -128,7 +158,9 @@ class SimFollower(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "follower")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} follower")
-        self.store = local_store(ROOT, host.files)
+        directory = _Halting(ROOT, host.files)
+        directory.halt = self._halt  # type: ignore[method-assign]
+        self.store = Store(directory)
         self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
         self._token: str | None = None
         self._thread: _Thread | None = None
@@ -140,7 +172,12 @@ class SimFollower(Process):
 
     def _plan(self) -> None:
         asleep = max(0.0, self.host.fleet.asleep_until - self.host.fleet.timeline.now)
-        self.later(asleep + self.rng.uniform(*self._pauses), self._do)
+        is_halted = self._thread is not None and self._thread.halted
+        self.later(asleep + self.rng.uniform(*(HALTS if is_halted else self._pauses)), self._do)
+
+    def _halt(self) -> None:
+        if self._thread is not None and not self.host.fleet.quiet and self.rng.random() < HALT:
+            self._thread.halt()
 
     def _do(self) -> None:
         if self.host.fleet.quiet:

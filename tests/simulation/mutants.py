@@ -30,12 +30,14 @@ from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.pipeline import Pipeline
+from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.generator.session import Session
 from kcl_receiver.generator.session_registry import SessionRegistry
 from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.horizon import Horizon
+from kcl_receiver.maintenance import repair
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.processor import codec
@@ -43,8 +45,10 @@ from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.outbox import Outbox
+from kcl_receiver.store.ledger import store_log
 from kcl_receiver.store.ledger import takeover as handover
 from kcl_receiver.store.ledger import transaction as maintenance
+from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.local import Directory
@@ -87,11 +91,10 @@ def _unless(condition: str) -> str:
     return f"(suppress() if {condition} else {_NAME})"
 
 
+_CLOSING_DONE = "self._next, self._ended, self._closing = ledger, None, [], []"
+_BLOCK_IS_WRITTEN = "'.parquet' in name or self._files.fsync(handle)"
 _FSYNC = "self._files.fsync(self._files.open(path))"
-_SEALING_FAILS = (GeneratorIO, "_begin_ledger", "while self._to_seal:", "while False:")
 
-# One fsync is not here: that of the directory in `settle_ledger`, which a new generator's first append repeats before
-# anybody relies on the file. The contract of the call is held by tests/unit/test_store_faults.py.
 MUTANTS = (
     # Spark's receiver
     _bug(
@@ -199,11 +202,11 @@ MUTANTS = (
     ),
     _bug(
         "blocks without a ledger entry are not adopted",
-        (handover, "take_over", "store.blocks_of(writer)", "()"),
+        (handover, "_adopt", "store.blocks_of(writer)", "()"),
     ),
     _bug(
-        "adopted blocks are not written into the ledger",
-        (CarriedOver, "first_entries", ", *adopted, *clock", ", *clock"),
+        "adopted blocks are not written into the ledger before it is closed",
+        (handover.Takeover, "closing", "*self.adopted.get(writer, []), ", ""),
     ),
     # Positions
     _bug(
@@ -312,7 +315,11 @@ MUTANTS = (
         (ProcessorCore, "checkpoint_result", "elif error == LEASE_GONE:", "elif error == 'no such error':"),
     ),
     # Every fsync removed, one by one
-    _bug("no fsync of a block", (Directory, "_write_temporary", "self._files.fsync(handle)", "pass")),
+    _bug("no fsync of a block", (Directory, "_write_temporary", "self._files.fsync(handle)", _BLOCK_IS_WRITTEN)),
+    _bug(
+        "no fsync of an entry of the log",
+        (Directory, "_write_temporary", "self._files.fsync(handle)", "name[0] == '0' or self._files.fsync(handle)"),
+    ),
     _bug(
         "no fsync of a block's directory",
         (Directory, "create", _NAME, _unless("'blocks' in path.parts")),
@@ -335,55 +342,150 @@ MUTANTS = (
         "no fsync of the directory of a block left behind",
         (Directory, "settle", _NAME, _unless("'blocks' in path.parts")),
     ),
-    # What is sealed is a durable copy, made at once: these two do harm where sealing fails.
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
-        (handover, "take_over", "store.settle_ledger(writer, contents[writer])", "pass"),
-        _SEALING_FAILS,
+        (handover, "take_over", "store.settle_ledger(writer, content)", "pass"),
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
         (Directory, "replace", "self._write_anew(path, content)", _FSYNC),
-        _SEALING_FAILS,
     ),
     _bug(
         "the blocks of a killed writer are not settled before they are adopted",
-        (handover, "_settled", "store.settle_block(entry.block)", "pass"),
+        (handover, "_adopt", "store.settle_block(entry.block)", "pass"),
     ),
     _bug(
         "lines that a failed append left in the file are believed",
         (Directory, "append", "self.replace(key, self._read(path))", "pass"),
     ),
+    # One ledger after the other, and the store's log
     _bug(
-        "no fsync of the directory of sealed ledgers",
-        (Directory, "create", _NAME, _unless("'sealed' in path.parts")),
-    ),
-    # One ledger after the other
-    _bug(
-        "what the ledgers before carried over is lost",
-        (carried, "_recent_of", "for carried in taken.carried:", "for carried in ():"),
+        "no fsync of the directory of the log",
+        (Directory, "create", _NAME, _unless("'log' in path.parts")),
     ),
     _bug(
-        "a new ledger carries nothing over",
-        (CarriedOver, "first_entries", "self.recent.ranges()", "()"),
+        "an entry of the log is relied on before it is durable",
+        (StoreLog, "change", "self._store.settle_log_entry(newest.number)", "pass"),
+    ),
+    _bug(
+        "a writer is not among the living before its first line",
+        (
+            GeneratorIO,
+            "_begin_ledger",
+            "ledger, first = self._next\n",
+            "ledger, first = self._next\n    ledger.append(first)\n",
+        ),
+        (
+            GeneratorIO,
+            "_begin_ledger",
+            "    ledger.append(first)\n    with self._lock:\n        self._ledger",
+            "    with self._lock:\n        self._ledger",
+        ),
+    ),
+    _bug(
+        "a writer that begins is not put among the living",
+        (store_log, "began", "living[started.writer] =", "_ ="),
+    ),
+    _bug(
+        "a ledger that is closed is not kept",
+        (store_log, "began", "kept=tuple(sorted({*state.kept, *gone}))", "kept=state.kept"),
+    ),
+    _bug(
+        "a ledger is not kept for what is past the checkpoint",
+        (RangeCache, "needed", "if checkpoint is None or one.last > checkpoint", "if checkpoint is None"),
+    ),
+    _bug(
+        "a ledger is not kept for what was read before the first checkpoint",
+        (
+            RangeCache,
+            "needed",
+            "if checkpoint is None or one.last > checkpoint",
+            "if checkpoint and one.last > checkpoint",
+        ),
+    ),
+    _bug(
+        "a block that another ledger records than its own keeps its own",
+        (CarriedOver, "needed", "self._ledger_of.get(block) or writer_of(block)", "writer_of(block)"),
+    ),
+    _bug(
+        "what is in ledgers that no start reads is not noted in the log (a ledger is needed no more)",
+        (store_log, "settled", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
+        (store_log, "began", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
+    ),
+    _bug(
+        "what is in ledgers that no start reads is not taken from the log",
+        (carried, "_recent_of", "recent.take(taken.state.forgotten)", "pass"),
+    ),
+    _bug(
+        "the ledger of a killed writer is not closed",
+        (handover.Takeover, "closing", "for writer in self.to_close:", "for writer in ():"),
+    ),
+    _bug(
+        "a ledger that gives way to the next one is not closed",
+        (
+            GeneratorIO,
+            "_change_ledger_if_due",
+            "self._closing.append((ledger, [Closed(wall_millis(), ledger.writer)]))",
+            "pass",
+        ),
+    ),
+    _bug(
+        "a closed ledger takes its last line again",
+        (GeneratorIO, "_begin_ledger", "while self._closing:", "for one in self._closing:"),
+        (GeneratorIO, "_begin_ledger", "ledger, last = self._closing[0]", "ledger, last = one"),
+        (GeneratorIO, "_begin_ledger", "del self._closing[0]", "pass"),
+        (GeneratorIO, "_begin_ledger", "self._next, self._ended = ledger, None, []", _CLOSING_DONE),
+    ),
+    _bug(
+        "the log names the next ledger before the one before it is closed",
+        (
+            GeneratorIO,
+            "_begin_ledger",
+            "while self._closing:",
+            "closing, self._closing = self._closing, []\n    while False:",
+        ),
+        (
+            GeneratorIO,
+            "_begin_ledger",
+            "    ledger.append(first)\n",
+            "    for old, last in closing:\n        old.append(last)\n    ledger.append(first)\n",
+        ),
+    ),
+    _bug(
+        "whose ledger was closed by a start that was killed stays among the living",
+        (GeneratorIO, "prepare", "self._ended = list(taken.state.living)", "self._ended = taken.to_close"),
     ),
     _bug(
         "blocks that were on their way while the ledger changed are not adopted",
-        (
-            handover,
-            "take_over",
-            ".union(*(opened[writer].named for writer in out.tails))",
-            "",
-        ),
+        (handover, "_adopt", "if follows is not None:\n            writers", "if False:\n            writers"),
     ),
     _bug(
-        "a ledger whose end nobody has named is sealed",
-        (
-            handover,
-            "take_over",
-            "out.tails = _unnamed(",
-            "for one in opened:\n        store.seal_ledger(one)\n    out.tails = _unnamed(",
-        ),
+        "what a ledger without a line follows is not known",
+        (store_log, "before", "return max(", "return None and max("),
+    ),
+    _bug(
+        "blocks on their way are not adopted where their ledger was closed and the next one is not known",
+        (handover, "_adopt", "for writer in sorted(out.state.living.keys() - writers.keys()):", "for writer in ():"),
+    ),
+    _bug(
+        "a start without a log reads no ledgers",
+        (handover, "take_over", "else rebuilt(store)", "else StoreState()"),
+    ),
+    _bug(
+        "repair does not begin the log anew",
+        (repair._Repair, "_find_log", "StoreLog(self._store).rebuild(rebuilt(self._store))", "pass"),
+    ),
+    _bug(
+        "repair begins the log anew without the ledgers",
+        (repair._Repair, "_find_log", "rebuild(rebuilt(self._store))", "rebuild(StoreLog(self._store).state)"),
+    ),
+    _bug(
+        "a walk reads a ledger that began after it had read the log",
+        (LedgerWalk, "_find_new", "if logged.number:", "if False:"),
+    ),
+    _bug(
+        "a walk does not read a ledger again once it is closed",
+        (LedgerWalk, "poll", "self._open &= {*logged.state.living}", "self._open &= {logged.state.last}"),
     ),
     # Blocks that are put in the place of others
     _bug(
@@ -401,7 +503,7 @@ MUTANTS = (
     # Every pair of durable steps swapped
     _bug(
         "a block gets its name before its content is durable",
-        (Directory, "_write_temporary", "self._files.fsync(handle)", "pass"),
+        (Directory, "_write_temporary", "self._files.fsync(handle)", _BLOCK_IS_WRITTEN),
         (Directory, "create", "    return True", f"    {_FSYNC}\n    return True"),
     ),
     _bug(

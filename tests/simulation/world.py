@@ -156,6 +156,7 @@ CLOCKS: dict[str, Strike] = {
     "clock set back by days": _set_clock(-40 * 86_400.0, -86_400.0),
     "clock set forward by days": _set_clock(86_400.0, 40 * 86_400.0),
 }
+RESTART = "generator restarted"
 KINDS: dict[str, Strike] = {**LAPSES, **CLOCKS, **operators.KINDS, **latest.KINDS}
 THEMES: dict[str, tuple[str, ...]] = {
     "lapses": tuple(LAPSES),
@@ -163,8 +164,8 @@ THEMES: dict[str, tuple[str, ...]] = {
     "expiry": ("blocks expire", "blocks expire", "expire killed in a call", "lease set back"),
     "latest": tuple(latest.KINDS),
     "repair": ("ledger of a past day lost", "ledger that is kept lost"),
-    "log": ("log lost", "log damaged"),
-    "set back": ("all down for hours", "hosts suspended for hours", "lease set back", "lease set back"),
+    "log": ("log lost", "log damaged", RESTART),
+    "set back": ("all down for hours", "hosts suspended for hours", "lease set back", "lease set back", RESTART),
 }
 SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired", "logs lost")
 """What has to happen in many seeds, beside the faults."""
