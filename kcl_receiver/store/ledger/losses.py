@@ -106,8 +106,8 @@ def at_work(store: Store) -> set[str] | None:
     found = {*state.living}
     for writer in state.living:
         first = next(iter(decode_ledger(writer, store.ledger(writer) or b"").entries), None)
-        if isinstance(first, WriterStarted) and first.follows is not None:
-            found.add(first.follows)
+        if isinstance(first, WriterStarted):
+            found.update(first.follows)
     return found
 
 

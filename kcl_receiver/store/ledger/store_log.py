@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Forgotten, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
     Living,
@@ -76,6 +77,8 @@ class StoreLog:
             own, state = decode_line(line.removesuffix(b"\n"), number)
             if not isinstance(state, StoreState):
                 raise ValueError("it says nothing of the store's state")
+            for writer in (*state.living, state.last):
+                check_writer_id(writer)
         except ValueError as error:
             what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
             raise LedgerDamaged(what, SEE_REPAIR) from error

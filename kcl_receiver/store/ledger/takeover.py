@@ -64,8 +64,13 @@ class Takeover:
     ledgers: dict[str, WriterLedger] = field(default_factory=dict)
 
     @property
+    def were_living(self) -> list[str]:
+        """The writers that the log takes for living, and that have ended."""
+        return [*self.state.living]
+
+    @property
     def to_close(self) -> list[str]:
-        """The ledgers that are to be closed."""
+        """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so."""
         return [writer for writer, one in self.ledgers.items() if not one.is_closed]
 
     def closing(self, store: Store, by: str, time: int) -> Iterator[tuple[LedgerWriter, list[Entry]]]:
@@ -149,13 +154,12 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
     writers: dict[str, str] = {}
     for writer in out.to_close:
         first = next(iter(out.ledgers[writer].entries), None)
-        before = first.follows if isinstance(first, WriterStarted) else None
         writers[writer] = writer
-        if before is not None and before not in out.ledgers:
-            old = decode_ledger(before, store.ledger(before) or b"")
-            known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
-        if before is not None:
+        for before in first.follows if isinstance(first, WriterStarted) else ():
             writers.setdefault(before, writer)
+            if before not in out.ledgers:
+                old = decode_ledger(before, store.ledger(before) or b"")
+                known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
     for writer, ledger in sorted(writers.items()):
         found = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
         out.adopted.setdefault(ledger, []).extend(found)
