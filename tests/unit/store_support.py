@@ -216,10 +216,12 @@ def ledgers_in(store: Store) -> list[tuple[str, bytes]]:
     return [(writer, store.ledger(writer) or b"") for writer in store.writers()]
 
 
-def begin(store: Store, writer: str, *, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
+def begin(
+    store: Store, writer: str, *, time: int = NOW, newest_before: int = -1, follows: tuple[str, ...] = ()
+) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; those before it are closed."""
     taken, ledger = begin_killed(store, writer, time=time)
-    started = WriterStarted(writer, "host", 1, time, "0")
+    started = WriterStarted(writer, "host", 1, time, "0", follows=follows)
     ledger.append([started, *taken.orphans, Carried(STREAM, (), newest_before)])
     return ledger
 

@@ -14,7 +14,7 @@ from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.layout import ledger_path
-from kcl_receiver.store.ledger.entries import Closed, WriterStarted, decode_ledger, encode_lines, first_prev
+from kcl_receiver.store.ledger.entries import Closed, decode_ledger
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, settled
 from kcl_receiver.store.ledger.takeover import Takeover, take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
@@ -98,13 +98,7 @@ def test_a_block_that_a_killed_writer_could_not_record_is_recorded_in_its_own_le
 
 def follow_on(store: Store) -> LedgerWriter:
     """Let a generator's ledger be followed by its next one."""
-    begin(store, OTHER_WRITER)
-    kept = kept_ledger(store, OTHER_WRITER)
-    lines, _ = encode_lines(
-        [WriterStarted(OTHER_WRITER, "h", 1, NOW, "0", follows=(WRITER,))], 1, first_prev(OTHER_WRITER)
-    )
-    kept.write(lines)
-    return LedgerWriter(store, OTHER_WRITER, decode_ledger(OTHER_WRITER, kept.read()).tail)
+    return begin(store, OTHER_WRITER, follows=(WRITER,))
 
 
 @pytest.mark.parametrize("kept", [(), (WRITER,)], ids=["settled", "kept"])

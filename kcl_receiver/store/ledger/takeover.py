@@ -108,7 +108,7 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
             raise ledger.fault
         if writer in out.state.living:
             if content is not None:
-                store.settle_ledger(writer, content)
+                store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         elif not ledger.is_closed and not acknowledged(store, writer, ledger.tail.number + 1):
             raise lost_end(writer, ledger.tail.number)
         _take(out, ledger)
