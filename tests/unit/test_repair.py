@@ -31,16 +31,18 @@ from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.repair import (
     ACKNOWLEDGE,
+    BEGIN_ANEW,
     DELETE,
     SET_ASIDE,
     TAKE_IN,
     Report,
     repair,
 )
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path
 from kcl_receiver.store.ledger.entries import BlockStored, Expired
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.transaction import EXPIRE, RECOVER, Transaction, load_day
+from kcl_receiver.store.ledger.walk import LOG_IS_LOST
 from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.store import Store
 
@@ -649,3 +651,42 @@ def test_where_there_are_no_locks_a_generator_is_reckoned_with() -> None:
     report = done(place())
     assert report.actions == []
     assert [one.thing for one in report.left if one.amiss] == [f"ledger of {WRITER}"]
+
+
+LOG_DAMAGES: dict[str, Callable[[Store], object]] = {
+    "lost": lambda store: store.objects.delete([one.key for one in store.objects.list("log/")]),
+    "its newest entry damaged": lambda store: Kept(store, log_path(store.newest_log_number())).write(b"{}\n"),
+}
+
+
+@pytest.mark.parametrize("damage", LOG_DAMAGES)
+def test_a_log_that_is_lost_or_damaged_begins_anew_and_the_next_start_reads_all(place: Place, damage: str) -> None:
+    first, second = two_writers(place)
+    LOG_DAMAGES[damage](place())
+    assert verify_store(place()).ledger_faults == [LOG_IS_LOST]
+    assert kinds(repair(place(), LATER, apply=False)) == [(BEGIN_ANEW, "the store's log")]
+    assert kinds(done(place())) == [(BEGIN_ANEW, "the store's log")]
+    assert verify_store(place()).ledger_faults == []
+    taken = take_over(ended(place))
+    assert {entry.block for entry in (*first, *second)} == {entry.block for entry in taken.blocks}
+    assert (taken.to_close, taken.state.kept) == ([OTHER_WRITER], (WRITER,))
+    assert kinds(done(place())) == []
+
+
+def test_a_damaged_log_stays_as_it_is_while_a_generator_is_at_work(place: Place) -> None:
+    two_writers(place)
+    LOG_DAMAGES["lost"](place())
+    generator = place()
+    generator.hold()
+    report = done(place())
+    assert [(one.thing, one.amiss) for one in report.left] == [("the store's log", True)]
+    assert "stop the receiver" in report.left[0].hint
+    assert place().newest_log_number() == 0
+
+
+def test_a_generator_does_not_start_on_a_damaged_log(place: Place) -> None:
+    two_writers(place)
+    LOG_DAMAGES["its newest entry damaged"](place())
+    with pytest.raises(LedgerDamaged, match="entry 2 of the log") as caught:
+        take_over(place())
+    assert "repair" in caught.value.hint

@@ -20,7 +20,7 @@ from store_support import (
 )
 
 from kcl_receiver.audit.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
-from kcl_receiver.errors import BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Position
 from kcl_receiver.reading.api import open_reading
