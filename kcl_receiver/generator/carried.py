@@ -117,7 +117,7 @@ class CarriedOver:
 
         Args:
             started: Its first one.
-            orphans: Entries of blocks whose ledgers are lost.
+            orphans: Entries of blocks that no ledger before it records.
             stream: The stream.
             retention_hours: Its retention.
         """
@@ -125,6 +125,7 @@ class CarriedOver:
             for shard in self._ended:
                 self.recent.end(shard)
             self._ended.clear()
+        self._ledger_of.update((entry.block, started.writer) for entry in orphans)
         clock = [] if self._clock is None else [self._since_measured(self._clock)]
         oldest = (started.time if self._clock is None else self._clock.time) - retention_hours * HOUR_MS
         self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))

@@ -220,8 +220,10 @@ class GeneratorIO:
         """
         if self._next is None:
             return
-        for ledger, last in self._closing:
+        while self._closing:
+            ledger, last = self._closing[0]
             ledger.append(last)
+            del self._closing[0]  # what follows may fail, and nothing comes after a last line
         ledger, first = self._next
         with self._lock:
             forgotten = self._carried.recent.forgotten
@@ -232,7 +234,7 @@ class GeneratorIO:
         )
         ledger.append(first)
         with self._lock:
-            self._ledger, self._next, self._closing, self._ended = ledger, None, [], []
+            self._ledger, self._next, self._ended = ledger, None, []
         self._rollover.began(Extent(ledger.tail.number, ledger.size))
 
     def _identity(self) -> StreamIdentity:

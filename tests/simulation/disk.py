@@ -136,6 +136,16 @@ class SimFiles(FakeFiles):
             parent.durable_names.pop(path.name, None)
             self.changes += 1
 
+    def damage(self, path: Path) -> None:
+        """A byte of a file is another one for good, by nobody's call."""
+        parent = self._find(path.parent)
+        assert parent is not None
+        assert parent.names is not None
+        node = parent.durable_names[path.name] = parent.names[path.name]
+        node.content[self.rng.randrange(len(node.content) - 1)] ^= 1
+        node.durable = bytes(node.content)
+        self.changes += 1
+
     def process_died(self) -> None:
         """Its handles are gone; what it wrote stays in the kernel's memory.
 

@@ -185,6 +185,29 @@ def _host_died_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
     return True
 
 
+def _killed_at_the_log(fleet: Fleet, host: Host, _: float) -> bool:
+    """A ledger gives way to the next one, or a generator begins, and is killed around the entry that says so."""
+    if fleet.rng.random() < 0.4:
+        host.kill_generator()
+    host.host_dies = fleet.rng.random() < 0.3
+    host.files.kill_part = fleet.rng.choice(("/log/", "/log/", "/ledger/"))
+    host.files.kill_in = fleet.rng.randint(0, 3)
+    if fleet.rng.random() < 0.4:
+        fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(2.0, 9.0), host.die)
+    return True
+
+
+def _log_fails(fleet: Fleet, host: Host, _: float) -> bool:
+    """An entry of the log is not made, or it is not known whether it was; then the generator may be killed."""
+    host.host_dies = fleet.rng.random() < 0.3
+    host.files.errors = {fleet.rng.choice(("link", "fsync_dir", "fsync_dir")): fleet.rng.randint(1, 3)}
+    host.files.errors_part = "/log/"
+    host.files.kill_after_error = fleet.rng.random() < 0.5
+    if fleet.rng.random() < 0.4:
+        host.kill_generator()
+    return True
+
+
 def _fsync_fails_then_killed(fleet: Fleet, host: Host, _: float) -> bool:
     """What could not be written back is still read by the next generator; then the machine may die."""
     host.host_dies = False
@@ -322,6 +345,8 @@ KINDS: dict[str, Strike] = {
     "disk errors": _disk_errors,
     "ledger fails at the start": _ledger_fails_at_the_start,
     "host died at the start": _host_died_at_the_start,
+    "killed at the log": _killed_at_the_log,
+    "log fails": _log_fails,
     "fsync fails, then killed": _fsync_fails_then_killed,
     "killed with blocks out of order": _killed_out_of_order,
     "checkpoints throttled": _throttled,

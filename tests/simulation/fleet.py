@@ -531,7 +531,7 @@ def installed() -> Iterator[None]:
             (maintenance, "secrets", SimpleNamespace(token_hex=_token)),
             (leftovers, "BlockFile", blocks.SimBlockFile),
             # The same line is read by many: it is taken apart once.
-            (entries, "_decode_line", lru_cache(20_000)(entries._decode_line)),
+            (entries, "decode_line", lru_cache(20_000)(entries.decode_line)),
             (read_blocks, "BlockFile", blocks.SimBlockFile),
             (verify_blocks, "BlockFile", blocks.SimBlockFile),
         ):

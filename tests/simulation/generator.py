@@ -16,7 +16,7 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.layout import block_at
+from kcl_receiver.store.layout import block_at, log_entry_at
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.store import Store
 from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
@@ -59,13 +59,14 @@ class FaultyDirectory(Directory):
             raise StoreUnavailable(f"{name}: made to fail {'after' if after else 'before'} it was done")
 
     def create(self, key: str, content: Any) -> bool:  # noqa: ANN401
-        if block_at(key) is None:
+        name = "put_block" if block_at(key) is not None else "create_log_entry" if log_entry_at(key) else ""
+        if not name:
             return super().create(key, content)
         if not self.host.store_fails[1]:
-            self._fault("put_block")
+            self._fault(name)
         created = super().create(key, content)
         if self.host.store_fails[1]:
-            self._fault("put_block")
+            self._fault(name)
         return created
 
     def append(self, key: str, number: int, lines: bytes) -> None:
@@ -155,6 +156,7 @@ class SimGenerator(Process):
         return self.server.prepared
 
     def _new_writer(self, millis: int) -> str:
+        self.host.fleet.watch.disks[self.host.name].log.writers += 1
         self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
         return self.writers[-1]
 

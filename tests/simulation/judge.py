@@ -16,10 +16,14 @@ from kcl_receiver.audit.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardRep
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.horizon import interval_ms
 from kcl_receiver.proof.coverage import Span
+from kcl_receiver.store.ledger.entries import StoreState
+from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.store import Store
 from simulation.generator import ROOT
 from simulation.stream import IDENTITY, Shard
 
 if TYPE_CHECKING:
+    from simulation.fleet import Host
     from simulation.watch import Watch
 
 TOLD = 80
@@ -28,11 +32,16 @@ HORIZON = "read within the horizon"
 AGAIN = "reading began again at a starting point, and did not meet what is stored"
 
 
-def together(trees: Iterable[Node]) -> FakeFiles:
-    """Return a file system that holds what several hosts have, in one."""
+def together(hosts: Iterable[Host]) -> Store:
+    """Return a store that holds what those of several hosts do: its log says all that theirs say."""
     files = FakeFiles()
-    files.root = _merged(list(trees))
-    return files
+    files.root = _merged([host.files.root for host in hosts])
+    states = [StoreLog(local_store(ROOT, host.files)).newest().state for host in hosts]
+    store = local_store(ROOT, files)
+    store.objects.delete([one.key for one in store.objects.list("log/")])
+    living = {writer: one for state in states for writer, one in state.living.items()}
+    StoreLog(store).rebuild(StoreState(living=living, kept=tuple(writer for state in states for writer in state.kept)))
+    return store
 
 
 def _merged(nodes: list[Node]) -> Node:
@@ -49,9 +58,8 @@ def _merged(nodes: list[Node]) -> Node:
 def judge(watch: Watch) -> None:
     """Hold what `verify` says against what is true; called when all is stored."""
     fleet = watch.fleet
-    store = local_store(ROOT, together(host.files.root for host in fleet.hosts))
     try:
-        report = verify_store(store, now_ms=fleet.stream.millis())
+        report = verify_store(together(fleet.hosts), now_ms=fleet.stream.millis())
     except ReceiverError as error:
         watch.broken("the ledger is whole", f"verify: {error}")
     _judge_store(watch, report)

@@ -66,8 +66,9 @@ class SimMaintenance(Process):
             self._pause(self._begin)
             return
         index = LedgerIndex.load(self.store)
-        # The real one leaves alone what is younger than an hour: by then a line of the ledger is durable.
-        durable = self.host.fleet.watch.scan(self.host).ledger
+        # The real one leaves alone what is younger than an hour: by then a line of the ledger is durable. It goes by
+        # ledgers alone: what was in one that is lost is in none until it is repaired.
+        durable = self.host.fleet.watch.scan(self.host).ledger - {entry.block for entry in index.adopted}
         there = [
             entry
             for block, entry in sorted(index.blocks().items())

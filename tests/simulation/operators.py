@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from store_support import local_store, root_of
 
 from kcl_receiver.errors import StoreUnavailable
-from kcl_receiver.ids import day_of
+from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.maintenance.repair import repair
 from kcl_receiver.ranges import TRIM_HORIZON, Position
-from kcl_receiver.store.layout import sealed_path
-from kcl_receiver.store.ledger.entries import BlockStored, ShardEnded, WriterStarted, decode_ledger
+from kcl_receiver.store.layout import ledger_path, log_path
+from kcl_receiver.store.ledger.entries import BlockStored, Entry, ShardEnded, decode_ledger
+from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.store import Store
 from simulation.generator import ROOT
 from simulation.timeline import Process
 
@@ -74,22 +77,18 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     if host.repair_due:
         return False
     store = local_store(ROOT, host.files)
-    opened = {writer: decode_ledger(writer, content).entries for writer, content in store.open_ledgers()}
-    if not opened:
-        return False
-    named = {name for one in opened.values() if one and isinstance(one[0], WriterStarted) for name in one[0].tails}
-    today = day_of(max(opened))
+    state = StoreLog(store).newest().state
     read = next((one.record.read for one in fleet.followers if one.host is host), {})
-    for writer, content in store.sealed_ledgers():
-        if writer in named or day_of(writer) >= today:
+    for writer in store.writers():
+        if writer in state.living or writer in state.kept or day_of(writer) >= day_of(state.last):
             continue
-        entries = decode_ledger(writer, content).entries
+        entries = _entries(store, writer)
         if any(isinstance(entry, ShardEnded) for entry in entries):
             continue  # that a shard was read to its end stands nowhere else
         ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
-            host.files.lose(root_of(store) / sealed_path(writer))
+            host.files.lose(root_of(store) / ledger_path(writer))
             host.repair_due = True
             if fleet.tracing:
                 fleet.trace(f"{host.name}: the ledger of {writer} is lost")
@@ -98,13 +97,82 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     return False
 
 
+def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
+    """The file of a closed ledger is gone that the next start reads; the receiver is stopped at once for a repair."""
+    if host.repair_due or host.successor is not None:
+        return False
+    store = local_store(ROOT, host.files)
+    state = StoreLog(store).newest().state
+    kept = [one for one in state.kept if not any(isinstance(entry, ShardEnded) for entry in _entries(store, one))]
+    if not kept or _merged_unrecorded(host, store):
+        return False
+    writer = fleet.more.choice(kept)
+    host.kill_all(STOPPED_SECONDS)
+    fleet.watch.ledger_lost(host, writer)
+    host.files.lose(root_of(store) / ledger_path(writer))
+    if fleet.tracing:
+        fleet.trace(f"{host.name}: the ledger of {writer} is lost, which is kept")
+    _repair_soon(host)
+    return True
+
+
+def _merged_unrecorded(host: Host, store: Store) -> bool:
+    """Whether maintenance has merged blocks and not said so yet: repair would take in all of them."""
+    made = [block for block, _ in store.list_blocks() if writer_of(block) in host.maintainers]
+    return not host.fleet.watch.scan(host).merged.issuperset(made)
+
+
+def _entries(store: Store, writer: str) -> list[Entry]:
+    return decode_ledger(writer, store.ledger(writer) or b"").entries
+
+
+def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
+    """All of the store's log is gone. A start gets over it, with a repair before it or without."""
+    numbers = _stop_with_log(host)
+    for number in numbers:
+        host.files.lose(Path(ROOT) / log_path(number))
+    if numbers:
+        fleet.watch.log_lost(host, 0)
+        fleet.seen["logs lost"] += 1
+        if fleet.more.random() < 0.5:
+            _repair_soon(host)
+    return bool(numbers)
+
+
+def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
+    """The newest entry of the store's log is not as it was written: no start gets over that without a repair."""
+    numbers = _stop_with_log(host)
+    if numbers:
+        host.files.damage(Path(ROOT) / log_path(numbers[-1]))
+        fleet.watch.log_lost(host, len(numbers))
+        fleet.seen["logs lost"] += 1
+        _repair_soon(host)
+    return bool(numbers)
+
+
+def _stop_with_log(host: Host) -> list[int]:
+    """Stop the receiver on a host; return the numbers of the log's entries, none if nothing is to be done to them."""
+    newest = local_store(ROOT, host.files).newest_log_number()
+    if host.repair_due or host.successor is not None or not newest:
+        return []
+    host.kill_all(host.fleet.more.choice((1.0, STOPPED_SECONDS)))
+    host.fleet.watch.scan(host)
+    return list(range(1, newest + 1))
+
+
+def _repair_soon(host: Host) -> None:
+    """The receiver is stopped; where it is started too early, it stops again."""
+    host.repair_due = True
+    timeline = host.fleet.timeline
+    timeline.at(timeline.now + host.fleet.more.choice((0.5, 2.5)), lambda: SimRepair(host) and None)
+    timeline.at(timeline.now + 2 * STOPPED_SECONDS, lambda: _stop_and_repair(host))
+
+
 def _stop_and_repair(host: Host) -> None:
     if not host.repair_due:
         return
-    timeline = host.fleet.timeline
     host.kill_all(STOPPED_SECONDS)
-    timeline.at(timeline.now + 0.5, lambda: SimRepair(host) and None)
-    timeline.at(timeline.now + 2 * STOPPED_SECONDS, lambda: _stop_and_repair(host))
+    _repair_soon(host)
 
 
 class SimRepair(Process):
@@ -137,4 +205,7 @@ KINDS: dict[str, Strike] = {
     "expire killed in a call": _expire_killed,
     "lease set back": _lease_set_back,
     "ledger of a past day lost": _ledger_lost,
+    "ledger that is kept lost": _kept_ledger_lost,
+    "log lost": _log_lost,
+    "log damaged": _log_damaged,
 }

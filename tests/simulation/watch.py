@@ -31,6 +31,7 @@ from simulation.follower import MISSES_NOTHING, REPAIRED, STORED_AGAIN, Record, 
 from simulation.generator import ROOT, SimGenerator
 from simulation.judge import judge
 from simulation.leases import SHARD_END, Checkpoint, order
+from simulation.log import LogView
 from simulation.processor import SimProcessor
 from simulation.stream import IDENTITY, Shard
 from simulation.timeline import Process
@@ -94,7 +95,10 @@ class DiskView:
     ledger: set[str] = field(default_factory=set)
     ends: set[str] = field(default_factory=set)
     lines: dict[str, int] = field(default_factory=dict)
+    closed: set[str] = field(default_factory=set)
+    log: LogView = field(default_factory=LogView)
     maintenance: set[str] = field(default_factory=set)
+    merged: set[str] = field(default_factory=set)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -136,6 +140,8 @@ class Watch:
         self.sessions[child.session] = view
         self.by_shard[shard.id].append(view)
         self.unread.began(shard)
+        self.scan(child.host)
+        self.disks[child.host.name].log.check_needed(self, child.host, [shard.id])
 
     def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
         view = self.sessions[child.session]
@@ -278,6 +284,10 @@ class Watch:
         kept = self.fleet.stream.retained_from(shard)
         return kept == len(shard.positions) or position < shard.positions[kept]
 
+    def trimmed(self, shard: str, position: Position) -> bool:
+        """Whether the stream holds nothing any more up to a position."""
+        return self._trimmed(self.fleet.stream.shards[shard], position)
+
     def lost(self, shard: Shard) -> list[Position]:
         """Return the records that were trimmed, and that nobody has stored."""
         return [one for one in self._unstored(shard) if self._trimmed(shard, one)]
@@ -365,6 +375,8 @@ class Watch:
     def generator_left(self, process: SimGenerator, error: ReceiverError | None) -> None:
         name = type(error).__name__ if error is not None else "in order"
         self.exits[f"generator: {name}"] += 1
+        if process.host.repair_due and isinstance(error, errors.LedgerDamaged):
+            return  # it is right: it starts once that is repaired
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
         if error is not None and not isinstance(error, errors.StoreUnavailable | errors.StreamUnavailable):
@@ -382,14 +394,22 @@ class Watch:
             return view
         view.changes = host.files.changes
         store = _durable(_durable(host.files.root, "data"), "store")
-        ledgers = dict(_names(_durable(store, "ledger")))
-        for day in _names(ledgers.pop("maintenance", None)).values():
+        months = dict(_names(_durable(store, "ledger")))
+        for day in _names(months.pop("maintenance", None)).values():
             for name, node in _names(day).items():
                 self._scan_maintenance(host, view, name, node.durable)
-        for month in _names(ledgers.pop("sealed", None)).values():
-            ledgers |= _names(month)
+        months.pop("damaged", None)
+        ledgers = {name: node for month in months.values() for name, node in _names(month).items()}
         for name, node in ledgers.items():
             self._scan_ledger(host, view, name, node.durable)
+        entries = {
+            name: node.durable
+            for thousand in _names(_durable(store, "log")).values()
+            for name, node in _names(thousand).items()
+        }
+        view.log.scan(
+            self, host, entries, {name.partition(".")[0] for name in ledgers if view.lines.get(name)}, view.closed
+        )
         kept = 0
         present: set[str] = set()
         for day in _names(_durable(store, "blocks")).values():
@@ -420,7 +440,14 @@ class Watch:
     def ledger_lost(self, host: Host, writer: str) -> None:
         """The file of a ledger was taken away; its blocks are there."""
         self.scan(host)
-        self.disks[host.name].lines.pop(f"{writer}.jsonl")
+        view = self.disks[host.name]
+        view.lines.pop(f"{writer}.jsonl")
+        view.closed.discard(writer)
+        view.log.ledger_lost(writer)
+
+    def log_lost(self, host: Host, left: int) -> None:
+        """The newest entry of the store's log was damaged, or all were taken away, and so many are left."""
+        self.disks[host.name].log.lost(left)
 
     def _scan_maintenance(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         if name in view.maintenance:
@@ -435,6 +462,7 @@ class Watch:
                 view.ledger.add(entry["block"])  # it was in no ledger, and was taken in
             elif entry["type"] == "block":
                 view.waiting.pop(entry["block"], None)
+                view.merged.add(entry["block"])
                 for old in entry["replaces"]:
                     view.replaced.setdefault(old, set()).add(entry["block"])
             elif entry["type"] == "expired":
@@ -499,7 +527,10 @@ class Watch:
         if end == start:
             return
         view.lines[name] = end
+        writer = name.partition(".")[0]
         for line in content[start:end].splitlines():
+            if writer in view.closed:
+                self.broken("what is closed stays closed", f"{host.name}: {writer} is closed, and got another line")
             if b'"type":"block"' in line or b'"type":"shard_end"' in line:
                 try:
                     entry = json.loads(line)
@@ -508,8 +539,12 @@ class Watch:
                     return
                 if entry["type"] == "block":
                     view.ledger.add(entry["block"])
+                    view.log.recorded(writer, entry["ranges"])
                 else:
                     view.ends.add(entry["shard"])
+            elif b'"type":"closed"' in line:
+                view.closed.add(writer)
+        view.log.grew(writer)
 
     def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> bool:
         """Take in a block that was not seen before; return whether it is whole."""

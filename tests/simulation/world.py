@@ -162,10 +162,11 @@ THEMES: dict[str, tuple[str, ...]] = {
     "clocks": tuple(CLOCKS),
     "expiry": ("blocks expire", "blocks expire", "expire killed in a call", "lease set back"),
     "latest": tuple(latest.KINDS),
-    "repair": ("ledger of a past day lost",),
+    "repair": ("ledger of a past day lost", "ledger that is kept lost"),
+    "log": ("log lost", "log damaged"),
     "set back": ("all down for hours", "hosts suspended for hours", "lease set back", "lease set back"),
 }
-SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired")
+SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired", "logs lost")
 """What has to happen in many seeds, beside the faults."""
 """Which faults a theme brings."""
 

@@ -170,3 +170,21 @@ def test_where_log_and_ledgers_are_gone_all_blocks_are_taken_over(store: Store) 
 
 def lose_log(store: Store) -> None:
     store.objects.delete([entry.key for entry in store.objects.list("log/")])
+
+
+def test_a_block_on_its_way_when_its_ledger_was_closed_and_no_other_began_goes_into_the_next(store: Store) -> None:
+    begin(store, WRITER).append([Closed(NOW, WRITER)])  # it changed its ledger, and was killed before the log said so
+    late = put(store, 1, block_range(1, 2))
+    assert [entry.block for entry in take_over(store).orphans] == [late.block]
+    begin(store, OTHER_WRITER)
+    assert late.block in LedgerIndex.load(store).blocks()
+    assert StoreLog(store).newest().state.kept == (WRITER,)
+
+
+def test_a_block_on_its_way_when_the_next_ledger_had_no_line_yet_goes_into_that(store: Store) -> None:
+    begin(store, WRITER)
+    begin_killed(store, OTHER_WRITER)
+    late = put(store, 1, block_range(1, 2))
+    taken = take_over(store)
+    assert [entry.block for entry in taken.adopted[OTHER_WRITER]] == [late.block]
+    assert taken.ledger_of == {late.block: OTHER_WRITER}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.ledger.entries import StoreState, Tail, WriterStarted, decode_ledger
-from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.entries import StoreState, Tail, decode_ledger
+from kcl_receiver.store.ledger.store_log import StoreLog, before
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
 from kcl_receiver.store.ledger.writer import lost_end
 from kcl_receiver.store.store import Store
@@ -105,9 +105,7 @@ def at_work(store: Store) -> set[str] | None:
         return None
     found = {*state.living}
     for writer in state.living:
-        first = next(iter(decode_ledger(writer, store.ledger(writer) or b"").entries), None)
-        if isinstance(first, WriterStarted):
-            found.update(first.follows)
+        found.update(before(writer, decode_ledger(writer, store.ledger(writer) or b"").entries, state))
     return found
 
 

@@ -22,10 +22,9 @@ from kcl_receiver.store.ledger.entries import (
     ShardEnded,
     StoreState,
     WriterLedger,
-    WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.store_log import StoreLog, before
 from kcl_receiver.store.ledger.transaction import acknowledged, taken_in
 from kcl_receiver.store.ledger.writer import LedgerWriter, lost_end, rebuild_from_footers
 from kcl_receiver.store.store import Store
@@ -46,7 +45,7 @@ class Takeover:
         read: The entries of the ledgers that say how far shards were read.
         adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger. By the
             ledger, of a living writer, that is to record them before it is closed.
-        orphans: The same where there is no such ledger: all of it was lost.
+        orphans: The same where there is no such ledger: it is lost, or was closed when its writer was killed.
         unreadable: Blocks like these whose footer cannot be read, with the reason.
         ledgers: The ledgers that were read, by writer.
     """
@@ -153,22 +152,25 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
     # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
     writers: dict[str, str] = {}
     for writer in out.to_close:
-        first = next(iter(out.ledgers[writer].entries), None)
         writers[writer] = writer
-        for before in first.follows if isinstance(first, WriterStarted) else ():
-            writers.setdefault(before, writer)
-            if before not in out.ledgers:
-                old = decode_ledger(before, store.ledger(before) or b"")
+        for follows in before(writer, out.ledgers[writer].entries, out.state):
+            writers.setdefault(follows, writer)
+            if follows not in out.ledgers:
+                old = decode_ledger(follows, store.ledger(follows) or b"")
                 known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
     for writer, ledger in sorted(writers.items()):
         found = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
         out.adopted.setdefault(ledger, []).extend(found)
         if writer != ledger:
             out.ledger_of.update((entry.block, ledger) for entry in found)
+    # It closed its ledger itself, and was killed before the next one was known: nothing more can be recorded there.
+    for writer in sorted(out.state.living.keys() - writers.keys()):
+        out.orphans += rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
     if everything:
         known.update(entry.block for each in out.adopted.values() for entry in each)
         known.update(entry.block for day in store.maintenance_days() for entry in taken_in(store, day))
-        out.orphans = rebuild_from_footers(store, store.list_blocks(), known, out.unreadable)
+        known.update(entry.block for entry in out.orphans)
+        out.orphans += rebuild_from_footers(store, store.list_blocks(), known, out.unreadable)
     for entry in (*(entry for each in out.adopted.values() for entry in each), *out.orphans):
         store.settle_block(entry.block)
         out.blocks.append(entry)
