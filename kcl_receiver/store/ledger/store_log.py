@@ -78,7 +78,7 @@ class StoreLog:
             own, state = decode_line(line.removesuffix(b"\n"), number)
             if not isinstance(state, StoreState):
                 raise ValueError("it says nothing of the store's state")
-            for writer in (*state.living, state.last):
+            for writer in (*state.living, *filter(None, [state.last])):
                 check_writer_id(writer)
         except ValueError as error:
             what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
@@ -100,7 +100,7 @@ class StoreLog:
             if newest.number:
                 self._store.settle_log_entry(newest.number)  # its writer may have ended before it was durable
             state = changed(newest.state)
-            if state == newest.state and newest.number:
+            if state == newest.state:
                 return state
             line, _ = encode_lines([state], newest.number + 1, newest.hash)
             self._store.create_log_entry(newest.number + 1, line)  # whoever was first: it is read next
