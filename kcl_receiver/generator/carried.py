@@ -1,4 +1,4 @@
-"""What the generator knows from its ledgers: which of them are still needed, and what the next one carries over.
+"""What the generator knows from its ledgers: which of them are still needed, and what the next one repeats.
 
 A start reads only the ledgers that the store's log names. A ledger is needed as long as it holds a range past the last
 checkpoint of a shard, or a shard's last one; what of it is needed otherwise is short, and repeated in the first lines

@@ -172,7 +172,7 @@ class MarksTaken:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a writer carries over from all before it, so that who comes next need not read all of the ledger.
+    """What a writer repeats of all before it, so that who comes next need not read their ledgers.
 
     Attributes:
         stream: The stream.

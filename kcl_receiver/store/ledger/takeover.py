@@ -36,7 +36,7 @@ class Takeover:
 
     Attributes:
         state: What the store's log says.
-        carried: What the ledgers carry over of marks.
+        carried: What the ledgers repeat of marks, and of the newest arrival.
         blocks: The entries of all blocks in the ledgers, those that are adopted, and those that `repair` recorded of
             the same writers and that are gone: others may hold their ranges now.
         ledger_of: In which ledger a block is recorded, where that is not its own.
