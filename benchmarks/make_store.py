@@ -4,8 +4,9 @@
 
 One block a second. Every so often the generator is started again (a new writer, new sessions that resume at their
 checkpoints), a lease is stolen (a session that resumes some records back and stores them once more, cut elsewhere, so
-that ranges overlap in part), and a shard is split. All but the last ledger are sealed. Ledgers are true: numbers,
-hashes, tails. With `--ledger-only` there are no blocks, and the checksums in the ledger are made up.
+that ranges overlap in part), and a shard is split. Each ledger but the last one ends with a line that says so, and the
+store's log has one entry: its writer is the last one, no ledger before that is needed. Ledgers are true: numbers,
+hashes, ends. With `--ledger-only` there are no blocks, and the checksums in the ledger are made up.
 
 Nothing is fsynced: this is no way to store anything.
 """
@@ -19,20 +20,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kcl_receiver.ids import block_id, day_of, writer_id
-from kcl_receiver.ranges import TRIM_HORIZON, After, Position, Range, StreamIdentity
+from kcl_receiver.ranges import TRIM_HORIZON, After, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
-from kcl_receiver.store.layout import block_path, ledger_path, sealed_path
+from kcl_receiver.store.layout import block_path, ledger_path
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
+    Closed,
     Entry,
     SessionStarted,
     ShardEnded,
-    Tail,
     WriterStarted,
     encode_lines,
     first_prev,
 )
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began
 from kcl_receiver.store.store import open_store
 from kcl_receiver.wire.columns import Columns, VarColumn, checksum
 
@@ -86,7 +88,8 @@ class Maker:
         self.now = BEGAN
         self.leases: list[Lease] = []
         self.shards = 0
-        self.tail: tuple[str, Tail] | None = None
+        self.reached: dict[str, Forgotten] = {}
+        self.forgotten: dict[str, Forgotten] = {}
         self.lines = bytearray()
         self.dirs: set[Path] = set()
         for _ in range(options.shards):
@@ -101,20 +104,22 @@ class Maker:
 
     def make(self) -> Made:
         """Make the store."""
-        open_store(self.root).claim("benchmark")
+        store = open_store(self.root)
+        store.claim("benchmark")
         self.begin_writer()
         for number in range(self.options.blocks):
             self.now = BEGAN + number * 1000
             restart = number and number % self.options.restart_every == 0
             if restart or day_of(self.writer) != day_of(writer_id(self.now, "0" * 8)) or self.count >= MAX_LINES:
-                self.end_writer(seal=True)
+                self.end_writer(is_last=False)
                 self.begin_writer(resume=bool(restart))
             if number and number % self.options.steal_every == 0:
                 self.steal()
             if number and number % self.options.split_every == 0:
                 self.split()
             self.block()
-        self.end_writer(seal=False)
+        self.end_writer(is_last=True)
+        StoreLog(store).change(lambda _: began(EMPTY, self.started, (), STREAM, self.forgotten))
         return self.made
 
     def begin_writer(self, *, resume: bool = True) -> None:
@@ -122,17 +127,18 @@ class Maker:
         self.writer = writer_id(self.now, f"{self.random.getrandbits(32):08x}")
         self.count, self.number = 0, 0
         self.last = first_prev(self.writer)
-        tails = {} if self.tail is None else {self.tail[0]: self.tail[1]}
-        self.append(WriterStarted(self.writer, "host", 1, self.now, "0", tails), Carried(STREAM, (), {}))
+        self.started = WriterStarted(self.writer, "host", 1, self.now, "0")
+        self.forgotten = dict(self.reached)
+        self.append(self.started, Carried(STREAM))
         if resume:
             for lease in self.leases:
                 self.begin_session(lease, back=0)
 
-    def end_writer(self, *, seal: bool) -> None:
+    def end_writer(self, *, is_last: bool) -> None:
         """Write the ledger."""
-        path = self.root / (sealed_path if seal else ledger_path)(self.writer)
-        self.write(path, self.lines)
-        self.tail = self.writer, Tail(self.count, self.last)
+        if not is_last:
+            self.append(Closed(self.now, self.writer))
+        self.write(self.root / ledger_path(self.writer), self.lines)
         self.made.ledgers += 1
         self.made.ledger_bytes += len(self.lines)
         self.lines = bytearray()
@@ -201,6 +207,8 @@ class Maker:
         for one in made:
             ends = self.made.distinct
             ends[one.range.shard] = max(ends.get(one.range.shard, 0), one.range.last.sequence_number)
+            reached = Forgotten(one.range.last, one.range.arrival_last)
+            self.reached[one.range.shard] = max(self.reached.get(one.range.shard, reached), reached, key=_through)
         if self.options.ledger_only:
             ordered = sorted((one.range for one in made), key=lambda one: one.shard)
             rows, placed = 0, []
@@ -249,6 +257,10 @@ class Maker:
         """Return when a record arrived, milliseconds since the epoch."""
         options = self.options
         return int(lease.born + record * 1000 * options.shards / (options.ranges * options.records))
+
+
+def _through(one: Forgotten) -> Position:
+    return one.through
 
 
 def columns_of(begin: int, positions: list[Position], arrivals: list[int]) -> Columns:

@@ -173,7 +173,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """What is left out of the ranges of a shard that are kept or carried over.
+    """What is left out of the ranges of a shard that are kept in memory, or in the ledgers that a start reads.
 
     Attributes:
         through: A session that begins before this position needs what is left out.

@@ -1,4 +1,4 @@
-"""What the generator knows from its ledgers: which of them are still needed, and what the next one carries over.
+"""What the generator knows from its ledgers: which of them are still needed, and what the next one repeats.
 
 A start reads only the ledgers that the store's log names. A ledger is needed as long as it holds a range past the last
 checkpoint of a shard, or a shard's last one; what of it is needed otherwise is short, and repeated in the first lines
@@ -101,12 +101,12 @@ class CarriedOver:
             else:
                 self.recent.end(shard)
 
-    def needed(self) -> tuple[set[str], dict[str, Forgotten]]:
+    def needed(self, retention_hours: int) -> tuple[set[str], dict[str, Forgotten]]:
         """Return the ledgers in which there is something that sessions to come need, and what is in others than these.
 
         What a shard that ended holds is needed until it is known that KCL does not begin it again.
         """
-        blocks, forgotten = self.recent.needed()
+        blocks, forgotten = self.recent.needed(oldest_in_reach(self.recent.newest, retention_hours))
         self._ledger_of = {block: writer for block, writer in self._ledger_of.items() if block in blocks}
         return {self._ledger_of.get(block) or writer_of(block) for block in blocks}, forgotten
 

@@ -166,10 +166,9 @@ class GeneratorIO:
             clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
             self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
-            self._found = taken.state
+            self._found, self._ended = taken.state, taken.were_living
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
-            self._ended = list(taken.state.living)
-            self._set_next(writer, None, taken.orphans)
+            self._set_next(writer, (), taken.orphans)
         self._begin_ledger()
         return self.stream
 
@@ -194,7 +193,7 @@ class GeneratorIO:
         """Id of the present ledger."""
         return self._ledger.writer
 
-    def _set_next(self, writer: str, follows: str | None, orphans: list[BlockStored]) -> None:
+    def _set_next(self, writer: str, follows: tuple[str, ...], orphans: list[BlockStored]) -> None:
         """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
         now = wall_millis()
         started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, follows=follows)
@@ -361,7 +360,7 @@ class GeneratorIO:
         if not kept:
             return
         with self._lock:
-            needed, forgotten = self._carried.needed()
+            needed, forgotten = self._carried.needed(self._view.retention_hours)
         if needed.issuperset(kept):
             return
         try:
@@ -383,9 +382,9 @@ class GeneratorIO:
             at = self._rollover.next_at(ledger.writer, whole, unrecorded, wall_millis())
             if at is None:
                 return
-            self._closing.append((ledger, [Closed(wall_millis(), ledger.writer)]))
+            self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]
             self._ended = [ledger.writer]
-            self._set_next(self._new_writer(at), ledger.writer, [])
+            self._set_next(self._new_writer(at), (ledger.writer,), [])
         self._begin_ledger()
 
     def _entry(self, record: LedgerRecord) -> Entry:

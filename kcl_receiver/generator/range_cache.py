@@ -30,14 +30,22 @@ class RangeCache:
         for one in ranges:
             self._ranges.setdefault(one.shard, []).append((one, block))
 
-    def needed(self) -> tuple[set[str], dict[str, Forgotten]]:
-        """Return the blocks with ranges past the last checkpoints, and what a cache of these alone has forgotten."""
+    def needed(self, oldest_ms: int) -> tuple[set[str], dict[str, Forgotten]]:
+        """Return the blocks that sessions to come need, and what a cache of these alone has forgotten.
+
+        Args:
+            oldest_ms: What arrived before this time is not in the stream any more; milliseconds since the epoch.
+        """
         blocks: set[str] = set()
         forgotten = dict(self._forgotten)
         for shard, ranges in self._ranges.items():
             checkpoint = self._checkpoints.get(shard)
-            behind = [one for one, _ in ranges if checkpoint is not None and one.last <= checkpoint]
-            blocks.update(block for one, block in ranges if checkpoint is None or one.last > checkpoint)
+            behind = []
+            for one, block in ranges:
+                if (checkpoint is not None and one.last <= checkpoint) or one.arrivals.all_before(oldest_ms):
+                    behind.append(one)
+                else:
+                    blocks.add(block)
             if behind:
                 _note(forgotten, shard, _of(behind))
         return blocks, forgotten

@@ -1,8 +1,8 @@
-"""When a ledger gives way to the next one, and how old what the next one carries over may be.
+"""When a ledger gives way to the next one, and how old what sessions still need may be.
 
 A ledger is of one day, and of bounded length, so that a start reads little. The rule for its length: what counts is
-what came after its first lines, and that must be at least as much as they are. A ledger that is full of what it carries
-over would otherwise be followed by the next with every line, each a copy of the last.
+what came after its first lines, and that must be at least as much as they are. A ledger that is full of the marks that
+it repeats would otherwise be followed by the next with every line, each a copy of the last.
 
 The id of a ledger tells when it begins, and readers take the order of the ids for the order of the ledgers. So each
 begins later than all before it, at least by its id: no clock that is set back puts a ledger where readers have passed.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from kcl_receiver.ids import began_at, day_at, writer_of
 
 LEDGER_LINES = 10_000
-"""A ledger of so many lines is sealed, and a new one begun: it bounds what a start has to read."""
+"""A ledger of so many lines is closed, and a new one begun: it bounds what a start has to read."""
 LEDGER_BYTES = 16 * 2**20
 """The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
 _DAY_MS = 86_400_000

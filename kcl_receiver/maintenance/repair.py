@@ -36,7 +36,6 @@ from kcl_receiver.store.ledger.transaction import (
     is_acknowledged,
     settle_day,
 )
-from kcl_receiver.store.layout import LOG
 from kcl_receiver.store.store import Store
 
 TAKE_IN = "take in"
@@ -44,6 +43,8 @@ DELETE = "delete"
 SET_ASIDE = "set aside"
 ACKNOWLEDGE = "acknowledge"
 BEGIN_ANEW = "begin anew"
+
+_LOG = "the store's log"
 
 TEMPORARY_MILLIS = 3_600_000
 """A temporary file that was not changed for so long is not being written: a block is written in seconds."""
@@ -153,8 +154,8 @@ class _Repair:
             return
         reason = "it is lost, or its last entry is not as it was written"
         if not self._alone:
-            self._report.left.append(Left(LOG, reason, "stop the receiver, then run this again"))
-        elif self._act(BEGIN_ANEW, LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
+            self._report.left.append(Left(_LOG, reason, "stop the receiver, then run this again"))
+        elif self._act(BEGIN_ANEW, _LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
             StoreLog(self._store).rebuild(rebuilt(self._store))
 
     def _within_reach(self, found: list[Loss]) -> list[Loss]:

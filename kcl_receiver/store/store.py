@@ -312,7 +312,7 @@ class Store:
                     yield writer, content
 
     def settle_ledger(self, writer: str, content: bytes) -> None:
-        """Make the ledger of a writer that has ended durable as it was read, a torn last line included. Idempotent.
+        """Make durable what was read of the ledger of a writer that has ended, without a torn last line. Idempotent.
 
         A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
         on such lines, by not storing again what they name, calls this first. The content is written anew: if the

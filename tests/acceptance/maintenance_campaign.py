@@ -33,6 +33,7 @@ from kcl_receiver.ranges import TRIM_HORIZON, Position
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.ledger.entries import BlockStored, Carried, SessionStarted, WriterStarted, decode_ledger
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
@@ -116,14 +117,20 @@ class Landing:
     def _begin(self) -> LedgerWriter:
         self._generation += 1
         self._blocks = 0
-        taken = take_over(self.store)
+        log = StoreLog(self.store)
+        taken = take_over(self.store, log)
+        found, ended = taken.state, [*taken.state.living]
         ledger = LedgerWriter(self.store, writer_id(self._began + 1000 * self._generation))
         now, stream = int(time.time() * 1000), self.source.identity
+        for old, last in taken.closing(self.store, ledger.writer, now):
+            old.append(last)
+        started = WriterStarted(ledger.writer, "host", 1, now, "0")
+        log.change(lambda state: began(found if state == EMPTY else state, started, ended, stream, found.forgotten))
         ledger.append(
             [
-                WriterStarted(ledger.writer, "host", 1, now, "0", taken.tails),
+                started,
+                *taken.orphans,
                 Carried(stream),
-                *taken.adopted,
                 *(
                     SessionStarted(
                         session=f"{shard}-{self._generation}",
@@ -140,8 +147,6 @@ class Landing:
                 ),
             ]
         )
-        for one in taken.to_seal:
-            self.store.seal_ledger(one)
         return ledger
 
     def restart(self) -> None:

@@ -124,7 +124,7 @@ def _children_began_after_their_parents_ended(landing: Landing) -> None:
     """Look at the order of the ledger's lines: a parent's end is durable before a child's session begins."""
     import json
 
-    (ledger,) = (landing.store / "ledger").iterdir()
+    (ledger,) = (landing.store / "ledger").rglob("*.jsonl")
     ended: set[str] = set()
     begun: set[str] = set()
     for line in ledger.read_text().splitlines():

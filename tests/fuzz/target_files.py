@@ -26,25 +26,28 @@ from fuzz.source import Source
 from fuzz.verdict import Tally, check
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreError, StoreRefused
+from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.presence import present_ranges
-from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.ids import block_id
 from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.blocks.file import BlockFile
 from kcl_receiver.store.blocks.footers import FOOTER_KEY
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
+    Closed,
     Expired,
+    Living,
     SessionStarted,
     ShardEnded,
-    Tail,
+    StoreState,
     WriterStarted,
     decode_ledger,
     encode_lines,
 )
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
@@ -55,6 +58,9 @@ STREAM = StreamIdentity("arn:aws:kinesis:eu-west-1:123456789012:stream/orders", 
 SHARDS = ("shardId-000000000000", "shardId-000000000001")
 ROOT = Path("/store")
 NOW = 1_795_353_301_000
+NEW = "20261123T000000Z-0000000a"
+LOG_ENTRIES = 3
+"""Number of the newest entry of the store's log; those before it are read by nobody."""
 MEMORY = 256 * 2**20
 """Bytes that Arrow may take for a file of a few kilobytes: its own readers' buffers, and no more."""
 
@@ -111,12 +117,10 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
     blocks: dict[str, tuple[bytes, BlockStored]] = {}
     entries: dict[str, list[Any]] = {}
     after: dict[str, Position | str] = dict.fromkeys(SHARDS, TRIM_HORIZON)
-    tails: dict[str, Tail] = {}
     first = 10
     for writer in WRITERS[:2]:
-        held = tuple((one, block) for block, (_, entry) in blocks.items() for one in entry.ranges)
-        reached = {shard: Forgotten(at, NOW) for shard, at in after.items() if isinstance(at, Position)}
-        lines: list[Any] = [WriterStarted(writer, "host", 7, NOW, "0.1.0", dict(tails)), Carried(STREAM, held, reached)]
+        follows = () if writer == WRITERS[0] else WRITERS[:1]
+        lines: list[Any] = [WriterStarted(writer, "host", 7, NOW, "0.1.0", follows=follows), Carried(STREAM)]
         for shard in SHARDS:
             lines.append(SessionStarted("s1", shard, after[shard], 5, STREAM, (), ("0", "9"), 24, NOW))
         for number in (1, 2):
@@ -133,7 +137,7 @@ def _good() -> tuple[dict[str, tuple[bytes, BlockStored]], dict[str, list[Any]]]
             lines.append(blocks[block][1])
         lines.append(ShardEnded("s1", SHARDS[0], STREAM, after[SHARDS[0]], NOW))
         entries[writer] = lines
-        tails = {writer: encode_lines(lines, 1, hashlib.sha256(writer.encode()).hexdigest()[:32])[1]}
+    entries[WRITERS[0]].append(Closed(NOW, WRITERS[1]))
     # Maintenance merged the first two, and removed the last one on purpose.
     old = [blocks[block_id(WRITERS[0], number)][1] for number in (1, 2)]
     maintainer = "20261122T131501Z-0000c0de"
@@ -155,10 +159,10 @@ def _members(entry: Any) -> dict[str, Any]:  # noqa: ANN401
     return {name: value for name, value in line.items() if name not in {"number", "prev", "hash"}}
 
 
-def _lines(said: list[dict[str, Any]], writer: str) -> bytes:
+def _lines(said: list[dict[str, Any]], writer: str, first: int = 1) -> bytes:
     """Return a ledger whose chain holds, and whose lines may say anything."""
     out, prev = b"", _hash(writer.encode())
-    for number, members in enumerate(said, 1):
+    for number, members in enumerate(said, first):
         body = json.dumps({"number": number, "prev": prev, **members}).encode()[:-1]
         prev = _hash(body)
         out += body + b',"hash":"' + prev.encode() + b'"}\n'
@@ -211,6 +215,25 @@ def _ledger(source: Source, writer: str, entries: list[Any]) -> bytes:
     return content
 
 
+def _log(source: Source) -> bytes:
+    """Return the newest entry of the store's log, which may say anything; or one that was damaged."""
+    said = _members(_state())
+    for _ in range(source.below(3)):
+        changed = _change_somewhere(source, said)
+        said = changed if isinstance(changed, dict) else {"type": changed}
+    try:
+        content = _lines([said], "log", LOG_ENTRIES)
+    except RecursionError:
+        content = b'{"number":%d,"type":"state","forgotten":' % LOG_ENTRIES + b"[" * 4000
+    return source.damaged(content) if source.one_in(3) else content
+
+
+def _state() -> StoreState:
+    forgotten = {SHARDS[0]: Forgotten(Position(12), NOW)}
+    living = {WRITERS[1]: Living("host", 7, "0.1.0", NOW)}
+    return StoreState(WRITERS[1], NOW, living, WRITERS[:1], STREAM, forgotten, WRITERS[1])
+
+
 def _block(source: Source, content: bytes) -> bytes:
     """Return a block with anything in its footer, or one that was damaged."""
     if not source.one_in(2):
@@ -259,6 +282,9 @@ def _store(source: Source) -> Store:
             content = _ledger(source, writer, lines)
         path = ledger_path(writer) if writer in WRITERS else maintenance_path(writer)
         _put(files, ROOT / path, content)
+    if not source.one_in(12):  # else the log is lost
+        line = encode_lines([_state()], LOG_ENTRIES, _hash(b"log"))[0]
+        _put(files, ROOT / log_path(LOG_ENTRIES), line if hostile == 1 else _log(source))
     if source.one_in(16):
         _put(files, ROOT / "store.json", source.damaged(b'{"format": 1, "application": "landing"}\n'))
     return store
@@ -331,29 +357,34 @@ def _start_generator(store: Store, tally: Tally) -> None:
     """What a generator does with a store at its start, and when a session begins."""
     try:
         store.claim("landing")
-        taken = take_over(store)
+        log = StoreLog(store)
+        taken = take_over(store, log)
     except StoreError as error:
         tally.named(error, LedgerDamaged, StoreRefused)
         return
-    streams = {entry.stream for entry in taken.blocks} | {carried.stream for carried in taken.carried}
+    streams = {entry.stream for entry in taken.blocks} | {carried.stream for carried in taken.carried} | {STREAM}
     for stream in streams:
-        recent = RangeCache()
-        for entry in taken.blocks:
-            if entry.stream == stream:
-                recent.add(entry.block, entry.ranges)
-        for carried in taken.carried:
-            if carried.stream == stream:
-                recent.take(carried.ranges, carried.forgotten)
-        for shard in {one.shard for one, _ in recent.ranges()}:
+        recent = CarriedOver.of(taken, stream, None, NOW).recent
+        for shard in {one.shard for entry in taken.blocks for one in entry.ranges}:
             present_ranges(store, recent.beyond(shard, TRIM_HORIZON))
             present_ranges(store, recent.beyond(shard, Position(15)))
             recent.arrival_of(shard, Position(15))
+            recent.reaches(shard, Position(15))
+    for old, last in taken.closing(store, NEW, NOW):
+        old.append(last)
+    started = WriterStarted(NEW, "host", 1, NOW, "0")
+    carried = CarriedOver.of(taken, STREAM, None, NOW)
+    first = carried.first_entries(started, taken.orphans, STREAM, 24)
+    forgotten = carried.recent.forgotten
+    log.change(
+        lambda state: began(taken.state if state == EMPTY else state, started, taken.were_living, STREAM, forgotten)
+    )
+    LedgerWriter(store, NEW).append(first)
+    log.change(lambda state: settled(state, NEW, NOW, (), forgotten))
     tally.reached["a generator started"] += 1
-    new = "20261123T000000Z-0000000a"
-    started = WriterStarted(new, "host", 1, NOW, "0", taken.tails)
-    LedgerWriter(store, new).append([started, *taken.adopted, Carried(STREAM)])
-    for writer in taken.to_seal:
-        store.seal_ledger(writer)
+    again = take_over(store)
+    check([*again.state.living] == [NEW], "the log does not say who writes")
+    check(not again.orphans and not any(again.adopted.values()), "a block was not recorded by who took it over")
 
 
 def _load_index(store: Store, tally: Tally) -> None:

@@ -66,22 +66,18 @@ MUTANTS = [
         ("tests/unit/test_workers.py::test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records",),
     ),
     Mutant(
-        "a shard that has ended is carried on",
+        "a shard that has ended keeps its ledger",
         "kcl_receiver/generator/carried.py",
         "            else:\n                self.recent.end(shard)\n",
         "",
-        (
-            "tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger",
-        ),
+        ("tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_keeps_no_ledger_and_is_found_in_it",),
     ),
     Mutant(
-        "what the stream cannot hold any more is carried on",
+        "what the stream cannot hold any more is never forgotten",
         "kcl_receiver/generator/carried.py",
         "        self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))\n",
         "",
-        (
-            "tests/unit/test_workers.py::test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard",
-        ),
+        ("tests/unit/test_workers.py::test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left",),
     ),
     Mutant(
         "the generator is not told that SHARD_END was taken",
@@ -157,11 +153,14 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "a torn line counts as the entry of a block",
-        "kcl_receiver/store/ledger/walk.py",
-        '(self._store.ledger(own) or b"")[: self._good.get(own, 0)]',
-        'self._store.ledger(own) or b""',
-        ("tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in",),
+        "a ledger is closed before its last blocks are recorded in it",
+        "kcl_receiver/store/ledger/takeover.py",
+        "[*self.adopted.get(writer, []), Closed(time, by)]",
+        "[Closed(time, by)]",
+        (
+            "tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_recorded_before_its_ledger_is_closed",
+            "tests/unit/test_handover.py::test_a_block_that_a_killed_writer_could_not_record_is_recorded_in_its_own_ledger",
+        ),
     ),
     Mutant(
         "what a lease says that cannot be read is a checkpoint",
@@ -173,13 +172,52 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "what was carried over is compared all with all",
+        "a ledger is kept whose ranges the stream cannot hold any more",
         "kcl_receiver/generator/range_cache.py",
-        "            if (one, block) not in known[one.shard]:\n",
-        "            if (one, block) not in self._ranges.get(one.shard, []):\n",
+        " or one.arrivals.all_before(oldest_ms):",
+        ":",
         (
-            "tests/unit/test_recent.py::test_what_was_carried_over_is_taken_in_without_comparing_each_range_with_all_others",
+            "tests/unit/test_workers.py::test_a_ledger_of_which_the_stream_holds_nothing_any_more_is_not_kept",
+            "tests/unit/test_carried.py::test_no_ledger_is_needed_for_what_the_stream_cannot_hold_any_more",
         ),
+    ),
+    Mutant(
+        "a ledger with a range past a checkpoint is not kept",
+        "kcl_receiver/generator/range_cache.py",
+        "                else:\n                    blocks.add(block)\n",
+        "",
+        ("tests/unit/test_carried.py::test_a_ledger_is_needed_until_all_in_it_lies_before_checkpoints",),
+    ),
+    Mutant(
+        "what is in a ledger that is not kept does not count as forgotten",
+        "kcl_receiver/generator/range_cache.py",
+        "            if behind:\n                _note(forgotten, shard, _of(behind))\n",
+        "",
+        ("tests/unit/test_carried.py::test_a_ledger_is_needed_until_all_in_it_lies_before_checkpoints",),
+    ),
+    Mutant(
+        "a block keeps the ledger of its writer, and not the one that records it",
+        "kcl_receiver/generator/carried.py",
+        "self._ledger_of.get(block) or writer_of(block)",
+        "writer_of(block)",
+        (
+            "tests/unit/test_carried.py::test_a_block_keeps_the_ledger_that_records_it",
+            "tests/unit/test_workers.py::test_a_block_of_a_closed_ledger_that_the_next_one_records_keeps_that",
+        ),
+    ),
+    Mutant(
+        "a ledger that no session needs is read at every start",
+        "kcl_receiver/generator/generator_io.py",
+        "        if needed.issuperset(kept):\n",
+        "        if True:\n",
+        ("tests/unit/test_workers.py::test_what_a_start_reads_does_not_grow_with_the_starts_before",),
+    ),
+    Mutant(
+        "a ledger that is followed by the next one is not closed",
+        "kcl_receiver/generator/generator_io.py",
+        "        for ledger, last in self._closing:\n            ledger.append(last)\n",
+        "",
+        ("tests/unit/test_workers.py::test_a_long_ledger_is_closed_and_followed_by_another",),
     ),
     Mutant(
         "where a shard's first session began is known to that session alone",
@@ -232,12 +270,12 @@ MUTANTS = [
         ),
     ),
     Mutant(
-        "a shard that ended under an earlier writer is carried from ledger to ledger",
+        "a shard that ended under an earlier writer keeps its ledger for good",
         "kcl_receiver/generator/carried.py",
         "if started.time - self._ended_known_at >= SETTLED_MS:",
         "if False:",
         (
-            "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_dropped_when_kcl_has_not_begun_it_again_for_long",
+            "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_done_with_when_kcl_has_not_begun_it_again_for_long",
         ),
     ),
 ]

@@ -134,7 +134,7 @@ MUTANTS = [
         (f"{MARKS}::test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_before",),
     ),
     Mutant(
-        "the sessions of sealed ledgers are not raised by a clock that was late",
+        "the sessions of closed ledgers are not raised by a clock that was late",
         "kcl_receiver/generator/carried.py",
         "for one, at in self._active.items() if at >= clock.measured)",
         "for one, at in self._active.items() if False)",

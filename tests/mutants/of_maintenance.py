@@ -27,7 +27,7 @@ MUTANTS = [
         "kcl_receiver/store/ledger/reading.py",
         "        if left:\n            yield from self.find_all(left, changes)",
         "        return",
-        ("tests/unit/test_expire.py::test_a_block_goes_that_the_second_writer_after_its_day_took_in",),
+        ("tests/unit/test_expire.py::test_a_block_goes_that_is_in_a_ledger_of_two_days_later",),
     ),
     Mutant(
         "an expired block that is still there is held",

@@ -12,6 +12,10 @@ FAULTS = "tests/unit/test_store_faults.py"
 REPAIR = "tests/unit/test_repair.py"
 BLOCKS = "tests/unit/test_blocks.py"
 REPAIR_FAULTS = "tests/unit/test_repair_faults.py"
+TAKEOVER = "kcl_receiver/store/ledger/takeover.py"
+LOG = "kcl_receiver/store/ledger/store_log.py"
+HANDOVER = "tests/unit/test_handover.py"
+TEST_LOG = "tests/unit/test_store_log.py"
 BOMB = "tests/unit/test_row_groups.py::test_a_block_that_stands_for_more_than_was_stored_is_damaged"
 
 MUTANTS = [
@@ -21,6 +25,69 @@ MUTANTS = [
         "    check_block_id(text)  #",
         "    #",
         ("tests/unit/test_ledger.py::test_a_line_that_names_what_is_no_block_is_damage",),
+    ),
+    Mutant(
+        "a line behind the last one is read",
+        "kcl_receiver/store/ledger/entries.py",
+        "            if ended:\n",
+        "            if False:\n",
+        ("tests/unit/test_ledger.py::test_a_line_behind_the_last_one_is_damage",),
+    ),
+    Mutant(
+        "a start does not miss the end of a ledger",
+        TAKEOVER,
+        "        elif not ledger.is_closed and not acknowledged(",
+        "        elif False and not acknowledged(",
+        (f"{HANDOVER}::test_a_kept_ledger_that_is_gone_or_shorter_is_found_at_the_next_start",),
+    ),
+    Mutant(
+        "verify does not miss the end of a ledger",
+        "kcl_receiver/store/ledger/walk.py",
+        "            if number is not None\n",
+        "            if False and number is not None\n",
+        ("tests/unit/test_verify.py::test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof",),
+    ),
+    Mutant(
+        "a start does not look for blocks of the ledger before",
+        TAKEOVER,
+        "            writers.setdefault(before, writer)\n",
+        "            pass\n",
+        (f"{HANDOVER}::test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted",),
+    ),
+    Mutant(
+        "where the log is lost, the store seems empty",
+        TAKEOVER,
+        "newest.state if newest.number else rebuilt(store)",
+        "newest.state",
+        (f"{HANDOVER}::test_where_the_log_is_gone_everything_is_read",),
+    ),
+    Mutant(
+        "the number of an entry of the log is not held against its name",
+        LOG,
+        'decode_line(line.removesuffix(b"\\n"), number)',
+        'decode_line(line.removesuffix(b"\\n"), int(line[10 : line.index(b",")]))',
+        (f"{TEST_LOG}::test_an_entry_that_is_not_as_it_was_written_is_damage_and_the_log_can_begin_anew",),
+    ),
+    Mutant(
+        "of two that change the log at once, the one that was refused does not try again",
+        LOG,
+        "            self._store.create_log_entry(newest.number + 1, line)  # whoever",
+        "            self._store.create_log_entry(newest.number + 1, line)\n            return state  # whoever",
+        (f"{TEST_LOG}::test_of_two_that_write_at_once_both_are_in_the_log",),
+    ),
+    Mutant(
+        "an entry of the log whose answer was lost is written again",
+        LOG,
+        "            if state == newest.state and newest.number:\n",
+        "            if state == newest.state and newest.number < 0:\n",
+        (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
+    ),
+    Mutant(
+        "what others have written to the log is not read before it is changed",
+        LOG,
+        "        while (following := self._read(found.number + 1)) is not None:\n",
+        "        while not found.number and (following := self._read(found.number + 1)) is not None:\n",
+        (f"{TEST_LOG}::test_of_two_that_write_at_once_both_are_in_the_log",),
     ),
     Mutant(
         "only an OSError of a read says that the store fails",

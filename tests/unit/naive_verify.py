@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ledger_index import LedgerIndex
+from store_support import ledgers_in
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.proof.coverage import Coverage, Cut, Gap, Span, SpanSet, span_of
@@ -272,7 +273,7 @@ def naive_verify(store: Store) -> Naive:
     index = LedgerIndex()
     taken: list[MarksTaken] = []
     ends: list[ShardEnded] = []
-    for writer, content in sorted(store.read_ledger()):
+    for writer, content in sorted(ledgers_in(store)):
         ledger = decode_ledger(writer, content)
         index.add_ledger(ledger)
         taken += [entry for entry in ledger.entries if isinstance(entry, MarksTaken)]

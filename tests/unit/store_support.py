@@ -211,10 +211,17 @@ def put(
     return stored(store, block_id(writer, number), ranges, stream, time)
 
 
-def begin(store: Store, writer: str, *, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
+def ledgers_in(store: Store) -> list[tuple[str, bytes]]:
+    """Return the generators' ledgers, each with its writer, in order."""
+    return [(writer, store.ledger(writer) or b"") for writer in store.writers()]
+
+
+def begin(
+    store: Store, writer: str, *, time: int = NOW, newest_before: int = -1, follows: tuple[str, ...] = ()
+) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; those before it are closed."""
     taken, ledger = begin_killed(store, writer, time=time)
-    started = WriterStarted(writer, "host", 1, time, "0")
+    started = WriterStarted(writer, "host", 1, time, "0", follows=follows)
     ledger.append([started, *taken.orphans, Carried(STREAM, (), newest_before)])
     return ledger
 
@@ -227,9 +234,7 @@ def begin_killed(store: Store, writer: str, *, time: int = NOW) -> tuple[Takeove
         ledger.append(last)
     started = WriterStarted(writer, "host", 1, time, "0")
     known = taken.state.forgotten
-    log.change(
-        lambda state: began(taken.state if state == EMPTY else state, started, taken.to_close, STREAM, known)
-    )
+    log.change(lambda state: began(taken.state if state == EMPTY else state, started, taken.were_living, STREAM, known))
     return taken, LedgerWriter(store, writer)
 
 

@@ -234,14 +234,11 @@ def test_no_two_test_modules_have_one_name() -> None:
 
 
 ENTRY_TYPES = {
-    *("Acknowledged", "BlockStored", "Carried", "Entry", "Expired", "MarksTaken", "SessionStarted", "ShardEnded"),
-    *("Tail", "WriterStarted"),
+    *("Acknowledged", "BlockStored", "Carried", "Closed", "Entry", "Expired", "MarksTaken", "SessionStarted"),
+    *("ShardEnded", "StoreState", "Tail", "WriterStarted"),
 }
 INSIDE_THE_STORE = ("layout", "ledger.notes")
-WALKS = {
-    *("ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "open_ledgers", "read_ledger"),
-    *("sealed_ledger", "sealed_ledgers"),
-}
+WALKS = {"ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "log_entry"}
 """Methods of a store by which a ledger is walked."""
 
 

@@ -7,7 +7,7 @@ import errno
 import pytest
 from fake_files import FakeFiles
 from ledger_index import LedgerIndex
-from store_support import SHARD, STREAM, WRITER, begin, block_range, local_store, put, session_at
+from store_support import SHARD, STREAM, WRITER, begin, block_range, ledgers_in, local_store, put, session_at
 from test_ledger import ENTRIES
 
 from kcl_receiver.errors import StoreUnavailable
@@ -29,7 +29,7 @@ def test_after_a_failure_of_any_step_the_same_entries_are_appended_once() -> Non
         assert ledger.tail.number == 1
     ledger.append(ENTRIES[1:3])
     ledger.append(ENTRIES[3:])
-    assert decode_ledger(WRITER, dict(store.read_ledger())[WRITER]).entries == ENTRIES
+    assert decode_ledger(WRITER, dict(ledgers_in(store))[WRITER]).entries == ENTRIES
 
 
 def test_after_a_failure_other_entries_are_refused_until_the_same_were_appended() -> None:
@@ -52,7 +52,7 @@ def test_a_block_that_is_taken_in_is_made_durable_first() -> None:
     with pytest.raises(StoreUnavailable):
         put(store, 1, block_range(1))
     heir = local_store("/store", files)
-    assert [entry.block for entry in take_over(heir).adopted] == [block_id(WRITER, 1)]
+    assert [entry.block for entry in take_over(heir).adopted[WRITER]] == [block_id(WRITER, 1)]
     assert local_store("/store", files.lose_power()).has_block(block_id(WRITER, 1))
 
 
@@ -64,5 +64,5 @@ def test_lines_that_are_relied_on_are_made_durable_first() -> None:
     with pytest.raises(StoreUnavailable):
         ledger.append([session_at()])
     assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == []
-    assert take_over(local_store("/store", files)).tails[WRITER].number == 3
+    assert take_over(local_store("/store", files)).ledgers[WRITER].tail.number == 3
     assert LedgerIndex.load(local_store("/store", files.lose_power())).sessions(STREAM, SHARD) == [session_at()]

@@ -7,6 +7,7 @@ from aggregation import Form, forms
 from generator_harness import Harness
 from ledger_index import LedgerIndex
 from places import Place
+from store_support import ledgers_in
 from test_workers import workers
 
 from kcl_receiver.errors import StoreUnavailable
@@ -25,7 +26,7 @@ def block_of(form: Form) -> WriteBlock:
 
 
 def ledger(place: Place) -> bytes:
-    return b"".join(content for _, content in place().open_ledgers())
+    return b"".join(content for _, content in ledgers_in(place()))
 
 
 @forms

@@ -206,7 +206,7 @@ def test_the_store_may_be_away_for_a_while(lake: Lake, monkeypatch: pytest.Monke
         raise StoreUnavailable("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "open_ledgers", away)
+        patch.setattr(Store, "ledger", away)
         with pytest.raises(StoreUnavailable):
             list(changes)
     assert kinds(list(changes)) == ["generator"]

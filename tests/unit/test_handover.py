@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from ledger_index import LedgerIndex
 from places import Place, kept_ledger
-from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, put, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, begin, begin_killed, block_range, put, session_at
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.layout import ledger_path
-from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.entries import Closed, decode_ledger
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, settled
+from kcl_receiver.store.ledger.takeover import Takeover, take_over
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.store import Store
 
@@ -26,103 +30,161 @@ def store(place: Place) -> Store:
 
 
 class Curious(Checked):
-    """Fails when all sealed ledgers, or all blocks, are listed."""
+    """Fails when a folder of ledgers, or all blocks, are listed."""
 
     def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
-        assert not prefix.startswith("ledger/sealed/"), "sealed ledgers were listed"
-        assert prefix.count("/") != 1 or prefix == "ledger/", "all blocks were listed"
+        assert not prefix.startswith("ledger/2"), "ledgers were listed"
+        assert prefix.count("/") != 1 or prefix == "log/", "all blocks were listed"
         return super().list(prefix, deep=deep)
+
+
+def settle(store: Store, *needed: str) -> None:
+    """Let no other closed ledgers be needed than these."""
+    StoreLog(store).change(lambda state: settled(state, WRITER, NOW, needed, {}))
+
+
+def closed(store: Store, writer: str) -> bool:
+    return decode_ledger(writer, store.ledger(writer) or b"").is_closed
+
+
+def close_all(store: Store, taken: Takeover) -> None:
+    for ledger, last in taken.closing(store, THIRD_WRITER, NOW):
+        ledger.append(last)
 
 
 def test_the_first_writer_of_a_store_takes_nothing_over(store: Store) -> None:
     taken = take_over(store)
-    assert (taken.tails, taken.carried, taken.blocks, taken.to_seal, taken.lost) == ({}, [], [], [], False)
+    assert (taken.state, taken.ledgers, taken.blocks, taken.to_close, taken.orphans) == (EMPTY, {}, [], [], [])
 
 
-def test_a_sealed_ledger_lies_in_the_month_in_which_its_writer_began(store: Store) -> None:
+def test_a_ledger_lies_in_the_month_in_which_its_writer_began(store: Store) -> None:
     begin(store, WRITER)
     begin(store, OTHER_WRITER)
     listed = [one.key for one in store.objects.list("ledger/")]
-    assert listed == [ledger_path(OTHER_WRITER), f"ledger/sealed/2026-11/{WRITER}.jsonl"]
+    assert listed == [f"ledger/2026-11/{writer}.jsonl" for writer in (WRITER, OTHER_WRITER)]
+    assert listed == [ledger_path(WRITER), ledger_path(OTHER_WRITER)]
 
 
-def test_a_start_reads_the_open_ledgers_and_those_that_they_name_and_no_others(store: Store) -> None:
-    first = begin(store, WRITER)
-    first.append([put(store, 1, block_range(1, 2))])
-    begin(store, OTHER_WRITER).append(
-        [put(store, 1, block_range(3, after=Position(2)), writer=OTHER_WRITER)]
-    )
+def test_whoever_begins_closes_the_ledger_before_and_the_log_says_so(store: Store) -> None:
+    begin(store, WRITER)
+    assert not closed(store, WRITER)
+    begin(store, OTHER_WRITER)
+    assert closed(store, WRITER)
+    state = StoreLog(store).newest().state
+    assert ([*state.living], state.kept, state.last) == ([OTHER_WRITER], (WRITER,), OTHER_WRITER)
+
+
+def test_a_start_reads_the_ledgers_that_the_log_names_and_no_others(store: Store) -> None:
+    begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
+    begin(store, OTHER_WRITER).append([put(store, 1, block_range(3, after=Position(2)), writer=OTHER_WRITER)])
+    assert [*take_over(Store(Curious(store.objects))).ledgers] == [WRITER, OTHER_WRITER]
+    settle(store)
     taken = take_over(Store(Curious(store.objects)))
-    assert list(taken.tails) == [OTHER_WRITER]
+    assert [*taken.ledgers] == taken.to_close == [OTHER_WRITER]
     assert [entry.block for entry in taken.blocks] == [block_id(OTHER_WRITER, 1)]
     assert len(LedgerIndex.load(store).blocks()) == 2
 
 
-def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Store) -> None:
-    """It was on its way while the ledger changed."""
+def test_a_block_that_a_killed_writer_could_not_record_is_recorded_in_its_own_ledger(store: Store) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
-    begin(store, OTHER_WRITER)
     late = put(store, 2, block_range(3, after=Position(2)))
-    assert [entry.block for entry in take_over(Store(Curious(store.objects))).adopted] == [late.block]
+    taken = take_over(Store(Curious(store.objects)))
+    assert taken.adopted == {WRITER: [replace(late, time=0)]}
+    assert late.block in {entry.block for entry in taken.blocks}
+    close_all(store, taken)
+    *_, recorded, last = decode_ledger(WRITER, store.ledger(WRITER) or b"").entries
+    assert (recorded, last) == (replace(late, time=0), Closed(NOW, THIRD_WRITER))
+
+
+def follow_on(store: Store) -> LedgerWriter:
+    """Let a generator's ledger be followed by its next one."""
+    return begin(store, OTHER_WRITER, follows=(WRITER,))
+
+
+@pytest.mark.parametrize("kept", [(), (WRITER,)], ids=["settled", "kept"])
+def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Store, kept: tuple[str, ...]) -> None:
+    """It was on its way while the ledger changed."""
+    early = put(store, 1, block_range(1, 2))
+    begin(store, WRITER).append([early])
+    follow_on(store)
+    settle(store, *kept)
+    late = put(store, 2, block_range(3, after=Position(2)))
+    taken = take_over(Store(Curious(store.objects)))
+    assert {ledger: [entry.block for entry in found] for ledger, found in taken.adopted.items()} == {
+        OTHER_WRITER: [late.block]
+    }
+    assert taken.ledger_of == {late.block: OTHER_WRITER}
 
 
 def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: Store) -> None:
     begin(store, WRITER)
     late = put(store, 2, block_range(3))
-    ledger = begin(store, OTHER_WRITER)
-    ledger.append([late])
-    assert take_over(store).adopted == []
+    follow_on(store).append([late])
+    taken = take_over(store)
+    assert taken.adopted == {OTHER_WRITER: []}
+    assert taken.ledger_of == {late.block: OTHER_WRITER}
 
 
-def test_a_sealed_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: Store) -> None:
+def test_a_kept_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: Store) -> None:
     begin(store, WRITER).append([session_at()])
     begin(store, OTHER_WRITER)
     kept = kept_ledger(store, WRITER)
-    lines = kept.read().splitlines(keepends=True)
-    kept.write(b"".join(lines[:-1]))
-    with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {WRITER}"):
+    kept.write(b"".join(kept.read().splitlines(keepends=True)[:-1]))
+    with pytest.raises(LedgerDamaged, match=f"writer {WRITER} was closed, and its end is not there: 3 lines"):
         take_over(store)
     kept.remove()
-    with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {WRITER}"):
+    with pytest.raises(LedgerDamaged, match=f"writer {WRITER} was closed, and nothing of it is there"):
         take_over(store)
 
 
-def test_a_ledger_that_was_named_and_not_yet_sealed_is_sealed_by_the_next(store: Store) -> None:
-    begin(store, WRITER)
-    begin(store, OTHER_WRITER)
-    taken = take_over(store)
-    assert taken.to_seal == [WRITER, OTHER_WRITER]
-    assert list(taken.tails) == [OTHER_WRITER]
-
-
-@pytest.mark.parametrize("lines", [1, 2])
-def test_what_a_writer_names_that_was_killed_within_its_first_lines_is_taken_over_by_the_next(
-    store: Store, lines: int
-) -> None:
-    begin(store, WRITER)
-    begin(store, OTHER_WRITER)
-    # It was on its way while the ledger changed, and its generator was killed before it was recorded.
-    entry = put(store, 1, block_range(1, 2))
-    begin(store, THIRD_WRITER)
-    kept = kept_ledger(store, THIRD_WRITER)
-    kept.write(b"".join(kept.read().splitlines(keepends=True)[:lines]))
-    taken = take_over(store)
-    assert set(taken.tails) == {OTHER_WRITER, THIRD_WRITER}
-    assert [one.block for one in taken.blocks] == [entry.block]
-    assert len(taken.adopted) == (1 if lines == 1 else 0)
-
-
-def test_where_open_ledgers_are_gone_everything_is_read(store: Store) -> None:
+def test_a_start_that_is_killed_is_followed_by_another_at_whatever_step(store: Store) -> None:
     begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
+    close_all(store, take_over(store))  # killed before the log says so
+    assert (take_over(store).to_close, len(take_over(store).blocks)) == ([], 1)
+    begin_killed(store, OTHER_WRITER)  # killed before its ledger has a line
+    taken = take_over(store)
+    assert (taken.to_close, len(taken.blocks)) == ([OTHER_WRITER], 1)
+    begin(store, THIRD_WRITER)
+    state = StoreLog(store).newest().state
+    assert ([*state.living], state.kept) == ([THIRD_WRITER], (WRITER, OTHER_WRITER))
+    assert closed(store, OTHER_WRITER)
+    assert LedgerIndex.load(store).writers[OTHER_WRITER].number == 1
+
+
+def test_where_the_log_is_gone_everything_is_read(store: Store) -> None:
+    begin(store, WRITER).append([put(store, 1, block_range(1, 2))])
+    begin(store, OTHER_WRITER).append([put(store, 1, block_range(3), writer=OTHER_WRITER)])
+    lose_log(store)
+    taken = take_over(store)
+    assert ([*taken.state.living], taken.state.kept) == ([OTHER_WRITER], (WRITER,))
+    assert sorted(entry.block for entry in taken.blocks) == [block_id(WRITER, 1), block_id(OTHER_WRITER, 1)]
+
+
+def test_where_log_and_ledgers_are_gone_all_blocks_are_taken_over(store: Store) -> None:
+    one = put(store, 1, block_range(1, 2))
+    taken = take_over(store)
+    assert [entry.block for entry in taken.orphans] == [entry.block for entry in taken.blocks] == [one.block]
     begin(store, OTHER_WRITER)
-    kept_ledger(store, OTHER_WRITER).remove()
-    taken = take_over(store)
-    assert [entry.block for entry in taken.blocks] == [block_id(WRITER, 1)]
-    assert not taken.lost
+    assert one.block in LedgerIndex.load(store).blocks()
 
 
-def test_where_the_whole_ledger_is_gone_all_blocks_are_adopted(store: Store) -> None:
-    put(store, 1, block_range(1, 2))
+def lose_log(store: Store) -> None:
+    store.objects.delete([entry.key for entry in store.objects.list("log/")])
+
+
+def test_a_block_on_its_way_when_its_ledger_was_closed_and_no_other_began_goes_into_the_next(store: Store) -> None:
+    begin(store, WRITER).append([Closed(NOW, WRITER)])  # it changed its ledger, and was killed before the log said so
+    late = put(store, 1, block_range(1, 2))
+    assert [entry.block for entry in take_over(store).orphans] == [late.block]
+    begin(store, OTHER_WRITER)
+    assert late.block in LedgerIndex.load(store).blocks()
+    assert StoreLog(store).newest().state.kept == (WRITER,)
+
+
+def test_a_block_on_its_way_when_the_next_ledger_had_no_line_yet_goes_into_that(store: Store) -> None:
+    begin(store, WRITER)
+    begin_killed(store, OTHER_WRITER)
+    late = put(store, 1, block_range(1, 2))
     taken = take_over(store)
-    assert taken.lost
-    assert [entry.block for entry in taken.adopted] == [block_id(WRITER, 1)]
+    assert [entry.block for entry in taken.adopted[OTHER_WRITER]] == [late.block]
+    assert taken.ledger_of == {late.block: OTHER_WRITER}

@@ -14,7 +14,7 @@ from kcl_receiver.horizon import Late, Times
 from kcl_receiver.proof.coverage import Coverage
 from kcl_receiver.proof.links import Cover, cover, see_times
 from kcl_receiver.ranges import StreamIdentity
-from kcl_receiver.store.ledger.entries import BlockStored, MarksTaken, SessionStarted
+from kcl_receiver.store.ledger.entries import BlockStored, MarksTaken, SessionStarted, StoreState
 from kcl_receiver.store.ledger.takeover import Takeover
 from kcl_receiver.wire.messages import Progress
 
@@ -100,7 +100,7 @@ def test_a_restart_raises_what_came_before_a_record_moved_the_clock() -> None:
     ]
     now = round(h.now * 1000)
     seen = Measurement(now + 20 * HOUR, now, now, 24)
-    again = first_clock(Takeover(blocks=blocks, read=[first, *taken(h.entries)]), STREAM, seen, BOOT, now)
+    again = first_clock(Takeover(StoreState(), blocks=blocks, read=[first, *taken(h.entries)]), STREAM, seen, BOOT, now)
     assert again is not None
     assert judged(h, "shard-a", [first, again]).possibly_trimmed
 

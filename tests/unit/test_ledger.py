@@ -22,6 +22,7 @@ from store_support import (
 )
 
 from kcl_receiver.errors import BlockDamaged, LedgerDamaged, StoreUnavailable
+from kcl_receiver.horizon import ShardMark
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.json_codec import decode
@@ -29,9 +30,12 @@ from kcl_receiver.store.layout import ledger_path
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
+    Closed,
     Entry,
     Expired,
+    Living,
     ShardEnded,
+    StoreState,
     Tail,
     WriterStarted,
     decode_entry,
@@ -64,23 +68,32 @@ ENTRIES: list[Entry] = [
     session_at(Position(10**128, 2**62), parents=("p1", "p2"), trimmed=True),
     replace(session_at(AT_TIMESTAMP), hash_range=None),
     ShardEnded("s1", SHARD, STREAM, Position(5, 1), NOW),
-    Carried(
-        STREAM,
-        ((block_range(3, 4).range, block_id(WRITER, 1)),),
-        {SHARD: Forgotten(Position(3), NOW), "other": Forgotten(Position(9, 2), -1)},
-    ),
+    Carried(STREAM, (ShardMark(SHARD, "", Position(3), NOW, NOW), ShardMark("other", "", TRIM_HORIZON, -1)), NOW),
     ShardEnded("s1", SHARD, STREAM, TRIM_HORIZON, NOW),
     BlockStored(block_id(WRITER, 1), STREAM, (block_range(1, 2).range, block_range(7).range), 3, 12_345, NOW),
     BlockStored(block_id(WRITER, 2), STREAM, (block_range(1, 2).range,), 2, 123, NOW, (block_id(OTHER_WRITER, 1),)),
     Expired(NOW, NOW - 1, (block_id(WRITER, 3), block_id(WRITER, 4))),
     WriterStarted(WRITER, "host", 42, NOW, "0.1.0", role="compact"),
 ]
+EVERY: list[Entry] = [
+    *ENTRIES,
+    Closed(NOW, OTHER_WRITER),
+    StoreState(
+        WRITER,
+        NOW,
+        {WRITER: Living("hòst", 42, "0.1.0", NOW)},
+        (OTHER_WRITER,),
+        STREAM,
+        {SHARD: Forgotten(Position(3), NOW), "other": Forgotten(Position(9, 2), -1)},
+        OTHER_WRITER,
+    ),
+]
 
 
 # Lines
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: type(entry).__name__)
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: type(entry).__name__)
 def test_an_entry_is_read_back_as_it_was_written(entry: Entry) -> None:
     line, _ = encode_lines([entry], 1, first_prev(WRITER))
     assert decode_entry(line) == entry
@@ -92,11 +105,12 @@ def test_what_is_no_entry_is_refused(raw: object) -> None:
         decode_entry(json.dumps(raw).encode())
 
 
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: type(entry).__name__)
+@pytest.mark.parametrize("entry", EVERY, ids=lambda entry: type(entry).__name__)
 def test_a_line_without_one_of_its_members_is_no_entry(entry: Entry) -> None:
     line, _ = encode_lines([entry], 1, first_prev(WRITER))
     whole = json.loads(line)
-    can_be_left_out = {"number", "prev", "hash", "tails", "marks", "late", "sessions", "replaces"}
+    can_be_left_out = {"number", "prev", "hash", "tails", "follows", "marks", "late", "sessions", "replaces"}
+    can_be_left_out |= {"living", "kept", "forgotten", "stream"}
     for member in whole.keys() - can_be_left_out:
         with pytest.raises(ValueError, match=r"."):
             decode_entry(json.dumps({name: value for name, value in whole.items() if name != member}).encode())
@@ -248,41 +262,28 @@ def test_a_damaged_ledger_is_not_loaded(store: Store) -> None:
     assert "docs/format.md" in caught.value.hint
 
 
-def test_lines_lost_from_the_end_are_found_by_the_next_writer_s_first_line(store: Store) -> None:
+def test_lines_lost_from_the_end_of_a_closed_ledger_are_found(store: Store) -> None:
     begin(store, WRITER).append([session_at(), session_at(1)])
     begin(store, OTHER_WRITER)
     whole = content(store)
     lines = whole.splitlines(keepends=True)
-    for kept in range(4):
+    for kept in range(1, 5):
         write(store, b"".join(lines[:kept]))
-        with pytest.raises(LedgerDamaged, match=f"line 4 .* writer {WRITER}, which {OTHER_WRITER} saw"):
+        with pytest.raises(LedgerDamaged, match=f"writer {WRITER} was closed, and its end is not there: {kept} lines"):
             LedgerIndex.load(store)
     kept_ledger(store, WRITER).remove()
-    with pytest.raises(LedgerDamaged, match="is not there"):
+    with pytest.raises(LedgerDamaged, match="nothing of it is there"):
         LedgerIndex.load(store)
     write(store, whole)
     LedgerIndex.load(store)
 
 
-def test_a_writer_names_the_last_lines_that_no_other_has_named_yet(store: Store) -> None:
-    first = begin(store, WRITER)
-    second = begin(store, OTHER_WRITER)
-    first.append([session_at()])  # two writers can be alive at once, on two hosts
-    begin(store, THIRD_WRITER)
-    [opening, *_] = decode_ledger(THIRD_WRITER, content(store, THIRD_WRITER)).entries
-    assert isinstance(opening, WriterStarted)
-    assert opening.tails == {WRITER: first.tail, OTHER_WRITER: second.tail}
-    fourth = LedgerIndex.load(store)
-    assert set(fourth.unnamed_tails()) == {THIRD_WRITER}
-
-
-def test_a_line_that_was_named_once_is_not_named_again_whoever_named_an_earlier_one_since() -> None:
-    index = LedgerIndex()
-    lines, tail = encode_lines(ENTRIES, 1, first_prev(WRITER))
-    index.add_ledger(decode_ledger(WRITER, lines))
-    index.add(WriterStarted(OTHER_WRITER, "h", 1, NOW, "0", {WRITER: tail}))
-    index.add(WriterStarted(THIRD_WRITER, "h", 1, NOW, "0", {WRITER: Tail(2, "")}))
-    assert WRITER not in index.unnamed_tails()
+def test_a_line_behind_the_last_one_is_damage(store: Store) -> None:
+    ledger = begin(store, WRITER)
+    ledger.append([Closed(NOW, WRITER)])
+    ledger.append([session_at()])
+    with pytest.raises(LedgerDamaged, match=r"line 4 .* the line before it is the last one"):
+        LedgerIndex.load(store)
 
 
 # The index
@@ -410,7 +411,7 @@ def test_a_block_under_the_name_of_another_is_not_taken_for_it(store: Store) -> 
 
 def test_an_empty_store_has_no_ledger_to_lose(store: Store) -> None:
     index = LedgerIndex.load(store)
-    assert (index.lost, index.adopted, index.streams(), index.unnamed_tails()) == (False, [], set(), {})
+    assert (index.lost, index.adopted, index.streams()) == (False, [], set())
 
 
 def _said(**changes: object) -> dict[str, object]:
@@ -481,9 +482,8 @@ def test_what_stands_in_place_of_a_range_is_not_repeated_in_full() -> None:
         BlockStored("../../etc/passwd", STREAM, (), 0, 1, NOW),
         BlockStored(block_id(WRITER, 1), STREAM, (), 0, 1, NOW, ("../../etc/passwd",)),
         Expired(NOW, NOW, ("../../etc/passwd",)),
-        Carried(STREAM, ((block_range(3, 4).range, "../../etc/passwd"),), {}),
     ],
-    ids=["block", "replaced", "expired", "carried"],
+    ids=["block", "replaced", "expired"],
 )
 def test_a_line_that_names_what_is_no_block_is_damage(entry: Entry) -> None:
     lines, _ = encode_lines([entry], 1, first_prev(WRITER))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from ledger_index import LedgerIndex
 from places import Kept, Place, kept_ledger
-from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, put
+from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, ledgers_in, put
 
 from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
 from kcl_receiver.ids import block_day, writer_id
@@ -97,12 +97,12 @@ def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_i
 
 def test_a_generators_ledger_is_not_touched(store: Store) -> None:
     entries = stored(store, 2)
-    before = dict(store.read_ledger())
+    before = dict(ledgers_in(store))
     transaction = Transaction(store, entries[0].block, COMPACT, LATER)
     merged(transaction, store, *entries)
     transaction.commit()
     transaction.retire()
-    assert dict(store.read_ledger()) == before
+    assert dict(ledgers_in(store)) == before
     assert store.writers() == [WRITER]
 
 

@@ -83,7 +83,7 @@ def test_it_finds_what_is_not_as_it_was_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="another checksum"):
         PlainReader(tmp_path)
     path.write_bytes(whole)
-    (ledger,) = (tmp_path / "ledger").glob("*.jsonl")
+    (ledger,) = (tmp_path / "ledger").glob("*/*.jsonl")
     ledger.write_bytes(ledger.read_bytes().replace(b'"count":5', b'"count":6'))
     with pytest.raises(ValueError, match="is not as it was written"):
         PlainReader(tmp_path)

@@ -271,9 +271,7 @@ def test_whatever_happens_each_record_comes_once_across_tokens(new_place: NewPla
             plain += [at + 1 for at, entry in enumerate(lake.blocks) if entry in pending]
             pending.clear()
         if rng.random() < 0.2 and not pending:
-            lake.next_writer(
-                writer_id(NOW + 1000 * next(writers), f"{rng.randrange(2**32):08x}")
-            )
+            lake.next_writer(writer_id(NOW + 1000 * next(writers), f"{rng.randrange(2**32):08x}"))
         if rng.random() < 0.3 and len(plain) > 1:
             lake.replace([plain.pop(rng.randrange(len(plain))) for _ in range(rng.randint(1, len(plain)))])
         if rng.random() < 0.7:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from generator_harness import position
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,24 +130,6 @@ def test_what_an_earlier_writer_forgot_stays_forgotten() -> None:
     ranges = recent(spanning(1, 5, arrival=50), spanning(6, 9, arrival=60))
     ranges.end(SHARD)
     later = recent(spanning(6, 9, arrival=60))
-    later.take(ranges.ranges(), ranges.forgotten)
+    later.take(ranges.forgotten)
     assert later.forgotten == ranges.forgotten
     assert not later.reaches(SHARD, position(5))
-
-
-def test_what_was_carried_over_is_taken_in_without_comparing_each_range_with_all_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    equal, compared = Range.__eq__, []
-
-    def counting(one: Range, other: object) -> bool:
-        compared.append(one)
-        return equal(one, other)
-
-    carried = [(spanning(10 * number, 10 * number + 9), f"block-{number}") for number in range(200)]
-    ranges = RangeCache()
-    monkeypatch.setattr(Range, "__eq__", counting)
-    for _ in range(2):
-        ranges.take(carried, {})
-    assert len(ranges) == 200
-    assert len(compared) <= 2 * len(carried)

@@ -31,16 +31,18 @@ from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.repair import (
     ACKNOWLEDGE,
+    BEGIN_ANEW,
     DELETE,
     SET_ASIDE,
     TAKE_IN,
     Report,
     repair,
 )
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path
 from kcl_receiver.store.ledger.entries import BlockStored, Expired
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.transaction import EXPIRE, RECOVER, Transaction, load_day
+from kcl_receiver.store.ledger.walk import LOG_IS_LOST
 from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.store import Store
 
@@ -223,9 +225,9 @@ def test_the_blocks_that_a_starting_generator_takes_over_are_left_alone(place: P
     old = put(store, 99, part(0, 500, 5))
     generator = place()
     generator.hold()
+    assert [one.thing for one in repair(store, LATER, apply=True).left] == [old.block]
     begin(generator, OTHER_WRITER)
-    unlisted = put(store, 98, part(0, 600, 5), writer=WRITER)
-    assert [one.thing for one in repair(store, LATER, apply=True).left] == [unlisted.block]
+    assert repair(store, LATER, apply=True).left == []
     assert old.block in LedgerIndex.load(store).blocks()
 
 
@@ -373,7 +375,7 @@ def test_a_lost_ledger_is_made_of_the_footers_and_said_to_be_lost(place: Place) 
 
 
 def two_writers(place: Place) -> tuple[list[BlockStored], list[BlockStored]]:
-    """Two generators, one after the other; the first one's ledger is sealed."""
+    """Two generators, one after the other; the first one's ledger is closed."""
     store = place()
     first = fill(store, usual(3))
     ledger = begin(store, OTHER_WRITER)
@@ -382,7 +384,7 @@ def two_writers(place: Place) -> tuple[list[BlockStored], list[BlockStored]]:
     return first, second
 
 
-SEALED = f"ledger/sealed/2026-11/{WRITER}.jsonl"
+CLOSED = ledger_path(WRITER)
 
 
 def spoil_line(content: bytes, number: int) -> bytes:
@@ -392,12 +394,12 @@ def spoil_line(content: bytes, number: int) -> bytes:
 
 
 DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes | None]]] = {
-    "a line of the open one": (ledger_path(OTHER_WRITER), lambda content: spoil_line(content, 4)),
-    "the first line of the open one": (ledger_path(OTHER_WRITER), lambda content: spoil_line(content, 1)),
-    "a line of the sealed one": (SEALED, lambda content: spoil_line(content, 4)),
-    "the end of the sealed one": (SEALED, lambda content: b"".join(content.splitlines(keepends=True)[:-2])),
-    "all of the sealed one": (SEALED, lambda content: None),
-    "other lines in the sealed one": (SEALED, lambda content: content.splitlines(keepends=True)[0] * 2),
+    "a line of the living one": (ledger_path(OTHER_WRITER), lambda content: spoil_line(content, 4)),
+    "the first line of the living one": (ledger_path(OTHER_WRITER), lambda content: spoil_line(content, 1)),
+    "a line of the closed one": (CLOSED, lambda content: spoil_line(content, 4)),
+    "the end of the closed one": (CLOSED, lambda content: b"".join(content.splitlines(keepends=True)[:-2])),
+    "all of the closed one": (CLOSED, lambda content: None),
+    "other lines in the closed one": (CLOSED, lambda content: content.splitlines(keepends=True)[0] * 2),
 }
 
 
@@ -444,7 +446,7 @@ def test_lost_lines_of_a_day_without_blocks_are_told_too(place: Place) -> None:
     store.claim("landing")
     begin(store, WRITER).append([session_at()])
     begin(store, OTHER_WRITER)
-    Kept(place(), SEALED).remove()
+    Kept(place(), CLOSED).remove()
     assert verify_store(store).ledger_faults
     assert kinds(done(store)) == [(ACKNOWLEDGE, WRITER)]
     proof = verify_store(ended(place))
@@ -461,8 +463,8 @@ def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(place: Pla
     ledger = begin(store, OTHER_WRITER)
     run(store)
     ledger.append([put(store, 1, part(0, 31, 5), part(1, 31, 5), writer=OTHER_WRITER)])
-    sealed = Kept(store, SEALED)
-    sealed.write(b"".join(sealed.read().splitlines(keepends=True)[:lines]) + b"no line\n")
+    kept = Kept(store, CLOSED)
+    kept.write(b"".join(kept.read().splitlines(keepends=True)[:lines]) + b"no line\n")
     assert done(store).in_order
     found = [(one.shard, one.position.sequence_number) for one in records(place())]
     assert sorted(found) == [(shard_name(shard), number) for shard in range(2) for number in range(1, 36)]
@@ -470,8 +472,8 @@ def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(place: Pla
 
 def test_a_damaged_ledger_stays_as_it_is_while_a_generator_is_at_work(place: Place) -> None:
     two_writers(place)
-    Kept(place(), SEALED).write(spoil_line(Kept(place(), SEALED).read(), 4))
-    spoilt = Kept(place(), SEALED).read()
+    Kept(place(), CLOSED).write(spoil_line(Kept(place(), CLOSED).read(), 4))
+    spoilt = Kept(place(), CLOSED).read()
     generator = place()
     generator.hold()
     report = done(place())
@@ -479,7 +481,7 @@ def test_a_damaged_ledger_stays_as_it_is_while_a_generator_is_at_work(place: Pla
     [named] = [one for one in report.left if one.amiss]
     assert named.thing == f"ledger of {WRITER}"
     assert "stop the receiver" in named.hint
-    assert Kept(place(), SEALED).read() == spoilt
+    assert Kept(place(), CLOSED).read() == spoilt
 
 
 MAINTENANCE_DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
@@ -541,7 +543,7 @@ def lost_ledger(place: Place) -> None:
 
 def damaged_ledger(place: Place) -> None:
     two_writers(place)
-    Kept(place(), SEALED).write(spoil_line(Kept(place(), SEALED).read(), 3))
+    Kept(place(), CLOSED).write(spoil_line(Kept(place(), CLOSED).read(), 3))
 
 
 def damaged_open_ledger(place: Place) -> None:
@@ -649,3 +651,42 @@ def test_where_there_are_no_locks_a_generator_is_reckoned_with() -> None:
     report = done(place())
     assert report.actions == []
     assert [one.thing for one in report.left if one.amiss] == [f"ledger of {WRITER}"]
+
+
+LOG_DAMAGES: dict[str, Callable[[Store], object]] = {
+    "lost": lambda store: store.objects.delete([one.key for one in store.objects.list("log/")]),
+    "its newest entry damaged": lambda store: Kept(store, log_path(store.newest_log_number())).write(b"{}\n"),
+}
+
+
+@pytest.mark.parametrize("damage", LOG_DAMAGES)
+def test_a_log_that_is_lost_or_damaged_begins_anew_and_the_next_start_reads_all(place: Place, damage: str) -> None:
+    first, second = two_writers(place)
+    LOG_DAMAGES[damage](place())
+    assert verify_store(place()).ledger_faults == [LOG_IS_LOST]
+    assert kinds(repair(place(), LATER, apply=False)) == [(BEGIN_ANEW, "the store's log")]
+    assert kinds(done(place())) == [(BEGIN_ANEW, "the store's log")]
+    assert verify_store(place()).ledger_faults == []
+    taken = take_over(ended(place))
+    assert {entry.block for entry in (*first, *second)} == {entry.block for entry in taken.blocks}
+    assert (taken.to_close, taken.state.kept) == ([OTHER_WRITER], (WRITER,))
+    assert kinds(done(place())) == []
+
+
+def test_a_damaged_log_stays_as_it_is_while_a_generator_is_at_work(place: Place) -> None:
+    two_writers(place)
+    LOG_DAMAGES["lost"](place())
+    generator = place()
+    generator.hold()
+    report = done(place())
+    assert [(one.thing, one.amiss) for one in report.left] == [("the store's log", True)]
+    assert "stop the receiver" in report.left[0].hint
+    assert place().newest_log_number() == 0
+
+
+def test_a_generator_does_not_start_on_a_damaged_log(place: Place) -> None:
+    two_writers(place)
+    LOG_DAMAGES["its newest entry damaged"](place())
+    with pytest.raises(LedgerDamaged, match="entry 2 of the log") as caught:
+        take_over(place())
+    assert "repair" in caught.value.hint

@@ -241,7 +241,7 @@ def test_temporary_files_that_nobody_writes_are_deleted(tmp_path: Path) -> None:
 def test_a_generator_that_begins_removes_what_killed_ones_could_not_finish(tmp_path: Path) -> None:
     store = local_store(tmp_path / "store")
     fill(store, usual(1))
-    begin(local_store(root_of(store)), OTHER_WRITER)  # so that the first ledger is a sealed one
+    begin(local_store(root_of(store)), OTHER_WRITER)  # so that the first ledger is a closed one
     strays = {
         f"{block_id(WRITER, 7)}.parquet.00000001.tmp",
         f"{block_id(OTHER_WRITER, 1)}.parquet.00000002.tmp",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake_files import FakeFiles, Node, PowerLoss
-from store_support import NOW, WRITER, local_store
+from store_support import NOW, WRITER, ledgers_in, local_store
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, block_id, writer_id
@@ -20,6 +20,7 @@ ONE, TWO = block_id(WRITER, 1), block_id(WRITER, 2)
 MAINTAINER = writer_id(NOW, "0c77e1d2")
 MAINTAINED = b"what replaced a block\n"
 CONTENT = b"the content of a block" * 10
+LOGGED = b"an entry of the store's log\n"
 
 Step = tuple[str, Callable[[Store], object]]
 STEPS: list[Step] = [
@@ -28,7 +29,7 @@ STEPS: list[Step] = [
     ("line 1", lambda store: store.append_ledger(WRITER, 1, b"first line\n")),
     ("two", lambda store: store.put_block(TWO, CONTENT)),
     ("line 2", lambda store: store.append_ledger(WRITER, 2, b"second line\nthird line\n")),
-    ("sealed", lambda store: store.seal_ledger(WRITER)),
+    ("logged", lambda store: store.create_log_entry(1, LOGGED) or store.settle_log_entry(1)),
     ("maintained", lambda store: store.put_maintenance_ledger(MAINTAINER, MAINTAINED)),
     ("deleted", lambda store: store.delete_block(ONE)),
 ]
@@ -73,7 +74,9 @@ def assert_whole(files: FakeFiles, done: set[str]) -> None:
         if (name in done and not may_be_gone) or store.has_block(block):
             assert store.read_block(block) == CONTENT
     assert {block for block, _ in store.list_blocks()} <= {ONE, TWO}
-    ledger = dict(store.read_ledger()).get(WRITER, b"")
+    assert store.log_entry(1) in ([LOGGED] if "logged" in done else [None, LOGGED])
+    assert store.newest_log_number() == (0 if store.log_entry(1) is None else 1)
+    ledger = dict(ledgers_in(store)).get(WRITER, b"")
     durable = b"".join(LINES[name] for name in LINES if name in done)
     assert ledger.startswith(durable)
     assert b"".join(LINES.values()).startswith(ledger)
@@ -140,14 +143,17 @@ def test_a_process_that_follows_a_killed_one_relies_on_nothing_that_is_not_durab
         run(store_on(files), set())
     files.stop_at = None
     heir = store_on(files)
-    ledger = list(heir.read_ledger())
+    ledger = list(ledgers_in(heir))
     for writer, content in ledger:
         heir.settle_ledger(writer, content)
     blocks = [block for block, _ in heir.list_blocks()]
     for block in blocks:
         heir.settle_block(block)
+    logged = heir.newest_log_number()
+    heir.settle_log_entry(1)
     after = store_on(files.lose_power())
-    assert list(after.read_ledger()) == ledger
+    assert list(ledgers_in(after)) == ledger
+    assert after.newest_log_number() == logged
     assert [after.read_block(block) for block in blocks] == [CONTENT] * len(blocks)
 
 
@@ -206,7 +212,7 @@ def test_after_a_failed_fsync_the_first_lines_of_a_ledger_are_written_again_too(
     again = [call for call, _ in files.calls[before:]]
     assert again.index("create") < again.index("write") < again.index("fsync") < again.index("rename")
     assert again[-1] == "fsync_dir"
-    assert dict(store.read_ledger()) == {WRITER: b"first line\n"}
+    assert dict(ledgers_in(store)) == {WRITER: b"first line\n"}
 
 
 def test_the_ledger_of_a_killed_writer_is_written_anew_and_not_only_fsynced() -> None:
@@ -224,7 +230,7 @@ def test_the_ledger_of_a_killed_writer_is_written_anew_and_not_only_fsynced() ->
     calls = [call for call, _ in files.calls]
     assert calls[:4] == ["create", "write", "fsync", "rename"]
     assert calls[-1] == "fsync_dir"
-    assert dict(heir.read_ledger()) == {WRITER: b"first line\n"}
+    assert dict(ledgers_in(heir)) == {WRITER: b"first line\n"}
 
 
 def test_a_torn_line_is_cut_off_before_other_lines_follow() -> None:
@@ -234,9 +240,9 @@ def test_a_torn_line_is_cut_off_before_other_lines_follow() -> None:
     files.fail("write", errno.ENOSPC, "ledger")
     with pytest.raises(StoreUnavailable):
         store.append_ledger(WRITER, 2, b"second line\n")
-    assert dict(store.read_ledger())[WRITER] == b"first line\nsecond"
+    assert dict(ledgers_in(store))[WRITER] == b"first line\nsecond"
     store.append_ledger(WRITER, 2, b"second line\n")
-    assert dict(store.read_ledger())[WRITER] == b"first line\nsecond line\n"
+    assert dict(ledgers_in(store))[WRITER] == b"first line\nsecond line\n"
 
 
 def test_a_name_whose_directory_failed_to_fsync_is_made_durable_by_the_next_try() -> None:
@@ -309,7 +315,7 @@ def test_lines_that_another_object_wrote_and_did_not_fsync_are_durable_once_they
     with pytest.raises(StoreUnavailable):
         store_on(files).append_ledger(WRITER, 1, b"first line\n")
     store_on(files).append_ledger(WRITER, 1, b"first line\n")
-    assert dict(store_on(files.lose_power()).read_ledger()) == {WRITER: b"first line\n"}
+    assert dict(ledgers_in(store_on(files.lose_power()))) == {WRITER: b"first line\n"}
 
 
 class Forgetful(FakeFiles):
@@ -386,18 +392,3 @@ def test_a_block_is_not_durable_if_another_threads_fsync_of_its_directory_failed
         store.put_block(block, CONTENT)
     after = store_on(files.lose_power())
     assert [after.read_block(block) for block in (ONE, TWO)] == [CONTENT, CONTENT]
-
-
-def test_a_ledger_whose_sealed_name_could_not_be_made_durable_is_linked_anew() -> None:
-    files = Forgetful()
-    files.mkdir(Path("/data"))
-    files.fsync_dir(Path("/"))
-    store = store_on(files)
-    for writer in (WRITER, MAINTAINER):
-        store.append_ledger(writer, 1, b"first line\n")
-    store.seal_ledger(MAINTAINER)
-    files.fail("fsync_dir", errno.EIO, "sealed")
-    with pytest.raises(StoreUnavailable):
-        store.seal_ledger(WRITER)
-    store.seal_ledger(WRITER)
-    assert store_on(files.lose_power()).ledger(WRITER) == b"first line\n"

@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from store_support import WRITER, local_store, root_of
+from store_support import WRITER, ledgers_in, local_store, root_of
 from unwritable import REASON, unwritable
 
 from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_id
 from kcl_receiver.store.files import OsFiles
-from kcl_receiver.store.layout import block_path
+from kcl_receiver.store.layout import block_path, ledger_path
 from kcl_receiver.store.store import Store, open_store
 
 BLOCK = block_id(WRITER, 1)
@@ -137,15 +137,15 @@ def test_a_directory_that_is_taken_away_is_made_again(store: Store) -> None:
 @pytest.mark.parametrize("torn", [b"a", b"xyz, some other torn line", b"a\nhalf"])
 def test_a_torn_end_is_never_followed_by_other_lines(store: Store, torn: bytes) -> None:
     store.append_ledger(WRITER, 1, b"x\n")
-    path = root_of(store) / "ledger" / f"{WRITER}.jsonl"
+    path = root_of(store) / ledger_path(WRITER)
     path.write_bytes(path.read_bytes() + torn)
     local_store(root_of(store)).append_ledger(WRITER, 2, b"a\nb\n")
-    assert list(store.read_ledger()) == [(WRITER, b"x\na\nb\n")]
+    assert list(ledgers_in(store)) == [(WRITER, b"x\na\nb\n")]
 
 
 def test_a_ledger_that_was_cut_by_another_is_not_continued(store: Store) -> None:
     store.append_ledger(WRITER, 1, b"x\ny\n")
-    (root_of(store) / "ledger" / f"{WRITER}.jsonl").write_bytes(b"x\n")
+    (root_of(store) / ledger_path(WRITER)).write_bytes(b"x\n")
     with pytest.raises(LedgerDamaged, match="has 2 bytes, and 4 were durable"):
         store.append_ledger(WRITER, 3, b"z\n")
 

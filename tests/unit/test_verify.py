@@ -318,7 +318,7 @@ def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_pro
 
 
 @pytest.mark.parametrize("end", [-1, -3, -40])
-def test_a_block_whose_line_was_torn_is_known_by_the_next_writer_that_took_it_in(landing: Landing, end: int) -> None:
+def test_a_block_whose_line_was_torn_is_recorded_before_its_ledger_is_closed(landing: Landing, end: int) -> None:
     killed = put(landing.store, 9, block_range(10, 11, after=Position(9)))
     line, _ = encode_lines([killed], landing.ledger.tail.number + 1, landing.ledger.tail.hash)
     landing.kept_ledger.write(landing.kept_ledger.read() + line[:end])

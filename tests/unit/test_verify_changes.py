@@ -20,14 +20,14 @@ from store_support import (
 )
 
 from kcl_receiver.audit.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
-from kcl_receiver.errors import BlockMissing, StoreUnavailable
+from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Position
 from kcl_receiver.reading.api import open_reading
 from kcl_receiver.reading.query import Query
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.blocks.stream import BlockStream
-from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.entries import BlockStored, Expired, decode_ledger, encode_lines
 from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
@@ -205,10 +205,10 @@ def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Land
     assert counts(report) == (PROVEN, 10, 0)
 
 
-def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed, place: Place) -> None:
-    """A zombie: the writer that was taken for dead appends once more."""
+def test_a_ledger_that_goes_on_behind_its_last_line_is_damaged(landed: Landed, place: Place) -> None:
     begin(landed.store, OTHER_WRITER)
-    landed.add(11, 12, after=10)
+    with pytest.raises(LedgerDamaged, match="is another one than the one to be written"):
+        landed.ledger.append([session_at()])  # a zombie: the writer that was taken for dead
     assert verify_store(landed.store).proven
     kept = kept_ledger(landed.store, WRITER)
     lines = kept.read().splitlines(keepends=True)
@@ -216,7 +216,13 @@ def test_a_ledger_that_went_on_after_its_end_was_named_is_whole(landed: Landed, 
     ledger = LedgerWriter(other, WRITER)
     ledger.append([session_at()] * len(lines))
     kept.write(kept_ledger(other, WRITER).read())
-    assert any("saw, is not there" in fault for fault in verify_store(landed.store).ledger_faults)
+    assert any("was closed, and its end is not there" in one for one in verify_store(landed.store).ledger_faults)
+    kept.write(b"".join(lines))
+    assert verify_store(landed.store).proven
+    more, _ = encode_lines([session_at()], len(lines) + 1, decode_ledger(WRITER, b"".join(lines)).tail.hash)
+    kept.write(b"".join(lines) + more)
+    (fault,) = verify_store(landed.store).ledger_faults
+    assert "the line before it is the last one" in fault
 
 
 def test_a_block_that_two_ledgers_name_counts_once(landed: Landed) -> None:

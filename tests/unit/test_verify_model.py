@@ -35,13 +35,14 @@ from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
+    Closed,
     Expired,
     MarksTaken,
     SessionStarted,
     ShardEnded,
-    Tail,
     WriterStarted,
 )
+from kcl_receiver.store.ledger.store_log import StoreLog, began
 from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
@@ -63,7 +64,7 @@ class RandomStore:
         self.session: dict[str, str] = {}
         self.began = NOW
         self.numbers = 0
-        self.tail: tuple[str, Tail] | None = None
+        self.ledger: LedgerWriter
         self.adoptable: list[BlockStored] = []
         for _ in range(self.random.randint(1, 5)):
             self.generator()
@@ -75,9 +76,14 @@ class RandomStore:
     def generator(self) -> None:
         self.began += self.random.choice([1000, 60_000, DAY])
         self.writer = writer_id(self.began, f"{self.random.getrandbits(32):08x}")
+        started = WriterStarted(self.writer, "h", 1, self.began, "0")
+        log = StoreLog(self.store)
+        closed = [*log.newest().state.living]
+        for _ in closed:
+            self.ledger.append([Closed(self.began, self.writer)])
+        log.change(lambda state: began(state, started, closed, STREAM, {}))
         self.ledger = LedgerWriter(self.store, self.writer)
-        tails = {self.tail[0]: self.tail[1]} if self.tail else {}
-        self.ledger.append([WriterStarted(self.writer, "h", 1, self.began, "0", tails), Carried(STREAM)])
+        self.ledger.append([started, Carried(STREAM)])
         for entry in self.adoptable:
             self.ledger.append([entry])
         if self.made and self.random.random() < 0.2:  # a ledger that was put back from a backup: named twice
@@ -99,9 +105,6 @@ class RandomStore:
             self.next[child] = 10
             self.ledger.append([session_at(shard=child, session=f"c{child}", parents=(shard,), time=self.began)])
             self.session[child] = f"c{child}"
-        self.tail = self.writer, self.ledger.tail
-        if self.random.random() < 0.7:
-            self.store.seal_ledger(self.writer)
 
     def begin(self, shard: str) -> None:
         back = self.random.choice([0, 0, 1, 2, 5, -3])

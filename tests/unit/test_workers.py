@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from generator_harness import batch_message, columns_of, position
 from places import Place
+from store_support import ledgers_in
 
 from kcl_receiver.aws import Shard
 from kcl_receiver.errors import StreamReplaced
@@ -27,12 +28,13 @@ from kcl_receiver.generator.effects import (
 )
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView, boot_millis
-from kcl_receiver.ids import writer_id
+from kcl_receiver.ids import writer_id, writer_of
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.json_codec import encode
 from kcl_receiver.store.ledger.entries import BlockStored, Carried, MarksTaken, decode_ledger
+from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.store import Store
 
@@ -115,8 +117,16 @@ def end(made: GeneratorIO) -> None:
 
 
 def ledgers(place: Place) -> tuple[list[str], list[str]]:
-    """Return the writers whose ledger is open, and those whose ledger is sealed."""
-    return sorted(writer for writer, _ in place().open_ledgers()), sorted(w for w, _ in place().sealed_ledgers())
+    """Return the writers that are living, by the store's log, and the others that have a ledger, a closed one."""
+    read = {writer: decode_ledger(writer, content) for writer, content in ledgers_in(place())}
+    living = sorted(StoreLog(place()).newest().state.living)
+    assert [writer for writer, ledger in read.items() if not ledger.is_closed] == living
+    return living, [writer for writer in read if writer not in living]
+
+
+def kept(place: Place) -> list[str]:
+    """Return the closed ledgers that the next start reads."""
+    return list(StoreLog(place()).newest().state.kept)
 
 
 def store(
@@ -259,7 +269,7 @@ def test_what_maintenance_did_is_read_only_if_a_block_is_gone(place: Place, monk
 # One ledger after the other
 
 
-def test_a_long_ledger_is_followed_by_another_and_sealed(place: Place) -> None:
+def test_a_long_ledger_is_closed_and_followed_by_another(place: Place) -> None:
     wall = Wall()
     made = workers(place, wall, ledger_lines=1)
     store(made, 1, [1, 2], TRIM_HORIZON)
@@ -276,11 +286,11 @@ def test_what_was_stored_under_the_ledger_before_is_held_after_a_restart(place: 
     assert len(ledgers(place)[1]) > 1
     end(made)
     again = workers(place, Wall(1_795_353_999_000))
-    assert again.ranges_in_memory == 5
+    assert again.ranges_in_memory == 4  # what ends at the checkpoint keeps no ledger
     assert held(again, position(2)) == [(3, 4), (5, 6), (7, 8), (9, 10)]
 
 
-@pytest.mark.parametrize("lines", [1, 10_000], ids=["in ledgers that are sealed", "in the open one"])
+@pytest.mark.parametrize("lines", [1, 10_000], ids=["in ledgers that are closed", "in the living one"])
 def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for(place: Place, lines: int) -> None:
     stream = ClockedStream()
     made = workers(place, ledger_lines=lines, stream=stream)
@@ -312,13 +322,14 @@ def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(place: Place) 
     assert carried.newest == arrived + 1  # the second block is in this one
 
 
-def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_sealed_ledgers(place: Place) -> None:
+def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_ledgers(place: Place) -> None:
     made = workers(place, ledger_lines=1)
     for number in range(1, 6):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2), checkpoint=position(2 * number))
     end(made)
     again = workers(place, Wall(1_795_353_999_000))
     assert again.ranges_in_memory < 5
+    assert len(kept(place)) <= 2
     assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10)]
 
 
@@ -351,7 +362,7 @@ def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(
     assert len(wall.writers) == 3
 
 
-# What the next ledger carries over
+# What the next start reads
 
 
 def ledger_bytes(place: Place) -> int:
@@ -401,45 +412,38 @@ def end_shard(made: GeneratorIO, last: After, *, known_to_kcl: bool) -> None:
     made.append(Append((ShardEndRecord("s", SHARD, last, -1),)), {SHARD: SHARD_END} if known_to_kcl else {})
 
 
-def carried_ranges(place: Place, shard: str = SHARD) -> int:
-    """Return how many ranges of a shard the open ledger's first lines carry over."""
-    ((writer, content),) = place().open_ledgers()
-    carried = [entry for entry in decode_ledger(writer, content).entries if isinstance(entry, Carried)]
-    return sum(one.shard == shard for entry in carried for one, _ in entry.ranges)
-
-
-def test_a_shard_that_kcl_knows_to_be_ended_is_carried_no_further_and_is_found_in_the_ledger(
-    place: Place, wall: Wall
-) -> None:
+def test_a_shard_that_kcl_knows_to_be_ended_keeps_no_ledger_and_is_found_in_it(place: Place, wall: Wall) -> None:
     made = workers(place, wall)
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     end_shard(made, position(4), known_to_kcl=True)
     assert made.ranges_in_memory == 0
     next_day(made, wall)
-    assert carried_ranges(place) == 0
+    assert kept(place) == []
     assert held(made, position(2)) == [(3, 4)]
     end(made)
     again = workers(place, wall)
     assert held(again, TRIM_HORIZON) == [(1, 2), (3, 4)]
 
 
-def test_a_shard_that_ended_and_may_begin_again_at_its_checkpoint_is_kept_until_it_would_have(
+def test_the_ledger_of_a_shard_that_ended_and_may_begin_again_is_kept_until_it_would_have(
     place: Place, wall: Wall
 ) -> None:
     made = workers(place, wall)
+    first = made.writer
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=False)
     end(made)  # killed before KCL took SHARD_END, or after it: nobody knows
     wall.millis += 60_000
     again = workers(place, wall)
-    assert carried_ranges(place) == 1
+    assert kept(place) == [first]
     next_day(again, wall)
-    assert carried_ranges(place) == 0
+    assert kept(place) == []
 
 
-def test_a_shard_that_began_again_after_its_end_is_carried_on(place: Place, wall: Wall) -> None:
+def test_the_ledger_of_a_shard_that_began_again_after_its_end_is_kept(place: Place, wall: Wall) -> None:
     made = workers(place, wall)
+    first = made.writer
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=False)
     end(made)
@@ -447,20 +451,18 @@ def test_a_shard_that_began_again_after_its_end_is_carried_on(place: Place, wall
     again = workers(place, wall)
     assert held(again, TRIM_HORIZON) == [(1, 2)]
     next_day(again, wall)
-    assert carried_ranges(place) == 1
+    assert kept(place) == [first]
 
 
-def test_what_the_stream_cannot_hold_any_more_is_not_carried_but_for_the_last_range_of_a_shard(
-    place: Place, wall: Wall
-) -> None:
+def test_a_ledger_of_which_the_stream_holds_nothing_any_more_is_not_kept(place: Place, wall: Wall) -> None:
     made = workers(place, wall)
+    first = made.writer
     store(made, 1, [1, 2], TRIM_HORIZON)
     store(made, 2, [3, 4], position(2))
     next_day(made, wall, 3)  # of retention it is one day, and two are spared
+    assert kept(place) == [first]
     next_day(made, wall)
-    assert carried_ranges(place) == 2
-    next_day(made, wall)
-    assert carried_ranges(place) == 1
+    assert kept(place) == []
     assert held(made, position(2)) == [(3, 4)]
 
 
@@ -469,12 +471,27 @@ def test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left(
     store(made, 1, [1, 2], TRIM_HORIZON)
     end_shard(made, position(2), known_to_kcl=True)
     next_day(made, wall)
-    ((_, ledger),) = place().open_ledgers()
-    assert SHARD.encode() in ledger
+    assert SHARD in StoreLog(place()).newest().state.forgotten
     next_day(made, wall, 4)
     next_day(made, wall)
-    ((_, ledger),) = place().open_ledgers()
-    assert SHARD.encode() not in ledger
+    assert SHARD not in StoreLog(place()).newest().state.forgotten
+
+
+def test_a_block_of_a_closed_ledger_that_the_next_one_records_keeps_that(place: Place, wall: Wall) -> None:
+    made = workers(place, wall, ledger_lines=1)
+    slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
+    written = made.write_block(slow)
+    other = WriteBlock(1, (part([1], TRIM_HORIZON, "shardId-other"),))
+    made.append(Append((BlockRecord(1, made.write_block(other)),)), {"shardId-other": position(1)})
+    made.append(Append((BlockRecord(100, written),)), {})
+    second = made.writer
+    assert writer_of(written.block) != second
+    store_in_another = WriteBlock(2, (part([2], position(1), "shardId-other"),))
+    made.append(Append((BlockRecord(2, made.write_block(store_in_another)),)), {"shardId-other": position(2)})
+    assert made.writer != second
+    assert kept(place) == [second]
+    end(made)
+    assert held(workers(place, Wall(1_795_353_999_000)), TRIM_HORIZON) == [(101, 102)]
 
 
 def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(place: Place, wall: Wall) -> None:
@@ -548,18 +565,18 @@ def test_the_stream_is_asked_again_when_the_first_records_after_a_starting_point
         made.look_further(LookFurther("s2", SHARD, facts.more))
 
 
-def test_starts_that_follow_each_other_quickly_carry_over_no_more_each_time(place: Place, wall: Wall) -> None:
+def test_what_a_start_reads_does_not_grow_with_the_starts_before(place: Place, wall: Wall) -> None:
     made = workers(place, wall)
     for number in range(1, 21):
         store(made, number, [2 * number - 1, 2 * number], position(2 * number - 2))
-    carried = []
+    counts = []
     for last in range(40, 48, 2):
         end(made)
         wall.millis += 1000
         made = workers(place, wall)
-        carried.append(carried_ranges(place))
+        counts.append(len(kept(place)))
         facts = made.look_up(LookUp("s", SHARD, position(last)))
         made.append(Append((SessionRecord("s", SHARD, last, position(last), facts, -1),)), {})
         store(made, last, [last + 1, last + 2], position(last))
-    assert carried == [20, 2, 2, 2]
+    assert counts == [1, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]

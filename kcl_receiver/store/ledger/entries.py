@@ -33,6 +33,7 @@ def _block_id(text: str) -> str:
 
 
 BlockId = Annotated[str, _block_id]
+WriterId = Annotated[str, check_writer_id]
 GENERATOR = "generator"
 
 
@@ -56,7 +57,7 @@ class WriterStarted:
         version: Version of kcl_receiver.
         tails: In a maintenance ledger, the last line of each other one of that day that none has named yet.
         role: What it is: `generator`, or the maintenance command.
-        follows: The ledger that the same generator wrote before, empty if there is none. It may record blocks of that.
+        follows: The ledger, if there is one, that the same generator wrote before, and of which it may record blocks.
     """
 
     writer: str
@@ -66,7 +67,7 @@ class WriterStarted:
     version: str
     tails: dict[str, Tail] = field(default_factory=dict)
     role: str = GENERATOR
-    follows: str | None = None
+    follows: tuple[WriterId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class MarksTaken:
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What a writer carries over from all before it, so that who comes next need not read all of the ledger.
+    """What a writer repeats of all before it, so that who comes next need not read their ledgers.
 
     Attributes:
         stream: The stream.
@@ -233,7 +234,7 @@ class StoreState:
     by: str = field(default="", compare=False)
     time: int = field(default=0, compare=False)
     living: dict[str, Living] = field(default_factory=dict)
-    kept: tuple[str, ...] = ()
+    kept: tuple[WriterId, ...] = ()
     stream: StreamIdentity | None = None
     forgotten: dict[str, Forgotten] = field(default_factory=dict)
     last: str = ""
@@ -266,7 +267,7 @@ class Acknowledged:
     """
 
     time: int
-    writer: Annotated[str, check_writer_id]
+    writer: WriterId
     line: int
     reason: str
 

@@ -105,9 +105,7 @@ def at_work(store: Store) -> set[str] | None:
         return None
     found = {*state.living}
     for writer in state.living:
-        follows = before(writer, decode_ledger(writer, store.ledger(writer) or b"").entries, state)
-        if follows is not None:
-            found.add(follows)
+        found.update(before(writer, decode_ledger(writer, store.ledger(writer) or b"").entries, state))
     return found
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Forgotten, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
     Entry,
@@ -77,6 +78,8 @@ class StoreLog:
             own, state = decode_line(line.removesuffix(b"\n"), number)
             if not isinstance(state, StoreState):
                 raise ValueError("it says nothing of the store's state")
+            for writer in (*state.living, *filter(None, [state.last])):
+                check_writer_id(writer)
         except ValueError as error:
             what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
             raise LedgerDamaged(what, SEE_REPAIR) from error
@@ -97,7 +100,7 @@ class StoreLog:
             if newest.number:
                 self._store.settle_log_entry(newest.number)  # its writer may have ended before it was durable
             state = changed(newest.state)
-            if state == newest.state and newest.number:
+            if state == newest.state:
                 return state
             line, _ = encode_lines([state], newest.number + 1, newest.hash)
             self._store.create_log_entry(newest.number + 1, line)  # whoever was first: it is read next
@@ -144,8 +147,8 @@ def began(
     )
 
 
-def before(writer: str, entries: Sequence[Entry], state: StoreState) -> str | None:
-    """Return the writer of whose blocks some may be recorded in the ledger of a living one; None if there is none.
+def before(writer: str, entries: Sequence[Entry], state: StoreState) -> tuple[str, ...]:
+    """Return the writer, if there is one, of whose blocks some may be recorded in the ledger of a living one.
 
     Args:
         writer: The living one.
@@ -153,9 +156,9 @@ def before(writer: str, entries: Sequence[Entry], state: StoreState) -> str | No
         state: What holds.
     """
     if entries:
-        return entries[0].follows if isinstance(entries[0], WriterStarted) else None
+        return entries[0].follows if isinstance(entries[0], WriterStarted) else ()
     # Its first line is not there yet. What it follows was closed last, and is kept until there is one.
-    return max((one for one in state.kept if one < writer), default=None)
+    return tuple(sorted(one for one in state.kept if one < writer)[-1:])
 
 
 def settled(

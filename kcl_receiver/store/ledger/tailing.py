@@ -62,6 +62,7 @@ class LedgerWalk:
         self._known: set[str] = set()
         self._open: set[str] = set()
         self._seen = -1
+        self._listed = False
         self._lines: dict[str, int] = {}
         self._day = ""
         self._polled = False
@@ -82,7 +83,7 @@ class LedgerWalk:
             fresh = self._find_new(logged)
             self._open.update(fresh)
             days = self._find_days(fresh)
-        if not self._known and not self._polled:
+        if not self._polled and not self._listed:
             yield from self._from_footers(days)
         todo = sorted(self._open)
         if self._from is not None and not self._polled:
@@ -117,6 +118,7 @@ class LedgerWalk:
 
     def _find_new(self, logged: Logged) -> list[str]:
         names = self._store.writers()
+        self._listed = bool(names)
         if logged.number:
             # One that began later is left for the next poll: the ledger before it may get a line until it is read.
             names = sorted({*(one for one in names if one <= logged.state.last), *logged.state.living})

@@ -36,7 +36,7 @@ class Takeover:
 
     Attributes:
         state: What the store's log says.
-        carried: What the ledgers carry over of marks.
+        carried: What the ledgers repeat of marks, and of the newest arrival.
         blocks: The entries of all blocks in the ledgers, those that are adopted, and those that `repair` recorded of
             the same writers and that are gone: others may hold their ranges now.
         ledger_of: In which ledger a block is recorded, where that is not its own.
@@ -63,8 +63,13 @@ class Takeover:
     ledgers: dict[str, WriterLedger] = field(default_factory=dict)
 
     @property
+    def were_living(self) -> list[str]:
+        """The writers that the log takes for living, and that have ended."""
+        return [*self.state.living]
+
+    @property
     def to_close(self) -> list[str]:
-        """The ledgers that are to be closed."""
+        """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so."""
         return [writer for writer, one in self.ledgers.items() if not one.is_closed]
 
     def closing(self, store: Store, by: str, time: int) -> Iterator[tuple[LedgerWriter, list[Entry]]]:
@@ -102,7 +107,7 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
             raise ledger.fault
         if writer in out.state.living:
             if content is not None:
-                store.settle_ledger(writer, content)
+                store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         elif not ledger.is_closed and not acknowledged(store, writer, ledger.tail.number + 1):
             raise lost_end(writer, ledger.tail.number)
         _take(out, ledger)
@@ -148,12 +153,11 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
     writers: dict[str, str] = {}
     for writer in out.to_close:
         writers[writer] = writer
-        follows = before(writer, out.ledgers[writer].entries, out.state)
-        if follows is not None and follows not in out.ledgers:
-            old = decode_ledger(follows, store.ledger(follows) or b"")
-            known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
-        if follows is not None:
+        for follows in before(writer, out.ledgers[writer].entries, out.state):
             writers.setdefault(follows, writer)
+            if follows not in out.ledgers:
+                old = decode_ledger(follows, store.ledger(follows) or b"")
+                known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
     for writer, ledger in sorted(writers.items()):
         found = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
         out.adopted.setdefault(ledger, []).extend(found)

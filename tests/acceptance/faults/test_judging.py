@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_support import NOW, OTHER_WRITER, WRITER, block_range, local_store, put, records_at, session_at
+from store_support import NOW, OTHER_WRITER, WRITER, begin, block_range, local_store, put, records_at, session_at
 
 from faults.judging import Judgement, check_end, check_verify, judge_now, read_all
 from kcl_receiver.audit.verify import verify_store
@@ -16,7 +16,6 @@ from kcl_receiver.emulator.producer import Acknowledged, digest_of
 from kcl_receiver.ids import writer_id
 from kcl_receiver.proof.coverage import Selected, span_of
 from kcl_receiver.ranges import Position, Range
-from kcl_receiver.store.ledger.writer import LedgerWriter
 
 SHARD = "shardId-000000000000"
 TABLE = "landing"
@@ -53,8 +52,8 @@ class World:
         one = put(first, 1, block_range(1, 2, 3))
         two = put(first, 2, block_range(4, 5, 6, after=Position(3)))
         three = put(second, 1, block_range(7, 8, 9, after=Position(6), session="s2"), writer=OTHER_WRITER)
-        LedgerWriter(first, WRITER).append([session_at(), one, two])
-        LedgerWriter(second, OTHER_WRITER).append([session_at(6, session="s2"), three])
+        begin(first, WRITER).append([session_at(), one, two])
+        begin(second, OTHER_WRITER).append([session_at(6, session="s2"), three])
         self.blocks = [one.block, two.block, three.block]
         self.put = [
             Acknowledged(SHARD, number, sub, digest_of(key.decode(), data))
@@ -76,7 +75,7 @@ class World:
         """Let the second host store records that the first one has."""
         store = local_store(self.stores[1])
         entry = put(store, 9, block_range(*numbers, after=Position(3), session="s2", data=data), writer=THIRD_WRITER)
-        LedgerWriter(store, THIRD_WRITER).append([entry])
+        begin(store, THIRD_WRITER).append([entry])
 
 
 @pytest.fixture
@@ -185,7 +184,7 @@ def test_ranges_that_nothing_links_are_a_gap_though_every_record_that_was_put_is
     store.claim("landing")
     one = put(store, 1, block_range(1, 2))
     two = put(store, 2, block_range(8, 9, after=Position(5), session="s2"))
-    LedgerWriter(store, WRITER).append([session_at(), one, session_at(5, session="s2"), two])
+    begin(store, WRITER).append([session_at(), one, session_at(5, session="s2"), two])
     reading = read_all([], [tmp_path])
     assert len(reading.gaps) == 1
     assert "gap after 2" in reading.complaints()[0]
@@ -202,6 +201,6 @@ def test_verify_of_one_host_alone_takes_no_gap_and_of_two_hosts_nothing_lost(wor
 
 
 def test_verify_of_a_store_without_its_ledger_is_told(world: World) -> None:
-    for file in (world.stores[0] / "ledger").iterdir():
+    for file in (world.stores[0] / "ledger").rglob("*.jsonl"):
         file.unlink()
     assert "verify: the ledger is lost" in check_verify(to_json(verify_store(local_store(world.stores[0]))), alone=True)
