@@ -210,7 +210,9 @@ class Marks:
     def add(self, position: Position, until: int) -> None:
         """Take in a mark."""
         positions, untils = self._positions, self._untils
-        if not untils or (position > positions[-1] and until > untils[-1]):  # what comes in the stream's order
+        if not untils or position > positions[-1]:  # what comes in the stream's order
+            if untils and until <= untils[-1]:
+                return
             positions.append(position)
             untils.append(until)
         else:
@@ -227,11 +229,12 @@ class Marks:
 
     def until(self, position: Position) -> int:
         """Return the latest time by which all that had arrived is not past a position; -1 if none is known."""
-        if not self._positions:
+        positions = self._positions
+        if not positions:
             return -1
-        if position >= self._positions[-1]:  # what comes in the stream's order
+        if position >= positions[-1]:  # what comes in the stream's order
             return self._untils[-1]
-        at = bisect_right(self._positions, position)
+        at = bisect_right(positions, position)
         return self._untils[at - 1] if at else -1
 
 
@@ -286,7 +289,8 @@ class Horizon:
     def arrived(self, position: Position, arrival: int) -> None:
         """Take in a record that was delivered, by its arrival; -1 if that is not known."""
         if arrival >= 0:
-            self.opened = max(self.opened, arrival)
+            if arrival > self.opened:
+                self.opened = arrival
             self.mark(position, arrival - MARGIN_MS)
 
     def mark(self, position: Position, until: int) -> None:

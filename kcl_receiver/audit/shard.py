@@ -26,7 +26,7 @@ from kcl_receiver.audit.report import (
 )
 from kcl_receiver.audit.timeline import Stretches, draw
 from kcl_receiver.horizon import Times
-from kcl_receiver.proof.coverage import Coverage, Gap, Segments, Span, SpanSet, Taken, covered_by, span_of
+from kcl_receiver.proof.coverage import Coverage, Gap, Segments, Span, SpanSet, Taken, covered_from, span_of
 from kcl_receiver.proof.links import Cover
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.store.ledger.entries import SessionStarted, ShardEnded
@@ -123,11 +123,13 @@ class Shard:
             self._first = one.first, one.arrival_first
         if self._last is None or one.last > self._last[0]:
             self._last = one.last, one.arrival_last
-        span = span_of(one)
-        parts = self._taken.take(span)
+        if self._taken.take_next(one.first, one.last):
+            self.count(one, one.count)
+            return []
+        parts = self._taken.take(one.first, one.last)
         if parts is None:
             self.deferred.append((one, block))
-        elif len(parts) == 1 and parts[0] == span:
+        elif parts == [span_of(one)]:
             self.count(one, one.count)
         elif parts:
             return parts
@@ -165,7 +167,7 @@ class Shard:
             removed = self._removed[before] = _Removed(Segments(), since)
         elif 0 <= since < removed.since:
             removed.since = since
-        removed.segments.add(covered_by(one), one)
+        removed.segments.add(covered_from(one), one)
 
     # What comes when all was seen once
 
@@ -233,7 +235,7 @@ class Shard:
             found = removed.segments
             for at, (first, high) in enumerate(zip(found.firsts, found.highs, strict=True)):
                 times = found.begins[at], found.ends[at], before, removed.since
-                out.append(ExpiredStretch(first, high.position, found.records[at], *times))
+                out.append(ExpiredStretch(first, high, found.records[at], *times))
         return tuple(sorted(out, key=lambda one: (one.first, one.last, one.before)))
 
     def report(self, child: str | None, opened: int | None = None) -> ShardReport:

@@ -7,7 +7,7 @@ anything: it is laid over what is stored, and takes its place.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 
 from kcl_receiver.audit.report import STORED, Stretch, StretchKind
@@ -34,21 +34,19 @@ class Stretches:
             return
         if begin_ms > end_ms:  # arrival times are approximate
             begin_ms, end_ms = end_ms, begin_ms
-        if self._begins and self._begins[-1] <= begin_ms <= self._ends[-1]:
-            self._ends[-1] = max(self._ends[-1], end_ms)
+        begins, ends = self._begins, self._ends
+        if begins and begins[-1] <= begin_ms <= ends[-1]:
+            if end_ms > ends[-1]:
+                ends[-1] = end_ms
             self._records[-1] += records
             return
-        self._put((begin_ms, end_ms, records))
-        if len(self._begins) > 4 * self._resolution:
-            merged = self._merged()
-            self._begins, self._ends, self._records = array("q"), array("q"), array("q")
-            for one in merged:
-                self._put(one)
-
-    def _put(self, one: Sequence[int]) -> None:
-        self._begins.append(one[0])
-        self._ends.append(one[1])
-        self._records.append(one[2])
+        begins.append(begin_ms)
+        ends.append(end_ms)
+        self._records.append(records)
+        if len(begins) > 4 * self._resolution:
+            self._begins, self._ends, self._records = (
+                array("q", column) for column in zip(*self._merged(), strict=True)
+            )
 
     def get(self) -> list[tuple[int, int, int]]:
         """Return begin, end and records of each stretch, in order; they neither touch nor overlap."""

@@ -90,16 +90,6 @@ class SpanSet:
             at += 1
         return parts
 
-    def forget(self, count: int) -> Cut:
-        """Take out the lowest spans, and return where the last of them ended."""
-        end = self._highs[count - 1]
-        del self._lows[:count], self._highs[:count]
-        return end
-
-    def __len__(self) -> int:
-        """Return the number of spans."""
-        return len(self._lows)
-
     def holds(self, position: Position) -> bool:
         """Return whether a position is in the set."""
         return not self.missing(Span(Cut(position, 0), Cut(position, 1)))
@@ -155,54 +145,60 @@ def span_of(one: Range) -> Span:
 class Segments:
     """Stretches in which one link leads to the next, each with its first record, the times of its ends, its records.
 
-    A segment is four bounds and a number, however many ranges it was made of.
+    A segment is four bounds and a number, however many ranges it was made of. It ends just after a record always, so
+    that `highs` are positions: most ranges move the last of them, and a `Cut` for each would take longer than the rest.
     """
 
     def __init__(self) -> None:
         self.lows: list[Cut] = []
-        self.highs: list[Cut] = []
+        self.highs: list[Position] = []
         self.firsts: list[Position] = []
         self.begins: list[int] = []
         self.ends: list[int] = []
         self.records: list[int] = []
 
-    def add(self, span: Span, one: Range, *, counted: bool = True) -> None:
-        """Put in what a range covers; its records are not counted if it was put in before."""
-        low, high = span
+    def add(self, low: tuple[Position, int], one: Range, *, counted: bool = True) -> None:
+        """Put in a range, of which all is covered from `low` (a `Cut`) to its last record.
+
+        Its records are not counted if it was put in before.
+        """
+        high = one.last
         records = one.count if counted else 0
-        if self.highs and self.lows[-1] <= low <= self.highs[-1]:  # what comes in the order of the stream comes here
-            if high > self.highs[-1]:
-                self.highs[-1], self.ends[-1] = high, one.arrival_last
+        highs = self.highs
+        # What comes in the order of the stream comes here. A cut at the last record of a segment touches it.
+        if highs and self.lows[-1] <= low and low[0] <= highs[-1]:
+            if high > highs[-1]:
+                highs[-1], self.ends[-1] = high, one.arrival_last
             if one.first < self.firsts[-1]:
                 self.firsts[-1], self.begins[-1] = one.first, one.arrival_first
             self.records[-1] += records
             return
-        begin = bisect_left(self.highs, low)
-        end = bisect_right(self.lows, high)
+        begin = bisect_left(highs, low[0])
+        end = bisect_right(self.lows, (high, 1))
         here = slice(begin, end)
         firsts = zip(self.firsts[here], self.begins[here], strict=True)
         lasts = zip(self.highs[here], self.ends[here], strict=True)
         first, begin_ms = min([(one.first, one.arrival_first), *firsts])
         last, end_ms = max([(high, one.arrival_last), *lasts])
         self.records[here] = [records + sum(self.records[here])]
-        self.lows[here] = [min(low, self.lows[begin]) if begin < end else low]
+        self.lows[here] = [min(Cut(*low), self.lows[begin]) if begin < end else Cut(*low)]
         self.highs[here], self.firsts[here], self.begins[here], self.ends[here] = [last], [first], [begin_ms], [end_ms]
 
     def holds(self, position: Position) -> bool:
         """Return whether a position is covered."""
-        at = bisect_left(self.highs, (position, 1))
+        at = bisect_left(self.highs, position)
         return at < len(self.lows) and self.lows[at] <= (position, 0)
 
     def spans(self) -> list[Span]:
         """Return the stretches in order."""
-        return list(map(Span, self.lows, self.highs))
+        return [Span(low, Cut(high, 1)) for low, high in zip(self.lows, self.highs, strict=True)]
 
 
-def covered_by(one: Range) -> Span:
-    """Return all that a range proves to be stored: from the position that it follows, or else from its first record."""
+def covered_from(one: Range) -> tuple[Position, int]:
+    """Return the cut from which a range proves all to be stored: after the position that it follows, or its first."""
     if isinstance(one.after, Position) and one.after < one.first:
-        return Span(Cut(one.after, 1), Cut(one.last, 1))
-    return span_of(one)
+        return one.after, 1
+    return one.first, 0
 
 
 class Selected(NamedTuple):
@@ -239,20 +235,54 @@ def select(ranges: Iterable[tuple[Range, str]]) -> list[Selected]:
 
 
 class Taken:
-    """What ranges have taken so far, in bounded memory: each is looked up among those that lie near the newest."""
+    """What ranges have taken so far, in bounded memory: each is looked up among those that lie near the newest.
+
+    What is taken begins and ends with a record, so it is kept as positions, and two stretches of it never touch.
+    """
 
     def __init__(self, keep: int = NEAR) -> None:
         self._keep = keep
-        self._near = SpanSet()
-        self._floor: Cut | None = None
-        """Where the spans end that were forgotten."""
+        self._firsts: list[Position] = []
+        self._lasts: list[Position] = []
+        self._floor: Position | None = None
+        """Where the stretches end that were forgotten."""
 
-    def take(self, span: Span) -> list[Span] | None:
-        """Return which parts of a span nothing took before, and take all of it; None if it reaches too far back."""
-        if self._floor is not None and span.low < self._floor:
+    def take_next(self, first: Position, last: Position) -> bool:
+        """Take a stretch if it lies past all that was taken before, as it does in the order of the stream.
+
+        Returns:
+            Whether it does. Then nothing took any part of it before; else nothing was done, and `take` is to be asked.
+        """
+        lasts = self._lasts
+        if lasts and first <= lasts[-1]:  # what was forgotten lies before what is kept
+            return False
+        self._firsts.append(first)
+        lasts.append(last)
+        if len(lasts) > 2 * self._keep:
+            self._forget()
+        return True
+
+    def take(self, first: Position, last: Position) -> list[Span] | None:
+        """Return which parts of a stretch nothing took before, and take all of it; None if it reaches too far back."""
+        if self._floor is not None and first <= self._floor:
             return None
-        parts = self._near.missing(span)
-        self._near.add(span)
-        if len(self._near) > 2 * self._keep:
-            self._floor = self._near.forget(self._keep)
+        firsts, lasts = self._firsts, self._lasts
+        begin, end = bisect_left(lasts, first), bisect_right(firsts, last)
+        parts, low = [], Cut(first, 0)
+        for taken_first, taken_last in zip(firsts[begin:end], lasts[begin:end], strict=True):
+            if low < (taken_first, 0):
+                parts.append(Span(low, Cut(taken_first, 0)))
+            low = Cut(taken_last, 1)
+        if low < (last, 1):
+            parts.append(Span(low, Cut(last, 1)))
+        if begin < end:
+            first, last = min(first, firsts[begin]), max(last, lasts[end - 1])
+        firsts[begin:end] = [first]
+        lasts[begin:end] = [last]
+        if len(lasts) > 2 * self._keep:
+            self._forget()
         return parts
+
+    def _forget(self) -> None:
+        self._floor = self._lasts[self._keep - 1]
+        del self._firsts[: self._keep], self._lasts[: self._keep]

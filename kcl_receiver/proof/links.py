@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from kcl_receiver.horizon import KEPT, START, Horizon, ShardMark, Times, Unread, begun, place
-from kcl_receiver.proof.coverage import Coverage, Cut, Gap, Segments, Span, SpanSet, covered_by, span_of
+from kcl_receiver.proof.coverage import Coverage, Cut, Gap, Segments, Span, SpanSet, covered_from
 from kcl_receiver.ranges import AT_TIMESTAMP, LATEST, After, Position, Range
 from kcl_receiver.store.ledger.entries import MarksTaken, SessionStarted, ShardEnded
 
@@ -43,7 +43,6 @@ class Cover:
         self._starts: list[SessionStarted] = []
         self._first: Position | None = None
         self._openers: set[tuple[str, int]] = set()
-        self._last_first: Position | None = None
 
     def add_session(self, one: SessionStarted) -> None:
         """Take in a session."""
@@ -63,20 +62,23 @@ class Cover:
 
     def add_range(self, one: Range) -> None:
         """Take in a range."""
-        first, after = one.first, one.after
-        at = one.delivered if one.delivered < 0 else self._times.delivered(one.session, one.delivered)
-        if self._first is None or first < self._first:
-            self._first, self._openers = first, set()
-        if first == self._first and not isinstance(after, Position):
-            self._openers.add((one.session, one.delivered))
-        if self._last_first is None or first > self._last_first:
-            self._last_first = first
-        if not isinstance(after, Position) or after >= first or self.horizon.is_good(after, at):
-            self._segments.add(covered_by(one), one)
-        else:
-            self._doubted.append((one, at))
-            self._segments.add(span_of(one), one)
+        if self._first is None or one.first <= self._first:
+            self._open(one)
+        low = covered_from(one)
+        if low[1]:  # it follows a position
+            at = one.delivered if one.delivered < 0 else self._times.delivered(one.session, one.delivered)
+            if not self.horizon.is_good(low[0], at):
+                self._doubted.append((one, at))
+                low = one.first, 0
+        self._segments.add(low, one)
         self.horizon.arrived(one.last, one.arrival_last)
+
+    def _open(self, one: Range) -> None:
+        """Take in a range that no other one lies before."""
+        if one.first != self._first:
+            self._first, self._openers = one.first, set()
+        if not isinstance(one.after, Position):
+            self._openers.add((one.session, one.delivered))
 
     def add_end(self, one: ShardEnded) -> None:
         """Take in that the shard was read to its end."""
@@ -171,7 +173,7 @@ class Cover:
         for one, at in self._doubted:
             after = place(one.after)
             if horizon.is_good(after, at):
-                found.add(covered_by(one), one, counted=False)
+                found.add((after, 1), one, counted=False)
             else:
                 doubtful.add((after, one.first))
                 unread_before[one.first] = horizon.unread(after, at)
@@ -208,8 +210,8 @@ class Cover:
         for position, at in self._tails:
             end = position
             if found.highs:
-                end = found.highs[-1].position
-                if position != START and not found.lows[-1] <= (position, 0) < found.highs[-1]:
+                end = found.highs[-1]
+                if position != START and not found.lows[-1] <= (position, 0) < (end, 1):
                     continue  # what comes behind it has a link of its own, or it lies in a gap
             elif position != START:
                 continue

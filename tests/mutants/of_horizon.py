@@ -94,8 +94,8 @@ MUTANTS = [
     Mutant(
         "verify takes every link for good",
         "kcl_receiver/proof/links.py",
-        "or self.horizon.is_good(after, at):\n            self._segments",
-        "or True:\n            self._segments",
+        "            if not self.horizon.is_good(low[0], at):\n",
+        "            if False:\n",
         (f"{COVERAGE}::test_a_link_older_than_the_retention_is_possibly_trimmed_and_no_gap",),
     ),
     Mutant(

@@ -347,12 +347,17 @@ def test_the_order_of_all_entries_and_what_is_forgotten_change_nothing(
 def test_what_is_taken_near_the_newest_is_what_select_says(bounds: list[tuple[int, int]]) -> None:
     spans = [span_of(plain_range(first, first + length)) for first, length in bounds]
     ranges = [(plain_range(first, first + length), "b") for first, length in bounds]
-    whole = Taken()
-    assert [tuple(whole.take(span) or ()) for span in spans] == [one.parts for one in select(ranges)]
+    whole, quick = Taken(), Taken()
+    assert [tuple(whole.take(one.first, one.last) or ()) for one, _ in ranges] == [one.parts for one in select(ranges)]
+    for said in select(ranges):
+        first, last = said.range.first, said.range.last
+        parts = [span_of(said.range)] if quick.take_next(first, last) else quick.take(first, last)
+        assert parts == list(said.parts)
     near = Taken(keep=1)
     taken = SpanSet()
     for span in spans:
-        parts = near.take(span)
+        first, last = span.low.position, span.high.position
+        parts = [span] if near.take_next(first, last) else near.take(first, last)
         if parts is not None:
             assert parts == taken.missing(span)
             taken.add(span)
@@ -368,10 +373,3 @@ def test_what_a_set_and_a_span_have_in_common_is_what_is_not_missing(
     assert both.missing(span) == []
     assert not [part for one in taken.missing(span) for part in taken.common(one) if part.low < part.high]
     assert all(isinstance(part, Span) and not taken.missing(part) for part in taken.common(span))
-
-
-def test_a_set_that_forgets_says_up_to_where() -> None:
-    taken = SpanSet(span_of(plain_range(low, low)) for low in (1, 5, 9))
-    assert taken.forget(2) == span_of(plain_range(5, 5)).high
-    assert len(taken) == 1
-    assert taken.holds(Position(9))
