@@ -50,7 +50,7 @@ MUTANTS = [
     Mutant(
         "a start does not look for blocks of the ledger before",
         TAKEOVER,
-        "            writers.setdefault(before, writer)\n",
+        "            writers.setdefault(follows, writer)\n",
         "            pass\n",
         (f"{HANDOVER}::test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted",),
     ),
@@ -78,7 +78,7 @@ MUTANTS = [
     Mutant(
         "an entry of the log whose answer was lost is written again",
         LOG,
-        "            if state == newest.state and newest.number:\n",
+        "            if state == newest.state:\n",
         "            if state == newest.state and newest.number < 0:\n",
         (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
     ),
