@@ -138,14 +138,14 @@ MUTANTS = [
         "kcl_receiver/generator/carried.py",
         "for one, at in self._active.items() if at >= clock.measured)",
         "for one, at in self._active.items() if False)",
-        (f"{WORKERS}[directory-in ledgers that are sealed]",),
+        (f"{WORKERS}[directory-in ledgers that are closed]",),
     ),
     Mutant(
         "a start raises the times of ranges alone",
         "kcl_receiver/generator/carried.py",
         "(*taken.blocks, *taken.begun, *taken.ended, *taken.read)",
         "(*taken.blocks,)",
-        (f"{WORKERS}[directory-in the open one]",),
+        (f"{WORKERS}[directory-in the living one]",),
     ),
     Mutant(
         "an answer confirms what was said after the question",

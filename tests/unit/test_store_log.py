@@ -81,6 +81,22 @@ def test_of_two_that_write_at_once_both_are_in_the_log(store: Store, place: Plac
     assert first.newest() == second.newest()
 
 
+def test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number() -> None:
+    bucket = MemoryBucket()
+    slow, quick = (StoreLog(Store(MemoryObjects(bucket))) for _ in range(2))
+    pending = [OTHER_WRITER]
+
+    def overtake(request: str, key: str) -> None:
+        if request == "put" and pending:
+            quick.change(begins(pending.pop()))
+
+    bucket.faults = overtake
+    assert [*slow.change(begins(WRITER)).living] == [OTHER_WRITER, WRITER]
+    store = Store(MemoryObjects(bucket))
+    assert entries(store) == [log_path(1), log_path(2)]
+    assert [*StoreLog(store).newest().state.living] == [OTHER_WRITER, WRITER]
+
+
 def test_many_that_write_at_once_lose_nothing_and_leave_no_gap() -> None:
     bucket = MemoryBucket()
     writers = [writer_id(NOW, f"{number:08x}") for number in range(8)]
