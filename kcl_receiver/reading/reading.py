@@ -22,7 +22,7 @@ from kcl_receiver.proof.links import see_times
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reading import rows as read_rows
 from kcl_receiver.reading.batcher import Batcher, Gathered, Item
-from kcl_receiver.reading.blocks import Blocks
+from kcl_receiver.reading.blocks import Blocks, Day
 from kcl_receiver.reading.query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reading.sources import Sources
 from kcl_receiver.reading.token import Token
@@ -151,15 +151,7 @@ class Reading:
 
     def _take(self, place: Place, entry: Entry | DayBegan) -> Iterator[Batch]:
         if isinstance(entry, DayBegan):
-            day = self._blocks.day_again(entry.day)
-            for block, one in list(day.changes.blocks.items()):
-                # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
-                cut_off = bool(day.changes.acknowledged) and block not in day.changes.replaced
-                if block in day.taken or not (not one.replaces or cut_off):
-                    continue
-                if (found := self._blocks.made(block)) is not None:
-                    day.taken.add(block)
-                    yield from self._feed(place, found, note=entry.note)
+            yield from self._take_day(place, entry)
         elif isinstance(entry, MarksTaken):
             if entry.stream == self.stream:
                 see_times(self._known, entry)
@@ -179,6 +171,25 @@ class Reading:
                     self._chain(entry.shard).ended(entry.last, entry.time)
                 yield from self._drain(entry.shard)
                 yield from self._hand_out()
+
+    def _take_day(self, place: Place, began: DayBegan) -> Iterator[Batch]:
+        day = self._blocks.day_again(began.day)
+        lost = bool(day.changes.acknowledged)
+        # The first lines of a day name the last blocks of the one before.
+        before = max((one for one in self._store.maintenance_days() if one < began.day), default="") if lost else ""
+        if before:
+            yield from self._take_made(place, self._blocks.day_again(before), lost=True, note=began.note)
+        yield from self._take_made(place, day, lost=lost, note=began.note)
+
+    def _take_made(self, place: Place, day: Day, *, lost: bool, note: int) -> Iterator[Batch]:
+        for block, one in list(day.changes.blocks.items()):
+            # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
+            cut_off = lost and block not in day.changes.replaced
+            if block in day.taken or not (not one.replaces or cut_off):
+                continue
+            if (found := self._blocks.made(block)) is not None:
+                day.taken.add(block)
+                yield from self._feed(place, found, note=note)
 
     def _judge_stream(self, found: StreamIdentity) -> None:
         if self._query.watch_stream and (self.stream is None or found.created > self.stream.created):
