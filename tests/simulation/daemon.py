@@ -284,9 +284,10 @@ class Consumer:
     def _shut_down_done(self) -> None:
         self.shut_down_done = True
         row = self.fleet.leases.rows[self.shard.id]
-        if self.handing_over and row.was_owner == self.daemon.worker:
-            self.fleet.leases.give(row, row.owner)
-            self.lost()
+        if self.handing_over:
+            if row.was_owner == self.daemon.worker:
+                self.fleet.leases.give(row, row.owner)
+            self.lost()  # ShutdownNotificationTask drops the lease even if it was not its own to give any more
         if not self.held:  # now, or while the child was shutting down
             self.plan(0.01)
         self.daemon.later(0.05, self.daemon.leave_if_done)

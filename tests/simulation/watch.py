@@ -181,11 +181,16 @@ class Watch:
         disk = self.scan(generator.host)
         low = bisect_left(view.delivered, view.firsts[number - 1])
         high = bisect_right(view.delivered, view.lasts[number - 1])
-        if all((view.shard.id, one) in disk.records for one in view.delivered[low:high]):
+        if all(self._was_held(disk, view, one) for one in view.delivered[low:high]):
             return
         window[session, number] = sum(batch.lengths)
         if len(window) > 1 and sum(window.values()) > generator.settings.window_bytes:
             self.broken("memory", f"{view.shard.id}: {sum(window.values())} bytes admitted and not stored")
+
+    def _was_held(self, disk: DiskView, view: SessionView, position: Position) -> bool:
+        """Whether a record is stored: what was removed on purpose since its session looked was there when it looked."""
+        key = view.shard.id, position
+        return key in disk.records or disk.expired_at.get(key, -1.0) >= view.looked
 
     def cut(self, generator: SimGenerator, effect: WriteBlock) -> None:
         for view, number in self._parts(effect, IN_BLOCK):
@@ -224,9 +229,7 @@ class Watch:
         last = view.lasts[number - 1]
         reach = bisect_right(view.delivered, last)
         for position in view.delivered[view.reported : reach]:
-            key = view.shard.id, position
-            # What was removed on purpose since the session looked was there when it looked.
-            if key not in disk.records and disk.expired_at.get(key, -1.0) < view.looked:
+            if not self._was_held(disk, view, position):
                 self.broken("reported", f"{view.shard.id} {position}: reported as stored, and would not survive")
         view.reported = max(view.reported, reach)
         for one in range(number, 0, -1):
