@@ -59,9 +59,16 @@ MUTANTS = [
     Mutant(
         "a follower believes what it read of a day before",
         "kcl_receiver/reading/reading.py",
-        "self._blocks.day_again(entry.day)",
-        "self._blocks.day(entry.day)",
+        "self._blocks.day_again(began.day)",
+        "self._blocks.day(began.day)",
         (f"{FOLLOW}::test_a_follower_gets_what_repair_takes_in_on_its_day_or_an_earlier_one",),
+    ),
+    Mutant(
+        "what was compacted is not looked for where the next day's ledger that named it is lost",
+        "kcl_receiver/reading/reading.py",
+        "        if before:\n",
+        "        if False:\n",
+        (f"{FOLLOW}::test_what_was_compacted_is_found_though_the_lines_of_the_next_day_that_named_it_are_lost",),
     ),
     Mutant(
         "a link is taken for proven although something was stored within it",

@@ -76,6 +76,20 @@ MUTANTS = [
         (f"{TEST_LOG}::test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number",),
     ),
     Mutant(
+        "an entry of the log whose answer was lost is written again",
+        LOG,
+        "            if state == newest.state:\n",
+        "            if state == newest.state and newest.number < 0:\n",
+        (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
+    ),
+    Mutant(
+        "what others have written to the log is not read before it is changed",
+        LOG,
+        "        while (following := self._read(found.number + 1)) is not None:\n",
+        "        while not found.number and (following := self._read(found.number + 1)) is not None:\n",
+        (f"{TEST_LOG}::test_of_two_that_write_at_once_both_are_in_the_log",),
+    ),
+    Mutant(
         "only an OSError of a read says that the store fails",
         READS,
         "        except Exception as error:  # whatever",
