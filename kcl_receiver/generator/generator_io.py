@@ -226,7 +226,7 @@ class GeneratorIO:
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
         ledger, first = self._next
         with self._lock:
-            forgotten = self._carried.recent.forgotten
+            _, forgotten = self._carried.needed(self._view.retention_hours)
         self._log.change(
             lambda state: began(
                 self._found if state == EMPTY else state, _started(first), self._ended, self._identity(), forgotten

@@ -93,6 +93,7 @@ def _unless(condition: str) -> str:
 
 _CLOSING_DONE = "self._next, self._ended, self._closing = ledger, None, [], []"
 _BLOCK_IS_WRITTEN = "'.parquet' in name or self._files.fsync(handle)"
+_NOTHING_PAST = "checkpoint is None or one.last <= checkpoint"
 _FSYNC = "self._files.fsync(self._files.open(path))"
 
 MUTANTS = (
@@ -344,7 +345,7 @@ MUTANTS = (
     ),
     _bug(
         "the ledger of a killed writer is not settled before it is relied on",
-        (handover, "take_over", "store.settle_ledger(writer, content)", "pass"),
+        (handover, "take_over", 'store.settle_ledger(writer, content[: content.rfind(b"\\n") + 1])', "pass"),
     ),
     _bug(
         "the ledger of a killed writer is fsynced again instead of written anew",
@@ -392,16 +393,11 @@ MUTANTS = (
     ),
     _bug(
         "a ledger is not kept for what is past the checkpoint",
-        (RangeCache, "needed", "if checkpoint is None or one.last > checkpoint", "if checkpoint is None"),
+        (RangeCache, "needed", "one.last <= checkpoint)", "True)"),
     ),
     _bug(
         "a ledger is not kept for what was read before the first checkpoint",
-        (
-            RangeCache,
-            "needed",
-            "if checkpoint is None or one.last > checkpoint",
-            "if checkpoint and one.last > checkpoint",
-        ),
+        (RangeCache, "needed", "checkpoint is not None and one.last <= checkpoint", _NOTHING_PAST),
     ),
     _bug(
         "a block that another ledger records than its own keeps its own",
@@ -411,6 +407,15 @@ MUTANTS = (
         "what is in ledgers that no start reads is not noted in the log (a ledger is needed no more)",
         (store_log, "settled", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
         (store_log, "began", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
+    ),
+    _bug(
+        "the log forgets what is in ledgers that no start reads when the next ledger begins",
+        (
+            GeneratorIO,
+            "_begin_ledger",
+            "_, forgotten = self._carried.needed(self._view.retention_hours)",
+            "forgotten = self._carried.recent.forgotten",
+        ),
     ),
     _bug(
         "what is in ledgers that no start reads is not taken from the log",
@@ -425,7 +430,7 @@ MUTANTS = (
         (
             GeneratorIO,
             "_change_ledger_if_due",
-            "self._closing.append((ledger, [Closed(wall_millis(), ledger.writer)]))",
+            "self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]",
             "pass",
         ),
     ),
@@ -453,15 +458,15 @@ MUTANTS = (
     ),
     _bug(
         "whose ledger was closed by a start that was killed stays among the living",
-        (GeneratorIO, "prepare", "self._ended = list(taken.state.living)", "self._ended = taken.to_close"),
+        (GeneratorIO, "prepare", "taken.state, taken.were_living", "taken.state, taken.to_close"),
     ),
     _bug(
         "blocks that were on their way while the ledger changed are not adopted",
-        (handover, "_adopt", "if follows is not None:\n            writers", "if False:\n            writers"),
+        (handover, "_adopt", "writers.setdefault(follows, writer)", "pass"),
     ),
     _bug(
         "what a ledger without a line follows is not known",
-        (store_log, "before", "return max(", "return None and max("),
+        (store_log, "before", "return tuple(", "return () and tuple("),
     ),
     _bug(
         "blocks on their way are not adopted where their ledger was closed and the next one is not known",
@@ -484,8 +489,8 @@ MUTANTS = (
         (LedgerWalk, "_find_new", "if logged.number:", "if False:"),
     ),
     _bug(
-        "a walk does not read a ledger again once it is closed",
-        (LedgerWalk, "poll", "self._open &= {*logged.state.living}", "self._open &= {logged.state.last}"),
+        "a walk passes a ledger that was closed after it had read it",
+        (LedgerWalk, "poll", "{*logged.state.living}", "{*self._log.newest().state.living}"),
     ),
     # Blocks that are put in the place of others
     _bug(
