@@ -126,8 +126,9 @@ class _Thread:
         self._idle.release()
 
     def _wait(self, _: float) -> bool:
-        self._idle.release()
-        self._turn.acquire()
+        if not self._stopped:
+            self._idle.release()
+            self._turn.acquire()
         return self._stopped
 
     def halt(self) -> None:
