@@ -178,14 +178,14 @@ class Reading:
         # The first lines of a day name the last blocks of the one before.
         before = max((one for one in self._store.maintenance_days() if one < began.day), default="") if lost else ""
         if before:
-            yield from self._take_made(place, self._blocks.day_again(before), lost=True, note=began.note)
+            yield from self._take_made(place, self._blocks.day_again(before), lost=True, note=began.note, merged=True)
         yield from self._take_made(place, day, lost=lost, note=began.note)
 
-    def _take_made(self, place: Place, day: Day, *, lost: bool, note: int) -> Iterator[Batch]:
+    def _take_made(self, place: Place, day: Day, *, lost: bool, note: int, merged: bool = False) -> Iterator[Batch]:
         for block, one in list(day.changes.blocks.items()):
             # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
             cut_off = lost and block not in day.changes.replaced
-            if block in day.taken or not (not one.replaces or cut_off):
+            if block in day.taken or not (cut_off if one.replaces else not merged):
                 continue
             if (found := self._blocks.made(block)) is not None:
                 day.taken.add(block)
