@@ -210,9 +210,7 @@ class Marks:
     def add(self, position: Position, until: int) -> None:
         """Take in a mark."""
         positions, untils = self._positions, self._untils
-        if not untils or position > positions[-1]:  # what comes in the stream's order
-            if untils and until <= untils[-1]:
-                return
+        if not untils or (position > positions[-1] and until > untils[-1]):  # what comes in the stream's order
             positions.append(position)
             untils.append(until)
         else:

@@ -261,7 +261,6 @@ class _Run:
         self._missing: set[str] = set()
         self._held_day = ""
         self._held: set[int] = set()
-        self._shards: dict[StreamIdentity, dict[str, Shard]] = {}
         self.found = _Found(self._report, self._ledgers)
 
     # The first time
@@ -297,10 +296,10 @@ class _Run:
             raise _AgainError
 
     def _shard(self, stream: StreamIdentity, shard: str) -> Shard:
-        of_stream = self._shards.setdefault(stream, {})
-        found = of_stream.get(shard)
+        key = stream, shard
+        found = self.found.shards.get(key)
         if found is None:
-            found = of_stream[shard] = self.found.shards[stream, shard] = Shard(stream, shard, self._times_of(stream))
+            found = self.found.shards[key] = Shard(stream, shard, self._times_of(stream))
         return found
 
     def _times_of(self, stream: StreamIdentity) -> Times:
@@ -363,12 +362,11 @@ class _Run:
             if maintenance != self._held_day:
                 self._held_day, self._held = maintenance, set()
             self._held.update(_mark(entry.stream, one) for one in entry.ranges)
-        block, of_stream = entry.block, self._shards.get(entry.stream, {})
         for one in entry.ranges:
-            shard = of_stream.get(one.shard) or self._shard(entry.stream, one.shard)
-            parts = shard.add_good(one, block)
+            shard = self._shard(entry.stream, one.shard)
+            parts = shard.add_good(one, entry.block)
             if parts:
-                self._count(shard, one, block, parts)
+                self._count(shard, one, entry.block, parts)
 
     def _count(self, shard: Shard, one: Range, block: str, parts: list[Span]) -> None:
         """Count the records of a range that overlaps others in part: only its rows can tell."""

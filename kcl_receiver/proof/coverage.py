@@ -139,7 +139,11 @@ class Coverage:
 
 def span_of(one: Range) -> Span:
     """Return the span from a range's first to its last record."""
-    return Span(Cut(one.first, 0), Cut(one.last, 1))
+    return _between(one.first, one.last)
+
+
+def _between(first: Position, last: Position) -> Span:
+    return Span(Cut(first, 0), Cut(last, 1))
 
 
 class Segments:
@@ -181,7 +185,7 @@ class Segments:
         first, begin_ms = min([(one.first, one.arrival_first), *firsts])
         last, end_ms = max([(high, one.arrival_last), *lasts])
         self.records[here] = [records + sum(self.records[here])]
-        self.lows[here] = [min(Cut(*low), self.lows[begin]) if begin < end else Cut(*low)]
+        self.lows[here] = [Cut(*min([low, *self.lows[here]]))]
         self.highs[here], self.firsts[here], self.begins[here], self.ends[here] = [last], [first], [begin_ms], [end_ms]
 
     def holds(self, position: Position) -> bool:
@@ -267,18 +271,10 @@ class Taken:
         if self._floor is not None and first <= self._floor:
             return None
         firsts, lasts = self._firsts, self._lasts
-        begin, end = bisect_left(lasts, first), bisect_right(firsts, last)
-        parts, low = [], Cut(first, 0)
-        for taken_first, taken_last in zip(firsts[begin:end], lasts[begin:end], strict=True):
-            if low < (taken_first, 0):
-                parts.append(Span(low, Cut(taken_first, 0)))
-            low = Cut(taken_last, 1)
-        if low < (last, 1):
-            parts.append(Span(low, Cut(last, 1)))
-        if begin < end:
-            first, last = min(first, firsts[begin]), max(last, lasts[end - 1])
-        firsts[begin:end] = [first]
-        lasts[begin:end] = [last]
+        here = slice(bisect_left(lasts, first), bisect_right(firsts, last))
+        taken = SpanSet(map(_between, firsts[here], lasts[here]))
+        parts = taken.missing(_between(first, last))
+        firsts[here], lasts[here] = [min([first, *firsts[here]])], [max([last, *lasts[here]])]
         if len(lasts) > 2 * self._keep:
             self._forget()
         return parts

@@ -173,7 +173,7 @@ class Cover:
         for one, at in self._doubted:
             after = place(one.after)
             if horizon.is_good(after, at):
-                found.add((after, 1), one, counted=False)
+                found.add(covered_from(one), one, counted=False)
             else:
                 doubtful.add((after, one.first))
                 unread_before[one.first] = horizon.unread(after, at)

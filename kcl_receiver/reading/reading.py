@@ -175,17 +175,26 @@ class Reading:
     def _take_day(self, place: Place, began: DayBegan) -> Iterator[Batch]:
         day = self._blocks.day_again(began.day)
         lost = bool(day.changes.acknowledged)
-        # The first lines of a day name the last blocks of the one before.
-        before = max((one for one in self._store.maintenance_days() if one < began.day), default="") if lost else ""
-        if before:
-            yield from self._take_made(place, self._blocks.day_again(before), lost=True, note=began.note)
-        yield from self._take_made(place, day, lost=lost, note=began.note)
+        if lost:  # the first lines of a day may name the last blocks of the one before
+            for before in [one for one in self._store.maintenance_days() if one < began.day][-1:]:
+                yield from self._take_made(
+                    place, began.note, self._blocks.day_again(before), orphans=False, merged=True
+                )
+        yield from self._take_made(place, began.note, day, orphans=True, merged=lost)
 
-    def _take_made(self, place: Place, day: Day, *, lost: bool, note: int) -> Iterator[Batch]:
+    def _take_made(self, place: Place, note: int, day: Day, *, orphans: bool, merged: bool) -> Iterator[Batch]:
+        """Take in blocks of a day that no line leads to.
+
+        Args:
+            place: Where the walk is.
+            note: See `DayBegan`.
+            day: The day.
+            orphans: Those that were in no ledger.
+            merged: Those that stand in for others: the lines of these, which lead to them, may be among lost ones.
+        """
         for block, one in list(day.changes.blocks.items()):
-            # It was in no ledger; or the lines of the old blocks, which lead to it, may be among lost ones.
-            cut_off = lost and block not in day.changes.replaced
-            if block in day.taken or not (not one.replaces or cut_off):
+            wanted = (merged and block not in day.changes.replaced) if one.replaces else orphans
+            if not wanted or block in day.taken:
                 continue
             if (found := self._blocks.made(block)) is not None:
                 day.taken.add(block)

@@ -66,8 +66,8 @@ MUTANTS = [
     Mutant(
         "what was compacted is not looked for where the next day's ledger that named it is lost",
         "kcl_receiver/reading/reading.py",
-        "        if before:\n",
-        "        if False:\n",
+        "if one < began.day][-1:]:",
+        "if one < began.day][:0]:",
         (f"{FOLLOW}::test_what_was_compacted_is_found_though_the_lines_of_the_next_day_that_named_it_are_lost",),
     ),
     Mutant(
