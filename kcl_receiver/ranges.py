@@ -10,7 +10,9 @@ daemon delivered before, never what was stored before: two ranges are linked onl
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 MAX_SEQUENCE_DIGITS = 129
@@ -57,6 +59,10 @@ def parse_sequence_number(text: str) -> int:
     return int(text)
 
 
+_made: Callable[[tuple[int, int]], Position] = partial(tuple.__new__, Position)
+"""Makes a position in half the time."""
+
+
 def parse_position(text: str) -> Position:
     """Return the position that `str(position)` wrote: `sequence:sub`, or `sequence` alone for sub 0.
 
@@ -64,8 +70,9 @@ def parse_position(text: str) -> Position:
         ValueError: The text is not of that form.
     """
     sequence, colon, sub = text.partition(":")
-    if sub == "0" and text.isascii() and sequence.isdigit() and sequence[0] != "0" and len(text) <= _USUAL_LENGTH:
-        return Position(int(sequence), 0)
+    usual = sub == "0" and text.isascii() and len(text) <= _USUAL_LENGTH and sequence[:1] != "0"
+    if usual and sequence.encode().isdigit():  # text takes several times as long to tell whether it is of digits
+        return _made((int(sequence), 0))
     if not colon:
         return Position(parse_sequence_number(sequence))
     if _SUB_SEQUENCE.match(sub) is None or int(sub) > _MAX_SUB_SEQUENCE:

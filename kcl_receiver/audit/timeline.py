@@ -7,7 +7,7 @@ anything: it is laid over what is stored, and takes its place.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from kcl_receiver.audit.report import STORED, Stretch, StretchKind
@@ -53,7 +53,7 @@ class Stretches:
         return [(begin, end, records) for begin, end, records in self._merged()]
 
     def _merged(self) -> list[list[int]]:
-        ordered = sorted(map(list, zip(self._begins, self._ends, self._records, strict=True)))
+        ordered = sorted(zip(self._begins, self._ends, self._records, strict=True))
         merged = _joined(ordered, [0] * len(ordered))
         surplus = len(merged) - self._resolution
         if surplus <= 0:
@@ -66,15 +66,18 @@ class Stretches:
         return _joined(merged, reach)
 
 
-def _joined(ordered: list[list[int]], reach: list[int]) -> list[list[int]]:
+def _joined(ordered: Sequence[Sequence[int]], reach: Iterable[int]) -> list[list[int]]:
     """Join each stretch to the one before if it begins no further from its end than its reach."""
     out: list[list[int]] = []
+    last: list[int] = []
     for (begin, end, records), far in zip(ordered, reach, strict=True):
-        if out and begin - out[-1][1] <= far:
-            out[-1][1] = max(out[-1][1], end)
-            out[-1][2] += records
+        if last and begin - last[1] <= far:
+            if end > last[1]:
+                last[1] = end
+            last[2] += records
         else:
-            out.append([begin, end, records])
+            last = [begin, end, records]
+            out.append(last)
     return out
 
 

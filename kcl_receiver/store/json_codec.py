@@ -7,7 +7,7 @@ another name is ignored. Where a field's default is None or empty, a member that
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from operator import attrgetter
@@ -46,11 +46,13 @@ class Codec(NamedTuple):
         load: Returns a value from its wire form, or raises ValueError; None where they are the same. It never
             gets None, which is written as null.
         dump: The other way.
+        load_all: The same as `load` of several values, in less time for each; None if there is no such way.
     """
 
     wire: Any
     load: Callable[[Any], Any] | None = None
     dump: Callable[[Any], Any] | None = None
+    load_all: Callable[[Sequence[Any]], list[Any]] | None = None
 
 
 def encode(value: object) -> bytes:
@@ -126,19 +128,22 @@ def struct_codec(kind: type, **config: Any) -> Codec:  # noqa: ANN401
     members.sort(key=len)  # what can be left out comes last
     wire = msgspec.defstruct(kind.__name__, members, omit_defaults=True, gc=False, **config)
     written = [name for name, *_ in members]
-    members_of, fields_of = attrgetter(*codecs), attrgetter(*written)
-    loads = [(at, one.load) for at, one in enumerate(codecs.values()) if one.load is not None]
+    fields_of = attrgetter(*written)
+    loads = [(attrgetter(name), one.load) for name, one in codecs.items()]
     dumps = [(written.index(name), one.dump) for name, one in codecs.items() if one.dump is not None]
     made = _thawed(kind, list(codecs))
 
-    def load(raw: object) -> object:
-        values = list(members_of(raw))
-        for at, one in loads:
-            if (value := values[at]) is not None:
-                values[at] = one(value)
-        loaded = made(*values)
-        loaded.__class__ = kind
+    def load_all(raws: Sequence[object]) -> list[object]:
+        # Member by member: a ledger is millions of ranges, and a loop over the members of each takes twice as long.
+        columns = [_loaded(map(member, raws), one) for member, one in loads]
+        loaded = list(map(made, *columns))
+        if made is not kind:
+            for value in loaded:
+                value.__class__ = kind
         return loaded
+
+    def load(raw: object) -> object:
+        return load_all((raw,))[0]
 
     def dump(value: object) -> object:
         values = list(fields_of(value))
@@ -147,7 +152,15 @@ def struct_codec(kind: type, **config: Any) -> Codec:  # noqa: ANN401
                 values[at] = one(field)
         return wire(*values)
 
-    return Codec(wire, load, dump)
+    return Codec(wire, load, dump, load_all)
+
+
+def _loaded(column: Iterator[Any], load: Callable[[Any], Any] | None) -> Iterable[Any]:
+    """Return one member of several objects from its wire form."""
+    if load is None:
+        return column
+    values = list(column)
+    return [None if one is None else load(one) for one in values] if None in values else list(map(load, values))
 
 
 def _thawed(kind: type, names: Sequence[str]) -> Any:  # noqa: ANN401
@@ -185,9 +198,11 @@ def _after(text: str) -> After:
 
 
 def _sequence(item: Codec) -> Codec:
-    load, dump = item.load, item.dump
+    load, load_items, dump = item.load, item.load_all, item.dump
 
     def load_all(raw: list[Any]) -> tuple[Any, ...]:
+        if load_items is not None:
+            return tuple(load_items(raw))
         return tuple(raw) if load is None else tuple(map(load, raw))
 
     def dump_all(values: Sequence[Any]) -> list[Any]:

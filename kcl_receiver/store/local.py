@@ -62,6 +62,7 @@ class Directory(Objects):
     """
 
     locks = True
+    near = True
 
     def __init__(self, root: str | Path, files: Files | None = None, token: Callable[[], str] = _random_token) -> None:
         self.root = Path(root)

@@ -59,10 +59,12 @@ class Objects(ABC):
     Attributes:
         url: The URL of the place.
         locks: Whether `lock` keeps other processes out.
+        near: Whether a read waits for nobody else: then nothing is gained by waiting for several at once.
     """
 
     url: str
     locks = False
+    near = False
 
     @abstractmethod
     def create(self, key: str, content: Buffer) -> bool:
@@ -163,6 +165,7 @@ class Checked(Objects):
         self.objects = objects
         self.url = objects.url
         self.locks = objects.locks
+        self.near = objects.near
 
     def create(self, key: str, content: Buffer) -> bool:
         """See `Objects.create`."""

@@ -80,6 +80,34 @@ def test_what_is_no_sub_sequence_number_is_refused(text: str) -> None:
         parse_position(text)
 
 
+@pytest.mark.parametrize(
+    "sequence",
+    [
+        "",
+        "00",
+        "01",
+        "-1",
+        "+1",
+        " 1",
+        "1 ",
+        "1_0",
+        "1\n",
+        "x",
+        "0x1",
+        "1.0",
+        "\u00b2",
+        "\u0663",
+        "1\u0663",
+        "\ud800",
+        "1" * 130,
+    ],
+)
+def test_what_is_no_sequence_number_is_none_before_a_sub_sequence_number_either(sequence: str) -> None:
+    for sub in ("0", "1"):  # the first one is nearly all of a ledger's, and is read in a quicker way
+        with pytest.raises(ValueError, match="not a Kinesis sequence number"):
+            parse_position(f"{sequence}:{sub}")
+
+
 def test_the_largest_sub_sequence_number_is_that_of_an_int64() -> None:
     assert parse_position(f"5:{2**63 - 1}") == Position(5, 2**63 - 1)
 

@@ -233,6 +233,8 @@ def test_a_store_read_as_a_stream_is_judged_as_one_read_whole(new_quick_place: N
     made = RandomStore(new_quick_place()(), seed)
     naive = naive_verify(made.store)
     compared(verify_store(made.store), naive)
+    made.store.objects.near = not made.store.objects.near  # with threads where there were none, and the other way
+    compared(verify_store(made.store), naive)
     with mock.patch.object(proof, "MANY", 2), mock.patch.object(Taken.__init__, "__defaults__", (1,)):
         compared(verify_store(made.store), naive)  # most of it does not fit, and is looked for a second time
     found = {one.block: one for one in damage(made.store)}
