@@ -37,7 +37,6 @@ from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.horizon import Horizon
-from kcl_receiver.maintenance import repair
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.processor import codec
@@ -394,6 +393,12 @@ MUTANTS = (
     _bug(
         "a ledger is not kept for what is past the checkpoint",
         (RangeCache, "needed", "one.last <= checkpoint)", "True)"),
+        (
+            RangeCache,
+            "needed",
+            "behind.append(one)",
+            "behind += [one] if checkpoint is None or one.last <= checkpoint else []",
+        ),
     ),
     _bug(
         "a ledger is not kept for what was read before the first checkpoint",
@@ -478,11 +483,11 @@ MUTANTS = (
     ),
     _bug(
         "repair does not begin the log anew",
-        (repair._Repair, "_find_log", "StoreLog(self._store).rebuild(rebuilt(self._store))", "pass"),
+        (StoreLog, "rebuild", "if self._store.create_log_entry(number, line):", "if False:"),
     ),
     _bug(
         "repair begins the log anew without the ledgers",
-        (repair._Repair, "_find_log", "rebuild(rebuilt(self._store))", "rebuild(StoreLog(self._store).state)"),
+        (StoreLog, "rebuild", "encode_lines([state]", "encode_lines([self.state]"),
     ),
     _bug(
         "a walk reads a ledger that began after it had read the log",
