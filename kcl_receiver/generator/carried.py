@@ -10,7 +10,7 @@ Nothing here waits or tells the time: what the store holds comes as a `Takeover`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,7 +51,6 @@ class CarriedOver:
         self._ended_known_at = 0
         self._clock: MarksTaken | None = None
         self._active: dict[str, int] = {}
-        self._ledger_of: dict[str, str] = {}
 
     @classmethod
     def of(cls, taken: Takeover, stream: StreamIdentity, clock: MarksTaken | None, now: int) -> CarriedOver:
@@ -66,7 +65,6 @@ class CarriedOver:
         made = cls()
         made.recent = _recent_of(taken, stream)
         made.marks = _marks_of(taken, stream)
-        made._ledger_of = dict(taken.ledger_of)
         made._ended = {one.shard for one in taken.ended if one.stream == stream}
         made._ended_known_at = now
         made._clock = clock
@@ -81,15 +79,13 @@ class CarriedOver:
         self._clock = replace(taken, marks=(), late=(), sessions=())
         self._active = {session: at for session, at in self._active.items() if at >= taken.measured}
 
-    def add(self, writer: str, entries: Iterable[Entry], stream: StreamIdentity | None) -> None:
-        """Take in entries that are durable in the ledger of a writer."""
+    def add(self, entries: Iterable[Entry], stream: StreamIdentity | None) -> None:
+        """Take in entries that are durable."""
         for entry in entries:
             for session, at in _times_of(entry):
                 self._active[session] = max(at, self._active.get(session, -1))
             if isinstance(entry, BlockStored):
                 self.recent.add(entry.block, entry.ranges)
-                if writer_of(entry.block) != writer:
-                    self._ledger_of[entry.block] = writer
             if not isinstance(entry, MarksTaken) or entry.stream == stream:
                 self.marks.add(entry)
 
@@ -107,17 +103,13 @@ class CarriedOver:
         What a shard that ended holds is needed until it is known that KCL does not begin it again.
         """
         blocks, forgotten = self.recent.needed(oldest_in_reach(self.recent.newest, retention_hours))
-        self._ledger_of = {block: writer for block, writer in self._ledger_of.items() if block in blocks}
-        return {self._ledger_of.get(block) or writer_of(block) for block in blocks}, forgotten
+        return {writer_of(block) for block in blocks}, forgotten
 
-    def first_entries(
-        self, started: WriterStarted, orphans: Sequence[BlockStored], stream: StreamIdentity, retention_hours: int
-    ) -> list[Entry]:
+    def first_entries(self, started: WriterStarted, stream: StreamIdentity, retention_hours: int) -> list[Entry]:
         """Return the first lines of a ledger that begins now, and forget what no session can need any more.
 
         Args:
             started: Its first one.
-            orphans: Entries of blocks that no ledger before it records.
             stream: The stream.
             retention_hours: Its retention.
         """
@@ -125,7 +117,6 @@ class CarriedOver:
             for shard in self._ended:
                 self.recent.end(shard)
             self._ended.clear()
-        self._ledger_of.update((entry.block, started.writer) for entry in orphans)
         clock = [] if self._clock is None else [self._since_measured(self._clock)]
         oldest = (started.time if self._clock is None else self._clock.time) - retention_hours * HOUR_MS
         self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))
@@ -134,7 +125,7 @@ class CarriedOver:
         marks = self.marks.carried(oldest)
         carried = Carried(stream, marks, newest)
         self._clock = None if self._clock is None else replace(self._clock, late=(), sessions=())
-        return [started, *orphans, *clock, carried]
+        return [started, *clock, carried]
 
     def _since_measured(self, clock: MarksTaken) -> MarksTaken:
         """Return what a new ledger begins with: whoever starts next does not read the ledgers before it."""

@@ -350,11 +350,11 @@ class GeneratorCore:
             return self._settle(now)
         return self._stop(error)
 
-    def appended(self, now: float) -> list[Effect]:
-        """The entries asked for last are durable."""
+    def appended(self, now: float, *, ledger_is_due: bool) -> list[Effect]:
+        """The entries asked for last are durable, and the next ledger is to begin or not; see `Append`."""
         self._retries.mended(_APPENDING)
         effects: list[Effect] = []
-        for record in self._pipeline.appended():
+        for record in self._pipeline.appended(ledger_is_due=ledger_is_due):
             effects += self._recorded(record)
         return [*effects, *self._settle(now)]
 

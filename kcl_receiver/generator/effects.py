@@ -229,7 +229,10 @@ LedgerRecord = SessionRecord | BlockRecord | ShardEndRecord | MarksRecord
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Append entries to the ledger. Answered by `appended` or `append_failed`; then the same ones may come again."""
+    """Append entries to the ledger. Answered by `appended` or `append_failed`; then the same ones may come again.
+
+    No entries: let the next ledger begin if this one is due to give way. No block is on its way then.
+    """
 
     records: tuple[LedgerRecord, ...]
 

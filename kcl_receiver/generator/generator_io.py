@@ -168,7 +168,7 @@ class GeneratorIO:
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
             self._found, self._ended = taken.state, taken.were_living
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
-            self._set_next(writer, (), taken.orphans)
+            self._set_next(writer)
         self._begin_ledger()
         return self.stream
 
@@ -193,12 +193,12 @@ class GeneratorIO:
         """Id of the present ledger."""
         return self._ledger.writer
 
-    def _set_next(self, writer: str, follows: tuple[str, ...], orphans: list[BlockStored]) -> None:
+    def _set_next(self, writer: str) -> None:
         """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
         now = wall_millis()
-        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__, follows=follows)
+        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__)
         with self._lock:
-            first = self._carried.first_entries(started, orphans, self._identity(), self._view.retention_hours)
+            first = self._carried.first_entries(started, self._identity(), self._view.retention_hours)
         self._rollover.made(now)
         self._next = LedgerWriter(self._store, writer), first
 
@@ -327,20 +327,26 @@ class GeneratorIO:
         del self._encoded[effect.number]
         return WrittenBlock(block, encoded.ranges, encoded.rows, memoryview(encoded.payload).nbytes)
 
-    def append(self, effect: Append, checkpoints: Mapping[str, Position | str]) -> None:
-        """Make ledger entries durable, then known to `look_up`.
+    def append(self, effect: Append, checkpoints: Mapping[str, Position | str]) -> bool:
+        """Make ledger entries durable, then known to `look_up`; or let the next ledger begin, see `Append`.
 
         Args:
             effect: The entries.
             checkpoints: The last checkpoint of each shard that KCL has taken, a position or SHARD_END: what ends
                 before it is kept in memory no longer.
 
+        Returns:
+            Whether this ledger is due to give way to the next one.
+
         Raises:
             StoreUnavailable: They were not stored, or nobody knows; the same effect is to be repeated.
         """
+        if not effect.records:
+            self._change_ledger()
+            self._settle_ledgers()
+            return False
         if self._appending is None or self._appending[0] is not effect.records:
             # Made once: an entry holds the time, and what is repeated must be the same to the byte.
-            self._change_ledger_if_due()
             self._appending = (effect.records, [self._entry(record) for record in effect.records])
         entries = self._appending[1]
         self._store.hold()  # still: its lock may have been removed, and another generator begun
@@ -349,10 +355,11 @@ class GeneratorIO:
             for record in effect.records:
                 if isinstance(record, BlockRecord):
                     self._block_ids.pop(record.number, None)
-            self._carried.add(self._ledger.writer, entries, self.stream)
+            self._carried.add(entries, self.stream)
             self._carried.checkpointed(checkpoints)
         self._appending = None
         self._settle_ledgers()
+        return self._next_at() is not None
 
     def _settle_ledgers(self) -> None:
         """Let the next start read no ledger that no session needs any more; if it fails, it is tried again."""
@@ -368,23 +375,24 @@ class GeneratorIO:
         except StoreUnavailable as error:
             log.warning("%s; it is tried again", error.message)
 
-    def _change_ledger_if_due(self) -> None:
+    def _next_at(self) -> int | None:
+        ledger = self._ledger
+        return self._rollover.next_at(ledger.writer, Extent(ledger.tail.number, ledger.size), wall_millis())
+
+    def _change_ledger(self) -> None:
         """Begin a new ledger when this one is long, or its day is over: a block lies in the directory of that day.
 
         Raises:
             StoreUnavailable: See `_begin_ledger`.
         """
         if self._next is None:
-            ledger = self._ledger
-            whole = Extent(ledger.tail.number, ledger.size)
-            with self._lock:
-                unrecorded = list(self._block_ids.values())
-            at = self._rollover.next_at(ledger.writer, whole, unrecorded, wall_millis())
+            at = self._next_at()
             if at is None:
                 return
+            ledger = self._ledger
             self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]
             self._ended = [ledger.writer]
-            self._set_next(self._new_writer(at), (ledger.writer,), [])
+            self._set_next(self._new_writer(at))
         self._begin_ledger()
 
     def _entry(self, record: LedgerRecord) -> Entry:
@@ -392,6 +400,8 @@ class GeneratorIO:
         now = wall_millis()
         if isinstance(record, BlockRecord):
             written = record.written
+            if writer_of(written.block) != self.writer:
+                raise ValueError(f"block {written.block} does not belong into the ledger of {self.writer}")
             return BlockStored(written.block, stream, written.ranges, written.rows, written.size, now)
         if isinstance(record, SessionRecord):
             facts = record.facts

@@ -4,6 +4,9 @@ Three rules: no more than `max_in_flight` blocks are on their way, so that memor
 block that was cut is repeated until it is stored, with the same number and parts; and ledger entries go out one append
 at a time and in order, so that an append whose outcome is unknown is repeated before anything else is written. Entries
 that wait meanwhile share the next append.
+
+A ledger gives way to the next one while no block is on its way: from when it is due none is cut, and once the last one
+is stored the next ledger begins. So a block is always recorded in the ledger whose id it bears.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ class Pipeline:
         self._next_block = 1
         self._in_flight: dict[int, _InFlight] = {}
         self._entries: deque[LedgerRecord] = deque()
-        self._appending: tuple[LedgerRecord, ...] = ()
+        self._appending: tuple[LedgerRecord, ...] | None = None
+        self._ledger_is_due = False
         self.totals = Totals()
 
     # ------------------------------------------------------------------ building and cutting
@@ -109,7 +113,7 @@ class Pipeline:
         return (opened if began is None or opened >= began + interval else began) + interval
 
     def _may_cut(self) -> bool:
-        return len(self._in_flight) < self._settings.max_in_flight
+        return len(self._in_flight) < self._settings.max_in_flight and not self._ledger_is_due
 
     def _cut(self, at: float) -> list[Effect]:
         self._flush = False
@@ -134,20 +138,26 @@ class Pipeline:
         self._entries.append(record)
 
     def append_if_due(self) -> list[Effect]:
-        """Append what waits, unless an append is under way."""
-        if self._appending or not self._entries:
+        """Append what waits, or let the next ledger begin, unless an append is under way."""
+        if self._appending is not None:
             return []
-        self._appending = tuple(self._entries)
-        self._entries.clear()
+        if self._ledger_is_due and not self._in_flight:
+            self._appending = ()
+        elif self._entries:
+            self._appending = tuple(self._entries)
+            self._entries.clear()
+        else:
+            return []
         return self.append_again()
 
     def append_again(self) -> list[Effect]:
         """Ask for the same append once more."""
-        return [Append(self._appending)]
+        return [Append(self._appending or ())]
 
-    def appended(self) -> tuple[LedgerRecord, ...]:
-        """Return the entries that are durable now."""
-        records, self._appending = self._appending, ()
+    def appended(self, *, ledger_is_due: bool) -> tuple[LedgerRecord, ...]:
+        """Return the entries that are durable now, and take note of whether the next ledger is to begin."""
+        records, self._appending = self._appending or (), None
+        self._ledger_is_due = ledger_is_due
         return records
 
     def stored(self, record: BlockRecord) -> tuple[AdmittedPart, ...]:
@@ -165,7 +175,7 @@ class Pipeline:
     @property
     def empty(self) -> bool:
         """Whether all that was ever taken is stored."""
-        return not (self._builder or self._in_flight or self._entries or self._appending)
+        return not (self._builder or self._in_flight or self._entries) and self._appending is None
 
     @property
     def blocks_in_flight(self) -> int:

@@ -10,10 +10,9 @@ begins later than all before it, at least by its id: no clock that is set back p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kcl_receiver.ids import began_at, day_at, writer_of
+from kcl_receiver.ids import began_at, day_at
 
 LEDGER_LINES = 10_000
 """A ledger of so many lines is closed, and a new one begun: it bounds what a start has to read."""
@@ -84,20 +83,16 @@ class Rollover:
         """They are durable, and the ledger holds so much."""
         self._first = first
 
-    def next_at(self, writer: str, whole: Extent, unrecorded: Iterable[str], now_ms: int) -> int | None:
+    def next_at(self, writer: str, whole: Extent, now_ms: int) -> int | None:
         """Return when the next ledger begins, by its id, if it does now; milliseconds since the epoch.
 
         Args:
             writer: Id of the ledger.
             whole: What it holds.
-            unrecorded: Ids of the blocks that have no entry yet. The next writer looks for such blocks among its own
-                and those of the one before alone, so none of them may be older.
             now_ms: Wall clock, milliseconds since the epoch.
         """
         today = day_at(now_ms)
         if not is_due(self._day, today, self._first, whole, self._most_lines):
-            return None
-        if any(writer_of(block) != writer for block in unrecorded):
             return None
         return begins_at(now_ms, began_at(writer), day_is_over=today > self._day)
 

@@ -350,12 +350,12 @@ class GeneratorServer:
     async def _append(self, effect: Append) -> None:
         checkpoints = self._core.checkpoints()
         try:
-            await self._runtime.in_thread(Pool.LEDGER, self._workers.append, effect, checkpoints)
+            due = await self._runtime.in_thread(Pool.LEDGER, self._workers.append, effect, checkpoints)
         except ReceiverError as error:
             log.warning("the ledger is not written: %s", error)
             self._apply(self._core.append_failed(error, self._runtime.clock()))
             return
-        self._apply(self._core.appended(self._runtime.clock()))
+        self._apply(self._core.appended(self._runtime.clock(), ledger_is_due=due))
 
 
 def _checked(batch: ReceivedBatch) -> ReceivedBatch:

@@ -124,7 +124,7 @@ class Expiry:
         """Yield each day with what maintenance did to it, and the blocks that go: those that are there, and all."""
         for day, present in self._days_in_question():
             changes = self._ledger.changes(day, ranges=False)
-            blocks = self._blocks(day, changes, present)
+            blocks = self._blocks(day, changes)
             old = self._old(blocks, changes)
             there = [block for block in old if block in present]
             if not there:
@@ -157,11 +157,11 @@ class Expiry:
             if day < day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS) or day > to_come:
                 yield day, present
 
-    def _blocks(self, day: str, changes: DayChanges, present: dict[str, int]) -> dict[str, _Block]:
+    def _blocks(self, day: str, changes: DayChanges) -> dict[str, _Block]:
         """Return all blocks of a day that are recorded and not expired yet."""
         out: dict[str, _Block] = {}
         self._ledger.faults.clear()
-        for entry in self._ledger.of_day(changes, present):
+        for entry in self._ledger.of_day(day):
             if isinstance(entry, SessionStarted):
                 self.retention_hours = max(self.retention_hours, entry.retention_hours)
             elif (

@@ -221,7 +221,7 @@ class _Repair:
         for entry in found:
             for one in entry.ranges:
                 places.setdefault(content_of(one), set()).add(entry.block)
-        for gone in self._ledger.of_day(changes, present):
+        for gone in self._ledger.of_day(changes.day):
             if not isinstance(gone, BlockStored) or gone.block in present or block_day(gone.block) != changes.day:
                 continue
             if gone.block in changes.replaced or gone.block in changes.expired:

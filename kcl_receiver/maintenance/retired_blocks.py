@@ -74,9 +74,6 @@ class Leftovers:
                 # One that cannot be read may be a good one's last trace: `repair` and a person decide.
                 with suppress(BlockDamaged, BlockMissing):
                     found[block] = set(map(content_of, self._ledger.from_footer(block).ranges))
-        # A generator may have taken it into its own ledger, long after its writer's was lost.
-        for entry in self._ledger.find_all(found, self._changes) if found else ():
-            del found[entry.block]
         held = self._held_elsewhere(set().union(*found.values())) if found else set()
         return [block for block, ranges in found.items() if ranges <= held]
 

@@ -22,7 +22,7 @@ from kcl_receiver.proof.links import see_times
 from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.reading import rows as read_rows
 from kcl_receiver.reading.batcher import Batcher, Gathered, Item
-from kcl_receiver.reading.blocks import Blocks, Day
+from kcl_receiver.reading.blocks import Blocks
 from kcl_receiver.reading.query import Batch, HoleInShard, Query, Stats
 from kcl_receiver.reading.sources import Sources
 from kcl_receiver.reading.token import Token
@@ -173,32 +173,19 @@ class Reading:
                 yield from self._hand_out()
 
     def _take_day(self, place: Place, began: DayBegan) -> Iterator[Batch]:
+        """Take in blocks of a day that no line leads to: those that were in no ledger.
+
+        Where lines are lost, also those that stand in for others: the lines of these may be among the lost ones.
+        """
         day = self._blocks.day_again(began.day)
         lost = bool(day.changes.acknowledged)
-        if lost:  # the first lines of a day may name the last blocks of the one before
-            for before in [one for one in self._store.maintenance_days() if one < began.day][-1:]:
-                yield from self._take_made(
-                    place, began.note, self._blocks.day_again(before), orphans=False, merged=True
-                )
-        yield from self._take_made(place, began.note, day, orphans=True, merged=lost)
-
-    def _take_made(self, place: Place, note: int, day: Day, *, orphans: bool, merged: bool) -> Iterator[Batch]:
-        """Take in blocks of a day that no line leads to.
-
-        Args:
-            place: Where the walk is.
-            note: See `DayBegan`.
-            day: The day.
-            orphans: Those that were in no ledger.
-            merged: Those that stand in for others: the lines of these, which lead to them, may be among lost ones.
-        """
         for block, one in list(day.changes.blocks.items()):
-            wanted = (merged and block not in day.changes.replaced) if one.replaces else orphans
+            wanted = (lost and block not in day.changes.replaced) if one.replaces else True
             if not wanted or block in day.taken:
                 continue
             if (found := self._blocks.made(block)) is not None:
                 day.taken.add(block)
-                yield from self._feed(place, found, note=note)
+                yield from self._feed(place, found, note=began.note)
 
     def _judge_stream(self, found: StreamIdentity) -> None:
         if self._query.watch_stream and (self.stream is None or found.created > self.stream.created):

@@ -129,7 +129,6 @@ class Landing:
         ledger.append(
             [
                 started,
-                *taken.orphans,
                 Carried(stream),
                 *(
                     SessionStarted(

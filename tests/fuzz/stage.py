@@ -318,10 +318,10 @@ class StageWorkers(GeneratorIO):
     def write_block(self, effect: WriteBlock) -> WrittenBlock:
         return self._stage.write(effect)
 
-    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> None:
+    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> bool:
         if self._stage.failing():
             raise StoreUnavailable("the ledger was made to fail")
-        super().append(effect, checkpoints)
+        return super().append(effect, checkpoints)
 
 
 class _Ledger:

@@ -196,16 +196,6 @@ MUTANTS = [
         ("tests/unit/test_carried.py::test_a_ledger_is_needed_until_all_in_it_lies_before_checkpoints",),
     ),
     Mutant(
-        "a block keeps the ledger of its writer, and not the one that records it",
-        "kcl_receiver/generator/carried.py",
-        "self._ledger_of.get(block) or writer_of(block)",
-        "writer_of(block)",
-        (
-            "tests/unit/test_carried.py::test_a_block_keeps_the_ledger_that_records_it",
-            "tests/unit/test_workers.py::test_a_block_of_a_closed_ledger_that_the_next_one_records_keeps_that",
-        ),
-    ),
-    Mutant(
         "a ledger that no session needs is read at every start",
         "kcl_receiver/generator/generator_io.py",
         "        if needed.issuperset(kept):\n",
@@ -261,13 +251,18 @@ MUTANTS = [
         ("tests/unit/test_supervision.py::test_a_generator_that_stopped_because_of_a_bug_is_started_again",),
     ),
     Mutant(
-        "a ledger changes while a block of the one before has no entry yet",
-        "kcl_receiver/generator/rollover.py",
-        "if any(writer_of(block) != writer for block in unrecorded):",
-        "if False:",
-        (
-            "tests/unit/test_rollover.py::test_a_block_without_an_entry_of_the_ledger_before_holds_the_change_up_and_one_of_this_does_not",
-        ),
+        "a ledger gives way while a block is on its way",
+        "kcl_receiver/generator/pipeline.py",
+        "if self._ledger_is_due and not self._in_flight:",
+        "if self._ledger_is_due:",
+        ("tests/unit/test_generator_core_blocks.py::test_a_ledger_gives_way_once_no_block_is_on_its_way",),
+    ),
+    Mutant(
+        "blocks are cut while the next ledger is due",
+        "kcl_receiver/generator/pipeline.py",
+        " and not self._ledger_is_due",
+        "",
+        ("tests/unit/test_generator_core_blocks.py::test_a_ledger_gives_way_once_no_block_is_on_its_way",),
     ),
     Mutant(
         "a shard that ended under an earlier writer keeps its ledger for good",

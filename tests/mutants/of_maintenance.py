@@ -23,13 +23,6 @@ MUTANTS = [
         ("tests/unit/test_compact.py::test_what_only_an_expired_block_holds_is_not_deleted_with_it",),
     ),
     Mutant(
-        "a block is looked for in no ledger but those of its day and the next",
-        "kcl_receiver/store/ledger/reading.py",
-        "        if left:\n            yield from self.find_all(left, changes)",
-        "        return",
-        ("tests/unit/test_expire.py::test_a_block_goes_that_is_in_a_ledger_of_two_days_later",),
-    ),
-    Mutant(
         "an expired block that is still there is held",
         "kcl_receiver/generator/presence.py",
         "        elif block not in expired:\n",

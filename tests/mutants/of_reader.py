@@ -33,16 +33,6 @@ MUTANTS = [
         ("tests/unit/test_follow.py::test_a_block_that_is_removed_was_added_before_though_maintenance_began_first",),
     ),
     Mutant(
-        "a block that maintenance took in is added again when a generator adopts it",
-        "kcl_receiver/store/ledger/follow.py",
-        "        if writer_of(entry.block) == writer:\n            return False\n",
-        "        return False\n",
-        (
-            "tests/unit/test_follow.py::test_a_block_that_a_later_generator_adopts_after_repair_took_it_in_is_added_once",
-            "tests/unit/test_follow.py::test_a_block_that_a_later_generator_adopts_after_it_was_removed_is_not_added",
-        ),
-    ),
-    Mutant(
         "a reader does not look at what repair noted",
         "kcl_receiver/store/ledger/tailing.py",
         "        yield from self._find_repairs()\n",

@@ -48,11 +48,18 @@ MUTANTS = [
         ("tests/unit/test_verify.py::test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof",),
     ),
     Mutant(
-        "a start does not look for blocks of the ledger before",
+        "a start adopts what repair has taken in",
         TAKEOVER,
-        "            writers.setdefault(follows, writer)\n",
-        "            pass\n",
-        (f"{HANDOVER}::test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted",),
+        "                known.add(entry.block)\n",
+        "                pass\n",
+        (f"{HANDOVER}::test_a_block_that_repair_has_taken_in_is_held_and_not_adopted",),
+    ),
+    Mutant(
+        "where the log is lost, what compaction made gets a ledger of a generator",
+        TAKEOVER,
+        "unknown = (block for block in blocks if block not in changes.blocks)",
+        "unknown = iter(blocks)",
+        (f"{HANDOVER}::test_where_the_log_is_gone_only_blocks_that_nobody_records_get_a_ledger",),
     ),
     Mutant(
         "where the log is lost, the store seems empty",

@@ -108,9 +108,10 @@ class SimWorkers(GeneratorIO):
         self.process.host.fleet.watch.written(self.process, effect)
         return written
 
-    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> None:
-        super().append(effect, checkpoints)
+    def append(self, effect: Append, checkpoints: Mapping[str, Position]) -> bool:
+        due = super().append(effect, checkpoints)
         self.process.host.fleet.watch.appended(self.process, effect)
+        return due
 
 
 class SimGenerator(Process):

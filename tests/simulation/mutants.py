@@ -26,7 +26,6 @@ from unittest.mock import patch
 
 from kcl_receiver.daemon import start
 from kcl_receiver.generator import carried, presence, rollover
-from kcl_receiver.generator.carried import CarriedOver
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.pipeline import Pipeline
@@ -405,10 +404,6 @@ MUTANTS = (
         (RangeCache, "needed", "checkpoint is not None and one.last <= checkpoint", _NOTHING_PAST),
     ),
     _bug(
-        "a block that another ledger records than its own keeps its own",
-        (CarriedOver, "needed", "self._ledger_of.get(block) or writer_of(block)", "writer_of(block)"),
-    ),
-    _bug(
         "what is in ledgers that no start reads is not noted in the log (a ledger is needed no more)",
         (store_log, "settled", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
         (store_log, "began", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
@@ -434,10 +429,14 @@ MUTANTS = (
         "a ledger that gives way to the next one is not closed",
         (
             GeneratorIO,
-            "_change_ledger_if_due",
+            "_change_ledger",
             "self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]",
             "pass",
         ),
+    ),
+    _bug(
+        "a ledger gives way while a block is on its way",
+        (Pipeline, "append_if_due", "self._ledger_is_due and not self._in_flight", "self._ledger_is_due"),
     ),
     _bug(
         "a closed ledger takes its last line again",
@@ -464,18 +463,6 @@ MUTANTS = (
     _bug(
         "whose ledger was closed by a start that was killed stays among the living",
         (GeneratorIO, "prepare", "taken.state, taken.were_living", "taken.state, taken.to_close"),
-    ),
-    _bug(
-        "blocks that were on their way while the ledger changed are not adopted",
-        (handover, "_adopt", "writers.setdefault(follows, writer)", "pass"),
-    ),
-    _bug(
-        "what a ledger without a line follows is not known",
-        (store_log, "before", "return tuple(", "return () and tuple("),
-    ),
-    _bug(
-        "blocks on their way are not adopted where their ledger was closed and the next one is not known",
-        (handover, "_adopt", "for writer in sorted(out.state.living.keys() - writers.keys()):", "for writer in ():"),
     ),
     _bug(
         "a start without a log reads no ledgers",

@@ -278,6 +278,7 @@ class Harness:
         self.stop: Stop | None = None
         self.processors: dict[str, Processor] = {}
         self.durable: dict[str, set[Position]] = defaultdict(set)
+        self.ledger_is_due = False
         self.held: dict[str, list[Range]] = defaultdict(list)
         self._blocks_by_number: dict[int, WriteBlock] = {}
         self._last_connection = 0
@@ -387,7 +388,7 @@ class Harness:
             for record in effect.records:
                 if isinstance(record, BlockRecord):
                     self._now_durable(record)
-            self.do(self.core.appended(self.now))
+            self.do(self.core.appended(self.now, ledger_is_due=self.ledger_is_due))
         else:
             self.do(self.core.append_failed(error, self.now))
         return effect

@@ -216,13 +216,10 @@ def ledgers_in(store: Store) -> list[tuple[str, bytes]]:
     return [(writer, store.ledger(writer) or b"") for writer in store.writers()]
 
 
-def begin(
-    store: Store, writer: str, *, time: int = NOW, newest_before: int = -1, follows: tuple[str, ...] = ()
-) -> LedgerWriter:
+def begin(store: Store, writer: str, *, time: int = NOW, newest_before: int = -1) -> LedgerWriter:
     """Begin a ledger as a generator does that carries over nothing; those before it are closed."""
-    taken, ledger = begin_killed(store, writer, time=time)
-    started = WriterStarted(writer, "host", 1, time, "0", follows=follows)
-    ledger.append([started, *taken.orphans, Carried(STREAM, (), newest_before)])
+    _, ledger = begin_killed(store, writer, time=time)
+    ledger.append([WriterStarted(writer, "host", 1, time, "0"), Carried(STREAM, (), newest_before)])
     return ledger
 
 

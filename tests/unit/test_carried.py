@@ -23,8 +23,8 @@ def block(number: int, *ranges: Range, stream: StreamIdentity = STREAM, writer: 
     return BlockStored(block_id(writer, number), stream, ranges, 10, 100, NOW)
 
 
-def first_lines(known: CarriedOver, now: int = NOW, *orphans: BlockStored) -> list[Entry]:
-    return known.first_entries(WriterStarted(OTHER_WRITER, "host", 1, now, "0", {}), orphans, STREAM, HOURS)
+def first_lines(known: CarriedOver, now: int = NOW) -> list[Entry]:
+    return known.first_entries(WriterStarted(OTHER_WRITER, "host", 1, now, "0", {}), STREAM, HOURS)
 
 
 def carried(known: CarriedOver, now: int = NOW) -> Carried:
@@ -42,17 +42,15 @@ def found(*blocks: BlockStored, **more: Any) -> Takeover:  # noqa: ANN401 - any 
     return Takeover(StoreState(), blocks=list(blocks), **more)
 
 
-def test_the_first_line_names_the_writer_and_blocks_whose_ledgers_are_lost_follow() -> None:
-    orphan = block(1, plain_range(1, 10))
-    known = CarriedOver.of(found(orphan, orphans=[orphan]), STREAM, marks_at(), NOW)
-    kinds = [type(one) for one in first_lines(known, NOW, orphan)]
-    assert kinds == [WriterStarted, BlockStored, MarksTaken, Carried]
+def test_the_first_line_names_the_writer_and_the_last_measurement_follows() -> None:
+    known = CarriedOver.of(found(block(1, plain_range(1, 10))), STREAM, marks_at(), NOW)
+    assert [type(one) for one in first_lines(known, NOW)] == [WriterStarted, MarksTaken, Carried]
 
 
 def test_a_ledger_is_needed_until_all_in_it_lies_before_checkpoints() -> None:
     known = CarriedOver()
-    known.add(WRITER, [block(1, plain_range(1, 10)), block(2, plain_range(11, 20, 10))], STREAM)
-    known.add(OTHER_WRITER, [block(1, plain_range(21, 30, 20), writer=OTHER_WRITER)], STREAM)
+    known.add([block(1, plain_range(1, 10)), block(2, plain_range(11, 20, 10))], STREAM)
+    known.add([block(1, plain_range(21, 30, 20), writer=OTHER_WRITER)], STREAM)
     assert needed(known) == ({WRITER, OTHER_WRITER}, {})
     known.checkpointed({SHARD: Position(15)})
     assert needed(known) == ({WRITER, OTHER_WRITER}, {SHARD: Position(15)})
@@ -64,24 +62,14 @@ def test_a_ledger_is_needed_until_all_in_it_lies_before_checkpoints() -> None:
 
 def test_one_shard_alone_keeps_a_ledger() -> None:
     known = CarriedOver()
-    known.add(WRITER, [block(1, plain_range(1, 10), replace(plain_range(1, 10), shard="other"))], STREAM)
+    known.add([block(1, plain_range(1, 10), replace(plain_range(1, 10), shard="other"))], STREAM)
     known.checkpointed({SHARD: Position(10)})
     assert needed(known) == ({WRITER}, {SHARD: Position(10)})
 
 
-def test_a_block_keeps_the_ledger_that_records_it() -> None:
-    known = CarriedOver()
-    known.add(OTHER_WRITER, [block(7, plain_range(1, 10))], STREAM)
-    assert needed(known)[0] == {OTHER_WRITER}
-    again = CarriedOver.of(
-        found(block(7, plain_range(1, 10)), ledger_of={block_id(WRITER, 7): OTHER_WRITER}), STREAM, None, NOW
-    )
-    assert needed(again)[0] == {OTHER_WRITER}
-
-
 def test_no_ledger_is_needed_of_a_shard_that_kcl_has_recorded_as_read_to_its_end() -> None:
     known = CarriedOver()
-    known.add(WRITER, [block(1, plain_range(1, 10))], STREAM)
+    known.add([block(1, plain_range(1, 10))], STREAM)
     known.checkpointed({SHARD: "SHARD_END"})
     assert needed(known) == (set(), {SHARD: Position(10)})
 
@@ -89,10 +77,8 @@ def test_no_ledger_is_needed_of_a_shard_that_kcl_has_recorded_as_read_to_its_end
 def test_no_ledger_is_needed_for_what_the_stream_cannot_hold_any_more() -> None:
     known = CarriedOver()
     later = NOW + HOURS * HOUR + SLACK_MS + 1
-    known.add(WRITER, [block(1, plain_range(1, 10))], STREAM)
-    known.add(
-        OTHER_WRITER, [block(1, replace(plain_range(1, 10, arrived=later), shard="other"), writer=OTHER_WRITER)], STREAM
-    )
+    known.add([block(1, plain_range(1, 10))], STREAM)
+    known.add([block(1, replace(plain_range(1, 10, arrived=later), shard="other"), writer=OTHER_WRITER)], STREAM)
     assert needed(known) == ({OTHER_WRITER}, {SHARD: Position(10)})
     assert needed(CarriedOver()) == (set(), {})
 
@@ -137,8 +123,8 @@ def clock_of(known: CarriedOver, now: int = NOW) -> MarksTaken:
 def test_a_measurement_is_carried_with_the_sessions_that_used_it_and_without_its_marks() -> None:
     known = CarriedOver()
     known.measured(marks_at(ShardMark(SHARD, "s0", Position(1), NOW, -1), time=NOW))
-    known.add(WRITER, [session_at(session="before", time=NOW - 1), session_at(session="since", time=NOW)], STREAM)
-    known.add(WRITER, [block(1, plain_range(1, 10, session="delivered", at=NOW + 5))], STREAM)
+    known.add([session_at(session="before", time=NOW - 1), session_at(session="since", time=NOW)], STREAM)
+    known.add([block(1, plain_range(1, 10, session="delivered", at=NOW + 5))], STREAM)
     assert clock_of(known) == marks_at(time=NOW, sessions=("delivered", "since"))
 
 

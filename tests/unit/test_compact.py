@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import replace
 
 import pytest
-from ledger_index import LedgerIndex
 from maintenance_support import (
     DAY,
     HOUR,
@@ -249,20 +247,6 @@ def test_a_block_that_is_in_no_ledger_is_left_to_the_generator(quick_place: Plac
     assert len(present(store)) == 2
     assert strange.block in present(store)
     assert not {one.block for one in entries} & present(store)
-
-
-def test_a_block_that_the_next_writer_recorded_is_merged(quick_place: Place) -> None:
-    from store_support import begin
-
-    store = quick_place()
-    entries = fill(store, usual(2))
-    late = put(store, 50, part(1, 500, 5))
-    begin(store, OTHER_WRITER, follows=(WRITER,)).append([replace(late, time=0)])
-    assert late.block in LedgerIndex.load(store).blocks()
-    run(store, now=NOW + HOUR + 600)
-    (block,) = present(store)
-    assert replaced_by(store, late.block) == (block,)
-    assert replaced_by(store, entries[0].block) == (block,)
 
 
 # What goes together

@@ -161,17 +161,6 @@ def test_a_block_that_a_later_writer_took_in_goes(quick_place: Place) -> None:
     assert late.block in expired(store)
 
 
-def test_a_block_goes_that_is_in_a_ledger_of_two_days_later(quick_place: Place) -> None:
-    store = quick_place()
-    fill(store, [[part(0, 1, 5)]])
-    begin(store, writer_id(NOW + 48 * HOUR, "00000003"))
-    late = put(store, 77, part(1, 1, 5))
-    store.objects.delete([entry.key for entry in store.objects.list("log/")])  # so all that is in no ledger is taken in
-    begin(store, writer_id(NOW + 72 * HOUR, "00000004"))
-    assert expire(store, NOW + HOUR, NOW + 100 * HOUR) == 2
-    assert late.block in expired(store)
-
-
 def test_days_that_can_hold_nothing_so_old_are_not_looked_at(
     quick_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

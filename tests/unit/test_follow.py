@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import NewPlace, Place, kept_ledger
-from store_support import NOW, local_store, put
+from store_support import NOW, local_store
 from test_read import Lake, run_of
 from test_read_follow import lost, repaired
 
@@ -145,30 +145,6 @@ def test_a_block_that_is_removed_was_added_before_though_maintenance_began_first
         assert seen.issuperset(one.removed)
         seen.update(entry.block for entry in one.added)
     assert len(seen) == 4
-
-
-def test_a_block_that_a_later_generator_adopts_after_repair_took_it_in_is_added_once(lake: Lake) -> None:
-    lake.block(run_of(1, 3))
-    entry = put(lake.store, 2, run_of(4, 5, 3), writer=writer_id(NOW, "0000000b"))
-    repaired(lake)
-    lake.next_writer()
-    lake.add(entry)
-    copy = Copy(lake.store)
-    copy.catch_up()
-    assert copy.live == live_blocks(lake.store) == {lake.blocks[0].block, entry.block}
-
-
-def test_a_block_that_a_later_generator_adopts_after_it_was_removed_is_not_added(lake: Lake) -> None:
-    lake.block(run_of(1, 3))
-    lake.blocks.append(put(lake.store, 2, run_of(4, 5, 3)))
-    copy = Copy(lake.store)
-    copy.catch_up()
-    lake.replace([1, 2])
-    copy.catch_up()
-    lake.next_writer()
-    lake.add(lake.blocks[1])
-    copy.catch_up()
-    assert len(copy.live) == 1
 
 
 @settings(max_examples=30, deadline=None)

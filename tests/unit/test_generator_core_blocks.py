@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from generator_harness import SERVICE_START, START, Harness, Processor, position, received
 
+from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Append, WriteBlock
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.columns import checksum
@@ -422,6 +423,26 @@ def test_no_more_than_so_many_blocks_are_on_their_way() -> None:
     assert writing(h) == [2]
     h.append()
     assert writing(h) == [2, 3]
+
+
+def test_a_ledger_gives_way_once_no_block_is_on_its_way() -> None:
+    h = Harness()
+    p = h.open()
+    slow(h, p, 2)
+    h.write()
+    h.ledger_is_due = True
+    h.append()
+    p.batch(50)
+    p.flush()
+    assert (writing(h), h.waiting(Append)) == ([2], [])
+    h.write()
+    assert h.append().records
+    assert h.waiting(Append) == [Append(())]
+    h.append(StoreUnavailable("disk full"))
+    h.advance(60)
+    h.ledger_is_due = False
+    assert h.append() == Append(())
+    assert writing(h) == [3]
 
 
 def test_a_full_builder_that_may_not_be_cut_makes_batches_wait() -> None:

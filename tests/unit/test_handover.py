@@ -17,7 +17,7 @@ from kcl_receiver.store.layout import ledger_path
 from kcl_receiver.store.ledger.entries import Closed, decode_ledger
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, settled
 from kcl_receiver.store.ledger.takeover import Takeover, take_over
-from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.ledger.transaction import COMPACT, REPAIR, Transaction
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.store import Store
 
@@ -54,7 +54,7 @@ def close_all(store: Store, taken: Takeover) -> None:
 
 def test_the_first_writer_of_a_store_takes_nothing_over(store: Store) -> None:
     taken = take_over(store)
-    assert (taken.state, taken.ledgers, taken.blocks, taken.to_close, taken.orphans) == (EMPTY, {}, [], [], [])
+    assert (taken.state, taken.ledgers, taken.blocks, taken.to_close) == (EMPTY, {}, [], [])
 
 
 def test_a_ledger_lies_in_the_month_in_which_its_writer_began(store: Store) -> None:
@@ -96,35 +96,6 @@ def test_a_block_that_a_killed_writer_could_not_record_is_recorded_in_its_own_le
     assert (recorded, last) == (replace(late, time=0), Closed(NOW, THIRD_WRITER))
 
 
-def follow_on(store: Store) -> LedgerWriter:
-    """Let a generator's ledger be followed by its next one."""
-    return begin(store, OTHER_WRITER, follows=(WRITER,))
-
-
-@pytest.mark.parametrize("kept", [(), (WRITER,)], ids=["settled", "kept"])
-def test_a_block_of_the_ledger_before_that_nobody_recorded_is_adopted(store: Store, kept: tuple[str, ...]) -> None:
-    """It was on its way while the ledger changed."""
-    early = put(store, 1, block_range(1, 2))
-    begin(store, WRITER).append([early])
-    follow_on(store)
-    settle(store, *kept)
-    late = put(store, 2, block_range(3, after=Position(2)))
-    taken = take_over(Store(Curious(store.objects)))
-    assert {ledger: [entry.block for entry in found] for ledger, found in taken.adopted.items()} == {
-        OTHER_WRITER: [late.block]
-    }
-    assert taken.ledger_of == {late.block: OTHER_WRITER}
-
-
-def test_a_block_of_the_ledger_before_that_the_next_one_records_is_not_adopted(store: Store) -> None:
-    begin(store, WRITER)
-    late = put(store, 2, block_range(3))
-    follow_on(store).append([late])
-    taken = take_over(store)
-    assert taken.adopted == {OTHER_WRITER: []}
-    assert taken.ledger_of == {late.block: OTHER_WRITER}
-
-
 def test_a_kept_ledger_that_is_gone_or_shorter_is_found_at_the_next_start(store: Store) -> None:
     begin(store, WRITER).append([session_at()])
     begin(store, OTHER_WRITER)
@@ -163,28 +134,39 @@ def test_where_the_log_is_gone_everything_is_read(store: Store) -> None:
 def test_where_log_and_ledgers_are_gone_all_blocks_are_taken_over(store: Store) -> None:
     one = put(store, 1, block_range(1, 2))
     taken = take_over(store)
-    assert [entry.block for entry in taken.orphans] == [entry.block for entry in taken.blocks] == [one.block]
+    assert [entry.block for entry in taken.adopted[WRITER]] == [entry.block for entry in taken.blocks] == [one.block]
     begin(store, OTHER_WRITER)
     assert one.block in LedgerIndex.load(store).blocks()
+    assert closed(store, WRITER)
+
+
+def test_where_the_log_is_gone_only_blocks_that_nobody_records_get_a_ledger(store: Store) -> None:
+    ledger = begin(store, WRITER)
+    early = put(store, 1, block_range(1, 2))
+    ledger.append([early])
+    begin(store, OTHER_WRITER)
+    late = put(store, 2, block_range(9, 10))  # of a closed ledger: it was never reported stored, and `repair` decides
+    merge = Transaction(store, early.block, COMPACT, NOW)
+    merged = put(store, 1, block_range(1, 2), writer=merge.writer)
+    merge.add_block(merged, [early])
+    merge.commit()
+    lose_log(store)
+    taken = take_over(store)
+    assert sorted(taken.ledgers) == [WRITER, OTHER_WRITER]
+    assert merged.block in {entry.block for entry in taken.blocks}
+    assert late.block not in {entry.block for entry in taken.blocks}
+
+
+def test_a_block_that_repair_has_taken_in_is_held_and_not_adopted(store: Store) -> None:
+    begin(store, WRITER)
+    late = put(store, 2, block_range(3))
+    repair = Transaction(store, late.block, REPAIR, NOW)
+    repair.add_block(late, [])
+    repair.commit()
+    taken = take_over(store)
+    assert taken.adopted == {WRITER: []}
+    assert [entry.block for entry in taken.blocks] == [late.block]
 
 
 def lose_log(store: Store) -> None:
     store.objects.delete([entry.key for entry in store.objects.list("log/")])
-
-
-def test_a_block_on_its_way_when_its_ledger_was_closed_and_no_other_began_goes_into_the_next(store: Store) -> None:
-    begin(store, WRITER).append([Closed(NOW, WRITER)])  # it changed its ledger, and was killed before the log said so
-    late = put(store, 1, block_range(1, 2))
-    assert [entry.block for entry in take_over(store).orphans] == [late.block]
-    begin(store, OTHER_WRITER)
-    assert late.block in LedgerIndex.load(store).blocks()
-    assert StoreLog(store).newest().state.kept == (WRITER,)
-
-
-def test_a_block_on_its_way_when_the_next_ledger_had_no_line_yet_goes_into_that(store: Store) -> None:
-    begin(store, WRITER)
-    begin_killed(store, OTHER_WRITER)
-    late = put(store, 1, block_range(1, 2))
-    taken = take_over(store)
-    assert [entry.block for entry in taken.adopted[OTHER_WRITER]] == [late.block]
-    assert taken.ledger_of == {late.block: OTHER_WRITER}

@@ -349,8 +349,9 @@ def test_a_shard_s_end_and_sessions_are_found() -> None:
 
 
 def test_a_lost_ledger_is_made_again_from_the_footers(store: Store, place: Place) -> None:
+    ledger = begin(store, WRITER)
     entries = [put(store, number, block_range(number * 10, number * 10 + 1)) for number in (1, 2, 3)]
-    begin(store, WRITER).append(entries)
+    ledger.append(entries)
     known = LedgerIndex.load(store).ranges(STREAM, SHARD)
     kept_ledger(store, WRITER).remove()
     index = LedgerIndex.load(store)

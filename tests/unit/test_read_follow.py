@@ -23,10 +23,8 @@ from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.reading.api import open_reading
 from kcl_receiver.reading.query import Query
 from kcl_receiver.store.blocks.encode import BlockRange
-from kcl_receiver.store.ledger.entries import Carried, Closed, ShardEnded, WriterStarted
+from kcl_receiver.store.ledger.entries import ShardEnded
 from kcl_receiver.store.ledger.notes import notes
-from kcl_receiver.store.ledger.store_log import StoreLog, began
-from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
 
 
@@ -362,40 +360,6 @@ def test_a_token_keeps_what_repair_took_in_and_waits_for_what_comes_before(lake:
     lost(lake, run_of(6, 7, 5), days=1)
     repaired(lake)
     assert numbers(read(lake.store, token=second.reading.token)) == count(6, 12)
-
-
-@pytest.mark.parametrize("merged", [(2, 3), (1, 2, 3)])
-def test_what_was_compacted_is_found_though_the_lines_of_the_next_day_that_named_it_are_lost(
-    locking_place: Place, merged: tuple[int, ...]
-) -> None:
-    """A ledger that begins while a day's last blocks are on their way names them, and may be of the next day."""
-    lake = Lake(locking_place())
-    lake.block(run_of(1, 5))
-    before = Follower(lake)
-    ahead = lake.stored(run_of(6, 7, 5)), lake.stored(run_of(8, 9, 7))
-
-    def next_day() -> None:
-        lake.ledger.append([Closed(NOW, WRITER)])
-        started = WriterStarted(DAY_LATER, "host", 1, NOW, "0", follows=(WRITER,))
-        StoreLog(lake.store).change(lambda state: began(state, started, [WRITER], STREAM, {}))
-        lake.ledger = LedgerWriter(lake.store, DAY_LATER)
-        lake.add(started, Carried(STREAM))
-
-    def lose() -> None:
-        lake.add(*ahead)
-        lake.next_writer(writer_id(NOW + 6 * 86_400_000, "0000000d"))
-        lake.block(run_of(10, 12, 9))
-        lake.replace(merged)
-        kept_ledger(lake.store, DAY_LATER).remove()
-        repaired(lake)
-
-    within = Follower(lake, next_day)
-    follower = Follower(lake, lose, token=within.reading.token)
-    assert follower.seen == [[], count(6, 12)]
-    for token in (before.reading.token, within.reading.token):
-        assert numbers(read(lake.store, token=token)) == count(6, 12)
-    assert numbers(read(lake.store)) == count(1, 12)
-    assert numbers(read(lake.store, token=follower.reading.token)) == []
 
 
 def test_a_token_of_any_batch_gets_the_rest_of_what_repair_took_in(lake: Lake) -> None:

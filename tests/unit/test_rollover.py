@@ -13,7 +13,7 @@ from kcl_receiver.generator.rollover import (
     is_due,
     oldest_in_reach,
 )
-from kcl_receiver.ids import block_id, writer_id
+from kcl_receiver.ids import writer_id
 
 HOUR = 3_600_000
 FEW = Extent(2, 1000)
@@ -84,26 +84,19 @@ def begun(most_lines: int = 10) -> Rollover:
 
 
 def test_a_ledger_that_is_neither_long_nor_of_yesterday_stays() -> None:
-    assert begun().next_at(WRITER, Extent(12, 1200), [], NOON + HOUR) is None
+    assert begun().next_at(WRITER, Extent(12, 1200), NOON + HOUR) is None
 
 
 def test_a_long_ledger_gives_way_and_the_next_one_begins_now() -> None:
-    assert begun().next_at(WRITER, Extent(13, 1300), [], NOON + HOUR) == NOON + HOUR
+    assert begun().next_at(WRITER, Extent(13, 1300), NOON + HOUR) == NOON + HOUR
 
 
 def test_a_ledger_of_yesterday_gives_way_although_the_clock_is_behind_its_name() -> None:
     ahead = writer_id(NOON + 5 * DAY, "7f3a9c01")
-    assert begun().next_at(ahead, Extent(4, 400), [], NOON + DAY) == NOON + 5 * DAY + 12 * HOUR
+    assert begun().next_at(ahead, Extent(4, 400), NOON + DAY) == NOON + 5 * DAY + 12 * HOUR
 
 
 def test_a_ledger_is_of_the_day_on_which_its_first_lines_were_made_and_not_when_they_became_durable() -> None:
     rollover = begun()
     rollover.made(NOON + DAY)
-    assert rollover.next_at(WRITER, Extent(4, 400), [], NOON + DAY) is None
-
-
-def test_a_block_without_an_entry_of_the_ledger_before_holds_the_change_up_and_one_of_this_does_not() -> None:
-    before = writer_id(NOON - HOUR, "00000002")
-    long = Extent(13, 1300)
-    assert begun().next_at(WRITER, long, [block_id(WRITER, 1), block_id(before, 9)], NOON + HOUR) is None
-    assert begun().next_at(WRITER, long, [block_id(WRITER, 1)], NOON + HOUR) == NOON + HOUR
+    assert rollover.next_at(WRITER, Extent(4, 400), NOON + DAY) is None

@@ -28,7 +28,7 @@ from kcl_receiver.reading.query import Query
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.blocks.stream import BlockStream
 from kcl_receiver.store.ledger.entries import BlockStored, Expired, decode_ledger, encode_lines
-from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction, declare_lifecycle
+from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, REPAIR, Transaction, declare_lifecycle
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.store import Store
@@ -226,8 +226,11 @@ def test_a_ledger_that_goes_on_behind_its_last_line_is_damaged(landed: Landed, p
 
 
 def test_a_block_that_two_ledgers_name_counts_once(landed: Landed) -> None:
-    ledger = begin(landed.store, OTHER_WRITER)
-    ledger.append([landed.blocks[1], landed.blocks[1]])
+    """A ledger was lost, `repair` took its blocks in, and it was put back from a backup."""
+    for _ in range(2):
+        repair = Transaction(landed.store, landed.blocks[1].block, REPAIR, NOW)
+        repair.add_block(landed.blocks[1], [])
+        repair.commit()
     report = verify_store(landed.store)
     assert report.proven
     assert (counts(report), report.shards[0].blocks) == ((PROVEN, 10, 0), 5)

@@ -43,7 +43,7 @@ from kcl_receiver.store.ledger.entries import (
     WriterStarted,
 )
 from kcl_receiver.store.ledger.store_log import StoreLog, began
-from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, Transaction
+from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, RECOVER, REPAIR, Transaction
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
 
@@ -80,15 +80,16 @@ class RandomStore:
         log = StoreLog(self.store)
         closed = [*log.newest().state.living]
         for _ in closed:
-            self.ledger.append([Closed(self.began, self.writer)])
+            self.ledger.append([*self.adoptable, Closed(self.began, self.writer)])
         log.change(lambda state: began(state, started, closed, STREAM, {}))
         self.ledger = LedgerWriter(self.store, self.writer)
         self.ledger.append([started, Carried(STREAM)])
-        for entry in self.adoptable:
-            self.ledger.append([entry])
-        if self.made and self.random.random() < 0.2:  # a ledger that was put back from a backup: named twice
-            self.ledger.append([self.random.choice([entry for entry, _ in self.made.values()])])
         self.adoptable = []
+        if self.made and self.random.random() < 0.2:  # a ledger that was put back after `repair`: named twice
+            twice = self.random.choice([entry for entry, _ in self.made.values()])
+            repair = Transaction(self.store, twice.block, REPAIR, self.began)
+            repair.add_block(twice, [])
+            repair.commit()
         for shard in list(self.next):
             if self.random.random() < 0.8 or shard not in self.session:
                 self.begin(shard)

@@ -11,12 +11,20 @@ from test_workers import QuietStream, part, position
 
 from kcl_receiver import read
 from kcl_receiver.audit.verify import verify_store
-from kcl_receiver.generator.effects import Append, BlockRecord, Measurement, SessionRecord, ShardFacts, WriteBlock
+from kcl_receiver.generator.effects import (
+    Append,
+    BlockRecord,
+    LedgerRecord,
+    Measurement,
+    SessionRecord,
+    ShardFacts,
+    WriteBlock,
+)
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.expire import Expiry
-from kcl_receiver.ranges import TRIM_HORIZON, After
+from kcl_receiver.ranges import TRIM_HORIZON, After, Position
 from kcl_receiver.store.store import Store
 
 DAY = 86_400_000
@@ -46,11 +54,17 @@ class Host:
         self.blocks = 0
         facts = ShardFacts((), (), ("0", "1"), Measurement(-1, 0, 0, 24))
         record = SessionRecord("s", SHARD, self.number, self.after, facts, AFTER_MIDNIGHT)
-        self.made.append(Append((record,)), {})
+        self.append(record)
 
     @property
     def after(self) -> After:
         return position(self.last) if self.last else TRIM_HORIZON
+
+    def append(self, record: LedgerRecord, checkpoints: dict[str, Position | str] | None = None) -> None:
+        """Append a line; no block is on its way."""
+        assert self.made is not None
+        if self.made.append(Append((record,)), checkpoints or {}):
+            self.made.append(Append(()), {})
 
     def store_records(self, count: int = 2) -> None:
         """Store the next records in a block of their own."""
@@ -58,7 +72,7 @@ class Host:
         self.blocks += 1
         numbers = list(range(self.last + 1, self.last + count + 1))
         written = self.made.write_block(WriteBlock(self.blocks, (part(numbers, self.after, arrival=AFTER_MIDNIGHT),)))
-        self.made.append(Append((BlockRecord(self.blocks, written),)), {SHARD: position(self.last)})
+        self.append(BlockRecord(self.blocks, written), {SHARD: position(self.last)})
         self.last = numbers[-1]
 
     def writers(self) -> list[str]:

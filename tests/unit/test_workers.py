@@ -19,6 +19,7 @@ from kcl_receiver.generator.effects import (
     Append,
     BlockPart,
     BlockRecord,
+    LedgerRecord,
     LookFurther,
     LookUp,
     Measurement,
@@ -28,7 +29,7 @@ from kcl_receiver.generator.effects import (
 )
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView, boot_millis
-from kcl_receiver.ids import writer_id, writer_of
+from kcl_receiver.ids import writer_id
 from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
@@ -129,11 +130,17 @@ def kept(place: Place) -> list[str]:
     return list(StoreLog(place()).newest().state.kept)
 
 
+def append(made: GeneratorIO, records: tuple[LedgerRecord, ...], checkpoints: dict[str, Position | str]) -> None:
+    """Append as the state machine does while no other block is on its way."""
+    if made.append(Append(records), checkpoints):
+        made.append(Append(()), {})
+
+
 def store(
     made: GeneratorIO, number: int, numbers: list[int], after: After, checkpoint: Position | str | None = None
 ) -> None:
     written = made.write_block(WriteBlock(number, (part(numbers, after),)))
-    made.append(Append((BlockRecord(number, written),)), {} if checkpoint is None else {SHARD: checkpoint})
+    append(made, (BlockRecord(number, written),), {} if checkpoint is None else {SHARD: checkpoint})
 
 
 def part(numbers: list[int], after: After, shard: str = SHARD, arrival: int | None = None) -> BlockPart:
@@ -222,7 +229,7 @@ def test_what_was_compacted_and_then_deleted_is_not_held(place: Place) -> None:
 def test_of_a_block_that_was_recovered_in_part_that_part_is_held(place: Place) -> None:
     made = workers(place)
     written = made.write_block(WriteBlock(1, (part([1, 2], TRIM_HORIZON), part([3, 4], position(2)))))
-    made.append(Append((BlockRecord(1, written),)), {})
+    append(made, (BlockRecord(1, written),), {})
     whole = BlockStored(written.block, StreamIdentity("arn", 1), written.ranges, written.rows, written.size, 0)
     replaced = Transaction(made._store, written.block, "recover", 1)
     kept = part([3, 4], position(2))
@@ -272,10 +279,11 @@ def test_what_maintenance_did_is_read_only_if_a_block_is_gone(place: Place, monk
 def test_a_long_ledger_is_closed_and_followed_by_another(place: Place) -> None:
     wall = Wall()
     made = workers(place, wall, ledger_lines=1)
-    store(made, 1, [1, 2], TRIM_HORIZON)
     assert ledgers(place) == ([wall.writers[0]], [])
-    store(made, 2, [3, 4], position(2))
+    store(made, 1, [1, 2], TRIM_HORIZON)
     assert ledgers(place) == ([wall.writers[1]], [wall.writers[0]])
+    store(made, 2, [3, 4], position(2))
+    assert ledgers(place) == ([wall.writers[2]], wall.writers[:2])
     assert held(made, position(2)) == [(3, 4)]
 
 
@@ -297,9 +305,9 @@ def test_a_start_raises_the_times_of_all_sessions_that_a_late_clock_was_used_for
     now = boot_millis() + stream.ahead + 2000  # a Date is cut off to the second
     block = part([1, 2], TRIM_HORIZON)
     written = made.write_block(WriteBlock(1, (replace(block, range=replace(block.range, delivered=now)),)))
-    made.append(Append((BlockRecord(1, written),)), {})
+    append(made, (BlockRecord(1, written),), {})
     for shard in ("a", "b"):
-        made.append(Append((ShardEndRecord(f"end of {shard}", shard, TRIM_HORIZON, now + 1),)), {})
+        append(made, (ShardEndRecord(f"end of {shard}", shard, TRIM_HORIZON, now + 1),), {})
     end(made)
     stream.ahead += 30 * 3_600_000
     made = workers(place, Wall(1_795_353_999_000), stream=stream)
@@ -316,10 +324,10 @@ def test_a_new_ledger_notes_the_newest_arrival_in_those_before_it(place: Place) 
     arrived = max(arrived, workers_module.wall_millis() + 90 * 86_400_000)
     for number in (1, 2):
         written = made.write_block(WriteBlock(number, (part([number], TRIM_HORIZON, arrival=arrived + number),)))
-        made.append(Append((BlockRecord(number, written),)), {})
+        append(made, (BlockRecord(number, written),), {})
     entries = decode_ledger(made.writer, cast(bytes, made._store.ledger(made.writer))).entries
     (carried,) = [one for one in entries if isinstance(one, Carried)]
-    assert carried.newest == arrived + 1  # the second block is in this one
+    assert carried.newest == arrived + 2
 
 
 def test_what_was_forgotten_stays_so_after_a_restart_and_is_found_in_the_ledgers(place: Place) -> None:
@@ -347,19 +355,18 @@ def test_a_new_day_has_a_ledger_of_its_own_so_that_its_blocks_lie_in_a_directory
     assert days == ["2026-11-22", "2026-11-22", "2026-11-23"]
 
 
-def test_a_ledger_does_not_change_while_a_block_of_the_one_before_is_on_its_way(place: Place) -> None:
+def test_a_ledger_that_is_due_goes_on_until_it_is_told_to_give_way(place: Place) -> None:
     wall = Wall()
     made = workers(place, wall, ledger_lines=1)
-    slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
-    written = made.write_block(slow)
-    store(made, 1, [1, 2], TRIM_HORIZON)
-    store(made, 2, [3, 4], position(2))
-    store(made, 3, [5, 6], position(4))
-    store(made, 4, [7, 8], position(6))
+    slow = made.write_block(WriteBlock(100, (part([101, 102], TRIM_HORIZON),)))
+    other = made.write_block(WriteBlock(1, (part([1, 2], TRIM_HORIZON, "shardId-other"),)))
+    assert made.append(Append((BlockRecord(1, other),)), {})
+    assert made.append(Append((BlockRecord(100, slow),)), {})
+    assert len(wall.writers) == 1
+    assert not made.append(Append(()), {})
     assert len(wall.writers) == 2
-    made.append(Append((BlockRecord(100, written),)), {})
-    store(made, 5, [9, 10], position(8))
-    assert len(wall.writers) == 3
+    assert not made.append(Append(()), {})
+    assert len(wall.writers) == 2
 
 
 # What the next start reads
@@ -382,7 +389,7 @@ def test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records(
         written = made.write_block(WriteBlock(number, tuple(parts)))
         record = BlockRecord(number, written)
         recorded += sum(len(encode(one)) for one in written.ranges)
-        made.append(Append((record,)), {})
+        append(made, (record,), {})
     assert recorded > 20 * rollover.LEDGER_BYTES
     assert len(wall.writers) > 2
     assert ledger_bytes(place) < 4 * recorded
@@ -405,11 +412,11 @@ def next_day(made: GeneratorIO, wall: Wall, days: int = 1) -> None:
     wall.millis += days * DAY
     number = 1000 * (wall.millis // DAY)
     written = made.write_block(WriteBlock(number, (part([number], TRIM_HORIZON, "shardId-other"),)))
-    made.append(Append((BlockRecord(number, written),)), {"shardId-other": position(number)})
+    append(made, (BlockRecord(number, written),), {"shardId-other": position(number)})
 
 
 def end_shard(made: GeneratorIO, last: After, *, known_to_kcl: bool) -> None:
-    made.append(Append((ShardEndRecord("s", SHARD, last, -1),)), {SHARD: SHARD_END} if known_to_kcl else {})
+    append(made, (ShardEndRecord("s", SHARD, last, -1),), {SHARD: SHARD_END} if known_to_kcl else {})
 
 
 def test_a_shard_that_kcl_knows_to_be_ended_keeps_no_ledger_and_is_found_in_it(place: Place, wall: Wall) -> None:
@@ -475,23 +482,6 @@ def test_of_an_ended_shard_that_the_stream_cannot_hold_any_more_nothing_is_left(
     next_day(made, wall, 4)
     next_day(made, wall)
     assert SHARD not in StoreLog(place()).newest().state.forgotten
-
-
-def test_a_block_of_a_closed_ledger_that_the_next_one_records_keeps_that(place: Place, wall: Wall) -> None:
-    made = workers(place, wall, ledger_lines=1)
-    slow = WriteBlock(100, (part([101, 102], TRIM_HORIZON),))
-    written = made.write_block(slow)
-    other = WriteBlock(1, (part([1], TRIM_HORIZON, "shardId-other"),))
-    made.append(Append((BlockRecord(1, made.write_block(other)),)), {"shardId-other": position(1)})
-    made.append(Append((BlockRecord(100, written),)), {})
-    second = made.writer
-    assert writer_of(written.block) != second
-    store_in_another = WriteBlock(2, (part([2], position(1), "shardId-other"),))
-    made.append(Append((BlockRecord(2, made.write_block(store_in_another)),)), {"shardId-other": position(2)})
-    assert made.writer != second
-    assert kept(place) == [second]
-    end(made)
-    assert held(workers(place, Wall(1_795_353_999_000)), TRIM_HORIZON) == [(101, 102)]
 
 
 def test_a_clock_that_is_set_back_over_midnight_ends_no_ledger(place: Place, wall: Wall) -> None:
@@ -576,7 +566,7 @@ def test_what_a_start_reads_does_not_grow_with_the_starts_before(place: Place, w
         made = workers(place, wall)
         counts.append(len(kept(place)))
         facts = made.look_up(LookUp("s", SHARD, position(last)))
-        made.append(Append((SessionRecord("s", SHARD, last, position(last), facts, -1),)), {})
+        append(made, (SessionRecord("s", SHARD, last, position(last), facts, -1),), {})
         store(made, last, [last + 1, last + 2], position(last))
     assert counts == [1, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]

@@ -57,7 +57,6 @@ class WriterStarted:
         version: Version of kcl_receiver.
         tails: In a maintenance ledger, the last line of each other one of that day that none has named yet.
         role: What it is: `generator`, or the maintenance command.
-        follows: The ledger, if there is one, that the same generator wrote before, and of which it may record blocks.
     """
 
     writer: str
@@ -67,7 +66,6 @@ class WriterStarted:
     version: str
     tails: dict[str, Tail] = field(default_factory=dict)
     role: str = GENERATOR
-    follows: tuple[WriterId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

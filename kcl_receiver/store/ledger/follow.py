@@ -17,11 +17,10 @@ from os import PathLike
 from typing import NamedTuple
 
 from kcl_receiver.errors import TokenRefused
-from kcl_receiver.ids import block_day, check_writer_id, writer_of
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired, decode_ledger
 from kcl_receiver.store.ledger.notes import Note, notes
 from kcl_receiver.store.ledger.tailing import LedgerWalk, Place
-from kcl_receiver.store.ledger.transaction import load_day
 from kcl_receiver.store.store import Store, open_store
 
 _VERSION = 1
@@ -63,20 +62,12 @@ class Changes:
         for place, entry in LedgerWalk(self._store, self._place, noted=seen).poll():
             if isinstance(entry, BlockStored):
                 self._place = Place(place.writer, place.line + 1)
-                if not self._is_known(place.writer, entry):
-                    yield Change(GENERATOR, (entry,), ())
+                yield Change(GENERATOR, (entry,), ())
         for one in noted:
             self._notes = one.number
             change = self._change(one)
             if change.added or change.removed:
                 yield change
-
-    def _is_known(self, writer: str, entry: BlockStored) -> bool:
-        """Return whether maintenance took in a block, or removed it, before a later generator adopted it."""
-        if writer_of(entry.block) == writer:
-            return False
-        changes = load_day(self._store, block_day(entry.block), ranges=False)
-        return any(entry.block in known for known in (changes.blocks, changes.replaced, changes.expired))
 
     def _change(self, note: Note) -> Change:
         ledger = decode_ledger(note.writer, self._store.maintenance_ledger(note.writer) or b"")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.ledger.entries import StoreState, Tail, decode_ledger
-from kcl_receiver.store.ledger.store_log import StoreLog, before
+from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
 from kcl_receiver.store.ledger.writer import lost_end
 from kcl_receiver.store.store import Store
@@ -103,10 +103,7 @@ def at_work(store: Store) -> set[str] | None:
     _, state = ledgers_named(store)
     if state is None:
         return None
-    found = {*state.living}
-    for writer in state.living:
-        found.update(before(writer, decode_ledger(writer, store.ledger(writer) or b"").entries, state))
-    return found
+    return {*state.living}
 
 
 def _not_there(witness: str, writer: str, good: int, seen: Tail) -> Loss:

@@ -1,6 +1,6 @@
 """What the ledgers of a store say. Every walk through them that is not a generator's start is here.
 
-A block is recorded by its own writer, or by one of the next; what maintenance did to it is in the ledgers of its day.
+A block is recorded in its writer's ledger, or by `repair`; what maintenance did to it is in the ledgers of its day.
 The rule: one ledger is in memory at a time, however many there are, and what comes before damage in it counts.
 """
 
@@ -134,9 +134,7 @@ class Ledger:
         Raises:
             LedgerDamaged: A line is not as it was written.
         """
-        own = writer_of(block)
-        writers = (own, *(writer for writer in self.writers if writer > own))
-        for entries in (*map(self.of, writers), self.maintenance_of(block_day(block))):
+        for entries in (self.of(writer_of(block)), self.maintenance_of(block_day(block))):
             for entry in entries:
                 if isinstance(entry, BlockStored) and entry.block == block:
                     return entry
@@ -171,43 +169,23 @@ class Ledger:
             LedgerDamaged: A line is not as it was written.
         """
         left = set(blocks)
-        for entry in self._recorded(changes, left):
-            if isinstance(entry, BlockStored) and entry.block in left:
-                left.discard(entry.block)
-                yield entry
+        made = self.maintenance_of(changes.day) if not left.isdisjoint(changes.blocks) else ()
+        for entries in (made, *map(self.of, sorted({writer_of(block) for block in left}))):
+            for entry in entries:
+                if isinstance(entry, BlockStored) and entry.block in left:
+                    left.discard(entry.block)
+                    yield entry
 
-    def _recorded(self, changes: DayChanges, left: set[str]) -> Iterator[Entry]:
-        if not left.isdisjoint(changes.blocks):
-            yield from self.maintenance_of(changes.day)
-        own = sorted({writer_of(block) for block in left})
-        for writer in own:
-            yield from self.of(writer)
-        if left:
-            first = min(map(writer_of, left))
-            for writer in self.writers:
-                if writer > first and writer not in own and left:
-                    yield from self.of(writer)
-
-    def of_day(self, changes: DayChanges, present: Collection[str] = ()) -> Iterator[Entry]:
-        """Yield all entries of the ledgers of one day, those of maintenance included; a block can come twice.
-
-        Args:
-            changes: What maintenance did on that day. Blocks of other days come, too.
-            present: Blocks of this day that are there: they are looked for in later ledgers if need be.
+    def of_day(self, day: str) -> Iterator[Entry]:
+        """Yield all entries of the ledgers of one day, those of maintenance first; a block can come twice.
 
         Raises:
             LedgerDamaged: A line is not as it was written.
         """
-        left = set(present)
-        own = [writer for writer in self.writers if day_of(writer) == changes.day]
-        after = [writer for writer in self.writers if day_of(writer) > changes.day][:1]
-        for entries in (self.maintenance_of(changes.day), *map(self.of, (*own, *after))):
-            for entry in entries:
-                if isinstance(entry, BlockStored):
-                    left.discard(entry.block)
-                yield entry
-        if left:
-            yield from self.find_all(left, changes)
+        yield from self.maintenance_of(day)
+        for writer in self.writers:
+            if day_of(writer) == day:
+                yield from self.of(writer)
 
     def has_ledger(self, writer: str, changes: DayChanges) -> bool:
         """Return whether a writer has a ledger at all. A generator has one before its first block."""

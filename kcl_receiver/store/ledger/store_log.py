@@ -11,7 +11,7 @@ before it are kept for people. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Forgotten, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
-    Entry,
     Living,
     StoreState,
     WriterStarted,
@@ -145,20 +144,6 @@ def began(
         forgotten=dict(forgotten),
         last=max(state.last, started.writer),
     )
-
-
-def before(writer: str, entries: Sequence[Entry], state: StoreState) -> tuple[str, ...]:
-    """Return the writer, if there is one, of whose blocks some may be recorded in the ledger of a living one.
-
-    Args:
-        writer: The living one.
-        entries: What its ledger holds.
-        state: What holds.
-    """
-    if entries:
-        return entries[0].follows if isinstance(entries[0], WriterStarted) else ()
-    # Its first line is not there yet. What it follows was closed last, and is kept until there is one.
-    return tuple(sorted(one for one in state.kept if one < writer)[-1:])
 
 
 def settled(

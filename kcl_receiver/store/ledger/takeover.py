@@ -24,8 +24,8 @@ from kcl_receiver.store.ledger.entries import (
     WriterLedger,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.store_log import StoreLog, before
-from kcl_receiver.store.ledger.transaction import acknowledged, taken_in
+from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
 from kcl_receiver.store.ledger.writer import LedgerWriter, lost_end, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
@@ -39,13 +39,11 @@ class Takeover:
         carried: What the ledgers repeat of marks, and of the newest arrival.
         blocks: The entries of all blocks in the ledgers, those that are adopted, and those that `repair` recorded of
             the same writers and that are gone: others may hold their ranges now.
-        ledger_of: In which ledger a block is recorded, where that is not its own.
         begun: The sessions in the ledgers. The position after which one began is a checkpoint that KCL had taken.
         ended: The ends of shards in the ledgers. Whether KCL has recorded them is not known.
         read: The entries of the ledgers that say how far shards were read.
-        adopted: Blocks that are in the store and in no ledger: their writer was killed between block and ledger. By the
-            ledger, of a living writer, that is to record them before it is closed.
-        orphans: The same where there is no such ledger: it is lost, or was closed when its writer was killed.
+        adopted: Blocks that are in the store and in no ledger, by their writer, which was killed between block and
+            ledger: they are recorded in its ledger before it is closed.
         unreadable: Blocks like these whose footer cannot be read, with the reason.
         ledgers: The ledgers that were read, by writer.
     """
@@ -53,12 +51,10 @@ class Takeover:
     state: StoreState
     carried: list[Carried] = field(default_factory=list)
     blocks: list[BlockStored] = field(default_factory=list)
-    ledger_of: dict[str, str] = field(default_factory=dict)
     begun: list[SessionStarted] = field(default_factory=list)
     ended: list[ShardEnded] = field(default_factory=list)
     read: list[MarksTaken] = field(default_factory=list)
     adopted: dict[str, list[BlockStored]] = field(default_factory=dict)
-    orphans: list[BlockStored] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
     ledgers: dict[str, WriterLedger] = field(default_factory=dict)
 
@@ -70,7 +66,7 @@ class Takeover:
     @property
     def to_close(self) -> list[str]:
         """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so."""
-        return [writer for writer, one in self.ledgers.items() if not one.is_closed]
+        return [writer for writer, one in self.ledgers.items() if writer in self.state.living and not one.is_closed]
 
     def closing(self, store: Store, by: str, time: int) -> Iterator[tuple[LedgerWriter, list[Entry]]]:
         """Yield for each ledger that is to be closed what appends to it, and its last lines.
@@ -81,7 +77,7 @@ class Takeover:
             time: Milliseconds since the epoch.
         """
         for writer in self.to_close:
-            last: list[Entry] = [*self.adopted.get(writer, []), Closed(time, by)]
+            last: list[Entry] = [*self.adopted[writer], Closed(time, by)]
             yield LedgerWriter(store, writer, self.ledgers[writer].tail), last
 
 
@@ -118,15 +114,21 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
 def rebuilt(store: Store) -> StoreState:
     """Return what holds of a store whose log is lost, or has none yet: all ledgers are needed.
 
+    A ledger of which nothing is left but blocks is begun again, so that they are in it.
+
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
     writers = store.writers()
     ends = {writer: decode_ledger(writer, store.ledger(writer) or b"").is_closed for writer in writers}
+    for day, blocks in store.blocks_by_day():
+        changes = load_day(store, day, ranges=False)
+        unknown = (block for block in blocks if block not in changes.blocks)
+        ends |= {one: False for one in map(writer_of, unknown) if one not in ends and one not in changes.writers}
     return StoreState(
         living={writer: Living("", 0, "", 0) for writer, is_closed in ends.items() if not is_closed},
         kept=tuple(writer for writer, is_closed in ends.items() if is_closed),
-        last=writers[-1] if writers else "",
+        last=max(ends, default=""),
     )
 
 
@@ -136,8 +138,6 @@ def _take(out: Takeover, ledger: WriterLedger) -> None:
             out.carried.append(entry)
         elif isinstance(entry, BlockStored):
             out.blocks.append(entry)
-            if writer_of(entry.block) != ledger.writer:
-                out.ledger_of[entry.block] = ledger.writer
         elif isinstance(entry, SessionStarted):
             out.begun.append(entry)
         elif isinstance(entry, ShardEnded):
@@ -147,36 +147,17 @@ def _take(out: Takeover, ledger: WriterLedger) -> None:
 
 
 def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
-    """Find the blocks that no ledger names, and those that `repair` has recorded."""
+    """Find what maintenance has recorded of these writers, and the blocks that no ledger names."""
     known = {entry.block for entry in out.blocks}
-    # A block is recorded by its own writer, or by the next one if the ledger changed while it was on its way.
-    writers: dict[str, str] = {}
-    for writer in out.to_close:
-        writers[writer] = writer
-        for follows in before(writer, out.ledgers[writer].entries, out.state):
-            writers.setdefault(follows, writer)
-            if follows not in out.ledgers:
-                old = decode_ledger(follows, store.ledger(follows) or b"")
-                known.update(entry.block for entry in old.entries if isinstance(entry, BlockStored))
-    for writer, ledger in sorted(writers.items()):
-        found = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
-        out.adopted.setdefault(ledger, []).extend(found)
-        if writer != ledger:
-            out.ledger_of.update((entry.block, ledger) for entry in found)
-    # It closed its ledger itself, and was killed before the next one was known: nothing more can be recorded there.
-    for writer in sorted(out.state.living.keys() - writers.keys()):
-        out.orphans += rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
-    if everything:
-        known.update(entry.block for each in out.adopted.values() for entry in each)
-        known.update(entry.block for day in store.maintenance_days() for entry in taken_in(store, day))
-        known.update(entry.block for entry in out.orphans)
-        out.orphans += rebuild_from_footers(store, store.list_blocks(), known, out.unreadable)
-    for entry in (*(entry for each in out.adopted.values() for entry in each), *out.orphans):
-        store.settle_block(entry.block)
-        out.blocks.append(entry)
-        known.add(entry.block)
     # `repair` may have recorded the last ones, and compaction put others in their place: those are held, too.
-    days = store.maintenance_days() if everything else {day_of(writer) for writer in (*out.ledgers, *writers)}
-    for day in sorted(days):
-        repaired = (entry for entry in taken_in(store, day) if everything or writer_of(entry.block) in out.ledgers)
-        out.blocks += [entry for entry in repaired if entry.block not in known]
+    for day in store.maintenance_days() if everything else sorted({*map(day_of, out.ledgers)}):
+        made = load_day(store, day).blocks.values() if everything else taken_in(store, day)
+        for entry in made:
+            if entry.block not in known and (everything or writer_of(entry.block) in out.ledgers):
+                known.add(entry.block)
+                out.blocks.append(entry)
+    for writer in out.to_close:
+        found = out.adopted[writer] = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
+        for entry in found:
+            store.settle_block(entry.block)
+        out.blocks += found

@@ -25,9 +25,6 @@ from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, l
 from kcl_receiver.store.ledger.writer import lost_end
 from kcl_receiver.store.store import Store
 
-_DAYS_KEPT = 3
-"""Entries are of the day of their ledger, or of the day before."""
-
 LOG_IS_LOST = "the store's log cannot be read: it is not known which writers have ended"
 
 
@@ -62,7 +59,6 @@ class Ledgers:
         self._read: dict[str, set[str]] = {}
         self._foreign: set[str] = set()
         self._own: tuple[str, bytes] = ("", b"")
-        self._good: dict[str, int] = {}
         self._ends: dict[str, int | None] = {}
 
     def changes(self, block: str) -> DayChanges:
@@ -77,9 +73,7 @@ class Ledgers:
         found = self._changes.get(day)
         if found is None:
             found = load_day(self._store, day, ranges=False) if day in self._maintained else DayChanges(day)
-            if len(self._changes) == _DAYS_KEPT:
-                del self._changes[next(iter(self._changes))]
-            self._changes[day] = found
+            self._changes = {day: found}  # days come one behind another
             if day not in self._judged:
                 self._judged.add(day)
                 self.faults += [fault.message for fault in found.faults]
@@ -125,7 +119,7 @@ class Ledgers:
                 continue
             read.add(writer)
             for one in _blocks(writer, content):
-                if not self._is_first(one.entry, writer):
+                if not self._is_first(one.entry.block, writer):
                     continue
                 if one.entry.block in self.changes(one.entry.block).replaced:
                     later.setdefault(writer, set()).add(one.entry.block)
@@ -142,16 +136,11 @@ class Ledgers:
     def _generator(self, writer: str) -> Iterator[Line]:
         content = self._store.ledger(writer) or b""
         known = writer in self._ends
-        number, is_closed, good = 0, False, 0
-        blocks: set[str] = set()
+        number, is_closed = 0, False
         try:
             for entry, _, line in iter_lines(writer, content):
-                number, good = number + 1, good + len(line) + 1
-                if isinstance(entry, BlockStored):
-                    if entry.block not in blocks and self._is_first(entry, writer):
-                        blocks.add(entry.block)
-                        yield Line(entry, line, writer, "")
-                elif isinstance(entry, SessionStarted | ShardEnded | MarksTaken):
+                number += 1
+                if isinstance(entry, BlockStored | SessionStarted | ShardEnded | MarksTaken):
                     yield Line(entry, line, writer, "")
                 else:
                     is_closed = isinstance(entry, Closed)
@@ -159,26 +148,25 @@ class Ledgers:
             is_closed = True  # what comes after is not known
             if not known:
                 self.faults.append(fault.message)
-        self._good[writer] = good
         if not known:
             self._ends[writer] = None if is_closed else number
             if content and not content.endswith(b"\n"):
                 self.torn.append(writer)
 
-    def _is_first(self, entry: BlockStored, writer: str) -> bool:
-        """Return whether no ledger before this one has an entry of the same block.
+    def _is_first(self, block: str, writer: str) -> bool:
+        """Return whether no ledger but this one of maintenance has an entry of a block.
 
-        What is torn or damaged in that ledger is no entry: the block is known by the later one alone.
+        What is torn or damaged in its writer's ledger is no entry.
         """
-        if entry.block in self._foreign:
-            return False
-        own = writer_of(entry.block)
+        own = writer_of(block)
         if own == writer:
             return True
-        self._foreign.add(entry.block)
+        if block in self._foreign:
+            return False
+        self._foreign.add(block)
         if self._own[0] != own:
-            self._own = own, (self._store.ledger(own) or b"")[: self._good.get(own, 0)]
-        return b'"type":"block","block":"%s"' % entry.block.encode() not in self._own[1]
+            self._own = own, b"".join(one.line for one in _blocks(own, self._store.ledger(own) or b""))
+        return b'"type":"block","block":"%s"' % block.encode() not in self._own[1]
 
     def lost_ends(self) -> list[str]:
         """Return what is wrong with the ends of ledgers: asked after the first `walk`."""
