@@ -103,7 +103,8 @@ def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
         return False
     store = local_store(ROOT, host.files)
     state = StoreLog(store).newest().state
-    kept = [one for one in state.kept if not any(isinstance(entry, ShardEnded) for entry in _entries(store, one))]
+    there = [one for one in state.kept if store.ledger(one) is not None]  # one may have been lost before
+    kept = [one for one in there if not any(isinstance(entry, ShardEnded) for entry in _entries(store, one))]
     if not kept or _merged_unrecorded(host, store):
         return False
     writer = fleet.more.choice(kept)
