@@ -15,9 +15,10 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Forgotten, StreamIdentity
+from kcl_receiver.store.layout import log_path
 from kcl_receiver.store.ledger.entries import (
     Entry,
     Living,
@@ -63,12 +64,25 @@ class StoreLog:
             LedgerDamaged: It is not as it was written.
         """
         found = self._newest
-        if not found.number and (number := self._store.newest_log_number()):
-            found = self._read(number) or found
-        while (following := self._read(found.number + 1)) is not None:
-            found = following
+        following = self._following(found) if found.number else self._listed()
+        if following is None and found.number and self._store.log_entry(found.number) is None:
+            following = self._listed()  # it was lost, and has begun anew or was put back
+        while following is not None:
+            found, following = following, self._following(following)
         self._newest = found
         return found
+
+    def _listed(self) -> Logged | None:
+        number = self._store.newest_log_number()
+        return self._read(number) if number else None
+
+    def _following(self, found: Logged) -> Logged | None:
+        try:
+            return self._read(found.number + 1)
+        except LedgerDamaged:
+            if self._store.newest_log_number() <= found.number + 1:
+                raise
+            return self._listed()  # the log has begun anew behind it
 
     def _read(self, number: int) -> Logged | None:
         line = self._store.log_entry(number)
@@ -103,14 +117,28 @@ class StoreLog:
             if state == newest.state:
                 return state
             line, _ = encode_lines([state], newest.number + 1, newest.hash)
-            self._store.create_log_entry(newest.number + 1, line)  # whoever was first: it is read next
+            if not self._store.create_log_entry(newest.number + 1, line):  # whoever was first: it is read next
+                self._require(newest.number + 1)
 
     def rebuild(self, state: StoreState) -> None:
-        """Begin anew behind a newest entry that is damaged."""
+        """Begin anew behind a newest entry that is damaged.
+
+        Raises:
+            StoreUnavailable: It was not made, or nobody knows.
+        """
         number = self._store.newest_log_number() + 1
         line, tail = encode_lines([state], number, first_prev(_NAME))
-        if self._store.create_log_entry(number, line):
-            self._newest = Logged(number, tail.hash, state)
+        if not self._store.create_log_entry(number, line):
+            self._require(number)
+            raise StoreUnavailable(f"somebody else made entry {number} of the log of {self._store.url}", "try again")
+        self._newest = Logged(number, tail.hash, state)
+
+    def _require(self, number: int) -> None:
+        if self._store.log_entry(number) is None:
+            raise StoreUnavailable(
+                f"{self._store.objects.shown(log_path(number))} can neither be made nor read",
+                "is something else there under this name? Move it away",
+            )
 
 
 EMPTY = StoreState()
