@@ -188,3 +188,16 @@ def test_a_block_on_its_way_when_the_next_ledger_had_no_line_yet_goes_into_that(
     taken = take_over(store)
     assert [entry.block for entry in taken.adopted[OTHER_WRITER]] == [late.block]
     assert taken.ledger_of == {late.block: OTHER_WRITER}
+
+
+def test_a_writer_that_goes_on_after_its_ledger_was_closed_changes_nothing_in_it(place: Place) -> None:
+    """It stood still between the look at its lock and the line, and the lock's file had been removed."""
+    late = begin(place(), WRITER)
+    store = place()
+    on_its_way = put(store, 1, block_range(1, 2))
+    begin(store, OTHER_WRITER)
+    before = store.ledger(WRITER)
+    with pytest.raises(LedgerDamaged):
+        late.append([session_at()])
+    assert store.ledger(WRITER) == before
+    assert on_its_way.block in {entry.block for entry in take_over(place()).blocks}
