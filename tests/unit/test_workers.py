@@ -580,3 +580,15 @@ def test_what_a_start_reads_does_not_grow_with_the_starts_before(place: Place, w
         store(made, last, [last + 1, last + 2], position(last))
     assert counts == [1, 2, 2, 2]
     assert held(made, position(40)) == [(41, 42), (43, 44), (45, 46), (47, 48)]
+
+
+def test_starts_that_store_nothing_add_nothing_to_what_the_next_one_reads(place: Place, wall: Wall) -> None:
+    made = workers(place, wall)
+    store(made, 1, [1, 2], TRIM_HORIZON)
+    first = made.writer
+    for _ in range(5):
+        end(made)  # again and again before a session begins: the daemon does not start
+        wall.millis += 1000
+        last, made = made.writer, workers(place, wall)
+        assert kept(place) == sorted({first, last})
+    assert held(made, TRIM_HORIZON) == [(1, 2)]
