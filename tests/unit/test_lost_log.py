@@ -20,6 +20,7 @@ from kcl_receiver.store.ledger.walk import LOG_IS_LOST
 from kcl_receiver.store.store import Store
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
+FOURTH_WRITER = writer_id(NOW + 180_000, "00000004")
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def test_a_lost_end_stays_known_where_the_log_is_lost_too(store: Store, place: P
 
 def test_a_ledger_that_a_damaged_log_needed_is_missed(store: Store, place: Place) -> None:
     begin(store, THIRD_WRITER)
+    begin(store, FOURTH_WRITER)
     kept_ledger(store, OTHER_WRITER).remove()
     kept_block(store, block_id(OTHER_WRITER, 1)).remove()
     damage_log(store)

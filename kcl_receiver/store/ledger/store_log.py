@@ -12,6 +12,7 @@ before it are kept for people. The rules:
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -31,6 +32,8 @@ from kcl_receiver.store.ledger.entries import (
 from kcl_receiver.store.store import Store
 
 _NAME = "log"
+_LOOKED_AT = 100
+"""Entries behind the newest one."""
 
 
 class Logged(NamedTuple):
@@ -98,6 +101,15 @@ class StoreLog:
             what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
             raise LedgerDamaged(what, SEE_REPAIR) from error
         return Logged(number, own, state)
+
+    def before_damage(self) -> StoreState:
+        """Return what held by the newest entry that is as it was written; nothing if there is none of late."""
+        newest = self._store.newest_log_number()
+        for number in range(newest, max(0, newest - _LOOKED_AT), -1):
+            with suppress(LedgerDamaged):
+                if (found := self._read(number)) is not None:
+                    return found.state
+        return EMPTY
 
     def change(self, changed: Callable[[StoreState], StoreState]) -> StoreState:
         """Change what holds; return what holds now, all of it durable.
@@ -173,6 +185,16 @@ def began(
         forgotten=dict(forgotten),
         last=max(state.last, started.writer),
     )
+
+
+def is_behind(state: StoreState, writers: Sequence[str]) -> bool:
+    """Return whether the log has lost its newest entries: a writer is in it before it has a ledger.
+
+    Args:
+        state: What it says.
+        writers: Those that had a ledger before it was read, in order.
+    """
+    return bool(writers) and writers[-1] > state.last
 
 
 def before(writer: str, entries: Sequence[Entry], state: StoreState) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.ledger.entries import Entry, iter_entries
 from kcl_receiver.store.ledger.notes import notes, written
-from kcl_receiver.store.ledger.store_log import Logged, StoreLog
+from kcl_receiver.store.ledger.store_log import Logged, StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import REPAIR, load_day
 from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
@@ -62,6 +62,7 @@ class LedgerWalk:
         self._known: set[str] = set()
         self._open: set[str] = set()
         self._seen = -1
+        self._behind = False
         self._listed = False
         self._lines: dict[str, int] = {}
         self._day = ""
@@ -79,7 +80,7 @@ class LedgerWalk:
         yield from self._find_repairs()
         logged = self._log.newest()
         days: list[str] = []
-        if not self._polled or logged.number != self._seen or not logged.number:
+        if not self._polled or logged.number != self._seen or not logged.number or self._behind:
             fresh = self._find_new(logged)
             self._open.update(fresh)
             days = self._find_days(fresh)
@@ -100,7 +101,7 @@ class LedgerWalk:
             self.place = Place(writer, line + 1)
         yield from self._begin_days(days, None)
         self._polled = True
-        if logged.number:
+        if logged.number and not self._behind:
             self._open &= {*logged.state.living}
         self._seen = logged.number
         self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
@@ -119,7 +120,9 @@ class LedgerWalk:
     def _find_new(self, logged: Logged) -> list[str]:
         names = self._store.writers()
         self._listed = bool(names)
-        if logged.number:
+        # The listing came after the log was read. It counts as lost if it does not know of them now, either.
+        self._behind = is_behind(logged.state, names) and is_behind(self._log.newest().state, names)
+        if logged.number and not self._behind:
             # One that began later is left for the next poll: the ledger before it may get a line until it is read.
             names = sorted({*(one for one in names if one <= logged.state.last), *logged.state.living})
         fresh = [writer for writer in names if writer not in self._known]

@@ -24,9 +24,9 @@ from kcl_receiver.store.ledger.entries import (
     WriterLedger,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.store_log import StoreLog, before
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, before
 from kcl_receiver.store.ledger.transaction import acknowledged, taken_in
-from kcl_receiver.store.ledger.writer import LedgerWriter, lost_end, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import LedgerWriter, gone, is_gone, lost_end, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
 
@@ -108,6 +108,8 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
         if writer in out.state.living:
             if content is not None:
                 store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
+            elif is_gone(store, writer) and not acknowledged(store, writer, 1):
+                raise gone(writer)
         elif not ledger.is_closed and not acknowledged(store, writer, ledger.tail.number + 1):
             raise lost_end(writer, ledger.tail.number)
         _take(out, ledger)
@@ -115,18 +117,32 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
     return out
 
 
-def rebuilt(store: Store) -> StoreState:
+def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:
     """Return what holds of a store whose log is lost, or has none yet: all ledgers are needed.
+
+    A ledger without its last line is of a living writer, or has lost its end. Where one generator at a time can write,
+    none but the newest can be the former, since the ones before it were closed before it began.
+
+    Args:
+        store: The store.
+        known: What held before, by an entry that can be read.
 
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
     writers = store.writers()
-    ends = {writer: decode_ledger(writer, store.ledger(writer) or b"").is_closed for writer in writers}
+    ended = {writer for writer in writers if writer <= known.last and writer not in known.living}
+    if store.objects.locks:
+        ended.update(writers[:-1])
+    living = [
+        writer
+        for writer in writers
+        if writer not in ended and not decode_ledger(writer, store.ledger(writer) or b"").is_closed
+    ]
     return StoreState(
-        living={writer: Living("", 0, "", 0) for writer, is_closed in ends.items() if not is_closed},
-        kept=tuple(writer for writer, is_closed in ends.items() if is_closed),
-        last=writers[-1] if writers else "",
+        living={writer: known.living.get(writer, Living("", 0, "", 0)) for writer in living},
+        kept=tuple(sorted({*writers, *known.kept} - {*living})),
+        last=max([*writers[-1:], known.last]),
     )
 
 
