@@ -12,7 +12,7 @@ from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.maintenance.repair import ACKNOWLEDGE, BEGIN_ANEW, repair
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.layout import log_path
-from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.entries import BlockStored, SessionStarted
 from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.takeover import take_over
@@ -111,3 +111,36 @@ def test_a_log_that_lost_its_newest_entries_counts_as_lost(store: Store, place: 
     assert done(place) == [(BEGIN_ANEW, "the store's log")]
     assert verify_store(place()).proven
     assert [*take_over(place()).state.living] == [OTHER_WRITER]
+
+
+def test_a_damaged_log_keeps_nobody_from_reading(store: Store, place: Place) -> None:
+    """The ledgers say all that a reader needs; only `repair` mends the log, and not beside a generator at work."""
+    damage_log(store)
+    walk = LedgerWalk(place())
+    read = [entry.block for _, entry in walk.poll() if isinstance(entry, BlockStored)]
+    assert read == [block_id(WRITER, 1), block_id(WRITER, 2), block_id(OTHER_WRITER, 1)]
+    assert done(place) == [(BEGIN_ANEW, "the store's log")]
+    begin(place(), THIRD_WRITER).append([session_at(session="s3")])
+    assert "s3" in {entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted)}
+
+
+@pytest.mark.xfail(strict=True, reason="a start lists no ledgers, and so does not see that the log is behind them")
+def test_no_generator_starts_on_a_log_that_lost_its_newest_entries(store: Store, place: Place) -> None:
+    """It would store again what the last writer had stored, and not record its last blocks; readers miss these."""
+    late = put(store, 2, block_range(6, 7, after=Position(5)), writer=OTHER_WRITER)
+    for number in range(2, store.newest_log_number() + 1):
+        Kept(store, log_path(number)).remove()
+    begin(place(), THIRD_WRITER)
+    read = {entry.block for _, entry in LedgerWalk(place()).poll() if isinstance(entry, BlockStored)}
+    assert late.block in read
+
+
+@pytest.mark.xfail(
+    strict=True, reason="no ledger names the one before it: one that is gone and not kept leaves no trace"
+)
+def test_a_closed_ledger_that_is_gone_with_the_end_of_a_shard_is_missed(store: Store, place: Place) -> None:
+    begin(store, THIRD_WRITER)
+    StoreLog(store).change(lambda state: settled(state, THIRD_WRITER, NOW, (), {}))
+    kept_ledger(store, OTHER_WRITER).remove()
+    kept_block(store, block_id(OTHER_WRITER, 1)).remove()
+    assert not verify_store(place()).proven
