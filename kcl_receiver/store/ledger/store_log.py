@@ -44,6 +44,12 @@ class Logged(NamedTuple):
     state: StoreState
 
 
+EMPTY = StoreState()
+"""What holds where there is no log."""
+LOST = Logged(0, first_prev(_NAME), EMPTY)
+"""The newest entry where there is none."""
+
+
 class StoreLog:
     """The log of one store. Any method may raise `StoreUnavailable`; after that the same call may follow.
 
@@ -53,7 +59,7 @@ class StoreLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._newest = Logged(0, first_prev(_NAME), StoreState())
+        self._newest = LOST
 
     @property
     def state(self) -> StoreState:
@@ -151,10 +157,6 @@ class StoreLog:
                 f"{self._store.objects.shown(log_path(number))} can neither be made nor read",
                 "is something else there under this name? Move it away",
             )
-
-
-EMPTY = StoreState()
-"""What holds where there is no log."""
 
 
 def began(
