@@ -25,7 +25,7 @@ from kcl_receiver.store.ledger.entries import (
     decode_ledger,
 )
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, before
-from kcl_receiver.store.ledger.transaction import acknowledged, taken_in
+from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
 from kcl_receiver.store.ledger.writer import LedgerWriter, gone, is_gone, lost_end, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
@@ -184,7 +184,11 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
         out.orphans += rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
     if everything:
         known.update(entry.block for each in out.adopted.values() for entry in each)
-        known.update(entry.block for day in store.maintenance_days() for entry in taken_in(store, day))
+        for day in store.maintenance_days():
+            made = load_day(store, day, ranges=False).blocks
+            # Blocks that ledgers name lead to those that stand in for them.
+            while led := {one for one in made.keys() - known if known.issuperset(made[one].replaces)}:
+                known |= led
         known.update(entry.block for entry in out.orphans)
         out.orphans += rebuild_from_footers(store, store.list_blocks(), known, out.unreadable)
     for entry in (*(entry for each in out.adopted.values() for entry in each), *out.orphans):
