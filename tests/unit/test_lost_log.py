@@ -124,6 +124,15 @@ def test_a_damaged_log_keeps_nobody_from_reading(store: Store, place: Place) -> 
     assert "s3" in {entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted)}
 
 
+def test_who_follows_a_store_whose_log_begins_anew_reads_on(place: Place) -> None:
+    begin(place(), WRITER)
+    walk = LedgerWalk(place())
+    assert len(list(walk.poll())) == 2
+    lose_log(place())
+    begin(place(), OTHER_WRITER).append([session_at(session="s2")])
+    assert "s2" in {entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted)}
+
+
 @pytest.mark.xfail(strict=True, reason="a start lists no ledgers, and so does not see that the log is behind them")
 def test_no_generator_starts_on_a_log_that_lost_its_newest_entries(store: Store, place: Place) -> None:
     """It would store again what the last writer had stored, and not record its last blocks; readers miss these."""

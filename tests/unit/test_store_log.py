@@ -254,6 +254,15 @@ def test_who_has_read_a_log_that_is_lost_finds_the_one_that_began_anew(store: St
     assert (follows.newest().number, [*follows.state.living]) == (1, [OTHER_WRITER])
 
 
+def test_a_log_that_began_anew_and_has_as_many_entries_is_another_one(store: Store, place: Place) -> None:
+    follows = StoreLog(place())
+    StoreLog(store).change(begins(WRITER))
+    assert [*follows.newest().state.living] == [WRITER]
+    Kept(store, log_path(1)).remove()
+    StoreLog(store).change(begins(OTHER_WRITER))
+    assert [*follows.newest().state.living] == [OTHER_WRITER]
+
+
 def test_who_has_read_the_log_goes_on_after_a_damaged_entry_behind_which_it_began_anew(
     store: Store, place: Place
 ) -> None:
