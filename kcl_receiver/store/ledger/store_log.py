@@ -74,12 +74,17 @@ class StoreLog:
         """
         found = self._newest
         following = self._following(found) if found.number else self._listed()
-        if following is None and found.number and self._store.log_entry(found.number) is None:
+        if following is None and found.number and not self._is_there(found):
             following = self._listed()  # it was lost, and has begun anew or was put back
         while following is not None:
             found, following = following, self._following(following)
         self._newest = found
         return found
+
+    def _is_there(self, found: Logged) -> bool:
+        with suppress(LedgerDamaged):  # what it said is known
+            return self._read(found.number) == found
+        return True
 
     def _listed(self) -> Logged | None:
         number = self._store.newest_log_number()

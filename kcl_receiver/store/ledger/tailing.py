@@ -62,7 +62,7 @@ class LedgerWalk:
         self._since = since
         self._known: set[str] = set()
         self._open: set[str] = set()
-        self._seen = -1
+        self._seen = ""
         self._behind = False
         self._listed = False
         self._lines: dict[str, int] = {}
@@ -84,7 +84,7 @@ class LedgerWalk:
         except LedgerDamaged:
             logged = LOST  # the ledgers say all that is read; `verify` says that the log is damaged
         days: list[str] = []
-        if not self._polled or logged.number != self._seen or not logged.number or self._behind:
+        if not self._polled or logged.hash != self._seen or not logged.number or self._behind:
             fresh = self._find_new(logged)
             self._open.update(fresh)
             days = self._find_days(fresh)
@@ -107,7 +107,7 @@ class LedgerWalk:
         self._polled = True
         if logged.number and not self._behind:
             self._open &= {*logged.state.living}
-        self._seen = logged.number
+        self._seen = logged.hash
         self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
 
     def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
