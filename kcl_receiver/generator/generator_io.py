@@ -226,12 +226,15 @@ class GeneratorIO:
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
         ledger, first = self._next
         with self._lock:
-            _, forgotten = self._carried.needed(self._view.retention_hours)
-        self._log.change(
-            lambda state: began(
-                self._found if state == EMPTY else state, _started(first), self._ended, self._identity(), forgotten
-            )
-        )
+            needed, forgotten = self._carried.needed(self._view.retention_hours)
+
+        def changed(state: StoreState) -> StoreState:
+            known = self._found if state == EMPTY else state
+            # Not those that are closed now: the first line that says what the next one follows is not there yet.
+            known = settled(known, ledger.writer, wall_millis(), needed, forgotten)
+            return began(known, _started(first), self._ended, self._identity(), forgotten)
+
+        self._log.change(changed)
         ledger.append(first)
         with self._lock:
             self._ledger, self._next, self._ended = ledger, None, []

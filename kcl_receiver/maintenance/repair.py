@@ -152,11 +152,12 @@ class _Repair:
         writers, state = ledgers_named(self._store)
         if state is not None or not writers:
             return
-        reason = "it is lost, or its last entry is not as it was written"
+        reason = "it is lost, or its last entries are, or are not as they were written"
         if not self._alone:
             self._report.left.append(Left(_LOG, reason, "stop the receiver, then run this again"))
         elif self._act(BEGIN_ANEW, _LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
-            StoreLog(self._store).rebuild(rebuilt(self._store))
+            log = StoreLog(self._store)
+            log.rebuild(rebuilt(self._store, log.before_damage()))
 
     def _within_reach(self, found: list[Loss]) -> list[Loss]:
         """Leave out what a generator that is at work still writes or relies on."""

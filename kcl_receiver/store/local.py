@@ -195,6 +195,8 @@ class Directory(Objects):
                     f"the ledger {path} has {size or 0} bytes, and {tail.length} were durable",
                     "something else writes to this file: stop it, then let `kcl-receiver repair` look at it",
                 )
+            if (size or 0) > tail.length:
+                self._find_place(path, number, lines)  # a torn end of its own is cut off, and no line of another
             with self._opened(self._files.create(path) if size is None else self._files.open(path)) as handle:
                 if size is not None and size > tail.length:
                     self._files.truncate(handle, tail.length)

@@ -365,10 +365,15 @@ class Store:
         return self.objects.get(layout.log_path(number))
 
     def newest_log_number(self) -> int:
-        """Return the number of the newest entry of the store's log, 0 if there is none. Two listings."""
-        folders = self._folders(f"{layout.LOG}/")
-        listed = self.objects.list(f"{layout.LOG}/{folders[-1]}/", deep=False) if folders else ()
-        return max((layout.log_entry_at(one.key) or 0 for one in listed), default=0)
+        """Return the number of the newest entry of the store's log, 0 if there is none. Two listings.
+
+        A folder without an entry costs one more: who made it was killed, or it is somebody else's.
+        """
+        for folder in reversed(self._folders(f"{layout.LOG}/")):
+            listed = self.objects.list(f"{layout.LOG}/{folder}/", deep=False)
+            if found := max((layout.log_entry_at(one.key) or 0 for one in listed), default=0):
+                return found
+        return 0
 
     def create_log_entry(self, number: int, line: bytes) -> bool:
         """Create an entry of the store's log, durable, unless there is one of that number; return whether it did."""

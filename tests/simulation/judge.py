@@ -40,7 +40,9 @@ def together(hosts: Iterable[Host]) -> Store:
     store = local_store(ROOT, files)
     store.objects.delete([one.key for one in store.objects.list("log/")])
     living = {writer: one for state in states for writer, one in state.living.items()}
-    StoreLog(store).rebuild(StoreState(living=living, kept=tuple(writer for state in states for writer in state.kept)))
+    kept = tuple(writer for state in states for writer in state.kept)
+    last = max((state.last for state in states), default="")
+    StoreLog(store).rebuild(StoreState(living=living, kept=kept, last=last))
     return store
 
 

@@ -22,8 +22,8 @@ from maintenance_support import (
     run,
     usual,
 )
-from places import Place, kept_block
-from store_support import NOW, put
+from places import Place, kept_block, kept_ledger
+from store_support import NOW, begin, put
 
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import StoreUnavailable
@@ -32,7 +32,8 @@ from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import Options, _Fact, compact, plan
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.blocks.file import read_footer
-from kcl_receiver.store.ledger.entries import Expired
+from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.reading import Ledger
 from kcl_receiver.store.ledger.transaction import COMPACT, EXPIRE, Transaction, content_of
 from kcl_receiver.store.store import Store
 
@@ -362,3 +363,20 @@ def test_compaction_does_not_give_way_to_what_asked_before_it_began(locking_plac
     locking_place.end_processes()
     (report,) = run(locking_place())
     assert not report.gave_way
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["the log is lost", "the ledger is lost, too"])
+def test_a_start_without_the_log_records_again_only_what_no_ledger_leads_to(quick_place: Place, lost: bool) -> None:
+    store = quick_place()
+    fill(store, usual())
+    run(store)
+    run(store, now=LATER + HOUR)
+    before = read_all(store)
+    store.objects.delete([one.key for one in store.objects.list("log/")])
+    if lost:
+        kept_ledger(store, WRITER).remove()
+    begin(store, OTHER_WRITER)
+    again = [one.block for one in Ledger(store).of(OTHER_WRITER) if isinstance(one, BlockStored)]
+    assert again == (sorted(present(store)) if lost else [])
+    if not lost:
+        assert read_all(store) == before

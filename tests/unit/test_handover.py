@@ -134,18 +134,15 @@ def test_where_the_log_is_gone_everything_is_read(store: Store) -> None:
 def test_where_log_and_ledgers_are_gone_all_blocks_are_taken_over(store: Store) -> None:
     one = put(store, 1, block_range(1, 2))
     taken = take_over(store)
-    assert [entry.block for entry in taken.adopted[WRITER]] == [entry.block for entry in taken.blocks] == [one.block]
-    begin(store, OTHER_WRITER)
-    assert one.block in LedgerIndex.load(store).blocks()
-    assert closed(store, WRITER)
+    assert (taken.adopted, [entry.block for entry in taken.blocks]) == ({}, [one.block])
 
 
-def test_where_the_log_is_gone_only_blocks_that_nobody_records_get_a_ledger(store: Store) -> None:
+def test_where_the_log_is_gone_blocks_that_no_ledger_names_are_held_and_left_to_repair(store: Store) -> None:
     ledger = begin(store, WRITER)
     early = put(store, 1, block_range(1, 2))
     ledger.append([early])
     begin(store, OTHER_WRITER)
-    late = put(store, 2, block_range(9, 10))  # of a closed ledger: it was never reported stored, and `repair` decides
+    late = put(store, 2, block_range(9, 10))
     merge = Transaction(store, early.block, COMPACT, NOW)
     merged = put(store, 1, block_range(1, 2), writer=merge.writer)
     merge.add_block(merged, [early])
@@ -153,8 +150,8 @@ def test_where_the_log_is_gone_only_blocks_that_nobody_records_get_a_ledger(stor
     lose_log(store)
     taken = take_over(store)
     assert sorted(taken.ledgers) == [WRITER, OTHER_WRITER]
-    assert merged.block in {entry.block for entry in taken.blocks}
-    assert late.block not in {entry.block for entry in taken.blocks}
+    assert {entry.block for entry in taken.blocks} == {early.block, merged.block, late.block}
+    assert taken.adopted == {OTHER_WRITER: []}
 
 
 def test_a_block_that_repair_has_taken_in_is_held_and_not_adopted(store: Store) -> None:
@@ -170,3 +167,16 @@ def test_a_block_that_repair_has_taken_in_is_held_and_not_adopted(store: Store) 
 
 def lose_log(store: Store) -> None:
     store.objects.delete([entry.key for entry in store.objects.list("log/")])
+
+
+def test_a_writer_that_goes_on_after_its_ledger_was_closed_changes_nothing_in_it(place: Place) -> None:
+    """It stood still between the look at its lock and the line, and the lock's file had been removed."""
+    late = begin(place(), WRITER)
+    store = place()
+    on_its_way = put(store, 1, block_range(1, 2))
+    begin(store, OTHER_WRITER)
+    before = store.ledger(WRITER)
+    with pytest.raises(LedgerDamaged):
+        late.append([session_at()])
+    assert store.ledger(WRITER) == before
+    assert on_its_way.block in {entry.block for entry in take_over(place()).blocks}

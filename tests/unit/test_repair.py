@@ -156,12 +156,13 @@ def test_what_a_killed_compaction_made_and_others_hold_is_deleted(place: Place) 
 def test_what_a_generator_took_over_from_a_lost_ledger_is_no_orphan(
     place: Place, how: Callable[[Store], object]
 ) -> None:
-    """A killed compaction and a lost ledger: old blocks and new one are recorded, and each is held by the other."""
+    """A killed compaction, and ledger and log lost: old blocks and new one are recorded, each is held by the other."""
     store = place()
     fill(store, usual())
     put(store, 1, *(one for block in usual() for one in block), writer=THIRD_WRITER)
     records = held(store)
     Kept(place(), ledger_path(WRITER)).remove()
+    store.objects.delete([one.key for one in store.objects.list("log/")])
     begin(place(), OTHER_WRITER)
     how(ended(place))
     after = ended(place)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from places import Kept, Place
-from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER
+from store_support import NOW, OTHER_WRITER, SHARD, STREAM, WRITER, local_store
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import writer_id
@@ -196,3 +197,81 @@ def test_keys_tell_their_numbers() -> None:
         assert log_entry_at(log_path(number)) == number
     for key in ("log/000000/1.json", "log/000001/000000001.json", "log/000000/000000000.json", "log/x.json"):
         assert log_entry_at(key) is None
+
+
+def write(store: Store, number: int, *, last: str = WRITER) -> None:
+    line, _ = encode_lines([StoreState(last=last, time=number)], number, "")
+    store.create_log_entry(number, line)
+
+
+def test_a_folder_without_an_entry_hides_none(tmp_path: Path) -> None:
+    """A writer that is killed has made the folder of the next thousand, and no entry in it; people make others."""
+    store = local_store(tmp_path)
+    for number in range(990, 1000):
+        write(store, number)
+    for name in ("000001", "old"):
+        (tmp_path / "log" / name).mkdir()
+    assert store.newest_log_number() == 999
+    StoreLog(store).change(begins(OTHER_WRITER))
+    assert store.newest_log_number() == 1000
+
+
+def test_a_damaged_entry_of_long_ago_stops_nobody_where_the_newest_folder_is_empty(tmp_path: Path) -> None:
+    store = local_store(tmp_path)
+    for number in range(1, 1000):
+        write(store, number)
+    Kept(store, log_path(7)).write(b"")
+    (tmp_path / "log" / "000001").mkdir()
+    assert StoreLog(store).newest().number == 999
+
+
+def test_an_entry_that_is_neither_there_nor_free_is_told(tmp_path: Path) -> None:
+    """A name that leads nowhere: nobody may try it for ever."""
+    store = local_store(tmp_path)
+    StoreLog(store).change(begins(WRITER))
+    (tmp_path / log_path(2)).symlink_to("nowhere")
+    for act in (lambda: StoreLog(store).change(begins(OTHER_WRITER)), lambda: StoreLog(store).rebuild(EMPTY)):
+        asked: list[int] = []
+
+        def once_more(number: int, line: bytes, asked: list[int] = asked) -> bool:
+            asked.append(number)
+            assert len(asked) < 5, "it is tried for ever"
+            return Store.create_log_entry(store, number, line)
+
+        store.create_log_entry = once_more  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable, match="000000002"):
+            act()
+
+
+def test_who_has_read_a_log_that_is_lost_finds_the_one_that_began_anew(store: Store, place: Place) -> None:
+    follows = StoreLog(place())
+    for writer in (WRITER, OTHER_WRITER):
+        StoreLog(store).change(begins(writer))
+    assert follows.newest().number == 2
+    store.objects.delete([one.key for one in store.objects.list("log/")])
+    assert follows.newest().number == 2  # what held, as long as nothing else is known
+    StoreLog(store).change(begins(OTHER_WRITER))
+    assert (follows.newest().number, [*follows.state.living]) == (1, [OTHER_WRITER])
+
+
+def test_a_log_that_began_anew_and_has_as_many_entries_is_another_one(store: Store, place: Place) -> None:
+    follows = StoreLog(place())
+    StoreLog(store).change(begins(WRITER))
+    assert [*follows.newest().state.living] == [WRITER]
+    Kept(store, log_path(1)).remove()
+    StoreLog(store).change(begins(OTHER_WRITER))
+    assert [*follows.newest().state.living] == [OTHER_WRITER]
+
+
+def test_who_has_read_the_log_goes_on_after_a_damaged_entry_behind_which_it_began_anew(
+    store: Store, place: Place
+) -> None:
+    follows = StoreLog(place())
+    StoreLog(store).change(begins(WRITER))
+    follows.newest()
+    StoreLog(store).change(begins(OTHER_WRITER, WRITER))
+    Kept(store, log_path(2)).write(b"{}\n")
+    with pytest.raises(LedgerDamaged, match="entry 2 of the log"):
+        follows.newest()
+    StoreLog(store).rebuild(EMPTY)
+    assert follows.newest().number == 3

@@ -113,6 +113,7 @@ class BlockFile:
     @property
     def compression(self) -> str | None:
         """Its compression as `encode_block` takes it, without a level, which is not in the file; None if unknown."""
+        self._decode(0, (DATA.name,))  # a damaged column is named here, and ends the process below
         with self._decoding("its footer cannot be read"):
             column = self._opened().metadata.row_group(0).column(COLUMNS.index(DATA))
         return _COMPRESSIONS.get(str(column.compression))
@@ -279,7 +280,8 @@ class BlockFile:
         with self._decoding("its rows cannot be read"):
             parquet = self._opened_for_rows()
             metadata = parquet.metadata.row_group(group)
-            claimed = sum(metadata.column(at).total_uncompressed_size for at in range(metadata.num_columns))
+            # Not of its columns: pyarrow takes them apart where no error of theirs is caught, and the process ends.
+            claimed = metadata.total_byte_size
             if claimed > MAX_ROW_GROUP_BYTES:
                 raise self._damaged(
                     f"row group {group} claims to have {claimed:,} bytes, and none that is stored has over "

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.ledger.entries import StoreState, Tail, decode_ledger
-from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.store_log import StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
-from kcl_receiver.store.ledger.writer import lost_end
+from kcl_receiver.store.ledger.writer import gone, is_gone, lost_end
 from kcl_receiver.store.store import Store
 
 
@@ -31,12 +31,15 @@ def losses(store: Store) -> list[Loss]:
     """
     writers, state = ledgers_named(store)
     found: list[Loss] = []
-    for writer in writers:
+    for writer in sorted({*writers, *(() if state is None else state.living)}):
         ledger = decode_ledger(writer, store.ledger(writer) or b"")
         line = ledger.tail.number + 1
         if ledger.fault is not None:
             found.append(Loss(writer, line, ledger.fault.message))
-        elif not (state is None or writer in state.living or ledger.is_closed or acknowledged(store, writer, line)):
+        elif state is not None and writer in state.living:
+            if is_gone(store, writer) and not acknowledged(store, writer, line):
+                found.append(Loss(writer, line, gone(writer).message))
+        elif not (state is None or ledger.is_closed or acknowledged(store, writer, line)):
             found.append(Loss(writer, line, lost_end(writer, line - 1).message))
     return found
 
@@ -44,7 +47,7 @@ def losses(store: Store) -> list[Loss]:
 def ledgers_named(store: Store) -> tuple[list[str], StoreState | None]:
     """Return the ids of all writers of which there is, or should be, a ledger; and what the store's log says.
 
-    That is None if the log is lost or damaged. A ledger that is of no living writer is closed by then.
+    That is None if the log is lost, damaged, or older than the ledgers. A ledger of no living writer is closed by then.
 
     Raises:
         StoreUnavailable: The store cannot be read now.
@@ -54,7 +57,10 @@ def ledgers_named(store: Store) -> tuple[list[str], StoreState | None]:
         newest = StoreLog(store).newest()
     except LedgerDamaged:
         return writers, None
-    return sorted({*writers, *newest.state.kept}), newest.state if newest.number else None
+    state = newest.state
+    if not newest.number or is_behind(state, writers):
+        return writers, None
+    return sorted({*writers, *state.kept}), state
 
 
 def losses_of_day(store: Store, changes: DayChanges) -> list[Loss]:

@@ -11,13 +11,15 @@ before it are kept for people. The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Forgotten, StreamIdentity
+from kcl_receiver.store.layout import log_path
 from kcl_receiver.store.ledger.entries import (
     Living,
     StoreState,
@@ -29,6 +31,8 @@ from kcl_receiver.store.ledger.entries import (
 from kcl_receiver.store.store import Store
 
 _NAME = "log"
+_LOOKED_AT = 100
+"""Entries behind the newest one."""
 
 
 class Logged(NamedTuple):
@@ -37,6 +41,12 @@ class Logged(NamedTuple):
     number: int
     hash: str
     state: StoreState
+
+
+EMPTY = StoreState()
+"""What holds where there is no log."""
+LOST = Logged(0, first_prev(_NAME), EMPTY)
+"""The newest entry where there is none."""
 
 
 class StoreLog:
@@ -48,7 +58,7 @@ class StoreLog:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._newest = Logged(0, first_prev(_NAME), StoreState())
+        self._newest = LOST
 
     @property
     def state(self) -> StoreState:
@@ -62,12 +72,30 @@ class StoreLog:
             LedgerDamaged: It is not as it was written.
         """
         found = self._newest
-        if not found.number and (number := self._store.newest_log_number()):
-            found = self._read(number) or found
-        while (following := self._read(found.number + 1)) is not None:
-            found = following
+        following = self._following(found) if found.number else self._listed()
+        if following is None and found.number and not self._is_there(found):
+            following = self._listed()  # it was lost, and has begun anew or was put back
+        while following is not None:
+            found, following = following, self._following(following)
         self._newest = found
         return found
+
+    def _is_there(self, found: Logged) -> bool:
+        with suppress(LedgerDamaged):  # what it said is known
+            return self._read(found.number) == found
+        return True
+
+    def _listed(self) -> Logged | None:
+        number = self._store.newest_log_number()
+        return self._read(number) if number else None
+
+    def _following(self, found: Logged) -> Logged | None:
+        try:
+            return self._read(found.number + 1)
+        except LedgerDamaged:
+            if self._store.newest_log_number() <= found.number + 1:
+                raise
+            return self._listed()  # the log has begun anew behind it
 
     def _read(self, number: int) -> Logged | None:
         line = self._store.log_entry(number)
@@ -83,6 +111,15 @@ class StoreLog:
             what = f"entry {number} of the log of the store {self._store.url} is not as it was written: {error}"
             raise LedgerDamaged(what, SEE_REPAIR) from error
         return Logged(number, own, state)
+
+    def before_damage(self) -> StoreState:
+        """Return what held by the newest entry that is as it was written; nothing if there is none of late."""
+        newest = self._store.newest_log_number()
+        for number in range(newest, max(0, newest - _LOOKED_AT), -1):
+            with suppress(LedgerDamaged):
+                if (found := self._read(number)) is not None:
+                    return found.state
+        return EMPTY
 
     def change(self, changed: Callable[[StoreState], StoreState]) -> StoreState:
         """Change what holds; return what holds now, all of it durable.
@@ -102,18 +139,28 @@ class StoreLog:
             if state == newest.state:
                 return state
             line, _ = encode_lines([state], newest.number + 1, newest.hash)
-            self._store.create_log_entry(newest.number + 1, line)  # whoever was first: it is read next
+            if not self._store.create_log_entry(newest.number + 1, line):  # whoever was first: it is read next
+                self._require(newest.number + 1)
 
     def rebuild(self, state: StoreState) -> None:
-        """Begin anew behind a newest entry that is damaged."""
+        """Begin anew behind a newest entry that is damaged.
+
+        Raises:
+            StoreUnavailable: It was not made, or nobody knows.
+        """
         number = self._store.newest_log_number() + 1
         line, tail = encode_lines([state], number, first_prev(_NAME))
-        if self._store.create_log_entry(number, line):
-            self._newest = Logged(number, tail.hash, state)
+        if not self._store.create_log_entry(number, line):
+            self._require(number)
+            raise StoreUnavailable(f"somebody else made entry {number} of the log of {self._store.url}", "try again")
+        self._newest = Logged(number, tail.hash, state)
 
-
-EMPTY = StoreState()
-"""What holds where there is no log."""
+    def _require(self, number: int) -> None:
+        if self._store.log_entry(number) is None:
+            raise StoreUnavailable(
+                f"{self._store.objects.shown(log_path(number))} can neither be made nor read",
+                "is something else there under this name? Move it away",
+            )
 
 
 def began(
@@ -144,6 +191,16 @@ def began(
         forgotten=dict(forgotten),
         last=max(state.last, started.writer),
     )
+
+
+def is_behind(state: StoreState, writers: Sequence[str]) -> bool:
+    """Return whether the log has lost its newest entries: a writer is in it before it has a ledger.
+
+    Args:
+        state: What it says.
+        writers: Those that had a ledger before it was read, in order.
+    """
+    return bool(writers) and writers[-1] > state.last
 
 
 def settled(

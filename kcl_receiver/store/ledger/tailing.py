@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.ledger.entries import Entry, iter_entries
 from kcl_receiver.store.ledger.notes import notes, written
-from kcl_receiver.store.ledger.store_log import Logged, StoreLog
+from kcl_receiver.store.ledger.store_log import LOST, Logged, StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import REPAIR, load_day
 from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
@@ -61,7 +62,8 @@ class LedgerWalk:
         self._since = since
         self._known: set[str] = set()
         self._open: set[str] = set()
-        self._seen = -1
+        self._seen = ""
+        self._behind = False
         self._listed = False
         self._lines: dict[str, int] = {}
         self._day = ""
@@ -77,9 +79,12 @@ class LedgerWalk:
             StoreUnavailable: The store cannot be read now; poll again.
         """
         yield from self._find_repairs()
-        logged = self._log.newest()
+        try:
+            logged = self._log.newest()
+        except LedgerDamaged:
+            logged = LOST  # the ledgers say all that is read; `verify` says that the log is damaged
         days: list[str] = []
-        if not self._polled or logged.number != self._seen or not logged.number:
+        if not self._polled or logged.hash != self._seen or not logged.number or self._behind:
             fresh = self._find_new(logged)
             self._open.update(fresh)
             days = self._find_days(fresh)
@@ -100,9 +105,9 @@ class LedgerWalk:
             self.place = Place(writer, line + 1)
         yield from self._begin_days(days, None)
         self._polled = True
-        if logged.number:
+        if logged.number and not self._behind:
             self._open &= {*logged.state.living}
-        self._seen = logged.number
+        self._seen = logged.hash
         self._lines = {writer: line for writer, line in self._lines.items() if writer in todo}
 
     def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
@@ -119,7 +124,11 @@ class LedgerWalk:
     def _find_new(self, logged: Logged) -> list[str]:
         names = self._store.writers()
         self._listed = bool(names)
-        if logged.number:
+        # The listing came after the log was read. It counts as lost if it does not know of them now, either.
+        self._behind = (
+            bool(logged.number) and is_behind(logged.state, names) and is_behind(self._log.newest().state, names)
+        )
+        if logged.number and not self._behind:
             # One that began later is left for the next poll: the ledger before it may get a line until it is read.
             names = sorted({*(one for one in names if one <= logged.state.last), *logged.state.living})
         fresh = [writer for writer in names if writer not in self._known]

@@ -24,9 +24,9 @@ from kcl_receiver.store.ledger.entries import (
     WriterLedger,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog
 from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
-from kcl_receiver.store.ledger.writer import LedgerWriter, lost_end, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import LedgerWriter, gone, is_gone, lost_end, rebuild_from_footers
 from kcl_receiver.store.store import Store
 
 
@@ -104,6 +104,8 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
         if writer in out.state.living:
             if content is not None:
                 store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
+            elif is_gone(store, writer) and not acknowledged(store, writer, 1):
+                raise gone(writer)
         elif not ledger.is_closed and not acknowledged(store, writer, ledger.tail.number + 1):
             raise lost_end(writer, ledger.tail.number)
         _take(out, ledger)
@@ -111,24 +113,32 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
     return out
 
 
-def rebuilt(store: Store) -> StoreState:
+def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:
     """Return what holds of a store whose log is lost, or has none yet: all ledgers are needed.
 
-    A ledger of which nothing is left but blocks is begun again, so that they are in it.
+    A ledger without its last line is of a living writer, or has lost its end. Where one generator at a time can write,
+    none but the newest can be the former, since the ones before it were closed before it began.
+
+    Args:
+        store: The store.
+        known: What held before, by an entry that can be read.
 
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
     writers = store.writers()
-    ends = {writer: decode_ledger(writer, store.ledger(writer) or b"").is_closed for writer in writers}
-    for day, blocks in store.blocks_by_day():
-        changes = load_day(store, day, ranges=False)
-        unknown = (block for block in blocks if block not in changes.blocks)
-        ends |= {one: False for one in map(writer_of, unknown) if one not in ends and one not in changes.writers}
+    ended = {writer for writer in writers if writer <= known.last and writer not in known.living}
+    if store.objects.locks:
+        ended.update(writers[:-1])
+    living = [
+        writer
+        for writer in writers
+        if writer not in ended and not decode_ledger(writer, store.ledger(writer) or b"").is_closed
+    ]
     return StoreState(
-        living={writer: Living("", 0, "", 0) for writer, is_closed in ends.items() if not is_closed},
-        kept=tuple(writer for writer, is_closed in ends.items() if is_closed),
-        last=max(ends, default=""),
+        living={writer: known.living.get(writer, Living("", 0, "", 0)) for writer in living},
+        kept=tuple(sorted({*writers, *known.kept} - {*living})),
+        last=max([*writers[-1:], known.last]),
     )
 
 
@@ -160,4 +170,7 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
         found = out.adopted[writer] = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
         for entry in found:
             store.settle_block(entry.block)
+        known.update(entry.block for entry in found)
         out.blocks += found
+    if everything:  # in no ledger: they are held, and `repair` records them
+        out.blocks += rebuild_from_footers(store, store.list_blocks(), known, out.unreadable)

@@ -22,7 +22,7 @@ from kcl_receiver.store.ledger.entries import (
 )
 from kcl_receiver.store.ledger.losses import ledgers_named
 from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import lost_end
+from kcl_receiver.store.ledger.writer import gone, is_gone, lost_end
 from kcl_receiver.store.store import Store
 
 LOG_IS_LOST = "the store's log cannot be read: it is not known which writers have ended"
@@ -169,16 +169,23 @@ class Ledgers:
         return b'"type":"block","block":"%s"' % block.encode() not in self._own[1]
 
     def lost_ends(self) -> list[str]:
-        """Return what is wrong with the ends of ledgers: asked after the first `walk`."""
+        """Return what is wrong with the ends of ledgers: asked after the first `walk`.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
         if self._state is None:
             return [LOG_IS_LOST] if self.writers else []
-        return [
-            lost_end(writer, number).message
-            for writer, number in self._ends.items()
-            if number is not None
-            and writer not in self._state.living
-            and not is_acknowledged(self.acknowledged, writer, number + 1)
-        ]
+        ends = {**dict.fromkeys(self._state.living, 0), **self._ends}
+        out = []
+        for writer, number in ends.items():
+            if number is None or is_acknowledged(self.acknowledged, writer, number + 1):
+                continue
+            if writer not in self._state.living:
+                out.append(lost_end(writer, number).message)
+            elif not number and is_gone(self._store, writer):
+                out.append(gone(writer).message)
+        return out
 
     def entries(self, writer: str, day: str, blocks: Container[str]) -> dict[str, BlockStored]:
         """Return the entries of some blocks by their id, from the ledger that `Line.writer` and `Line.day` named.

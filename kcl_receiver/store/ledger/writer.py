@@ -106,6 +106,20 @@ def lost_end(writer: str, lines: int) -> LedgerDamaged:
     return LedgerDamaged(f"the ledger of writer {writer} was closed, and {left}", SEE_REPAIR)
 
 
+def is_gone(store: Store, writer: str) -> bool:
+    """Return whether the ledger of a writer that the log calls living is lost: it was there before its first block.
+
+    Raises:
+        StoreUnavailable: The store cannot be read now.
+    """
+    return next(iter(store.blocks_of(writer)), None) is not None and store.ledger(writer) is None
+
+
+def gone(writer: str) -> LedgerDamaged:
+    """Return the error for that."""
+    return LedgerDamaged(f"the ledger of writer {writer} is not there, and its blocks are", SEE_REPAIR)
+
+
 def rebuild_from_footers(
     store: Store,
     blocks: Iterable[tuple[str, int]],
