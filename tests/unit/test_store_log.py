@@ -263,6 +263,16 @@ def test_a_log_that_began_anew_and_has_as_many_entries_is_another_one(store: Sto
     assert [*follows.newest().state.living] == [OTHER_WRITER]
 
 
+def test_who_has_read_more_than_an_older_log_that_was_put_back_says_it_again(store: Store) -> None:
+    log = StoreLog(store)
+    log.change(begins(WRITER))
+    log.change(begins(OTHER_WRITER, WRITER))
+    Kept(store, log_path(2)).remove()
+    assert [*log.newest().state.living] == [OTHER_WRITER]
+    log.change(lambda state: settled(state, OTHER_WRITER, NOW, (), FORGOTTEN))
+    assert [*StoreLog(store).newest().state.living] == [OTHER_WRITER]
+
+
 def test_who_has_read_the_log_goes_on_after_a_damaged_entry_behind_which_it_began_anew(
     store: Store, place: Place
 ) -> None:

@@ -74,7 +74,8 @@ class StoreLog:
         found = self._newest
         following = self._following(found) if found.number else self._listed()
         if following is None and found.number and not self._is_there(found):
-            following = self._listed()  # it was lost, and has begun anew or was put back
+            listed = self._listed()  # it was lost, and may have begun anew; an older one may be put back, too
+            following = listed if listed is not None and listed.state.last >= found.state.last else None
         while following is not None:
             found, following = following, self._following(following)
         self._newest = found
