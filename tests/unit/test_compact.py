@@ -22,7 +22,7 @@ from maintenance_support import (
     run,
     usual,
 )
-from places import Place, kept_block, kept_ledger
+from places import Place, kept_block
 from store_support import NOW, begin, put
 
 from kcl_receiver.audit.verify import verify_store
@@ -365,18 +365,13 @@ def test_compaction_does_not_give_way_to_what_asked_before_it_began(locking_plac
     assert not report.gave_way
 
 
-@pytest.mark.parametrize("lost", [False, True], ids=["the log is lost", "the ledger is lost, too"])
-def test_a_start_without_the_log_records_again_only_what_no_ledger_leads_to(quick_place: Place, lost: bool) -> None:
+def test_a_start_without_the_log_records_nothing_again(quick_place: Place) -> None:
     store = quick_place()
     fill(store, usual())
     run(store)
     run(store, now=LATER + HOUR)
     before = read_all(store)
     store.objects.delete([one.key for one in store.objects.list("log/")])
-    if lost:
-        kept_ledger(store, WRITER).remove()
     begin(store, OTHER_WRITER)
-    again = [one.block for one in Ledger(store).of(OTHER_WRITER) if isinstance(one, BlockStored)]
-    assert again == (sorted(present(store)) if lost else [])
-    if not lost:
-        assert read_all(store) == before
+    assert not [one for one in Ledger(store).of(OTHER_WRITER) if isinstance(one, BlockStored)]
+    assert read_all(store) == before
