@@ -282,7 +282,9 @@ def _notes(report: Report) -> list[str]:
         if blocks:
             those = counted(len(blocks), "block")
             lines.append(f"{those} that {why} still there, from {blocks[0]} on; nobody reads them")
-    lines += _first([f"block {block} is in no ledger yet; the next generator takes it in" for block in report.orphans])
+    lines += _first(
+        [f"block {block} is in no ledger yet; the next start takes it in, or `repair`" for block in report.orphans]
+    )
     lines += _first(
         [
             f"the ledger of writer {one.writer} is lost from line {one.line} on: {one.reason}"

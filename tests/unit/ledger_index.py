@@ -19,7 +19,7 @@ from kcl_receiver.store.ledger.entries import (
     WriterLedger,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.losses import losses
+from kcl_receiver.store.ledger.losses import ledgers_named, losses
 from kcl_receiver.store.ledger.transaction import DayChanges, load_day
 from kcl_receiver.store.ledger.writer import rebuild_from_footers
 from kcl_receiver.store.store import Store
@@ -78,8 +78,9 @@ class LedgerIndex:
             for fault in changes.faults:
                 raise fault
             index.add_maintenance(changes)
+        _, state = ledgers_named(store)
         for one in losses(store):
-            if one.writer in index.writers:  # of one that is not there at all, the blocks are
+            if one.writer in index.writers or state is None or one.writer not in state.living:
                 raise LedgerDamaged(one.reason)
         index.adopt(store)
         return index
