@@ -172,7 +172,7 @@ class Report:
         blocks: Number of blocks that are in the store; by ledger alone, that should be.
         missing: Ids of blocks that the ledger names and that are not there.
         damaged: Why each damaged block is so, by its id.
-        orphans: Ids of whole blocks that are in no ledger. The next start records those of killed writers, `repair` all.
+        orphans: Ids of whole blocks that are in no ledger. The next start, or `repair`, records them.
         leftovers: Path and size of files that are no part of the store.
         writers: Number of writers, those of maintenance not counted.
         ledger_faults: What is wrong with the ledger.

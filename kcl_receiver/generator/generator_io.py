@@ -230,7 +230,7 @@ class GeneratorIO:
 
         def changed(state: StoreState) -> StoreState:
             known = self._found if state == EMPTY else state
-            # Not those that are closed now: the first line that says what the next one follows is not there yet.
+            # Not those that are closed now: what the next one repeats of them is not there yet.
             known = settled(known, ledger.writer, wall_millis(), needed, forgotten)
             return began(known, _started(first), self._ended, self._identity(), forgotten)
 

@@ -155,7 +155,7 @@ MUTANTS = [
     Mutant(
         "a ledger is closed before its last blocks are recorded in it",
         "kcl_receiver/store/ledger/takeover.py",
-        "[*self.adopted.get(writer, []), Closed(time, by)]",
+        "[*self.adopted[writer], Closed(time, by)]",
         "[Closed(time, by)]",
         (
             "tests/unit/test_verify.py::test_a_block_whose_line_was_torn_is_recorded_before_its_ledger_is_closed",

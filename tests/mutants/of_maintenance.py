@@ -60,8 +60,8 @@ MUTANTS = [
     Mutant(
         "what repair took in, and compaction replaced, is not held at the next start",
         "kcl_receiver/store/ledger/takeover.py",
-        "        out.blocks += [entry for entry in repaired if entry.block not in known]\n",
-        "        pass\n",
+        "                out.blocks.append(entry)\n",
+        "",
         ("tests/unit/test_repair.py::test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start",),
     ),
 ]

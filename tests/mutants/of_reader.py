@@ -54,13 +54,6 @@ MUTANTS = [
         (f"{FOLLOW}::test_a_follower_gets_what_repair_takes_in_on_its_day_or_an_earlier_one",),
     ),
     Mutant(
-        "what was compacted is not looked for where the next day's ledger that named it is lost",
-        "kcl_receiver/reading/reading.py",
-        "if one < began.day][-1:]:",
-        "if one < began.day][:0]:",
-        (f"{FOLLOW}::test_what_was_compacted_is_found_though_the_lines_of_the_next_day_that_named_it_are_lost",),
-    ),
-    Mutant(
         "a link is taken for proven although something was stored within it",
         "kcl_receiver/proof/chain.py",
         "(self._is_doubtful(ref) or self._holds_within(first))",

@@ -205,7 +205,7 @@ MUTANTS = (
     ),
     _bug(
         "adopted blocks are not written into the ledger before it is closed",
-        (handover.Takeover, "closing", "*self.adopted.get(writer, []), ", ""),
+        (handover.Takeover, "closing", "*self.adopted[writer], ", ""),
     ),
     # Positions
     _bug(
@@ -271,9 +271,9 @@ MUTANTS = (
         (
             Pipeline,
             "append_again",
-            "return [Append(self._appending)]",
+            "return [Append(self._appending or ())]",
             "self._tried = getattr(self, '_tried', None)\n    if self._tried is self._appending:\n        return []\n"
-            "    self._tried = self._appending\n    return [Append(self._appending)]",
+            "    self._tried = self._appending\n    return [Append(self._appending or ())]",
         ),
     ),
     _bug(
@@ -413,8 +413,8 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "_, forgotten = self._carried.needed(self._view.retention_hours)",
-            "forgotten = self._carried.recent.forgotten",
+            "needed, forgotten = self._carried.needed(self._view.retention_hours)",
+            "needed, forgotten = self._carried.needed(0)[0], self._carried.recent.forgotten",
         ),
     ),
     _bug(
@@ -470,7 +470,7 @@ MUTANTS = (
     ),
     _bug(
         "repair does not begin the log anew",
-        (StoreLog, "rebuild", "if self._store.create_log_entry(number, line):", "if False:"),
+        (StoreLog, "rebuild", "self._store.create_log_entry(number, line)", "True"),
     ),
     _bug(
         "repair begins the log anew without the ledgers",
@@ -478,7 +478,7 @@ MUTANTS = (
     ),
     _bug(
         "a walk reads a ledger that began after it had read the log",
-        (LedgerWalk, "_find_new", "if logged.number:", "if False:"),
+        (LedgerWalk, "_find_new", "if logged.number and not self._behind:", "if False:"),
     ),
     _bug(
         "a walk passes a ledger that was closed after it had read it",
@@ -568,10 +568,6 @@ MUTANTS = (
             "arrivals = [one.arrivals for one in entry.ranges]",
             "arrivals = [one._arrivals_of_ends() for one in entry.ranges]",
         ),
-    ),
-    _bug(
-        "expire deletes on the word of an entry that is not known to be durable",
-        (maintenance, "delete_recorded", "settle_day(store, day)", "pass"),
     ),
     _bug(
         "repair deletes what is in no ledger, whether others hold it or not",
