@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "verify does not miss the end of a ledger",
         "kcl_receiver/store/ledger/walk.py",
-        "            if number is not None\n",
-        "            if False and number is not None\n",
+        "            if writer not in self._state.living:\n",
+        "            if False:\n",
         ("tests/unit/test_verify.py::test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof",),
     ),
     Mutant(
@@ -71,8 +71,8 @@ MUTANTS = [
     Mutant(
         "of two that change the log at once, the one that was refused does not try again",
         LOG,
-        "            self._store.create_log_entry(newest.number + 1, line)  # whoever",
-        "            self._store.create_log_entry(newest.number + 1, line)\n            return state  # whoever",
+        "                self._require(newest.number + 1)\n",
+        "                return state\n",
         (f"{TEST_LOG}::test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number",),
     ),
     Mutant(
@@ -83,11 +83,11 @@ MUTANTS = [
         (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
     ),
     Mutant(
-        "what others have written to the log is not read before it is changed",
+        "who has read the log does not notice that it began anew",
         LOG,
-        "        while (following := self._read(found.number + 1)) is not None:\n",
-        "        while not found.number and (following := self._read(found.number + 1)) is not None:\n",
-        (f"{TEST_LOG}::test_of_two_that_write_at_once_both_are_in_the_log",),
+        "        if following is None and found.number and not self._is_there(found):\n",
+        "        if False:\n",
+        (f"{TEST_LOG}::test_a_log_that_began_anew_and_has_as_many_entries_is_another_one",),
     ),
     Mutant(
         "only an OSError of a read says that the store fails",

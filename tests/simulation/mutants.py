@@ -418,8 +418,8 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "_, forgotten = self._carried.needed(self._view.retention_hours)",
-            "forgotten = self._carried.recent.forgotten",
+            "needed, forgotten = self._carried.needed(self._view.retention_hours)",
+            "needed, forgotten = self._carried.needed(self._view.retention_hours)[0], self._carried.recent.forgotten",
         ),
     ),
     _bug(
@@ -483,7 +483,7 @@ MUTANTS = (
     ),
     _bug(
         "repair does not begin the log anew",
-        (StoreLog, "rebuild", "if self._store.create_log_entry(number, line):", "if False:"),
+        (StoreLog, "rebuild", "if not self._store.create_log_entry(number, line):", "if False:"),
     ),
     _bug(
         "repair begins the log anew without the ledgers",
@@ -491,7 +491,7 @@ MUTANTS = (
     ),
     _bug(
         "a walk reads a ledger that began after it had read the log",
-        (LedgerWalk, "_find_new", "if logged.number:", "if False:"),
+        (LedgerWalk, "_find_new", "if logged.number and not self._behind:", "if False:"),
     ),
     _bug(
         "a walk passes a ledger that was closed after it had read it",
