@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "verify does not miss the end of a ledger",
         "kcl_receiver/store/ledger/walk.py",
-        "            if number is None or ",
-        "            if True or number is None or ",
+        "            if writer not in self._state.living:\n",
+        "            if False:\n",
         ("tests/unit/test_verify.py::test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof",),
     ),
     Mutant(
@@ -79,7 +79,7 @@ MUTANTS = [
         "of two that change the log at once, the one that was refused does not try again",
         LOG,
         "                self._require(newest.number + 1)\n",
-        "                self._require(newest.number + 1)\n            return state\n",
+        "                return state\n",
         (f"{TEST_LOG}::test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number",),
     ),
     Mutant(
@@ -88,6 +88,13 @@ MUTANTS = [
         "            if state == newest.state:\n",
         "            if state == newest.state and newest.number < 0:\n",
         (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
+    ),
+    Mutant(
+        "who has read the log does not notice that it began anew",
+        LOG,
+        "        if following is None and found.number and not self._is_there(found):\n",
+        "        if False:\n",
+        (f"{TEST_LOG}::test_a_log_that_began_anew_and_has_as_many_entries_is_another_one",),
     ),
     Mutant(
         "what others have written to the log is not read before it is changed",

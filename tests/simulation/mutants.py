@@ -414,7 +414,7 @@ MUTANTS = (
             GeneratorIO,
             "_begin_ledger",
             "needed, forgotten = self._carried.needed(self._view.retention_hours)",
-            "needed, forgotten = self._carried.needed(0)[0], self._carried.recent.forgotten",
+            "needed, forgotten = self._carried.needed(self._view.retention_hours)[0], self._carried.recent.forgotten",
         ),
     ),
     _bug(
