@@ -45,7 +45,6 @@ from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.outbox import Outbox
 from kcl_receiver.store.ledger import store_log
 from kcl_receiver.store.ledger import takeover as handover
-from kcl_receiver.store.ledger import transaction as maintenance
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
