@@ -210,7 +210,7 @@ MUTANTS = (
         "a ledger's line is believed without its hash",
         (
             entries,
-            "_decode_line",
+            "decode_line",
             'raise ValueError("its hash does not fit its content")',
             'own = claimed[: -len(_END)].decode("ascii", "replace")',
         ),
@@ -220,7 +220,7 @@ MUTANTS = (
         "an entry may be of any form",
         (
             entries,
-            "_decode_line",
+            "decode_line",
             "raw = read_json(_DECODER, line)",
             "try:\n        raw = read_json(_DECODER, line)\n    except ValueError as error:\n        "
             "raise TypeError from error",

@@ -361,7 +361,7 @@ def test_the_end_of_a_closed_shard_is_confirmed(make_generator: Make, emulator: 
     )
     peer.send(ShardEnd("TRIM_HORIZON"))
     peer.expect(ShardEndConfirmed)
-    assert b'"shard_end"' in b"".join(file.read_bytes() for file in (generator.store / "ledger").iterdir())
+    assert b'"shard_end"' in b"".join(file.read_bytes() for file in (generator.store / "ledger").rglob("*.jsonl"))
 
 
 def test_the_end_of_an_open_shard_is_not_confirmed(make_generator: Make) -> None:

@@ -131,25 +131,3 @@ def test_who_follows_a_store_whose_log_begins_anew_reads_on(place: Place) -> Non
     lose_log(place())
     begin(place(), OTHER_WRITER).append([session_at(session="s2")])
     assert "s2" in {entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted)}
-
-
-@pytest.mark.xfail(strict=True, reason="a start lists no ledgers, and so does not see that the log is behind them")
-def test_no_generator_starts_on_a_log_that_lost_its_newest_entries(store: Store, place: Place) -> None:
-    """It would store again what the last writer had stored, and not record its last blocks; readers miss these."""
-    late = put(store, 2, block_range(6, 7, after=Position(5)), writer=OTHER_WRITER)
-    for number in range(2, store.newest_log_number() + 1):
-        Kept(store, log_path(number)).remove()
-    begin(place(), THIRD_WRITER)
-    read = {entry.block for _, entry in LedgerWalk(place()).poll() if isinstance(entry, BlockStored)}
-    assert late.block in read
-
-
-@pytest.mark.xfail(
-    strict=True, reason="no ledger names the one before it: one that is gone and not kept leaves no trace"
-)
-def test_a_closed_ledger_that_is_gone_with_the_end_of_a_shard_is_missed(store: Store, place: Place) -> None:
-    begin(store, THIRD_WRITER)
-    StoreLog(store).change(lambda state: settled(state, THIRD_WRITER, NOW, (), {}))
-    kept_ledger(store, OTHER_WRITER).remove()
-    kept_block(store, block_id(OTHER_WRITER, 1)).remove()
-    assert not verify_store(place()).proven

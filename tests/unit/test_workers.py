@@ -36,7 +36,6 @@ from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.json_codec import encode
 from kcl_receiver.store.ledger.entries import BlockStored, Carried, MarksTaken, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
-from kcl_receiver.store.ledger.takeover import Takeover, take_over
 from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.store import Store
 
@@ -583,22 +582,3 @@ def test_starts_that_store_nothing_add_nothing_to_what_the_next_one_reads(place:
         last, made = made.writer, workers(place, wall)
         assert kept(place) == sorted({first, last})
     assert held(made, TRIM_HORIZON) == [(1, 2)]
-
-
-@pytest.mark.xfail(strict=True, reason="without a log all ledgers are in memory at once, of however many years")
-def test_a_start_without_the_log_holds_no_ledger_of_which_the_stream_holds_nothing(
-    place: Place, wall: Wall, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """6 KB for each block of 10 ranges: a store of a million blocks needs 6 GB to start, and starts never again."""
-    made = workers(place, wall)
-    for _ in range(8):
-        next_day(made, wall)
-    end(made)
-    store = place()
-    store.objects.delete([one.key for one in store.objects.list("log/")])
-    taken: list[Takeover] = []
-    monkeypatch.setattr(
-        "kcl_receiver.generator.generator_io.take_over", lambda *given: taken.append(take_over(*given)) or taken[-1]
-    )
-    workers(place, wall)
-    assert len(taken[0].ledgers) <= 5
