@@ -63,7 +63,7 @@ MUTANTS = [
         "kcl_receiver/generator/rollover.py",
         "whole.size - first.size >= max(LEDGER_BYTES, first.size)",
         "whole.size >= LEDGER_BYTES",
-        ("tests/unit/test_workers.py::test_without_checkpoints_the_ledger_stays_in_proportion_to_what_it_records",),
+        ("tests/unit/test_rollover.py::test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_they_are",),
     ),
     Mutant(
         "a shard that has ended keeps its ledger",
@@ -200,7 +200,7 @@ MUTANTS = [
         "kcl_receiver/generator/generator_io.py",
         "        if needed.issuperset(kept):\n",
         "        if True:\n",
-        ("tests/unit/test_workers.py::test_what_a_start_reads_does_not_grow_with_the_starts_before",),
+        ("tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_keeps_no_ledger_and_is_found_in_it",),
     ),
     Mutant(
         "a ledger that is followed by the next one is not closed",
