@@ -97,13 +97,6 @@ MUTANTS = [
         (f"{TEST_LOG}::test_a_log_that_began_anew_and_has_as_many_entries_is_another_one",),
     ),
     Mutant(
-        "what others have written to the log is not read before it is changed",
-        LOG,
-        "following = self._following(found) if found.number",
-        "following = None if found.number",
-        (f"{TEST_LOG}::test_of_two_that_write_at_once_both_are_in_the_log",),
-    ),
-    Mutant(
         "only an OSError of a read says that the store fails",
         READS,
         "        except Exception as error:  # whatever",
