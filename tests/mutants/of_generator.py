@@ -63,7 +63,9 @@ MUTANTS = [
         "kcl_receiver/generator/rollover.py",
         "whole.size - first.size >= max(LEDGER_BYTES, first.size)",
         "whole.size >= LEDGER_BYTES",
-        ("tests/unit/test_rollover.py::test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_they_are",),
+        (
+            "tests/unit/test_rollover.py::test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_they_are",
+        ),
     ),
     Mutant(
         "a shard that has ended keeps its ledger",
