@@ -86,7 +86,8 @@ MUTANTS = [
         "an entry of the log whose answer was lost is written again",
         LOG,
         "            if state == newest.state:\n",
-        "            if state == newest.state:\n                line, _ = encode_lines([state], newest.number + 1, newest.hash)\n"
+        "            if state == newest.state:\n"
+        "                line, _ = encode_lines([state], newest.number + 1, newest.hash)\n"
         "                self._store.create_log_entry(newest.number + 1, line)\n",
         (f"{TEST_LOG}::test_what_holds_already_is_not_said_again",),
     ),
