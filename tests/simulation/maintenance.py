@@ -36,13 +36,15 @@ class SimMaintenance(Process):
         super().__init__(host, "maintenance")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} {self.pid}")
         self.store = local_store(ROOT, host.files, token=self._token)
+        self.is_at_work = False
         self._pause(self._begin)
 
     def _token(self) -> str:
         return f"{self.rng.getrandbits(32):08x}"
 
     def _pause(self, call: Any, *args: Any) -> None:  # noqa: ANN401 - what comes next
-        pauses = (0.5, 3.0, 8.0) if call == self._begin else (0.01, 0.2, 2.0)
+        self.is_at_work = call != self._begin  # it holds the lock of maintenance, which its process would hold
+        pauses = (0.01, 0.2, 2.0) if self.is_at_work else (0.5, 3.0, 8.0)
         asleep = max(0.0, self.host.fleet.asleep_until - self.host.fleet.timeline.now)
         self.later(asleep + self.rng.choice(pauses), self._do, call, *args)
 

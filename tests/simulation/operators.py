@@ -188,6 +188,9 @@ class SimRepair(Process):
     def _do(self) -> None:
         if self.host.fleet.timeline.now > self._ends or self.host.generator is not None:
             return
+        if self.host.maintenance is not None and self.host.maintenance.is_at_work:
+            self.later(0.3, self._do)
+            return
         try:
             report = repair(self._store, self.host.wall_millis(), apply=True)
         except StoreUnavailable:
