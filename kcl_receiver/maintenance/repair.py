@@ -238,9 +238,10 @@ class _Repair:
                 reason += f"; it holds all that {len(gone):,} blocks held that are gone"
             self._act(TAKE_IN, entry.block, reason)
         known = {one.writer for one in lost} | {one.writer for one in changes.acknowledged}
-        for writer in sorted({writer_of(one.block) for one in adopted} - known):
+        recorded = changes.replaced if self._alone else ()
+        for writer in sorted({*map(writer_of, (*(one.block for one in adopted), *recorded))} - known):
             if not self._ledger.has_ledger(writer, changes):  # a generator has a ledger before its first block
-                reason = "its blocks are there, and its ledger is not"
+                reason = "its blocks are there, or were compacted, and its ledger is not there"
                 lost.append(Loss(writer, 1, reason))
                 self._act(ACKNOWLEDGE, writer, f"{reason}: only what the blocks say that are left is known")
         if not (lost or adopted) or not self._report.done:

@@ -15,7 +15,7 @@ from kcl_receiver.store.layout import log_path
 from kcl_receiver.store.ledger.entries import BlockStored, SessionStarted
 from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.ledger.tailing import LedgerWalk
-from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.takeover import rebuilt, take_over
 from kcl_receiver.store.ledger.walk import LOG_IS_LOST
 from kcl_receiver.store.store import Store
 
@@ -131,3 +131,12 @@ def test_who_follows_a_store_whose_log_begins_anew_reads_on(place: Place) -> Non
     lose_log(place())
     begin(place(), OTHER_WRITER).append([session_at(session="s2")])
     assert "s2" in {entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted)}
+
+
+def test_what_is_taken_for_closed_without_the_log_is_durable(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who closed it may have been killed between the line and its fsync; a loss of power would take the line away."""
+    lose_log(store)
+    settled_ones: list[str] = []
+    monkeypatch.setattr(Store, "settle_ledger", lambda _, writer, __: settled_ones.append(writer))
+    closed = [writer for writer in store.writers() if (store.ledger(writer) or b"").count(b'"closed"')]
+    assert rebuilt(store).kept == tuple(settled_ones) == tuple(closed) != ()

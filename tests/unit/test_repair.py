@@ -40,6 +40,7 @@ from kcl_receiver.maintenance.repair import (
 )
 from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path
 from kcl_receiver.store.ledger.entries import BlockStored, Expired
+from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.transaction import EXPIRE, RECOVER, Transaction, load_day
 from kcl_receiver.store.ledger.walk import LOG_IS_LOST
@@ -129,6 +130,20 @@ def test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start(place: P
     found = {entry.block: entry.ranges for entry in taken.blocks}
     assert [one.count for one in present_ranges(store, {orphan.block: found[orphan.block]})] == [5]
     assert len(found) == len(taken.blocks)
+
+
+def test_a_ledger_is_missed_all_of_whose_blocks_were_compacted(place: Place) -> None:
+    """It was closed and needed no more; what stands in for its blocks says that it was there."""
+    store = place()
+    fill(store, usual())
+    begin(store, OTHER_WRITER)
+    StoreLog(store).change(lambda state: settled(state, OTHER_WRITER, NOW, (), {}))
+    run(store)
+    records = held(store)
+    Kept(place(), ledger_path(WRITER)).remove()
+    assert kinds(done(ended(place))) == [(ACKNOWLEDGE, WRITER)]
+    assert kinds(done(ended(place))) == []
+    assert held(ended(place)) == records
 
 
 def test_all_of_a_day_is_one_transaction(place: Place) -> None:

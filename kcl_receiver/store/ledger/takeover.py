@@ -119,6 +119,8 @@ def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:
     A ledger without its last line is of a living writer, or has lost its end. Where one generator at a time can write,
     none but the newest can be the former, since the ones before it were closed before it began.
 
+    What is taken for closed is durable when this returns.
+
     Args:
         store: The store.
         known: What held before, by an entry that can be read.
@@ -127,14 +129,15 @@ def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:
         StoreUnavailable: The store cannot be read now.
     """
     writers = store.writers()
-    ended = {writer for writer in writers if writer <= known.last and writer not in known.living}
+    closed = {writer for writer in writers if writer <= known.last and writer not in known.living}
+    for writer in writers:
+        content = b"" if writer in closed else store.ledger(writer) or b""
+        if decode_ledger(writer, content).is_closed:
+            store.settle_ledger(writer, content)  # who closed it may have been killed before that was durable
+            closed.add(writer)
     if store.objects.locks:
-        ended.update(writers[:-1])
-    living = [
-        writer
-        for writer in writers
-        if writer not in ended and not decode_ledger(writer, store.ledger(writer) or b"").is_closed
-    ]
+        closed.update(writers[:-1])
+    living = [writer for writer in writers if writer not in closed]
     return StoreState(
         living={writer: known.living.get(writer, Living("", 0, "", 0)) for writer in living},
         kept=tuple(sorted({*writers, *known.kept} - {*living})),
