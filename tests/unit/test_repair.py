@@ -132,6 +132,19 @@ def test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start(place: P
     assert len(found) == len(taken.blocks)
 
 
+def test_what_was_compacted_is_held_at_the_next_start_though_its_ledger_is_lost(place: Place) -> None:
+    store = place()
+    fill(store, usual())
+    begin(store, OTHER_WRITER)
+    run(store)
+    (merged,) = present(store)
+    Kept(place(), ledger_path(WRITER)).remove()
+    done(ended(place))
+    taken = take_over(place())
+    assert WRITER in taken.state.kept
+    assert merged in {entry.block for entry in taken.blocks}
+
+
 def test_a_ledger_is_missed_all_of_whose_blocks_were_compacted(place: Place) -> None:
     """It was closed and needed no more; what stands in for its blocks says that it was there."""
     store = place()

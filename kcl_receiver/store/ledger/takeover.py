@@ -163,10 +163,13 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
     """Find what maintenance has recorded of these writers, and the blocks that no ledger names."""
     known = {entry.block for entry in out.blocks}
     # `repair` may have recorded the last ones, and compaction put others in their place: those are held, too.
+    # Where lines are lost, nothing leads to those others.
+    lost = {day_of(writer) for writer, one in out.ledgers.items() if writer in out.state.kept and not one.is_closed}
     for day in store.maintenance_days() if everything else sorted({*map(day_of, out.ledgers)}):
-        made = load_day(store, day).blocks.values() if everything else taken_in(store, day)
+        whole = everything or day in lost
+        made = load_day(store, day).blocks.values() if whole else taken_in(store, day)
         for entry in made:
-            if entry.block not in known and (everything or writer_of(entry.block) in out.ledgers):
+            if entry.block not in known and (whole or writer_of(entry.block) in out.ledgers):
                 known.add(entry.block)
                 out.blocks.append(entry)
     for writer in out.to_close:
