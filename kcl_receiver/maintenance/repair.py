@@ -238,8 +238,8 @@ class _Repair:
                 reason += f"; it holds all that {len(gone):,} blocks held that are gone"
             self._act(TAKE_IN, entry.block, reason)
         known = {one.writer for one in lost} | {one.writer for one in changes.acknowledged}
-        recorded = changes.replaced if self._alone else ()
-        for writer in sorted({*map(writer_of, (*(one.block for one in adopted), *recorded))} - known):
+        named = {one.block for one in adopted} | (changes.replaced.keys() if self._alone else set())
+        for writer in sorted({*map(writer_of, named)} - known):
             if not self._ledger.has_ledger(writer, changes):  # a generator has a ledger before its first block
                 reason = "its blocks are there, or were compacted, and its ledger is not there"
                 lost.append(Loss(writer, 1, reason))

@@ -47,12 +47,7 @@ def maintenance_path(writer: str) -> str:
 
 def log_path(number: int) -> str:
     """Return where an entry of the store's log lies: `log/<its thousand>/<number>.json`."""
-    return f"{log_folder(number)}{number:09d}{LOG_SUFFIX}"
-
-
-def log_folder(number: int) -> str:
-    """Return where the entries of the same thousand lie, as a prefix of keys."""
-    return f"{LOG}/{number // 1000:06d}/"
+    return f"{LOG}/{number // 1000:06d}/{number:09d}{LOG_SUFFIX}"
 
 
 def log_entry_at(key: str) -> int | None:

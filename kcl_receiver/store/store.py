@@ -303,14 +303,6 @@ class Store:
             raise ValueError("a ledger is appended to by whole lines, numbered from 1")
         self.objects.append(layout.ledger_path(writer), first_number, lines)
 
-    def _ledgers(self, folder: str) -> Iterator[tuple[str, bytes]]:
-        for one in self.objects.list(folder, deep=False):
-            writer = layout.ledger_at(one.key)
-            if writer is not None:
-                content = self.objects.get(one.key)
-                if content is not None:
-                    yield writer, content
-
     def settle_ledger(self, writer: str, content: bytes) -> None:
         """Make durable what was read of the ledger of a writer that has ended, without a torn last line. Idempotent.
 
@@ -392,7 +384,11 @@ class Store:
 
     def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
         """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the ids."""
-        return self._ledgers(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/")
+        for one in self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False):
+            writer = layout.ledger_at(one.key)
+            content = None if writer is None else self.objects.get(one.key)
+            if writer is not None and content is not None:
+                yield writer, content
 
     def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
         """Yield id and first line of each maintenance ledger about the blocks of a day, in the order of the ids."""

@@ -36,15 +36,15 @@ MUTANTS = [
     Mutant(
         "a start does not miss the end of a ledger",
         TAKEOVER,
-        "        elif not ledger.is_closed and not acknowledged(",
-        "        elif False and not acknowledged(",
+        "unclosed(store, writer, lines, is_living=is_living)",
+        "unclosed(store, writer, lines, is_living=True)",
         (f"{HANDOVER}::test_a_kept_ledger_that_is_gone_or_shorter_is_found_at_the_next_start",),
     ),
     Mutant(
         "verify does not miss the end of a ledger",
         "kcl_receiver/store/ledger/walk.py",
-        "            if writer not in self._state.living:\n",
-        "            if False:\n",
+        "is_living=writer in self._state.living)",
+        "is_living=True)",
         ("tests/unit/test_verify.py::test_a_ledger_of_which_a_later_writer_saw_more_is_no_proof",),
     ),
     Mutant(

@@ -11,7 +11,7 @@ from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.ledger.entries import StoreState, Tail, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
-from kcl_receiver.store.ledger.writer import gone, is_gone, lost_end
+from kcl_receiver.store.ledger.writer import unclosed
 from kcl_receiver.store.store import Store
 
 
@@ -36,11 +36,9 @@ def losses(store: Store) -> list[Loss]:
         line = ledger.tail.number + 1
         if ledger.fault is not None:
             found.append(Loss(writer, line, ledger.fault.message))
-        elif state is not None and writer in state.living:
-            if is_gone(store, writer) and not acknowledged(store, writer, line):
-                found.append(Loss(writer, line, gone(writer).message))
-        elif not (state is None or ledger.is_closed or acknowledged(store, writer, line)):
-            found.append(Loss(writer, line, lost_end(writer, line - 1).message))
+        elif state is not None and not ledger.is_closed and not acknowledged(store, writer, line):
+            fault = unclosed(store, writer, line - 1, is_living=writer in state.living)
+            found += [] if fault is None else [Loss(writer, line, fault.message)]
     return found
 
 
@@ -107,9 +105,7 @@ def at_work(store: Store) -> set[str] | None:
         StoreUnavailable: The ledgers cannot be read now.
     """
     _, state = ledgers_named(store)
-    if state is None:
-        return None
-    return {*state.living}
+    return None if state is None else {*state.living}
 
 
 def _not_there(witness: str, writer: str, good: int, seen: Tail) -> Loss:

@@ -26,7 +26,7 @@ from kcl_receiver.store.ledger.entries import (
 )
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog
 from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
-from kcl_receiver.store.ledger.writer import LedgerWriter, gone, is_gone, lost_end, rebuild_from_footers
+from kcl_receiver.store.ledger.writer import LedgerWriter, rebuild_from_footers, unclosed
 from kcl_receiver.store.store import Store
 
 
@@ -101,13 +101,12 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
         ledger = out.ledgers[writer] = decode_ledger(writer, content or b"")
         if ledger.fault is not None:
             raise ledger.fault
-        if writer in out.state.living:
-            if content is not None:
-                store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
-            elif is_gone(store, writer) and not acknowledged(store, writer, 1):
-                raise gone(writer)
-        elif not ledger.is_closed and not acknowledged(store, writer, ledger.tail.number + 1):
-            raise lost_end(writer, ledger.tail.number)
+        lines, is_living = ledger.tail.number, writer in out.state.living
+        fault = None if ledger.is_closed else unclosed(store, writer, lines, is_living=is_living)
+        if fault is not None and not acknowledged(store, writer, lines + 1):
+            raise fault
+        if is_living and content is not None:
+            store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         _take(out, ledger)
     _adopt(store, out, everything=not newest.number)
     return out

@@ -22,7 +22,7 @@ from kcl_receiver.store.ledger.entries import (
 )
 from kcl_receiver.store.ledger.losses import ledgers_named
 from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import gone, is_gone, lost_end
+from kcl_receiver.store.ledger.writer import unclosed
 from kcl_receiver.store.store import Store
 
 LOG_IS_LOST = "the store's log cannot be read: it is not known which writers have ended"
@@ -58,7 +58,7 @@ class Ledgers:
         self._judged: set[str] = set()
         self._read: dict[str, set[str]] = {}
         self._foreign: set[str] = set()
-        self._own: tuple[str, bytes] = ("", b"")
+        self._own: tuple[str, set[str]] = ("", set())
         self._ends: dict[str, int | None] = {}
 
     def changes(self, block: str) -> DayChanges:
@@ -165,8 +165,8 @@ class Ledgers:
             return False
         self._foreign.add(block)
         if self._own[0] != own:
-            self._own = own, b"".join(one.line for one in _blocks(own, self._store.ledger(own) or b""))
-        return b'"type":"block","block":"%s"' % block.encode() not in self._own[1]
+            self._own = own, {one.entry.block for one in _blocks(own, self._store.ledger(own) or b"")}
+        return block not in self._own[1]
 
     def lost_ends(self) -> list[str]:
         """Return what is wrong with the ends of ledgers: asked after the first `walk`.
@@ -177,14 +177,12 @@ class Ledgers:
         if self._state is None:
             return [LOG_IS_LOST] if self.writers else []
         ends = {**dict.fromkeys(self._state.living, 0), **self._ends}
-        out = []
+        out: list[str] = []
         for writer, number in ends.items():
             if number is None or is_acknowledged(self.acknowledged, writer, number + 1):
                 continue
-            if writer not in self._state.living:
-                out.append(lost_end(writer, number).message)
-            elif not number and is_gone(self._store, writer):
-                out.append(gone(writer).message)
+            fault = unclosed(self._store, writer, number, is_living=writer in self._state.living)
+            out += [] if fault is None else [fault.message]
         return out
 
     def entries(self, writer: str, day: str, blocks: Container[str]) -> dict[str, BlockStored]:

@@ -95,28 +95,23 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     return out[::-1]
 
 
-def lost_end(writer: str, lines: int) -> LedgerDamaged:
-    """Return the error for a ledger that was closed, and that has no line that says so.
+def unclosed(store: Store, writer: str, lines: int, *, is_living: bool) -> LedgerDamaged | None:
+    """Return what is wrong with a ledger whose last line does not close it; None if it is still being written.
 
     Args:
+        store: The store.
         writer: Id of its writer.
         lines: Number of the lines that are there.
-    """
-    left = f"its end is not there: {lines:,} lines are left" if lines else "nothing of it is there"
-    return LedgerDamaged(f"the ledger of writer {writer} was closed, and {left}", SEE_REPAIR)
-
-
-def is_gone(store: Store, writer: str) -> bool:
-    """Return whether the ledger of a writer that the log calls living is lost: it was there before its first block.
+        is_living: The store's log calls the writer living. Its ledger was there before its first block.
 
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
-    return next(iter(store.blocks_of(writer)), None) is not None and store.ledger(writer) is None
-
-
-def gone(writer: str) -> LedgerDamaged:
-    """Return the error for that."""
+    if not is_living:
+        left = f"its end is not there: {lines:,} lines are left" if lines else "nothing of it is there"
+        return LedgerDamaged(f"the ledger of writer {writer} was closed, and {left}", SEE_REPAIR)
+    if lines or next(iter(store.blocks_of(writer)), None) is None or store.ledger(writer) is not None:
+        return None
     return LedgerDamaged(f"the ledger of writer {writer} is not there, and its blocks are", SEE_REPAIR)
 
 
