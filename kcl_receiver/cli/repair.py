@@ -35,8 +35,9 @@ def repair(store: str | None, properties: str | None, output: str, *, dry_run: b
 
     Blocks that are in no ledger are recorded from their footers, also if all of the ledger is gone. What was replaced
     or removed on purpose, and is still there, is deleted, and so are files that nobody writes any more. A damaged
-    ledger is kept under another name; its good lines stay, and what is lost of it is recorded as lost. No block is
-    deleted unless others, read just now, hold all of its ranges, or an entry says that it was removed on purpose.
+    ledger is kept under another name; its good lines stay, and what is lost of it is recorded as lost. A
+    log of the store that is lost or damaged begins anew. No block is deleted unless others, read just now, hold all of
+    its ranges, or an entry says that it was removed on purpose.
 
     It shows first what it would do, and asks. Without a terminal it does nothing unless --yes is given. The receiver
     may be running: what is its own is left alone. It may be killed at any time, and run again.

@@ -82,13 +82,6 @@ def wall_millis() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _started(first: list[Entry]) -> WriterStarted:
-    started = first[0]
-    if not isinstance(started, WriterStarted):
-        raise TypeError("a ledger begins with its writer")
-    return started
-
-
 def boot_id() -> str:
     """Return what tells one boot of this host from another: CLOCK_BOOTTIME belongs to it. Empty if it is not told."""
     try:
@@ -144,7 +137,7 @@ class GeneratorIO:
         self._rollover = Rollover(ledger_lines)
         self._log = StoreLog(store)
         self._found = EMPTY  # what the log would say if it were not lost
-        self._next: tuple[LedgerWriter, list[Entry]] | None = None
+        self._next: tuple[LedgerWriter, WriterStarted, list[Entry]] | None = None
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._ended: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
@@ -200,7 +193,7 @@ class GeneratorIO:
         with self._lock:
             first = self._carried.first_entries(started, self._identity(), self._view.retention_hours)
         self._rollover.made(now)
-        self._next = LedgerWriter(self._store, writer), first
+        self._next = LedgerWriter(self._store, writer), started, first
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.
@@ -224,7 +217,7 @@ class GeneratorIO:
             ledger, last = self._closing[0]
             ledger.append(last)
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
-        ledger, first = self._next
+        ledger, started, first = self._next
         with self._lock:
             needed, forgotten = self._carried.needed(self._view.retention_hours)
 
@@ -232,7 +225,7 @@ class GeneratorIO:
             known = self._found if state == EMPTY else state
             # Not those that are closed now: what the next one repeats of them is not there yet.
             known = settled(known, ledger.writer, wall_millis(), needed, forgotten)
-            return began(known, _started(first), self._ended, self._identity(), forgotten)
+            return began(known, started, self._ended, self._identity(), forgotten)
 
         self._log.change(changed)
         ledger.append(first)

@@ -370,8 +370,8 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "ledger, first = self._next\n",
-            "ledger, first = self._next\n    ledger.append(first)\n",
+            "ledger, started, first = self._next\n",
+            "ledger, started, first = self._next\n    ledger.append(first)\n",
         ),
         (
             GeneratorIO,
