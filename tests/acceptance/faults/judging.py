@@ -16,6 +16,7 @@ from typing import Any
 
 from ledger_index import LedgerIndex
 
+from kcl_receiver.audit.report import GAP, NOTHING, PROVEN
 from kcl_receiver.emulator.producer import Acknowledged
 from kcl_receiver.emulator.verdict import LeaseVerdict, Verdict, judge
 from kcl_receiver.errors import BlockDamaged, BlockMissing
@@ -191,15 +192,16 @@ def check_verify(said: dict[str, Any], *, alone: bool) -> list[str]:
 
     Args:
         said: The JSON.
-        alone: This host stored everything. Otherwise gaps are where the other hosts' parts are: whether they fill them
-            is `read_all`'s business, and here only what was stored must be whole.
+        alone: This host stored everything. Otherwise gaps are where the other hosts' parts are, and a shard whose lease
+            moved on at once has nothing here: whether the others fill that is `read_all`'s business, and here only what
+            was stored must be whole.
     """
     found = [f"verify: block {block} is missing" for block in said["blocks"]["missing"]]
     found += [f"verify: block {one['block']} is damaged: {one['reason']}" for one in said["blocks"]["damaged"]]
     found += [f"verify: ledger: {fault}" for fault in said["ledger"]["faults"]]
     if said["ledger"]["lost"]:
         found.append("verify: the ledger is lost")
-    allowed = {"proven"} if alone else {"proven", "gap"}
+    allowed = {PROVEN} if alone else {PROVEN, GAP, NOTHING}
     found += [
         f"verify: {shard['shard']} is {shard['state']}" for shard in said["shards"] if shard["state"] not in allowed
     ]

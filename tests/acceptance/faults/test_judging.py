@@ -200,6 +200,17 @@ def test_verify_of_one_host_alone_takes_no_gap_and_of_two_hosts_nothing_lost(wor
     assert complaints == [f"verify: block {world.blocks[2]} is missing", f"verify: {SHARD} is lost"]
 
 
+def test_verify_of_a_host_whose_lease_moved_on_before_it_stored_anything_complains_only_where_it_is_alone(
+    tmp_path: Path,
+) -> None:
+    store = local_store(tmp_path)
+    store.claim("landing")
+    begin(store, WRITER).append([session_at()])
+    said = to_json(verify_store(local_store(tmp_path)))
+    assert check_verify(said, alone=True) == [f"verify: {SHARD} is nothing stored"]
+    assert check_verify(said, alone=False) == []
+
+
 def test_verify_of_a_store_without_its_ledger_is_told(world: World) -> None:
     for file in (world.stores[0] / "ledger").rglob("*.jsonl"):
         file.unlink()
