@@ -132,6 +132,10 @@ class LedgerDamaged(StoreError):
     """An entry of the ledger is missing or altered."""
 
 
+class WriterFenced(LedgerDamaged):
+    """Another writer has closed this writer's ledger: nothing more can be recorded in it."""
+
+
 class HoleFound(ReceiverError):
     """A reader came to a place where records are missing, or may be, and was not told to go on."""
 

@@ -189,3 +189,8 @@ class Forgotten:
 
     through: Position
     newest: int
+
+    def with_(self, other: Forgotten) -> Forgotten:
+        """Return what is left out if this is, and something else of the shard, too."""
+        newest = -1 if -1 in (self.newest, other.newest) else max(self.newest, other.newest)
+        return Forgotten(max(self.through, other.through), newest)

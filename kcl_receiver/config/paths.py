@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 SOCKET_NAME = "generator.sock"
 GENERATOR_LOCK = "generator.lock"
 """Beside the socket: whoever holds its flock is the generator."""
+GENERATOR_WRITERS = "generator.writers"
+"""Beside the socket: the writers of this host whose ledgers the next generator closes, where others write, too."""
 SUPERVISED = "KCL_RECEIVER_SUPERVISED"
 """Environment variable that `kcl-receiver run` sets for what it starts: generator and directory are looked after. Its
 value is the path of the generator's log, which processors name."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcl_receiver.generator.clock import ServiceClock
 from kcl_receiver.generator.effects import Measurement
@@ -21,19 +21,37 @@ from kcl_receiver.generator.range_cache import RangeCache
 from kcl_receiver.generator.rollover import SETTLED_MS, oldest_in_reach
 from kcl_receiver.horizon import HOUR_MS, MARGIN_MS, Late
 from kcl_receiver.ids import writer_of
-from kcl_receiver.ranges import Forgotten, Position, StreamIdentity
+from kcl_receiver.ranges import SHARD_END, Forgotten, Position, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
+    Acknowledged,
     BlockStored,
     Carried,
+    Closed,
     Entry,
+    Expired,
     MarksTaken,
     SessionStarted,
     ShardEnded,
+    StoreState,
     WriterStarted,
 )
 
 if TYPE_CHECKING:
     from kcl_receiver.store.ledger.takeover import Takeover
+
+
+class Needs(NamedTuple):
+    """What sessions to come need.
+
+    Attributes:
+        ledgers: The ledgers in which there is something of it.
+        forgotten: What is in others than these.
+        oldest: What arrived before this is not in the stream any more, milliseconds since the epoch.
+    """
+
+    ledgers: set[str]
+    forgotten: dict[str, Forgotten]
+    oldest: int
 
 
 class CarriedOver:
@@ -47,8 +65,7 @@ class CarriedOver:
     def __init__(self) -> None:
         self.recent = RangeCache()
         self.marks = KnownMarks()
-        self._ended: set[str] = set()
-        self._ended_known_at = 0
+        self._ended: dict[str, int] = {}  # when that was read
         self._clock: MarksTaken | None = None
         self._active: dict[str, int] = {}
 
@@ -65,14 +82,13 @@ class CarriedOver:
         made = cls()
         made.recent = _recent_of(taken, stream)
         made.marks = _marks_of(taken, stream)
-        made._ended = {one.shard for one in taken.ended if one.stream == stream}
-        made._ended_known_at = now
+        made._ended = {one.shard: now for one in taken.ended if one.stream == stream}
         made._clock = clock
         return made
 
     def session_begins(self, shard: str) -> None:
         """KCL has begun a shard: if an earlier writer recorded its end, that was not the last of it."""
-        self._ended.discard(shard)
+        self._ended.pop(shard, None)
 
     def measured(self, taken: MarksTaken) -> None:
         """The clock was measured, and marks were taken: the next ledger begins with this measurement."""
@@ -89,6 +105,29 @@ class CarriedOver:
             if not isinstance(entry, MarksTaken) or entry.stream == stream:
                 self.marks.add(entry)
 
+    def heard(self, entries: Iterable[Entry], stream: StreamIdentity, now: int) -> None:
+        """Take in what others have recorded, all up to now by the wall clock."""
+        for entry in entries:
+            if isinstance(entry, WriterStarted | Closed | Expired | Acknowledged) or entry.stream != stream:
+                continue
+            if isinstance(entry, StoreState):
+                self.recent.take(entry.forgotten)
+            elif isinstance(entry, Carried):
+                self.marks.take(entry.marks)
+            elif isinstance(entry, BlockStored):
+                self.recent.add(entry.block, entry.ranges)
+            elif isinstance(entry, SessionStarted):
+                if isinstance(entry.after, Position):
+                    self.recent.forget(entry.shard, entry.after)
+                self._ended.pop(entry.shard, None)
+            elif isinstance(entry, ShardEnded):
+                self._ended[entry.shard] = now
+            else:
+                self.checkpointed(entry.checkpoints)
+                self.checkpointed(dict.fromkeys(entry.ended, SHARD_END))
+            self.marks.add(entry)
+        self.marks.settle()
+
     def checkpointed(self, checkpoints: Mapping[str, Position | str]) -> None:
         """Forget what ends before the last checkpoint of its shard, a position or SHARD_END."""
         for shard, checkpoint in checkpoints.items():
@@ -97,13 +136,14 @@ class CarriedOver:
             else:
                 self.recent.end(shard)
 
-    def needed(self, retention_hours: int) -> tuple[set[str], dict[str, Forgotten]]:
-        """Return the ledgers in which there is something that sessions to come need, and what is in others than these.
+    def needs(self, retention_hours: int) -> Needs:
+        """Return what sessions to come need.
 
         What a shard that ended holds is needed until it is known that KCL does not begin it again.
         """
-        blocks, forgotten = self.recent.needed(oldest_in_reach(self.recent.newest, retention_hours))
-        return {writer_of(block) for block in blocks}, forgotten
+        oldest = oldest_in_reach(self.recent.newest, retention_hours)
+        blocks, forgotten = self.recent.needed(oldest)
+        return Needs({writer_of(block) for block in blocks}, forgotten, oldest)
 
     def first_entries(self, started: WriterStarted, stream: StreamIdentity, retention_hours: int) -> list[Entry]:
         """Return the first lines of a ledger that begins now, and forget what no session can need any more.
@@ -113,10 +153,10 @@ class CarriedOver:
             stream: The stream.
             retention_hours: Its retention.
         """
-        if started.time - self._ended_known_at >= SETTLED_MS:
-            for shard in self._ended:
+        for shard, at in list(self._ended.items()):
+            if started.time - at >= SETTLED_MS:
                 self.recent.end(shard)
-            self._ended.clear()
+                del self._ended[shard]
         clock = [] if self._clock is None else [self._since_measured(self._clock)]
         oldest = (started.time if self._clock is None else self._clock.time) - retention_hours * HOUR_MS
         self.recent.forget_before(oldest_in_reach(self.recent.newest, retention_hours))
@@ -150,8 +190,10 @@ def first_clock(taken: Takeover, stream: StreamIdentity, seen: Measurement, boot
         return None
     time = clock.latest(now)
     new = MarksTaken(stream, time, clock.latest(seen.before), seen.retention_hours, boot, clock.offset)
+    told = (BlockStored, SessionStarted, ShardEnded, MarksTaken)
+    ended = [entry for entry in taken.of_this_host() if isinstance(entry, told)]
     last = max(
-        (one for one in taken.read if one.stream == stream),
+        (one for one in ended if isinstance(one, MarksTaken) and one.stream == stream),
         key=lambda one: one.time,
         default=None,
     )
@@ -161,9 +203,7 @@ def first_clock(taken: Takeover, stream: StreamIdentity, seen: Measurement, boot
     by = new.offset - last.offset if new.boot and new.boot == last.boot else time - last.measured
     if by <= MARGIN_MS:
         return new
-    entries: tuple[BlockStored | SessionStarted | ShardEnded | MarksTaken, ...]
-    entries = (*taken.blocks, *taken.begun, *taken.ended, *taken.read)
-    said = (one for entry in entries if entry.stream == stream for one in _times_of(entry))
+    said = (one for entry in ended if entry.stream == stream for one in _times_of(entry))
     sessions = {session for session, at in said if at >= last.measured}
     late = (Late(last.measured, time + 1, by),) if sessions else ()
     return replace(new, late=late, sessions=tuple(sorted(sessions)))

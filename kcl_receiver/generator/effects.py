@@ -14,6 +14,7 @@ from typing import NamedTuple
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.horizon import Late, ShardMark, Unread
 from kcl_receiver.ranges import After, Position, Range
+from kcl_receiver.store.ledger.entries import Seen
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Message
 
@@ -92,6 +93,7 @@ class ShardFacts:
         measured: What the stream said of its clock and its retention.
         read_until: All that had arrived by then is known not to be past `after`; -1 if nothing is known.
         begins: Where `after` is AT_TIMESTAMP, that time; -1 if not known.
+        seen: What was read of other writers' ledgers; None if there is none.
     """
 
     held: tuple[Range, ...]
@@ -102,6 +104,7 @@ class ShardFacts:
     begins: int = -1
     known_to: Position | None = None
     more: object = None
+    seen: Seen | None = None
 
     @property
     def retention_hours(self) -> int:

@@ -12,14 +12,16 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from kcl_receiver import __version__
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
-from kcl_receiver.generator.carried import CarriedOver, first_clock
+from kcl_receiver.generator.carried import CarriedOver, Needs, first_clock
 from kcl_receiver.generator.effects import (
     Append,
     BlockRecord,
@@ -36,6 +38,7 @@ from kcl_receiver.generator.effects import (
     WrittenBlock,
 )
 from kcl_receiver.generator.lookback import PAGE, LookBack
+from kcl_receiver.generator.neighbours import Neighbours
 from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begins_at, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
@@ -52,7 +55,7 @@ from kcl_receiver.store.ledger.entries import (
     StoreState,
     WriterStarted,
 )
-from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began, settled
+from kcl_receiver.store.ledger.store_log import EMPTY, Overtaken, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.store import Store
@@ -75,6 +78,16 @@ class _Unconfirmed:
     """
 
     rest: MoreHeld
+
+
+class OwnWriters(Protocol):
+    """Keeps which writers of this host may have a ledger to be closed, from one generator to the next."""
+
+    def read(self) -> list[str]:
+        """Return the ids that were noted last; none if they are not known any more."""
+
+    def note(self, writers: Iterable[str]) -> None:
+        """Keep these ids. May raise `StoreUnavailable`."""
 
 
 def wall_millis() -> int:
@@ -106,6 +119,7 @@ class GeneratorIO:
         page: See `LookBack`.
         begins: The time of AT_TIMESTAMP, milliseconds since the epoch; -1 if that is not where reading begins.
         lock: Guards what the threads share.
+        own: The writers of this host, where others write to the store, too; if it is not given, none do.
     """
 
     def __init__(
@@ -121,6 +135,7 @@ class GeneratorIO:
         page: int = PAGE,
         begins: int = -1,
         lock: AbstractContextManager[object] | None = None,
+        own: OwnWriters | None = None,
     ) -> None:
         self._store = store
         self._view = view
@@ -137,7 +152,11 @@ class GeneratorIO:
         self._rollover = Rollover(ledger_lines)
         self._log = StoreLog(store)
         self._found = EMPTY  # what the log would say if it were not lost
-        self._next: tuple[LedgerWriter, WriterStarted, list[Entry]] | None = None
+        self._next: WriterStarted | None = None
+        self._first: tuple[LedgerWriter, list[Entry]] | None = None
+        self._has_begun = False
+        self._own = None if store.objects.locks else own
+        self._neighbours = Neighbours(store, self._heard, alone=self._own is None)
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._ended: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
@@ -153,13 +172,15 @@ class GeneratorIO:
         """
         self._store.claim(self._application)
         self._store.hold()
-        taken = None if self._next is not None else take_over(self._store, self._log)
+        own = None if self._own is None else self._own.read()
+        taken = None if self._next is not None else take_over(self._store, self._log, own)
         self.stream = self._view.describe(self.stream)
         if taken is not None:
             clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
             self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
-            self._found, self._ended = taken.state, taken.were_living
+            self._found, self._ended = taken.state, taken.ours
+            self._neighbours.took_over(taken.state, taken.beside)
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
             self._set_next(writer)
         self._begin_ledger()
@@ -187,13 +208,10 @@ class GeneratorIO:
         return self._ledger.writer
 
     def _set_next(self, writer: str) -> None:
-        """Let the next ledger be one of this writer; its first lines are made once, and repeated until durable."""
+        """Let the next ledger be one of this writer."""
         now = wall_millis()
-        started = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__)
-        with self._lock:
-            first = self._carried.first_entries(started, self._identity(), self._view.retention_hours)
+        self._next, self._first = WriterStarted(writer, socket.gethostname(), os.getpid(), now, __version__), None
         self._rollover.made(now)
-        self._next = LedgerWriter(self._store, writer), started, first
 
     def measure(self) -> Measurement:
         """Ask the stream for its clock, its retention and its open shards.
@@ -201,7 +219,12 @@ class GeneratorIO:
         Raises:
             StreamError: It does not tell, or it is gone or another one.
         """
-        return self._view.measure(self._identity())
+        measured = self._view.measure(self._identity())
+        try:
+            self._neighbours.close_dead(self.writer, wall_millis())
+        except StoreUnavailable as error:
+            log.warning("%s; whether other writers are dead is looked at again", error.message)
+        return measured
 
     def _begin_ledger(self) -> None:
         """Close the ledgers before the next one, then make its first lines durable.
@@ -215,23 +238,69 @@ class GeneratorIO:
             return
         while self._closing:
             ledger, last = self._closing[0]
-            ledger.append(last)
+            self._close(ledger, last)
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
-        ledger, started, first = self._next
-        with self._lock:
-            needed, forgotten = self._carried.needed(self._view.retention_hours)
-
-        def changed(state: StoreState) -> StoreState:
-            known = self._found if state == EMPTY else state
-            # Not those that are closed now: what the next one repeats of them is not there yet.
-            known = settled(known, ledger.writer, wall_millis(), needed, forgotten)
-            return began(known, started, self._ended, self._identity(), forgotten)
-
-        self._log.change(changed)
+        self._enter_log()
+        if self._first is None:  # made once, and repeated until durable
+            self._neighbours.look()  # the first lines say what is in the ledgers before
+            started = replace(self._next, beside=tuple(sorted(self._neighbours.beside)))
+            with self._lock:
+                first = self._carried.first_entries(started, self._identity(), self._view.retention_hours)
+            self._first = LedgerWriter(self._store, started.writer), first
+        ledger, first = self._first
         ledger.append(first)
         with self._lock:
-            self._ledger, self._next, self._ended = ledger, None, []
+            self._ledger, self._next, self._first, self._ended = ledger, None, None, []
+        self._has_begun = True
         self._rollover.began(Extent(ledger.tail.number, ledger.size))
+
+    def _close(self, ledger: LedgerWriter, last: list[Entry]) -> None:
+        try:
+            ledger.append(last)
+        except LedgerDamaged as error:
+            if self._own is None or self._has_begun:
+                raise
+            # A request of the dead has arrived since it was read, or somebody has closed it: take over anew.
+            self._next, self._closing = None, []
+            raise StoreUnavailable(f"{error.message}; it is read again") from error
+
+    def _enter_log(self) -> None:
+        """Let the log say that the next writer begins; its id is the greatest by then.
+
+        Raises:
+            StoreUnavailable: It does not, or nobody knows; to be repeated.
+        """
+        while self._next is not None:
+            started = self._next
+            self._neighbours.begins(started.writer)
+            if self._own is not None:
+                self._own.note([*self._ended, started.writer])
+            try:
+                state = self._log.change(partial(self._begun, started))
+            except Overtaken as other:
+                self._set_next(self._new_writer(begins_at(wall_millis(), began_at(other.last))))
+            else:
+                return self._neighbours.began(started.writer, state)
+        return None
+
+    def _begun(self, started: WriterStarted, state: StoreState) -> StoreState:
+        needs = self._needs()
+        known = self._found if state == EMPTY else state
+        # Not those that are closed now: what the next one repeats of them is not there yet.
+        known = self._settled(needs, known, started.writer)
+        return began(known, started, self._ended, self._identity(), needs.forgotten, needs.oldest)
+
+    def _settled(self, needs: Needs, state: StoreState, by: str) -> StoreState:
+        read = None if self._own is None else self._neighbours.has_read(state.kept)
+        return settled(state, by, wall_millis(), needs.ledgers, needs.forgotten, read=read, oldest=needs.oldest)
+
+    def _needs(self) -> Needs:
+        with self._lock:
+            return self._carried.needs(self._view.retention_hours)
+
+    def _heard(self, entries: Sequence[Entry]) -> None:
+        with self._lock:
+            self._carried.heard(entries, self._identity(), wall_millis())
 
     def _identity(self) -> StreamIdentity:
         if self.stream is None:
@@ -246,6 +315,7 @@ class GeneratorIO:
             StoreUnavailable: The store does not tell which blocks are there.
         """
         stream = self._identity()
+        seen = self._neighbours.look()
         with self._lock:
             self._carried.session_begins(effect.shard)
             reaches = self._carried.recent.reaches(effect.shard, effect.after)
@@ -267,7 +337,7 @@ class GeneratorIO:
         if not isinstance(effect.after, Position):
             found = MoreHeld((), NOTHING, _Unconfirmed(found))
         begins = self._begins if effect.after == AT_TIMESTAMP else -1
-        facts = replace(facts, known_to=found.known_to, more=found.more, begins=begins)
+        facts = replace(facts, known_to=found.known_to, more=found.more, begins=begins, seen=seen)
         with self._lock:
             return replace(facts, read_until=self._carried.marks.until(effect.shard, effect.after, facts))
 
@@ -343,7 +413,7 @@ class GeneratorIO:
             return False
         if self._appending is None or self._appending[0] is not effect.records:
             # Made once: an entry holds the time, and what is repeated must be the same to the byte.
-            self._appending = (effect.records, [self._entry(record) for record in effect.records])
+            self._appending = (effect.records, [self._entry(one, checkpoints) for one in effect.records])
         entries = self._appending[1]
         self._store.hold()  # still: its lock may have been removed, and another generator begun
         self._ledger.append(entries)
@@ -362,12 +432,11 @@ class GeneratorIO:
         kept = self._log.state.kept
         if not kept:
             return
-        with self._lock:
-            needed, forgotten = self._carried.needed(self._view.retention_hours)
-        if needed.issuperset(kept):
+        needs = self._needs()
+        if self._settled(needs, self._log.state, self.writer) == self._log.state:
             return
         try:
-            self._log.change(lambda state: settled(state, self.writer, wall_millis(), needed, forgotten))
+            self._log.change(lambda state: self._settled(needs, state, self.writer))
         except StoreUnavailable as error:
             log.warning("%s; it is tried again", error.message)
 
@@ -391,7 +460,7 @@ class GeneratorIO:
             self._set_next(self._new_writer(at))
         self._begin_ledger()
 
-    def _entry(self, record: LedgerRecord) -> Entry:
+    def _entry(self, record: LedgerRecord, checkpoints: Mapping[str, Position | str]) -> Entry:
         stream = self._identity()
         now = wall_millis()
         if isinstance(record, BlockRecord):
@@ -412,12 +481,16 @@ class GeneratorIO:
                 retention_hours=facts.retention_hours,
                 time=record.time if record.time >= 0 else now,
                 begins=facts.begins,
+                seen=facts.seen,
             )
         if isinstance(record, MarksRecord):
-            return self._marks_taken(record, stream)
+            return self._marks_taken(record, stream, checkpoints)
         return ShardEnded(record.session, record.shard, stream, record.last, record.time if record.time >= 0 else now)
 
-    def _marks_taken(self, record: MarksRecord, stream: StreamIdentity) -> MarksTaken:
+    def _marks_taken(
+        self, record: MarksRecord, stream: StreamIdentity, checkpoints: Mapping[str, Position | str]
+    ) -> MarksTaken:
+        told = {} if self._own is None else checkpoints
         taken = MarksTaken(
             stream,
             record.time,
@@ -428,6 +501,8 @@ class GeneratorIO:
             record.marks,
             record.late,
             record.sessions,
+            {shard: one for shard, one in told.items() if isinstance(one, Position)},
+            tuple(sorted(shard for shard, one in told.items() if not isinstance(one, Position))),
         )
         self._carried.measured(taken)
         return taken

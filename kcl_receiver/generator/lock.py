@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from kcl_receiver.config.paths import GENERATOR_LOCK, SUPERVISED, private_directory
+from kcl_receiver.config.paths import GENERATOR_LOCK, GENERATOR_WRITERS, SUPERVISED, private_directory
 from kcl_receiver.errors import EnvironmentProblem
+from kcl_receiver.ids import check_writer_id
 from kcl_receiver.locks import HeldPath
+from kcl_receiver.store.objects import unavailable
 
 
 class GeneratorLock:
@@ -26,6 +29,7 @@ class GeneratorLock:
 
     def __init__(self, socket: Path, inherited: int | None = None) -> None:
         self._path = socket.parent / GENERATOR_LOCK
+        self._writers = socket.parent / GENERATOR_WRITERS
         self._socket = socket
         self._directory: HeldPath | None = None
         try:
@@ -58,6 +62,29 @@ class GeneratorLock:
             return  # a full disk, for one: nobody else can make it either, and whoever is connected is served
         self._hold_directory()
         self._say()
+
+    def read(self) -> list[str]:
+        """Return the ids that `note` was given last; none if that is not known any more."""
+        try:
+            return [check_writer_id(one) for one in self._writers.read_text(encoding="ascii").split()]
+        except (OSError, ValueError):
+            return []
+
+    def note(self, writers: Iterable[str]) -> None:
+        """Keep the ids of the writers of this host that may have a ledger to be closed by the next one.
+
+        Raises:
+            StoreUnavailable: They cannot be kept now.
+        """
+        made = self._writers.with_suffix(".tmp")
+        try:
+            with made.open("w", encoding="ascii") as file:
+                file.write("".join(f"{one}\n" for one in writers))
+                file.flush()
+                os.fsync(file.fileno())
+            made.replace(self._writers)
+        except OSError as error:
+            raise unavailable(error, f"{self._writers} cannot be written") from error
 
     def release(self) -> None:
         """Give the lock back."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.ranges import After, Position, Range, StreamIdentity
-from kcl_receiver.store.ledger.entries import BlockStored, Carried
+from kcl_receiver.store.ledger.entries import BlockStored, Carried, WriterStarted
 from kcl_receiver.store.ledger.reading import Ledger
 from kcl_receiver.store.store import Store
 
@@ -75,6 +75,7 @@ class LookBack:
         self._passed: _Key | None = None
         self._oldest = oldest
         self._unread = self._ledger.writers[::-1]
+        self._beside: set[str] = set()
         self._bounds: dict[str, _Bounds] = {}
 
     def next_page(self) -> HeldPage:
@@ -111,6 +112,8 @@ class LookBack:
         found: list[tuple[_Key, Range]] = []
         arrival, newest_before = self.arrival, -1
         for entry in self._ledger.of(writer):
+            if isinstance(entry, WriterStarted):
+                self._beside.update(entry.beside)
             if isinstance(entry, Carried) and entry.stream == self._stream:
                 newest_before = entry.newest
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:
@@ -126,7 +129,8 @@ class LookBack:
                 found.append(((one.first, one.last, entry.block), one))
         self.arrival = arrival
         if self._unread and writer == self._unread[0]:
-            self._unread = [] if 0 <= newest_before < self._oldest else self._unread[1:]
+            ended = 0 <= newest_before < self._oldest
+            self._unread = [one for one in self._unread[1:] if not ended or one in self._beside]
             if found:
                 self._bounds[writer] = _Bounds(min(key for key, _ in found), max(key for key, _ in found))
         return [one for one in found if self._passed is None or one[0] > self._passed]

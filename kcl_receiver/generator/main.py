@@ -117,6 +117,7 @@ async def _serve(config: ReceiverConfig, lock: GeneratorLock, begins_at: int | N
         compression,
         store_again=config.store_again,
         begins=-1 if begins is None else begins,
+        own=lock,
     )
     gc.collect()
     gc.freeze()  # what was imported stays: there is no use in looking at it again and again

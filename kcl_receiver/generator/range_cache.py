@@ -123,6 +123,4 @@ def _of(ranges: Sequence[Range], through: Position | None = None) -> Forgotten:
 
 
 def _note(forgotten: dict[str, Forgotten], shard: str, more: Forgotten) -> None:
-    known = forgotten.get(shard, more)
-    newest = -1 if -1 in (known.newest, more.newest) else max(known.newest, more.newest)
-    forgotten[shard] = Forgotten(max(known.through, more.through), newest)
+    forgotten[shard] = more.with_(forgotten.get(shard, more))

@@ -112,6 +112,16 @@ class BucketObjects(Objects):
             number += piece.count(b"\n")
         return b"".join(pieces) if pieces else None
 
+    def get_from(self, key: str, number: int) -> bytes:
+        """See `Objects.get_from`. One request more than there are appends; all of them for the first line."""
+        if number == 1:
+            return self.get(key) or b""
+        pieces = []
+        while (piece := self._bucket.get(_part(key, number))) is not None:
+            pieces.append(piece)
+            number += piece.count(b"\n")
+        return b"".join(pieces)
+
     def open(self, key: str) -> pa.NativeFile:
         """See `Objects.open`."""
         return self._bucket.open(key)
@@ -158,7 +168,6 @@ class BucketObjects(Objects):
         """See `Objects.append`."""
         if not _may_be_log(key):
             raise ValueError(f"not the key of a log: {key}")
-        part = f"{key}{_MARK}{number:012d}"
         upcoming = self._next.get(key)
         if upcoming is None:
             upcoming = (self.get(key) or b"").count(b"\n") + 1
@@ -167,7 +176,7 @@ class BucketObjects(Objects):
                 f"line {number} cannot be appended to the ledger {self.shown(key)}: line {upcoming} is not in it",
                 "was an object removed? Restart the receiver, and let `kcl-receiver repair` look at it",
             )
-        if number == upcoming and self._bucket.put(part, lines, if_absent=True):
+        if number == upcoming and self._bucket.put(_part(key, number), lines, if_absent=True):
             upcoming += lines.count(b"\n")
         elif not self._holds(key, number, lines):
             raise LedgerDamaged(
@@ -190,6 +199,10 @@ class BucketObjects(Objects):
 
 def _may_be_log(key: str) -> bool:
     return key.endswith(LEDGER_SUFFIX)
+
+
+def _part(key: str, number: int) -> str:
+    return f"{key}{_MARK}{number:012d}"
 
 
 def _number(part: str) -> int:

@@ -82,6 +82,14 @@ class Objects(ABC):
     def get(self, key: str) -> bytes | None:
         """Return the whole content of an object or a log; None if there is none."""
 
+    def get_from(self, key: str, number: int) -> bytes:
+        """Return the lines of a log from a number on; nothing if it is not there, or ends before that.
+
+        A place that keeps one object for each append can do better than to read all of it.
+        """
+        lines = (self.get(key) or b"").splitlines(keepends=True)
+        return b"".join(lines[number - 1 :])
+
     @abstractmethod
     def open(self, key: str) -> pa.NativeFile:
         """Open an object for reading at any place.
@@ -181,6 +189,11 @@ class Checked(Objects):
         """See `Objects.get`."""
         with self._trying(key, "cannot be read"):
             return self.objects.get(key)
+
+    def get_from(self, key: str, number: int) -> bytes:
+        """See `Objects.get_from`."""
+        with self._trying(key, "cannot be read"):
+            return self.objects.get_from(key, number)
 
     def open(self, key: str) -> BlockStream:
         """See `Objects.open`.

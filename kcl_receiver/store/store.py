@@ -325,6 +325,10 @@ class Store:
         """
         return self.objects.get(layout.ledger_path(writer))
 
+    def ledger_from(self, writer: str, number: int) -> bytes:
+        """Return the lines of a writer's ledger from a number on, 1 being the first; nothing if there are none yet."""
+        return self.objects.get_from(layout.ledger_path(writer), number)
+
     def set_aside_ledger(self, writer: str, good: bytes) -> str:
         """Put the good lines of a damaged ledger in its place, and keep all of it under another name. Idempotent.
 

@@ -375,9 +375,7 @@ def _start_generator(store: Store, tally: Tally) -> None:
     carried = CarriedOver.of(taken, STREAM, None, NOW)
     first = carried.first_entries(started, STREAM, 24)
     forgotten = carried.recent.forgotten
-    log.change(
-        lambda state: began(taken.state if state == EMPTY else state, started, taken.were_living, STREAM, forgotten)
-    )
+    log.change(lambda state: began(taken.state if state == EMPTY else state, started, taken.ours, STREAM, forgotten))
     LedgerWriter(store, NEW).append(first)
     log.change(lambda state: settled(state, NEW, NOW, (), forgotten))
     tally.reached["a generator started"] += 1

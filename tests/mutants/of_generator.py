@@ -200,15 +200,15 @@ MUTANTS = [
     Mutant(
         "a ledger that no session needs is read at every start",
         "kcl_receiver/generator/generator_io.py",
-        "        if needed.issuperset(kept):\n",
+        "        if self._settled(needs, self._log.state, self.writer) == self._log.state:\n",
         "        if True:\n",
         ("tests/unit/test_workers.py::test_a_shard_that_kcl_knows_to_be_ended_keeps_no_ledger_and_is_found_in_it",),
     ),
     Mutant(
         "a ledger that is followed by the next one is not closed",
         "kcl_receiver/generator/generator_io.py",
-        "            ledger.append(last)\n            del self._closing[0]",
-        "            del self._closing[0]",
+        "            self._close(ledger, last)\n",
+        "",
         ("tests/unit/test_workers.py::test_a_long_ledger_is_closed_and_followed_by_another",),
     ),
     Mutant(
@@ -269,8 +269,8 @@ MUTANTS = [
     Mutant(
         "a shard that ended under an earlier writer keeps its ledger for good",
         "kcl_receiver/generator/carried.py",
-        "if started.time - self._ended_known_at >= SETTLED_MS:",
-        "if False:",
+        "            if started.time - at >= SETTLED_MS:",
+        "            if False:",
         (
             "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_done_with_when_kcl_has_not_begun_it_again_for_long",
         ),

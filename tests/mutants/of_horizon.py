@@ -143,8 +143,8 @@ MUTANTS = [
     Mutant(
         "a start raises the times of ranges alone",
         "kcl_receiver/generator/carried.py",
-        "(*taken.blocks, *taken.begun, *taken.ended, *taken.read)",
-        "(*taken.blocks,)",
+        "for entry in ended if entry.stream == stream for one",
+        "for entry in ended if isinstance(entry, BlockStored) and entry.stream == stream for one",
         (f"{WORKERS}[directory-in the living one]",),
     ),
     Mutant(

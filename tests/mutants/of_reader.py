@@ -11,8 +11,8 @@ MUTANTS = [
     Mutant(
         "a reading since a time leaves out ledgers by the time of the host that wrote them",
         "kcl_receiver/store/ledger/writer.py",
-        "            if 0 <= newest_before < since:\n",
-        "            if int(writer[:8]) < 20261222:\n",
+        "ended = ended or 0 <= entry.newest < since\n",
+        "ended = ended or int(writer[:8]) < 20261222\n",
         (
             "tests/unit/test_read.py::test_a_reading_since_a_time_goes_by_the_clock_of_the_service_and_not_by_that_of_a_host_that_stood_still",
             "tests/unit/test_recorded.py::test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service",

@@ -240,8 +240,8 @@ MUTANTS = [
     Mutant(
         "a request of a dead process displaces what is there",
         "kcl_receiver/store/bucket.py",
-        "self._bucket.put(part, lines, if_absent=True)",
-        "self._bucket.put(part, lines, if_absent=False)",
+        "self._bucket.put(_part(key, number), lines, if_absent=True)",
+        "self._bucket.put(_part(key, number), lines, if_absent=False)",
         (
             "tests/unit/test_store_contract.py::test_an_append_of_a_dead_process_that_arrives_late_does_not_displace_what_is_there",
         ),

@@ -88,7 +88,7 @@ def _unless(condition: str) -> str:
     return f"(suppress() if {condition} else {_NAME})"
 
 
-_CLOSING_DONE = "self._next, self._ended, self._closing = ledger, None, [], []"
+_CLOSING_DONE = "self._next, self._first, self._ended, self._closing = ledger, None, None, [], []"
 _BLOCK_IS_WRITTEN = "'.parquet' in name or self._files.fsync(handle)"
 _NOTHING_PAST = "checkpoint is None or one.last <= checkpoint"
 _FSYNC = "self._files.fsync(self._files.open(path))"
@@ -370,23 +370,23 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "ledger, started, first = self._next\n",
-            "ledger, started, first = self._next\n    ledger.append(first)\n",
+            "    self._enter_log()\n",
+            "",
         ),
         (
             GeneratorIO,
             "_begin_ledger",
-            "    ledger.append(first)\n    with self._lock:\n        self._ledger",
-            "    with self._lock:\n        self._ledger",
+            "    ledger.append(first)\n",
+            "    ledger.append(first)\n    self._enter_log()\n",
         ),
     ),
     _bug(
         "a writer that begins is not put among the living",
-        (store_log, "began", "living[started.writer] =", "_ ="),
+        (store_log, "began", "{**after.living, started.writer:", "after.living or {started.writer:"),
     ),
     _bug(
         "a ledger that is closed is not kept",
-        (store_log, "began", "kept=tuple(sorted({*state.kept, *gone}))", "kept=state.kept"),
+        (store_log, "ended", "tuple(sorted({*state.kept, *gone}))", "state.kept"),
     ),
     _bug(
         "a ledger is not kept for what is past the checkpoint",
@@ -404,16 +404,15 @@ MUTANTS = (
     ),
     _bug(
         "what is in ledgers that no start reads is not noted in the log (a ledger is needed no more)",
-        (store_log, "settled", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
-        (store_log, "began", "forgotten=dict(forgotten)", "forgotten=state.forgotten"),
+        (store_log, "_merged", "for shard, one in more.items()", "for shard, one in ()"),
     ),
     _bug(
         "the log forgets what is in ledgers that no start reads when the next ledger begins",
         (
             GeneratorIO,
-            "_begin_ledger",
-            "needed, forgotten = self._carried.needed(self._view.retention_hours)",
-            "needed, forgotten = self._carried.needed(self._view.retention_hours)[0], self._carried.recent.forgotten",
+            "_begun",
+            "needs = self._needs()",
+            "needs = self._needs()._replace(forgotten=self._carried.recent.forgotten)",
         ),
     ),
     _bug(
@@ -442,7 +441,7 @@ MUTANTS = (
         (GeneratorIO, "_begin_ledger", "while self._closing:", "for one in self._closing:"),
         (GeneratorIO, "_begin_ledger", "ledger, last = self._closing[0]", "ledger, last = one"),
         (GeneratorIO, "_begin_ledger", "del self._closing[0]", "pass"),
-        (GeneratorIO, "_begin_ledger", "self._next, self._ended = ledger, None, []", _CLOSING_DONE),
+        (GeneratorIO, "_begin_ledger", "self._next, self._first, self._ended = ledger, None, None, []", _CLOSING_DONE),
     ),
     _bug(
         "the log names the next ledger before the one before it is closed",
@@ -461,7 +460,7 @@ MUTANTS = (
     ),
     _bug(
         "whose ledger was closed by a start that was killed stays among the living",
-        (GeneratorIO, "prepare", "taken.state, taken.were_living", "taken.state, taken.to_close"),
+        (GeneratorIO, "prepare", "taken.state, taken.ours", "taken.state, taken.to_close"),
     ),
     _bug(
         "a start without a log reads no ledgers",

@@ -231,7 +231,7 @@ def begin_killed(store: Store, writer: str, *, time: int = NOW) -> tuple[Takeove
         ledger.append(last)
     started = WriterStarted(writer, "host", 1, time, "0")
     known = taken.state.forgotten
-    log.change(lambda state: began(taken.state if state == EMPTY else state, started, taken.were_living, STREAM, known))
+    log.change(lambda state: began(taken.state if state == EMPTY else state, started, taken.ours, STREAM, known))
     return taken, LedgerWriter(store, writer)
 
 

@@ -34,7 +34,7 @@ def carried(known: CarriedOver, now: int = NOW) -> Carried:
 
 
 def needed(known: CarriedOver) -> tuple[set[str], dict[str, Position]]:
-    ledgers, forgotten = known.needed(HOURS)
+    ledgers, forgotten, _ = known.needs(HOURS)
     return ledgers, {shard: one.through for shard, one in forgotten.items()}
 
 

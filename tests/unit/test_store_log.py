@@ -16,7 +16,7 @@ from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Forgotten, Position
 from kcl_receiver.store.layout import log_entry_at, log_path
 from kcl_receiver.store.ledger.entries import StoreState, WriterStarted, encode_lines
-from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, began, settled
+from kcl_receiver.store.ledger.store_log import EMPTY, Overtaken, StoreLog, began, settled
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
 
@@ -85,6 +85,22 @@ def test_of_two_that_write_at_once_both_are_in_the_log(store: Store, place: Plac
 def test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number() -> None:
     bucket = MemoryBucket()
     slow, quick = (StoreLog(Store(MemoryObjects(bucket))) for _ in range(2))
+    pending = [WRITER]
+
+    def overtake(request: str, key: str) -> None:
+        if request == "put" and pending:
+            quick.change(begins(pending.pop()))
+
+    bucket.faults = overtake
+    assert [*slow.change(begins(OTHER_WRITER)).living] == [WRITER, OTHER_WRITER]
+    store = Store(MemoryObjects(bucket))
+    assert entries(store) == [log_path(1), log_path(2)]
+    assert [*StoreLog(store).newest().state.living] == [WRITER, OTHER_WRITER]
+
+
+def test_one_that_is_overtaken_by_a_greater_id_is_told_to_choose_another() -> None:
+    bucket = MemoryBucket()
+    slow, quick = (StoreLog(Store(MemoryObjects(bucket))) for _ in range(2))
     pending = [OTHER_WRITER]
 
     def overtake(request: str, key: str) -> None:
@@ -92,25 +108,35 @@ def test_one_that_is_overtaken_between_reading_and_writing_takes_the_next_number
             quick.change(begins(pending.pop()))
 
     bucket.faults = overtake
-    assert [*slow.change(begins(WRITER)).living] == [OTHER_WRITER, WRITER]
-    store = Store(MemoryObjects(bucket))
-    assert entries(store) == [log_path(1), log_path(2)]
-    assert [*StoreLog(store).newest().state.living] == [OTHER_WRITER, WRITER]
+    with pytest.raises(Overtaken) as refused:
+        slow.change(begins(WRITER))
+    assert refused.value.last == OTHER_WRITER
+    assert [*quick.newest().state.living] == [OTHER_WRITER]
+
+
+def test_one_that_has_begun_is_not_overtaken_when_its_answer_was_lost() -> None:
+    log = StoreLog(Store(MemoryObjects(MemoryBucket())))
+    log.change(begins(WRITER))
+    log.change(begins(OTHER_WRITER))
+    assert [*log.change(begins(WRITER)).living] == [WRITER, OTHER_WRITER]
 
 
 def test_many_that_write_at_once_lose_nothing_and_leave_no_gap() -> None:
     bucket = MemoryBucket()
     writers = [writer_id(NOW, f"{number:08x}") for number in range(8)]
-    threads = [
-        threading.Thread(target=StoreLog(Store(MemoryObjects(bucket))).change, args=(begins(one),)) for one in writers
-    ]
+    StoreLog(Store(MemoryObjects(bucket))).change(lambda state: replace(state, kept=tuple(writers)))
+
+    def settle(writer: str) -> None:
+        StoreLog(Store(MemoryObjects(bucket))).change(lambda state: settled(state, writer, NOW, {*writers} - {writer}, {}))
+
+    threads = [threading.Thread(target=settle, args=(one,)) for one in writers]
     for one in threads:
         one.start()
     for one in threads:
         one.join()
     store = Store(MemoryObjects(bucket))
-    assert sorted(StoreLog(store).newest().state.living) == writers
-    assert entries(store) == [log_path(number) for number in range(1, 9)]
+    assert StoreLog(store).newest().state.kept == ()
+    assert entries(store) == [log_path(number) for number in range(1, 10)]
 
 
 @pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])

@@ -17,7 +17,7 @@ import msgspec
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.horizon import Late, ShardMark
 from kcl_receiver.ids import check_block_id, check_writer_id
-from kcl_receiver.ranges import After, Forgotten, Range, StreamIdentity
+from kcl_receiver.ranges import After, Forgotten, Position, Range, StreamIdentity
 from kcl_receiver.store.json_codec import codec_of, read_json, struct_codec
 
 HASH_BYTES = 16
@@ -57,6 +57,7 @@ class WriterStarted:
         version: Version of kcl_receiver.
         tails: In a maintenance ledger, the last line of each other one of that day that none has named yet.
         role: What it is: `generator`, or the maintenance command.
+        beside: Ids of the other writers that were living: all others before this one had ended.
     """
 
     writer: str
@@ -66,6 +67,20 @@ class WriterStarted:
     version: str
     tails: dict[str, Tail] = field(default_factory=dict)
     role: str = GENERATOR
+    beside: tuple[WriterId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of other writers' ledgers when a session's shard was looked up.
+
+    Attributes:
+        last: Id of the newest writer then. Of all up to this one that are not in `lines` everything: they had ended.
+        lines: By the id of each other writer that was living, how many lines of its ledger.
+    """
+
+    last: WriterId
+    lines: dict[WriterId, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +98,7 @@ class SessionStarted:
         retention_hours: The stream's retention, or 0 if not known.
         time: Milliseconds since the epoch, by the service's clock; by this host's if that is not known.
         begins: Where `after` is AT_TIMESTAMP, that time, milliseconds since the epoch; -1 if not known.
+        seen: What was read of other writers' ledgers before; None if no other was living since this ledger began.
     """
 
     session: str
@@ -95,6 +111,7 @@ class SessionStarted:
     retention_hours: int
     time: int
     begins: int = -1
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +172,9 @@ class MarksTaken:
         late: By how much the times of `sessions` are to be raised that were recorded before.
         sessions: Ids of the sessions that `late` is about; without `late`, in the first lines of a ledger, of those
             that delivered something since `measured`.
+        checkpoints: By shard the last checkpoint that KCL has taken from here. Where nobody else can write to the store
+            there is nobody to tell it.
+        ended: Shards of which KCL has taken from here that they are read to their end.
     """
 
     stream: StreamIdentity
@@ -166,6 +186,8 @@ class MarksTaken:
     marks: tuple[ShardMark, ...] = ()
     late: tuple[Late, ...] = ()
     sessions: tuple[str, ...] = ()
+    checkpoints: dict[str, Position] = field(default_factory=dict)
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +457,26 @@ def iter_lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str, bytes]
         end = content.find(b"\n", start)
         yield entry, own, content[start:end]
         start = end + 1
+
+
+def decode_more(writer: str, lines: bytes, tail: Tail) -> tuple[list[Entry], Tail, LedgerDamaged | None]:
+    """Return what lines hold that follow a ledger's last one that is known, the last one now, and the first fault.
+
+    Args:
+        writer: Id of the writer.
+        lines: Whole lines; a torn one at the end is left out.
+        tail: The last line before them; number 0 and `first_prev` if there is none.
+    """
+    entries: list[Entry] = []
+    for line in lines[: lines.rfind(b"\n") + 1].splitlines():
+        try:
+            own, entry = decode_line(line, tail.number + 1, tail.hash)
+        except ValueError as error:
+            what = f"line {tail.number + 1} of the ledger of writer {writer} is not as it was written: {error}"
+            return entries, tail, LedgerDamaged(what, SEE_REPAIR)
+        entries.append(entry)
+        tail = Tail(tail.number + 1, own)
+    return entries, tail, None
 
 
 def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:

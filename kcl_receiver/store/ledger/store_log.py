@@ -170,6 +170,7 @@ def began(
     closed: Iterable[str],
     stream: StreamIdentity,
     forgotten: Mapping[str, Forgotten],
+    oldest: int = 0,
 ) -> StoreState:
     """Return what holds once a writer begins, and others are closed. Those stay needed until `settled` says otherwise.
 
@@ -178,20 +179,54 @@ def began(
         started: The first line of its ledger.
         closed: The ledgers that are closed.
         stream: The stream.
-        forgotten: See `StoreState`.
+        forgotten: See `StoreState`; it is added to what others have forgotten.
+        oldest: What arrived before this is not in the stream any more, milliseconds since the epoch.
+
+    Raises:
+        Overtaken: A writer began meanwhile whose id is not smaller: ids are in the order in which writers begin.
     """
-    gone = {*closed}
-    living = {writer: one for writer, one in state.living.items() if writer not in gone}
-    living[started.writer] = Living(started.host, started.pid, started.version, started.time)
+    if started.writer not in state.living and state.last >= started.writer:
+        raise Overtaken(state.last)
+    after = ended(state, started.writer, started.time, closed)
+    living = {**after.living, started.writer: Living(started.host, started.pid, started.version, started.time)}
     return StoreState(
         by=started.writer,
         time=started.time,
         living=living,
-        kept=tuple(sorted({*state.kept, *gone})),
+        kept=after.kept,
         stream=stream,
-        forgotten=dict(forgotten),
+        forgotten=_merged(state.forgotten if state.stream == stream else {}, forgotten, oldest),
         last=max(state.last, started.writer),
     )
+
+
+class Overtaken(Exception):
+    """Another writer has begun, and its id is not smaller.
+
+    Attributes:
+        last: That id.
+    """
+
+    def __init__(self, last: str) -> None:
+        super().__init__(last)
+        self.last = last
+
+
+def ended(state: StoreState, by: str, time: int, closed: Iterable[str]) -> StoreState:
+    """Return what holds once ledgers are closed.
+
+    Args:
+        state: What holds.
+        by: Id of the writer that says so.
+        time: Milliseconds since the epoch.
+        closed: These ledgers.
+    """
+    gone = {*closed}
+    living = {writer: one for writer, one in state.living.items() if writer not in gone}
+    kept = tuple(sorted({*state.kept, *gone}))
+    if living == state.living and kept == state.kept:
+        return state
+    return replace(state, by=by, time=time, living=living, kept=kept)
 
 
 def is_behind(state: StoreState, writers: Sequence[str]) -> bool:
@@ -205,9 +240,16 @@ def is_behind(state: StoreState, writers: Sequence[str]) -> bool:
 
 
 def settled(
-    state: StoreState, by: str, time: int, needed: Container[str], forgotten: Mapping[str, Forgotten]
+    state: StoreState,
+    by: str,
+    time: int,
+    needed: Container[str],
+    forgotten: Mapping[str, Forgotten],
+    *,
+    read: Container[str] | None = None,
+    oldest: int = 0,
 ) -> StoreState:
-    """Return what holds once of the closed ledgers only some are needed by sessions to come.
+    """Return what holds once of the closed ledgers that were read only some are needed by sessions to come.
 
     Args:
         state: What holds.
@@ -215,6 +257,16 @@ def settled(
         time: Milliseconds since the epoch.
         needed: These.
         forgotten: What is in others than these; see `StoreState`.
+        read: The closed ledgers that it has read; of others it knows nothing. None are all.
+        oldest: What arrived before this is not in the stream any more, milliseconds since the epoch.
     """
-    kept = tuple(writer for writer in state.kept if writer in needed)
-    return state if kept == state.kept else replace(state, by=by, time=time, kept=kept, forgotten=dict(forgotten))
+    kept = tuple(writer for writer in state.kept if writer in needed or (read is not None and writer not in read))
+    if kept == state.kept:
+        return state
+    return replace(state, by=by, time=time, kept=kept, forgotten=_merged(state.forgotten, forgotten, oldest))
+
+
+def _merged(known: Mapping[str, Forgotten], more: Mapping[str, Forgotten], oldest: int) -> dict[str, Forgotten]:
+    """Return what several have forgotten, without what is not in the stream any more."""
+    out = {shard: one for shard, one in known.items() if not 0 <= one.newest < oldest}
+    return {**out, **{shard: one.with_(known.get(shard, one)) for shard, one in more.items()}}

@@ -1,13 +1,14 @@
-"""What a new writer takes over from those that wrote to the store before it.
+"""What a new writer takes over from those that wrote to the store before it, or write to it beside it.
 
 A store's ledgers are of years, and a generator must not read all of them at every start. It reads those that the
 store's log names: of the writers that were living, which have ended, and those that are kept, in which there is
-something that sessions to come need. The living ones are closed: their last line says that no other follows.
+something that sessions to come need. Those of the living ones that have ended are closed: their last line says that no
+other follows. In a store that one generator at a time can write to, that is all of them; else the ones of this host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from kcl_receiver.ids import day_of, writer_of
@@ -21,6 +22,7 @@ from kcl_receiver.store.ledger.entries import (
     SessionStarted,
     ShardEnded,
     StoreState,
+    Tail,
     WriterLedger,
     decode_ledger,
 )
@@ -46,9 +48,13 @@ class Takeover:
             ledger: they are recorded in its ledger before it is closed.
         unreadable: Blocks like these whose footer cannot be read, with the reason.
         ledgers: The ledgers that were read, by writer.
+        ours: The writers that the log takes for living, and that have ended.
+        alone: Whether no other generator can write to the store.
     """
 
     state: StoreState
+    alone: bool = True
+    ours: list[str] = field(default_factory=list)
     carried: list[Carried] = field(default_factory=list)
     blocks: list[BlockStored] = field(default_factory=list)
     begun: list[SessionStarted] = field(default_factory=list)
@@ -59,14 +65,23 @@ class Takeover:
     ledgers: dict[str, WriterLedger] = field(default_factory=dict)
 
     @property
-    def were_living(self) -> list[str]:
-        """The writers that the log takes for living, and that have ended."""
-        return [*self.state.living]
-
-    @property
     def to_close(self) -> list[str]:
         """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so."""
-        return [writer for writer, one in self.ledgers.items() if writer in self.state.living and not one.is_closed]
+        return [writer for writer in self.ours if not self.ledgers[writer].is_closed]
+
+    @property
+    def beside(self) -> dict[str, Tail]:
+        """The last line that was read of each writer that goes on writing."""
+        return {writer: self.ledgers[writer].tail for writer in self.state.living if writer not in self.ours}
+
+    def of_this_host(self) -> Iterator[Entry]:
+        """Yield what the last writers of this host recorded; if nobody else can write, what all did that were read."""
+        if self.alone:
+            yield from (*self.blocks, *self.begun, *self.ended, *self.read)
+        else:
+            yield from (one for one in self.blocks if writer_of(one.block) in self.ours)
+            for writer in self.ours:
+                yield from (one for one in self.ledgers[writer].entries if not isinstance(one, BlockStored))
 
     def closing(self, store: Store, by: str, time: int) -> Iterator[tuple[LedgerWriter, list[Entry]]]:
         """Yield for each ledger that is to be closed what appends to it, and its last lines.
@@ -81,21 +96,23 @@ class Takeover:
             yield LedgerWriter(store, writer, self.ledgers[writer].tail), last
 
 
-def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
+def take_over(store: Store, log: StoreLog | None = None, own: Collection[str] | None = None) -> Takeover:
     """Return what a new writer takes over, all of it durable but for what is adopted: `Takeover.closing` records that.
 
-    The caller holds the store, so that every writer there has ended.
+    The caller holds the store. Where that keeps others out, every writer there has ended.
 
     Args:
         store: The store.
         log: Its log, if it was read before.
+        own: The writers that have ended, where others may go on. None is all.
 
     Raises:
         LedgerDamaged: An entry is missing or altered.
         StoreUnavailable: The store cannot be read now, or something in it not be made durable.
     """
     newest = (log or StoreLog(store)).newest()
-    out = Takeover(newest.state if newest.number else rebuilt(store))
+    out = Takeover(newest.state if newest.number else rebuilt(store), store.objects.locks or own is None)
+    out.ours = sorted(writer for writer in out.state.living if out.alone or writer in (own or ()))
     for writer in sorted({*out.state.living, *out.state.kept}):
         content = store.ledger(writer)
         ledger = out.ledgers[writer] = decode_ledger(writer, content or b"")
@@ -105,11 +122,38 @@ def take_over(store: Store, log: StoreLog | None = None) -> Takeover:
         fault = None if ledger.is_closed else unclosed(store, writer, lines, is_living=is_living)
         if fault is not None and not acknowledged(store, writer, lines + 1):
             raise fault
-        if is_living and content is not None:
+        if writer in out.ours and content is not None:
             store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         _take(out, ledger)
     _adopt(store, out, everything=not newest.number)
     return out
+
+
+def close(store: Store, writer: str, by: str, time: int) -> None:
+    """Close the ledger of a writer that others have found to be dead, with the blocks that it could not record.
+
+    If it is not dead, it finds its ledger closed, and begins anew. Repeatable.
+
+    Args:
+        store: The store, in which nothing is torn.
+        writer: The writer.
+        by: Id of the writer that closes it.
+        time: Milliseconds since the epoch.
+
+    Raises:
+        LedgerDamaged: An entry is missing or altered; or the writer has just appended one.
+        StoreUnavailable: The store cannot be read now, or nobody knows whether it is closed.
+    """
+    ledger = decode_ledger(writer, store.ledger(writer) or b"")
+    if ledger.fault is not None:
+        raise ledger.fault
+    if ledger.is_closed:
+        return
+    recorded = (*ledger.entries, *taken_in(store, day_of(writer)))
+    known = {entry.block for entry in recorded if isinstance(entry, BlockStored)}
+    unreadable: dict[str, str] = {}  # it is in no ledger, and `repair` says so
+    found = rebuild_from_footers(store, store.blocks_of(writer), known, unreadable)
+    LedgerWriter(store, writer, ledger.tail).append([*found, Closed(time, by)])
 
 
 def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:

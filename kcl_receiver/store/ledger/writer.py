@@ -9,14 +9,17 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 
-from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, BlockDamaged, BlockMissing, LedgerDamaged, WriterFenced
 from kcl_receiver.ids import check_writer_id
 from kcl_receiver.store.blocks.file import read_footer
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
+    Closed,
     Entry,
     Tail,
+    WriterStarted,
+    decode_ledger,
     encode_lines,
     first_prev,
     iter_entries,
@@ -56,6 +59,7 @@ class LedgerWriter:
         Raises:
             StoreUnavailable: They were not written, or it is not known whether they were. The same entries must come
                 next, until this returns.
+            WriterFenced: Another writer has closed this ledger.
             LedgerDamaged: Something else has changed this writer's ledger.
             ValueError: After a failure, other entries came.
         """
@@ -65,7 +69,17 @@ class LedgerWriter:
         if self._pending is not None and lines != self._pending:
             raise ValueError("after a failure the same entries must be appended again first")
         self._pending = lines
-        self._store.append_ledger(self.writer, self._tail.number + 1, lines[0])
+        try:
+            self._store.append_ledger(self.writer, self._tail.number + 1, lines[0])
+        except LedgerDamaged:
+            found = decode_ledger(self.writer, self._store.ledger(self.writer) or b"")
+            last = found.entries[-1] if found.entries else None
+            if found.fault is not None or not isinstance(last, Closed):
+                raise
+            raise WriterFenced(
+                f"the ledger of writer {self.writer} was closed by {last.by}, which took it for dead",
+                "nothing is lost: what was not reported stored is read again. Was this host cut off for long?",
+            ) from None
         self._tail, self._pending = lines[1], None
         self._size += len(lines[0])
 
@@ -73,8 +87,8 @@ class LedgerWriter:
 def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]:
     """Return those of some writers in whose ledgers something can be that arrived at a time or later, in order.
 
-    A ledger's first lines note the newest arrival in the ledgers before it. The time in its id, which is its host's,
-    does not count: the host may have stood still.
+    A ledger's first lines note the newest arrival in the ledgers before it, but for those that others were writing
+    beside it. The time in its id, which is its host's, does not count: the host may have stood still.
 
     Args:
         store: The store.
@@ -85,13 +99,18 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
         StoreUnavailable: The store cannot be read now.
     """
     out: list[str] = []
+    ended, beside = False, set[str]()
     for writer in reversed(writers):
+        if ended and writer not in beside:
+            continue
         out.append(writer)
         with suppress(LedgerDamaged):  # then it notes nothing
-            entries = iter_entries(writer, store.ledger(writer) or b"")
-            newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
-            if 0 <= newest_before < since:
-                break
+            for entry in iter_entries(writer, store.ledger(writer) or b""):
+                if isinstance(entry, WriterStarted):
+                    beside.update(entry.beside)
+                elif isinstance(entry, Carried):
+                    ended = ended or 0 <= entry.newest < since
+                    break
     return out[::-1]
 
 

@@ -1,0 +1,165 @@
+"""The other generators that write to the same store: what they have recorded, and which of them are dead.
+
+Before a session is told what is stored of its shard, the ledgers that the store's log names are read on: those that
+grow, and those that were closed since. So what the owner before had stored is known, and how much was read is recorded
+with the session (`Seen`). Looks that were asked for while one was under way share the next one.
+
+Whether a writer is dead is decided by its ledger alone: each has a line to write at least at every measurement of the
+service's clock, so one that has not grown from a measurement here to the next, `LOOKS` times, is taken for dead and
+closed. A look that failed does not count, and no clock does. One that was taken for dead and is not finds its ledger
+closed: nothing that it reports is wrong, and it begins anew.
+
+Where no other generator can write there are no neighbours, and nothing is looked at.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.store.ledger.entries import Closed, Entry, Seen, StoreState, Tail, decode_more, first_prev
+from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, ended
+from kcl_receiver.store.ledger.takeover import close
+from kcl_receiver.store.store import Store
+
+log = logging.getLogger(__name__)
+
+LOOKS = 3
+"""Measurements in a row at which a ledger had not grown."""
+
+
+class Neighbours:
+    """See the module. Threads may share it.
+
+    Args:
+        store: The store.
+        heard: Takes what others have recorded; called in the order of each ledger's lines.
+        alone: No other generator writes to the store.
+    """
+
+    def __init__(self, store: Store, heard: Callable[[Sequence[Entry]], None], *, alone: bool) -> None:
+        self._alone = alone
+        self._store = store
+        self._heard = heard
+        self._log = StoreLog(store)
+        self._state = EMPTY
+        self._growing: dict[str, Tail] = {}
+        self._read: set[str] = set()
+        self._own: set[str] = set()
+        self._still: dict[str, tuple[int, int]] = {}
+        self._alone_since = ""
+        self._begun = 0
+        self._done = 0
+        self.waiting = 0
+        self._lock = threading.Lock()
+
+    def took_over(self, state: StoreState, growing: Mapping[str, Tail]) -> None:
+        """A start has read all ledgers that the log names, these up to a line and all others to their end."""
+        self._state = state
+        self._growing = dict(growing)
+        self._read = {*state.kept, *state.living} - {*growing}
+
+    def begins(self, writer: str) -> None:
+        """A writer of this generator is about to begin."""
+        self._own.add(writer)
+
+    def began(self, writer: str, state: StoreState) -> None:
+        """The log says now that it has."""
+        self._state = state
+        self._alone_since = writer if {*state.living} <= self._own else ""
+
+    @property
+    def beside(self) -> list[str]:
+        """The other writers that were living when the log was read last."""
+        return [writer for writer in self._state.living if writer not in self._own]
+
+    def has_read(self, kept: Iterable[str]) -> set[str]:
+        """Return those of some closed ledgers of which all is known here."""
+        known = self._read | self._own
+        return {writer for writer in kept if writer in known}
+
+    def look(self) -> Seen | None:
+        """Read what others have recorded since the last look; return how much was read, or None if there is nobody.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+        """
+        if self._alone:
+            return None
+        asked_for = self._begun + 1
+        self.waiting += 1
+        with self._lock:
+            self.waiting -= 1
+            if self._done < asked_for:
+                self._begun += 1
+                self._look()
+                self._done = self._begun
+            if self._state.last == self._alone_since:
+                return None
+            lines = {writer: self._growing[writer].number for writer in self.beside if writer in self._growing}
+            return Seen(self._state.last, lines)
+
+    def _look(self) -> None:
+        try:
+            self._state = self._log.newest().state
+        except LedgerDamaged as error:
+            log.warning("%s; until then nobody new is seen", error.message)
+        self._heard([self._state])
+        named = {*self._state.living, *self._state.kept}
+        for writer in sorted(named - self._own - self._read):
+            self._read_on(writer)
+        self._read &= named
+        self._growing = {writer: tail for writer, tail in self._growing.items() if writer in named - self._read}
+
+    def _read_on(self, writer: str) -> None:
+        tail = self._growing.get(writer) or Tail(0, first_prev(writer))
+        entries, after, fault = decode_more(writer, self._store.ledger_from(writer, tail.number + 1), tail)
+        if writer not in self._state.living and not (entries and isinstance(entries[-1], Closed)):
+            # It was closed, so there is more: it may lie in one piece now.
+            whole = b"".join((self._store.ledger(writer) or b"").splitlines(keepends=True)[tail.number :])
+            entries, after, fault = decode_more(writer, whole, tail)
+        if fault is not None:
+            log.warning("%s; what follows is not known here, and may be stored twice", fault.message)
+        self._heard(entries)
+        self._growing[writer] = after
+        if (entries and isinstance(entries[-1], Closed)) or writer not in self._state.living:
+            self._read.add(writer)
+
+    def close_dead(self, by: str, time: int) -> list[str]:
+        """Look whether ledgers have grown since the last time that this was asked, and close those of dead writers.
+
+        Args:
+            by: Id of the present writer here.
+            time: Milliseconds since the epoch.
+
+        Returns:
+            Whose ledgers were closed.
+
+        Raises:
+            StoreUnavailable: It cannot be told now, or a ledger not be closed.
+        """
+        if self.look() is None:
+            return []
+        with self._lock:
+            still: dict[str, tuple[int, int]] = {}
+            for writer in self.beside:
+                number = self._growing[writer].number if writer in self._growing else -1
+                known, times = self._still.get(writer, (-2, 0))
+                still[writer] = number, times + 1 if known == number else 0
+            self._still = still
+            dead = [writer for writer, (_, times) in still.items() if times >= LOOKS]
+        closed = [writer for writer in dead if self._close(writer, by, time)]
+        if closed:
+            self._log.change(lambda state: ended(state, by, time, closed))
+        return closed
+
+    def _close(self, writer: str, by: str, time: int) -> bool:
+        try:
+            close(self._store, writer, by, time)
+        except LedgerDamaged as error:
+            log.warning("%s; it is not closed", error.message)
+            return False
+        log.warning("writer %s has recorded nothing for long: its ledger was closed", writer)
+        return True
