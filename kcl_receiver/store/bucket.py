@@ -188,7 +188,7 @@ class BucketObjects(Objects):
             raise FileNotFoundError(key)
 
     def settle_log(self, key: str, content: Buffer) -> None:
-        """See `Objects.settle_log`. Nothing is done: a log written anew could arrive late, over lines that came since."""
+        """See `Objects.settle_log`. Does nothing: a log written anew could arrive late, over lines that came since."""
 
 
 def _may_be_log(key: str) -> bool:

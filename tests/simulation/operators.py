@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from store_support import local_store, root_of
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import day_of, writer_of
@@ -16,7 +13,6 @@ from kcl_receiver.store.layout import ledger_path, log_path
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, ShardEnded, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.store import Store
-from simulation.generator import ROOT
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -76,7 +72,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """
     if host.repair_due:
         return False
-    store = local_store(ROOT, host.files)
+    store = host.place.look()
     state = StoreLog(store).newest().state
     read = next((one.record.read for one in fleet.followers if one.host is host), {})
     for writer in store.writers():
@@ -88,7 +84,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
         ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
-            host.files.lose(root_of(store) / ledger_path(writer))
+            host.place.lose(ledger_path(writer))
             host.repair_due = True
             if fleet.tracing:
                 fleet.trace(f"{host.name}: the ledger of {writer} is lost")
@@ -101,7 +97,7 @@ def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """The file of a closed ledger is gone that the next start reads; the receiver is stopped at once for a repair."""
     if host.repair_due or host.successor is not None:
         return False
-    store = local_store(ROOT, host.files)
+    store = host.place.look()
     state = StoreLog(store).newest().state
     there = [one for one in state.kept if store.ledger(one) is not None]  # one may have been lost before
     kept = [one for one in there if not any(isinstance(entry, ShardEnded) for entry in _entries(store, one))]
@@ -110,7 +106,7 @@ def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     writer = fleet.more.choice(kept)
     host.kill_all(STOPPED_SECONDS)
     fleet.watch.ledger_lost(host, writer)
-    host.files.lose(root_of(store) / ledger_path(writer))
+    host.place.lose(ledger_path(writer))
     if fleet.tracing:
         fleet.trace(f"{host.name}: the ledger of {writer} is lost, which is kept")
     _repair_soon(host)
@@ -131,7 +127,7 @@ def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """All of the store's log is gone. A start gets over it, with a repair before it or without."""
     numbers = _stop_with_log(host)
     for number in numbers:
-        host.files.lose(Path(ROOT) / log_path(number))
+        host.place.lose(log_path(number))
     if numbers:
         fleet.watch.log_lost(host, 0)
         fleet.seen["logs lost"] += 1
@@ -144,7 +140,7 @@ def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
     """The newest entry of the store's log is not as it was written: no start gets over that without a repair."""
     numbers = _stop_with_log(host)
     if numbers:
-        host.files.damage(Path(ROOT) / log_path(numbers[-1]))
+        host.place.damage(log_path(numbers[-1]))
         fleet.watch.log_lost(host, len(numbers))
         fleet.seen["logs lost"] += 1
         _repair_soon(host)
@@ -153,7 +149,7 @@ def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _stop_with_log(host: Host) -> list[int]:
     """Stop the receiver on a host; return the numbers of the log's entries, none if nothing is to be done to them."""
-    newest = local_store(ROOT, host.files).newest_log_number()
+    newest = host.place.look().newest_log_number()
     if host.repair_due or host.successor is not None or not newest:
         return []
     host.kill_all(host.fleet.more.choice((1.0, STOPPED_SECONDS)))
@@ -182,7 +178,7 @@ class SimRepair(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "repair")
         self._ends = host.fleet.timeline.now + STOPPED_SECONDS - 1.0
-        self._store = local_store(ROOT, host.files, token=lambda: f"{host.fleet.more.getrandbits(32):08x}")
+        self._store = Store(host.place.objects(lambda: f"{host.fleet.more.getrandbits(32):08x}"))
         self.later(0.0, self._do)
 
     def _do(self) -> None:
@@ -197,7 +193,7 @@ class SimRepair(Process):
             self.later(0.3, self._do)
             return
         finally:
-            self.host.files.process_died()
+            self.host.medium.process_died()
         if self.tracing:
             self.say(f"repairs: {report.actions}")
         self.host.repair_due = False
