@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulation import world
+from simulation import buckets, world
 
 if TYPE_CHECKING:
     from simulation.fleet import Fleet, Host
@@ -361,9 +361,10 @@ KINDS: dict[str, Strike] = {
     "split": _split,
     "merge": _merge,
     **world.KINDS,
+    **buckets.KINDS,
 }
 RESHARDS = ("split", "merge")
-_OTHERS = [kind for kind in KINDS if kind not in RESHARDS and kind not in world.KINDS]
+_OTHERS = [kind for kind in KINDS if kind not in (*RESHARDS, *world.KINDS, *buckets.KINDS)]
 
 
 @dataclass
@@ -384,7 +385,7 @@ class Fault:
 def plan(fleet: Fleet) -> list[Fault]:
     """Return the faults of a run: about three, every third a reshard; most of them strike in a state of a batch.
 
-    Those of its theme come on top.
+    Those of its theme, and of a bucket, come on top.
     """
     rng, more = fleet.rng, fleet.more
     faults = []
@@ -398,6 +399,9 @@ def plan(fleet: Fleet) -> list[Fault]:
             if fleet.theme == "latest" and more.random() < 0.7:  # before the first checkpoint
                 fault.level, fault.at = 0, more.uniform(1.0, 8.0)
             faults.append(fault)
+    if fleet.on_bucket:
+        of_buckets, chosen = buckets.planned(fleet.seed)
+        faults += [_fault(fleet, kind, of_buckets) for kind in chosen]
     return faults
 
 

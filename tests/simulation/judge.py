@@ -70,6 +70,7 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
     watch.fleet.seen["records trimmed unread"] += len(lost)
     expired = len(watch.expired(shard))
     stored = len(shard.positions) - shard.before_start - len(lost) - expired
+    late = watch.held_late(shard)
     if found is None:
         if stored:
             watch.broken("provable coverage", f"{shard.id}: verify does not know it")
@@ -85,10 +86,10 @@ def _judge_shard(watch: Watch, shard: Shard, found: ShardReport | None) -> None:
             watch.broken("provable coverage", f"{shard.id}: {gap}")
     if found.lost:
         watch.broken("provable coverage", f"{shard.id}: {found.lost}")
-    if not stored <= found.records <= stored + expired:
+    if not stored <= found.records <= stored + expired + len(late):
         watch.broken("once per record", f"{shard.id}: verify counts {found.records} records, {stored} are stored")
     for position in lost:
-        if any(Span.holds(span, position) for span in found.spans):
+        if any(Span.holds(span, position) for span in found.spans) and position not in late:
             watch.expect(HORIZON, f"{shard.id}: {position} was trimmed unread, and is in a stretch called proven")
             return
     # Where nothing has come since, a few readings tell.

@@ -13,6 +13,7 @@ from kcl_receiver.store.layout import ledger_path, log_path
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, ShardEnded, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.store import Store
+from simulation.place import BucketPlace
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
     One of which nobody notices the loss before: a follower that has not read all of it waits where it ends.
     """
-    if host.repair_due:
+    if host.repair_due or isinstance(host.place, BucketPlace):
         return False
     store = host.place.look()
     state = StoreLog(store).newest().state
@@ -95,7 +96,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """The file of a closed ledger is gone that the next start reads; the receiver is stopped at once for a repair."""
-    if host.repair_due or host.successor is not None:
+    if host.repair_due or host.successor is not None or isinstance(host.place, BucketPlace):
         return False
     store = host.place.look()
     state = StoreLog(store).newest().state
@@ -126,6 +127,8 @@ def _entries(store: Store, writer: str) -> list[Entry]:
 def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """All of the store's log is gone. A start gets over it, with a repair before it or without."""
     numbers = _stop_with_log(host)
+    if isinstance(host.place, BucketPlace):
+        host.place.bucket.forget(" log/")  # nobody deletes a log while a request is on its way
     for number in numbers:
         host.place.lose(log_path(number))
     if numbers:
@@ -138,7 +141,8 @@ def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
     """The newest entry of the store's log is not as it was written: no start gets over that without a repair."""
-    numbers = _stop_with_log(host)
+    # In a bucket repair cannot tell that no generator is at work, and leaves the log alone.
+    numbers = [] if isinstance(host.place, BucketPlace) else _stop_with_log(host)
     if numbers:
         host.place.damage(log_path(numbers[-1]))
         fleet.watch.log_lost(host, len(numbers))
@@ -173,16 +177,17 @@ def _stop_and_repair(host: Host) -> None:
 
 
 class SimRepair(Process):
-    """`repair --yes` on a host whose receiver is stopped."""
+    """`repair --yes` on a host whose receiver is stopped, or beside it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, beside: bool = False) -> None:
         super().__init__(host, "repair")
+        self._beside = beside
         self._ends = host.fleet.timeline.now + STOPPED_SECONDS - 1.0
         self._store = Store(host.place.objects(lambda: f"{host.fleet.more.getrandbits(32):08x}"))
         self.later(0.0, self._do)
 
     def _do(self) -> None:
-        if self.host.fleet.timeline.now > self._ends or self.host.generator is not None:
+        if self.host.fleet.timeline.now > self._ends or (self.host.generator is not None and not self._beside):
             return
         if self.host.maintenance is not None and self.host.maintenance.is_at_work:
             self.later(0.3, self._do)
@@ -196,6 +201,8 @@ class SimRepair(Process):
             self.host.medium.process_died()
         if self.tracing:
             self.say(f"repairs: {report.actions}")
+        if self._beside:
+            return
         self.host.repair_due = False
         self.host.fleet.seen["ledgers repaired"] += 1
 

@@ -84,7 +84,11 @@ class SessionView:
 
 @dataclass
 class DiskView:
-    """What of one host's store would survive."""
+    """What of one host's store would survive.
+
+    Some of its attributes: `came_late` has the blocks that came when their ledger was closed, and that `repair` has
+    recorded, `twice` the records in them, which may have been stored again before.
+    """
 
     changes: int = -1
     waiting: dict[str, list[tuple[str, list[blocks.Row]]]] = field(default_factory=dict)
@@ -97,6 +101,8 @@ class DiskView:
     log: LogView = field(default_factory=LogView)
     maintenance: set[str] = field(default_factory=set)
     merged: set[str] = field(default_factory=set)
+    came_late: set[str] = field(default_factory=set)
+    twice: set[tuple[str, Position]] = field(default_factory=set)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -417,10 +423,12 @@ class Watch:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
         for block in [block for block in view.waiting if block in view.ledger]:
             for shard, rows in view.waiting.pop(block):
+                if block in view.came_late:
+                    view.twice.update((shard, row[0]) for row in rows)
                 for position, _, _ in rows:
                     if (shard, position) in view.records:
                         self._expire_what_seems_so(host, view)
-                    if (shard, position) in view.records:
+                    if (shard, position) in view.records and (shard, position) not in view.twice:
                         self.broken("not stored twice", f"{host.name}: {shard} {position} is in two blocks")
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
@@ -449,6 +457,8 @@ class Watch:
         for entry in entries:
             if entry["type"] == "block" and not entry.get("replaces"):
                 view.ledger.add(entry["block"])  # it was in no ledger, and was taken in
+                if host.place.came_late(entry["block"]):
+                    view.came_late.add(entry["block"])
             elif entry["type"] == "block":
                 view.waiting.pop(entry["block"], None)
                 view.merged.add(entry["block"])
@@ -536,6 +546,9 @@ class Watch:
 
     def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> bool:
         """Take in a block that was not seen before; return whether it is whole."""
+        if name.partition(".")[0] in view.whole:  # it was deleted, and a late request has made it again
+            view.seen.add(name)
+            return True
         try:
             ranges = list(blocks.read_ranges(content))
         except BlockDamaged:
@@ -626,9 +639,15 @@ class Watch:
             except ReceiverError as error:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
             generator = host.generator
+            # What came when its ledger was closed was never reported stored: its records came again.
+            late = {one.block for one in index.adopted if self._is_too_late(host, one.block)}
+            unrecorded |= {f"{host.name}/{block}" for block in late}
             if generator is not None and generator.ready:
                 for entry in index.adopted:
-                    if writer_of(entry.block) not in (*generator.writers, *host.maintainers):
+                    if entry.block not in late and writer_of(entry.block) not in (
+                        *generator.writers,
+                        *host.maintainers,
+                    ):
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             else:  # of a host that was replaced nobody records the last blocks any more
                 unrecorded |= {f"{host.name}/{entry.block}" for entry in index.adopted}
@@ -639,13 +658,26 @@ class Watch:
                 together[shard] += [
                     (one, f"{host.name}/{block}")
                     for one, block in ranges
-                    if block not in index.replaced and block not in index.expired
+                    if block not in index.replaced and block not in index.expired and block not in late
                 ]
             self._read_blocks(host, index, rows)
         for shard in self.fleet.stream.shards.values():
             self._once(shard, together[shard.id], rows)
         judge(self)
         self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
+
+    def _is_too_late(self, host: Host, block: str) -> bool:
+        return host.place.came_late(block) and writer_of(block) in self.disks[host.place.name].closed
+
+    def held_late(self, shard: Shard) -> set[Position]:
+        """Return the records that are in blocks alone that no ledger knows, because they came too late."""
+        found: set[Position] = set()
+        for host in self.fleet.hosts:
+            view = self.disks[host.place.name]
+            for block, ranges in view.waiting.items():
+                if self._is_too_late(host, block):
+                    found.update(row[0] for of, rows in ranges if of == shard.id for row in rows)
+        return {one for one in found if (shard.id, one) not in self.stored}
 
     def _judge_readers(self, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
         stored: dict[str, dict[str, set[Position]]] = defaultdict(lambda: defaultdict(set))
