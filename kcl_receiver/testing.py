@@ -198,6 +198,14 @@ class ObjectsContract:
             objects.append(LOG, number, b"%d\n" % number)
         assert self.reopened(objects).get(LOG) == b"".join(b"%d\n" % number for number in range(1, 1_102))
 
+    def test_a_log_of_another_process_can_be_settled_and_closed(self, objects: Objects) -> None:
+        objects.append(LOG, 1, b"a\nb\n")
+        heir = self.reopened(objects)
+        for _ in range(2):
+            heir.settle_log(LOG, b"a\nb\n")
+        heir.append(LOG, 3, b"closed\n")
+        assert self.reopened(objects).get(LOG) == b"a\nb\nclosed\n"
+
     def test_a_log_is_replaced_and_deleted_whole(self, objects: Objects) -> None:
         for number in range(1, 4):
             objects.append(LOG, number, b"%d\n" % number)

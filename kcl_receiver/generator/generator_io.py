@@ -183,7 +183,12 @@ class GeneratorIO:
             self._neighbours.took_over(taken.state, taken.beside)
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
             self._set_next(writer)
-        self._begin_ledger()
+        try:
+            self._begin_ledger()
+        except LedgerDamaged as error:
+            # A line that a dead writer sent has arrived since its ledger was read: what it says is taken over, too.
+            self._next, self._closing = None, []
+            raise StoreUnavailable(f"{error.message}, as it was read a moment ago", "it is read again") from error
         return self.stream
 
     def _newest(self, state: StoreState) -> int | None:

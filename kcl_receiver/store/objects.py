@@ -141,6 +141,18 @@ class Objects(ABC):
             FileNotFoundError: It is not there.
         """
 
+    def settle_log(self, key: str, content: Buffer) -> None:
+        """Make durable what was read of a log whose writer has ended, without a torn end. Idempotent.
+
+        A place that shows nothing before it is durable has nothing to do here, and does nothing: a line that its dead
+        writer sent can still arrive.
+
+        Args:
+            key: The log.
+            content: Whole lines.
+        """
+        self.replace(key, content)
+
     def lock(self, name: str) -> Lock | None:  # noqa: ARG002 - most places have no locks
         """Take the lock of a name; None if another process has it. A place without locks gives it to everybody."""
         return _Open()
@@ -246,6 +258,11 @@ class Checked(Objects):
         """
         with self._trying(key, "is not known to be durable", missing=FileNotFoundError):
             self.objects.settle(key)
+
+    def settle_log(self, key: str, content: Buffer) -> None:
+        """See `Objects.settle_log`."""
+        with self._trying(key, "is not known to be durable"):
+            self.objects.settle_log(key, content)
 
     def lock(self, name: str) -> Lock | None:
         """See `Objects.lock`."""

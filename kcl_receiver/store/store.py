@@ -307,10 +307,10 @@ class Store:
         """Make durable what was read of the ledger of a writer that has ended, without a torn last line. Idempotent.
 
         A writer that was killed may have left lines that can be read and are not durable. Whoever is going to rely
-        on such lines, by not storing again what they name, calls this first. The content is written anew: if the
-        killed writer's own fsync had failed, another one would succeed and prove nothing.
+        on such lines, by not storing again what they name, calls this first. A directory writes the content anew: if
+        the killed writer's own fsync had failed, another one would succeed and prove nothing.
         """
-        self.objects.replace(layout.ledger_path(writer), content)
+        self.objects.settle_log(layout.ledger_path(writer), content)
 
     def writers(self) -> list[str]:
         """Return the ids of all writers that have a ledger, in order. Maintenance has its own."""

@@ -30,8 +30,6 @@ class SimFiles(FakeFiles):
         full_until: Until when the disk is full.
         errors: Calls that fail with EIO, how often each.
         errors_part: Only on paths that contain this.
-        kill_in: Changing calls from now at which the one who calls is killed; None for never.
-        kill_part: Only calls on paths that contain this are counted.
         kill_after_error: The first call that changes something after one that failed with EIO kills who makes it.
         reading: Told of every path that is looked at or read; None for nobody.
     """
@@ -43,29 +41,42 @@ class SimFiles(FakeFiles):
         self.full_until = 0.0
         self.errors: dict[str, int] = {}
         self.errors_part = ""
-        self.kill_in: int | None = None
-        self.kill_part = ""
+        self._kill: tuple[int, str] | None = None
         self.kill_after_error = False
         self.reading: Callable[[Path], None] | None = None
         self.changes = 0
         self._dropped: dict[Node, list[tuple[int, int]]] = {}  # stretches whose write-back failed
         self._cache: dict[Path, Node] = {}
 
+    def kill_in(self, part: str, calls: int) -> None:
+        """Kill who makes a changing call on paths that contain this: so many of them from now."""
+        self._kill = calls, part
+
+    def heal(self) -> None:
+        """No fault from here on."""
+        self.full_until = 0.0
+        self.errors.clear()
+        self._kill, self.kill_after_error = None, False
+
+    def troubled_until(self) -> float:
+        """Until when what is stored may be late for a fault's sake."""
+        return self.full_until
+
     def _step(self, call: str, path: Path) -> None:
         if call not in CHANGING:
             return
         self.changes += 1
-        if self.kill_in is not None and self.kill_part in str(path):
-            if self.kill_in == 0:
-                self.kill_in = None
+        if self._kill is not None and self._kill[1] in str(path):
+            left, part = self._kill
+            self._kill = (left - 1, part) if left else None
+            if not left:
                 raise Killed
-            self.kill_in -= 1
         if self._timeline.now < self.full_until and call in _NEEDS_ROOM and "/store" in str(path):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         if self.errors.get(call) and self.errors_part in str(path):
             self.errors[call] -= 1
             if self.kill_after_error:
-                self.kill_after_error, self.kill_in, self.kill_part = False, 0, ""
+                self.kill_after_error, self._kill = False, (0, "")
             raise OSError(errno.EIO, "Input/output error", str(path))
 
     def _find(self, path: Path) -> Node | None:
@@ -160,14 +171,14 @@ class SimFiles(FakeFiles):
                     if start < stop:
                         node.content[start:stop] = bytes(stop - start)
             self._dropped.clear()
-        self.kill_in = None
+        self._kill = None
 
     def power_lost(self) -> None:
         """The host died: from here on is what the disk kept."""
         self._open.clear()
         self._cache.clear()
         self.errors.clear()
-        self.kill_in, self.kill_after_error = None, False
+        self._kill, self.kill_after_error = None, False
         everything = self.rng.choice((True, False, None))
         self.root = self._kept(self.root, everything)
         self._dropped.clear()

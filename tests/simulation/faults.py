@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from simulation import world
+from simulation import buckets, world
 
 if TYPE_CHECKING:
     from simulation.fleet import Fleet, Host
@@ -34,8 +34,8 @@ def _generator_killed(fleet: Fleet, host: Host, _: float) -> bool:
 def _generator_killed_in_a_call(fleet: Fleet, host: Host, _: float) -> bool:
     """Now and then where a block gets its name; then the machine may die before anybody has made that durable."""
     host.host_dies = False
-    host.files.kill_part = fleet.rng.choice(("", "/blocks"))
-    host.files.kill_in = fleet.rng.randint(0, 3 if host.files.kill_part else 12)
+    part = fleet.rng.choice(("", "/blocks"))
+    host.medium.kill_in(part, fleet.rng.randint(0, 3 if part else 12))
     if fleet.rng.random() < 0.4:
         fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(2.0, 9.0), host.die)
     return True
@@ -43,8 +43,7 @@ def _generator_killed_in_a_call(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _ledger_torn(fleet: Fleet, host: Host, _: float) -> bool:
     host.host_dies = fleet.rng.random() < 0.5
-    host.files.kill_part = "/ledger/"
-    host.files.kill_in = fleet.rng.randint(0, 4)
+    host.medium.kill_in("/ledger/", fleet.rng.randint(0, 4))
     return True
 
 
@@ -55,8 +54,7 @@ def _host_died(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _host_died_in_a_call(fleet: Fleet, host: Host, _: float) -> bool:
     host.host_dies = True
-    host.files.kill_part = ""
-    host.files.kill_in = fleet.rng.randint(0, 12)
+    host.medium.kill_in("", fleet.rng.randint(0, 12))
     return True
 
 
@@ -150,27 +148,28 @@ def _store_fails_after(fleet: Fleet, host: Host, seconds: float) -> bool:
 
 
 def _disk_full(fleet: Fleet, host: Host, seconds: float) -> bool:
-    host.files.full_until = fleet.timeline.now + seconds
+    host.medium.full_until = fleet.timeline.now + seconds
     return True
 
 
 def _disk_errors(fleet: Fleet, host: Host, _: float) -> bool:
-    host.files.errors_part = ""
+    host.medium.errors_part = ""
     for call in ("fsync", "fsync_dir", "rename", "write"):
         if fleet.rng.random() < 0.5:
-            host.files.errors[call] = fleet.rng.randint(1, 3)
+            host.medium.errors[call] = fleet.rng.randint(1, 3)
     return True
 
 
 def _ledger_fails_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
     """The first append of a new generator is not durable at the first try; then the machine may die."""
-    host.files.errors = {fleet.rng.choice(("fsync", "fsync", "fsync", "fsync_dir", "write")): 1}
-    host.files.errors_part = "/ledger"
+    host.medium.errors = {fleet.rng.choice(("fsync", "fsync", "fsync", "fsync_dir", "write")): 1}
+    host.medium.errors_part = "/ledger"
     if fleet.rng.random() < 0.5:
         host.kill_generator()
     else:  # it dies between the next line and its fsync
-        host.files.errors = {"fsync": 1}
-        host.host_dies, host.files.kill_part, host.files.kill_in = False, "/ledger/", 1
+        host.medium.errors = {"fsync": 1}
+        host.host_dies = False
+        host.medium.kill_in("/ledger/", 1)
     if fleet.rng.random() < 0.7:
         fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(2.0, 9.0), host.die)
     return True
@@ -180,8 +179,7 @@ def _host_died_at_the_start(fleet: Fleet, host: Host, _: float) -> bool:
     """A new generator puts in order what a killed one left; the power goes in the middle of that."""
     host.kill_generator()
     host.host_dies = True
-    host.files.kill_part = fleet.rng.choice(("/ledger", "/store"))
-    host.files.kill_in = fleet.rng.randint(0, 8)
+    host.medium.kill_in(fleet.rng.choice(("/ledger", "/store")), fleet.rng.randint(0, 8))
     return True
 
 
@@ -190,8 +188,7 @@ def _killed_at_the_log(fleet: Fleet, host: Host, _: float) -> bool:
     if fleet.rng.random() < 0.4:
         host.kill_generator()
     host.host_dies = fleet.rng.random() < 0.3
-    host.files.kill_part = fleet.rng.choice(("/log/", "/log/", "/ledger/"))
-    host.files.kill_in = fleet.rng.randint(0, 3)
+    host.medium.kill_in(fleet.rng.choice(("/log/", "/log/", "/ledger/")), fleet.rng.randint(0, 3))
     if fleet.rng.random() < 0.4:
         fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(2.0, 9.0), host.die)
     return True
@@ -200,9 +197,9 @@ def _killed_at_the_log(fleet: Fleet, host: Host, _: float) -> bool:
 def _log_fails(fleet: Fleet, host: Host, _: float) -> bool:
     """An entry of the log is not made, or it is not known whether it was; then the generator may be killed."""
     host.host_dies = fleet.rng.random() < 0.3
-    host.files.errors = {fleet.rng.choice(("link", "fsync_dir", "fsync_dir")): fleet.rng.randint(1, 3)}
-    host.files.errors_part = "/log/"
-    host.files.kill_after_error = fleet.rng.random() < 0.5
+    host.medium.errors = {fleet.rng.choice(("link", "fsync_dir", "fsync_dir")): fleet.rng.randint(1, 3)}
+    host.medium.errors_part = "/log/"
+    host.medium.kill_after_error = fleet.rng.random() < 0.5
     if fleet.rng.random() < 0.4:
         host.kill_generator()
     return True
@@ -211,8 +208,8 @@ def _log_fails(fleet: Fleet, host: Host, _: float) -> bool:
 def _fsync_fails_then_killed(fleet: Fleet, host: Host, _: float) -> bool:
     """What could not be written back is still read by the next generator; then the machine may die."""
     host.host_dies = False
-    host.files.errors, host.files.errors_part = {"fsync": 1}, fleet.rng.choice(("/ledger/", "/ledger/", ""))
-    host.files.kill_after_error = True
+    host.medium.errors, host.medium.errors_part = {"fsync": 1}, fleet.rng.choice(("/ledger/", "/ledger/", ""))
+    host.medium.kill_after_error = True
     if fleet.rng.random() < 0.7:
         fleet.timeline.at(fleet.timeline.now + fleet.rng.uniform(4.0, 12.0), host.die)
     return True
@@ -364,9 +361,10 @@ KINDS: dict[str, Strike] = {
     "split": _split,
     "merge": _merge,
     **world.KINDS,
+    **buckets.KINDS,
 }
 RESHARDS = ("split", "merge")
-_OTHERS = [kind for kind in KINDS if kind not in RESHARDS and kind not in world.KINDS]
+_OTHERS = [kind for kind in KINDS if kind not in (*RESHARDS, *world.KINDS, *buckets.KINDS)]
 
 
 @dataclass
@@ -387,7 +385,7 @@ class Fault:
 def plan(fleet: Fleet) -> list[Fault]:
     """Return the faults of a run: about three, every third a reshard; most of them strike in a state of a batch.
 
-    Those of its theme come on top.
+    Those of its theme, and of a bucket, come on top.
     """
     rng, more = fleet.rng, fleet.more
     faults = []
@@ -401,6 +399,9 @@ def plan(fleet: Fleet) -> list[Fault]:
             if fleet.theme == "latest" and more.random() < 0.7:  # before the first checkpoint
                 fault.level, fault.at = 0, more.uniform(1.0, 8.0)
             faults.append(fault)
+    if fleet.on_bucket:
+        of_buckets, chosen = buckets.planned(fleet.seed)
+        faults += [_fault(fleet, kind, of_buckets) for kind in chosen]
     return faults
 
 

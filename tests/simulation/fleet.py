@@ -26,6 +26,7 @@ from kcl_receiver.store.blocks import file as store_blocks
 from kcl_receiver.store.ledger import entries
 from kcl_receiver.store.ledger import transaction as maintenance
 from simulation import blocks, latest, world
+from simulation.bucket import Line, SimBucket, is_drawn
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
@@ -34,6 +35,7 @@ from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
 from simulation.operators import SimRepair, set_back_after
+from simulation.place import BucketPlace, DiskPlace, Place
 from simulation.stream import Stream
 from simulation.timeline import CURRENT, Process, Timeline
 from simulation.watch import Broken, DiskView, Watch
@@ -55,6 +57,7 @@ class Host:
         self.files = SimFiles(fleet.rng, fleet.timeline)
         self.files.mkdir(Path("/data"))
         self.files.fsync_dir(Path("/"))
+        self.place: Place = fleet.new_place(name, self.files)
         self.boot_base = -fleet.rng.uniform(10, 5000)
         self.wall_offset = 0
         self.generator: SimGenerator | None = None
@@ -109,9 +112,14 @@ class Host:
             self.disorder_until,
             self.frames_cut_until,
             self.store_fails[0],
-            self.files.full_until,
+            self.medium.troubled_until(),
             self.process_frozen_until,
         )
+
+    @property
+    def medium(self) -> SimFiles | Line:
+        """What faults of its store strike."""
+        return self.place.medium
 
     @property
     def thawed(self) -> float:
@@ -164,7 +172,7 @@ class Host:
         if self.generator is generator:
             generator.alive = False
             self.generator = None
-            self.files.process_died()
+            self._process_died()
             self._after(self.fleet.rng.uniform(0.2, 2.0), self._start_generator)
 
     def daemon_ended(self, daemon: Daemon) -> None:
@@ -179,16 +187,21 @@ class Host:
 
     # Ends
 
+    def _process_died(self) -> None:
+        self.files.process_died()
+        if self.medium is not self.files:
+            self.medium.process_died()
+
     def struck(self, process: Process) -> None:
         """The countdown of the disk has ended in the middle of a call."""
         if self.host_dies:
             self.die()
         elif isinstance(process, SimRepair):
             process.alive = False
-            self.files.process_died()
+            self._process_died()
         elif process is self.maintenance:
             process.alive = False
-            self.files.process_died()
+            self._process_died()
             timeline, boots, pause = self.fleet.timeline, self.boots, 1.0
             if self.expire_before is not None:
                 pause = self.fleet.more.choice((1.0, 12.0))
@@ -226,6 +239,8 @@ class Host:
             self.fleet.trace(f"{self.name}: the machine dies")
         self._kill_all()
         self.files.power_lost()
+        if self.medium is not self.files:
+            self.medium.power_lost()
         self.host_dies = False
         self.frozen_until = 0.0
         self._after(self.fleet.rng.uniform(1.0, 12.0), self._boot)
@@ -244,7 +259,7 @@ class Host:
         if self.maintenance is not None:
             self.maintenance.alive = False
         self.daemon = self.generator = self.maintenance = None
-        self.files.process_died()
+        self._process_died()
         self.boots += 1
 
     def _boot(self, boots: int) -> None:
@@ -272,10 +287,7 @@ class Host:
         self.throttled_until = self.refused_until = self.answers_lost_until = 0.0
         self.store_fails = (0.0, False)
         self.generator_away_until = 0.0
-        self.files.full_until = 0.0
-        self.files.errors.clear()
-        self.files.kill_in = None
-        self.files.kill_after_error = False
+        self.medium.heal()
 
 
 @dataclass
@@ -329,6 +341,7 @@ class Fleet:
         elif self.theme == "set back":
             self.stream.retention_hours = 365 * 24
         self.stream.arrivals_waver = self.theme == "expiry"
+        self.on_bucket = is_drawn(seed)
         self.leases = LeaseTable(self)
         self.dynamo = latest.SimDynamo(self)
         self.hosts: list[Host] = []
@@ -374,6 +387,13 @@ class Fleet:
         self.timeline.at(1.0, self._produce)
         self.end_of_production = 0.0
 
+    def new_place(self, name: str, files: SimFiles) -> Place:
+        """Return where a new host stores."""
+        if not self.on_bucket:
+            return DiskPlace(name, files)
+        bucket = SimBucket(self, name)
+        return BucketPlace(self, bucket, weather=bucket.rng.choice((0.0, 0.0, 0.002, 0.01)))
+
     def trace(self, text: str) -> None:
         if self._tracer is not None:
             self._tracer(f"{self.timeline.now:10.4f}  {text}")
@@ -403,12 +423,17 @@ class Fleet:
                 self.trace("---- no faults from here on")
             for host in self.hosts:
                 host.heal()
+                if isinstance(host.place, BucketPlace):
+                    host.place.bucket.away_until = 0.0
             self.stream.unavailable_until = 0.0
             self.quiet = True
             deadline = self.timeline.now + SETTLE_SECONDS
             self._next_look = 0.0
             if not self.timeline.run(deadline, self._done):
                 self.watch.broken("all is stored in bounded time", self._unfinished())
+            for host in self.hosts:
+                if isinstance(host.place, BucketPlace):
+                    host.place.bucket.arrive_all()
             self.watch.final()
         except Broken as broken:
             self.result.broken = broken
@@ -484,7 +509,7 @@ class Fleet:
     def replace(self, host: Host) -> None:
         """Let another host, whose store is empty, come in the place of one."""
         other = Host(self, f"host{len(self.hosts)}", host.settings)
-        self.watch.disks[other.name] = DiskView()
+        self.watch.disks[other.place.name] = DiskView()
         self.hosts.append(other)
         host.retire(other)
 

@@ -19,10 +19,8 @@ from kcl_receiver.proof.chain import LATE
 from kcl_receiver.ranges import Position
 from kcl_receiver.reading.api import open_reading
 from kcl_receiver.reading.query import Batch, Query
-from kcl_receiver.store.local import Directory
-from kcl_receiver.store.objects import Stat
+from kcl_receiver.store.objects import Checked, Stat
 from kcl_receiver.store.store import Store
-from simulation.generator import ROOT
 from simulation.stream import IDENTITY
 from simulation.timeline import Process
 
@@ -85,8 +83,8 @@ class Record:
         )
 
 
-class _Halting(Directory):
-    """A host's directory for a reader that may come to a halt before any look: others go on meanwhile."""
+class _Halting(Checked):
+    """A host's store for a reader that may come to a halt before any look: others go on meanwhile."""
 
     halt: Callable[[], None] = staticmethod(lambda: None)
 
@@ -159,9 +157,9 @@ class SimFollower(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "follower")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} follower")
-        directory = _Halting(ROOT, host.files)
-        directory.halt = self._halt  # type: ignore[method-assign]
-        self.store = Store(directory)
+        place = _Halting(host.place.far_objects())
+        place.halt = self._halt  # type: ignore[method-assign]
+        self.store = Store(place)
         self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
         self._token: str | None = None
         self._thread: _Thread | None = None

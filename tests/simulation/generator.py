@@ -18,9 +18,11 @@ from kcl_receiver.ids import writer_id
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.layout import block_at, log_entry_at
 from kcl_receiver.store.local import Directory
+from kcl_receiver.store.objects import Objects
 from kcl_receiver.store.store import Store
 from kcl_receiver.wire.messages import Admitted, Draining, Message, Stored, Welcome
 from simulation.link import Wire
+from simulation.place import ROOT, BucketPlace
 from simulation.runtime import SimRuntime
 from simulation.timeline import Process
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     from simulation.fleet import Host
 
 APPLICATION = "landing"
-ROOT = "/data/store"
 
 
 class WatchedLock:
@@ -38,10 +39,10 @@ class WatchedLock:
         self._host = host
 
     def __enter__(self) -> None:
-        self._host.files.reading = self._is_read
+        self._host.medium.reading = self._is_read
 
     def __exit__(self, *_: object) -> None:
-        self._host.files.reading = None
+        self._host.medium.reading = None
 
     def _is_read(self, what: object) -> None:
         self._host.fleet.watch.expect("storing does not wait", f"{self._host.name} reads {what} under its lock")
@@ -122,9 +123,7 @@ class SimGenerator(Process):
         fleet = host.fleet
         self.writers: list[str] = []
         self.settings = settings
-        directory = FaultyDirectory(ROOT, host.files, token=lambda: f"{fleet.rng.getrandbits(32):08x}")
-        directory.host = host
-        store = Store(directory)
+        store = Store(self._objects())
         workers = SimWorkers(
             store,
             StreamView(fleet.stream.client(), "simulated", None, APPLICATION),
@@ -151,13 +150,21 @@ class SimGenerator(Process):
         self.drained = False
         self.later(0.01, self.server.begin)
 
+    def _objects(self) -> Objects:
+        host = self.host
+        if isinstance(host.place, BucketPlace):
+            return host.place.objects(str)
+        directory = FaultyDirectory(ROOT, host.files, token=lambda: f"{host.fleet.rng.getrandbits(32):08x}")
+        directory.host = host
+        return directory
+
     @property
     def ready(self) -> bool:
         """Whether it has taken over what was there."""
         return self.server.prepared
 
     def _new_writer(self, millis: int) -> str:
-        self.host.fleet.watch.disks[self.host.name].log.writers += 1
+        self.host.fleet.watch.disks[self.host.place.name].log.writers += 1
         self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
         return self.writers[-1]
 

@@ -73,7 +73,7 @@ class LogView:
                 watch.broken(CLOSED, f"{host.name}: {writer} is none of the living, and its ledger is not closed")
         self._grown.clear()
         if changed:
-            if len(living) > 1:
+            if len(living) > 1 and not watch.fleet.on_bucket:  # there one that has ended may come to be named late
                 watch.broken(LIVING, f"{host.name}: {', '.join(living)} are living, and one can be")
             self.check_needed(watch, host, watch.fleet.stream.shards)
 

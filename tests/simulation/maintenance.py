@@ -12,7 +12,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from ledger_index import LedgerIndex
-from store_support import local_store
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day
@@ -20,13 +19,12 @@ from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.transaction import COMPACT, Transaction
+from kcl_receiver.store.store import Store
 from simulation import blocks
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
     from simulation.fleet import Host
-
-ROOT = "/data/store"
 
 
 class SimMaintenance(Process):
@@ -35,7 +33,7 @@ class SimMaintenance(Process):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "maintenance")
         self.rng = random.Random(f"{host.fleet.seed} {host.name} {self.pid}")
-        self.store = local_store(ROOT, host.files, token=self._token)
+        self.store = Store(host.place.objects(self._token))
         self.is_at_work = False
         self._pause(self._begin)
 
@@ -115,7 +113,7 @@ class SimMaintenance(Process):
     def _expire(self, before_ms: int) -> None:
         """What `expire` does; its entries and what it deletes can be cut off anywhere."""
         if self.host.expire_kill is not None:
-            self.host.files.kill_part, self.host.files.kill_in = self.host.expire_kill
+            self.host.medium.kill_in(*self.host.expire_kill)
             self.host.host_dies, self.host.expire_kill = False, None
         expiry = Expiry(self.store, before_ms)
         expiry.finish()

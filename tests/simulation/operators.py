@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from store_support import local_store, root_of
 
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import day_of, writer_of
@@ -16,7 +13,7 @@ from kcl_receiver.store.layout import ledger_path, log_path
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, ShardEnded, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.store import Store
-from simulation.generator import ROOT
+from simulation.place import BucketPlace
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -74,9 +71,9 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
     One of which nobody notices the loss before: a follower that has not read all of it waits where it ends.
     """
-    if host.repair_due:
+    if host.repair_due or isinstance(host.place, BucketPlace):
         return False
-    store = local_store(ROOT, host.files)
+    store = host.place.look()
     state = StoreLog(store).newest().state
     read = next((one.record.read for one in fleet.followers if one.host is host), {})
     for writer in store.writers():
@@ -88,7 +85,7 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
         ranges = [one for entry in entries if isinstance(entry, BlockStored) for one in entry.ranges]
         if any(not read.get(one.shard) or read[one.shard][-1] < one.last for one in ranges):
             fleet.watch.ledger_lost(host, writer)
-            host.files.lose(root_of(store) / ledger_path(writer))
+            host.place.lose(ledger_path(writer))
             host.repair_due = True
             if fleet.tracing:
                 fleet.trace(f"{host.name}: the ledger of {writer} is lost")
@@ -99,9 +96,9 @@ def _ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """The file of a closed ledger is gone that the next start reads; the receiver is stopped at once for a repair."""
-    if host.repair_due or host.successor is not None:
+    if host.repair_due or host.successor is not None or isinstance(host.place, BucketPlace):
         return False
-    store = local_store(ROOT, host.files)
+    store = host.place.look()
     state = StoreLog(store).newest().state
     there = [one for one in state.kept if store.ledger(one) is not None]  # one may have been lost before
     kept = [one for one in there if not any(isinstance(entry, ShardEnded) for entry in _entries(store, one))]
@@ -110,7 +107,7 @@ def _kept_ledger_lost(fleet: Fleet, host: Host, _: float) -> bool:
     writer = fleet.more.choice(kept)
     host.kill_all(STOPPED_SECONDS)
     fleet.watch.ledger_lost(host, writer)
-    host.files.lose(root_of(store) / ledger_path(writer))
+    host.place.lose(ledger_path(writer))
     if fleet.tracing:
         fleet.trace(f"{host.name}: the ledger of {writer} is lost, which is kept")
     _repair_soon(host)
@@ -130,8 +127,10 @@ def _entries(store: Store, writer: str) -> list[Entry]:
 def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
     """All of the store's log is gone. A start gets over it, with a repair before it or without."""
     numbers = _stop_with_log(host)
+    if isinstance(host.place, BucketPlace):
+        host.place.bucket.forget(" log/")  # nobody deletes a log while a request is on its way
     for number in numbers:
-        host.files.lose(Path(ROOT) / log_path(number))
+        host.place.lose(log_path(number))
     if numbers:
         fleet.watch.log_lost(host, 0)
         fleet.seen["logs lost"] += 1
@@ -142,9 +141,10 @@ def _log_lost(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
     """The newest entry of the store's log is not as it was written: no start gets over that without a repair."""
-    numbers = _stop_with_log(host)
+    # In a bucket repair cannot tell that no generator is at work, and leaves the log alone.
+    numbers = [] if isinstance(host.place, BucketPlace) else _stop_with_log(host)
     if numbers:
-        host.files.damage(Path(ROOT) / log_path(numbers[-1]))
+        host.place.damage(log_path(numbers[-1]))
         fleet.watch.log_lost(host, len(numbers))
         fleet.seen["logs lost"] += 1
         _repair_soon(host)
@@ -153,7 +153,7 @@ def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
 
 def _stop_with_log(host: Host) -> list[int]:
     """Stop the receiver on a host; return the numbers of the log's entries, none if nothing is to be done to them."""
-    newest = local_store(ROOT, host.files).newest_log_number()
+    newest = host.place.look().newest_log_number()
     if host.repair_due or host.successor is not None or not newest:
         return []
     host.kill_all(host.fleet.more.choice((1.0, STOPPED_SECONDS)))
@@ -177,16 +177,17 @@ def _stop_and_repair(host: Host) -> None:
 
 
 class SimRepair(Process):
-    """`repair --yes` on a host whose receiver is stopped."""
+    """`repair --yes` on a host whose receiver is stopped, or beside it."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, *, beside: bool = False) -> None:
         super().__init__(host, "repair")
+        self._beside = beside
         self._ends = host.fleet.timeline.now + STOPPED_SECONDS - 1.0
-        self._store = local_store(ROOT, host.files, token=lambda: f"{host.fleet.more.getrandbits(32):08x}")
+        self._store = Store(host.place.objects(lambda: f"{host.fleet.more.getrandbits(32):08x}"))
         self.later(0.0, self._do)
 
     def _do(self) -> None:
-        if self.host.fleet.timeline.now > self._ends or self.host.generator is not None:
+        if self.host.fleet.timeline.now > self._ends or (self.host.generator is not None and not self._beside):
             return
         if self.host.maintenance is not None and self.host.maintenance.is_at_work:
             self.later(0.3, self._do)
@@ -197,9 +198,11 @@ class SimRepair(Process):
             self.later(0.3, self._do)
             return
         finally:
-            self.host.files.process_died()
+            self.host.medium.process_died()
         if self.tracing:
             self.say(f"repairs: {report.actions}")
+        if self._beside:
+            return
         self.host.repair_due = False
         self.host.fleet.seen["ledgers repaired"] += 1
 

@@ -13,9 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fake_files import Node
 from ledger_index import LedgerIndex
-from store_support import local_store
 
 from kcl_receiver import errors
 from kcl_receiver.errors import BlockDamaged, ReceiverError
@@ -28,7 +26,7 @@ from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Batch
 from simulation import blocks
 from simulation.follower import MISSES_NOTHING, REPAIRED, STORED_AGAIN, Record, read_whole
-from simulation.generator import ROOT, SimGenerator
+from simulation.generator import SimGenerator
 from simulation.judge import judge
 from simulation.leases import SHARD_END, Checkpoint, order
 from simulation.log import LogView
@@ -86,7 +84,11 @@ class SessionView:
 
 @dataclass
 class DiskView:
-    """What of one host's store would survive."""
+    """What of one host's store would survive.
+
+    Some of its attributes: `came_late` has the blocks that came when their ledger was closed, and that `repair` has
+    recorded, `twice` the records in them, which may have been stored again before.
+    """
 
     changes: int = -1
     waiting: dict[str, list[tuple[str, list[blocks.Row]]]] = field(default_factory=dict)
@@ -99,6 +101,8 @@ class DiskView:
     log: LogView = field(default_factory=LogView)
     maintenance: set[str] = field(default_factory=set)
     merged: set[str] = field(default_factory=set)
+    came_late: set[str] = field(default_factory=set)
+    twice: set[tuple[str, Position]] = field(default_factory=set)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -113,7 +117,7 @@ class Watch:
         self.sessions: dict[str, SessionView] = {}
         self.by_shard: dict[str, list[SessionView]] = defaultdict(list)
         self.levels: Counter[int] = Counter()
-        self.disks: dict[str, DiskView] = {host.name: DiskView() for host in fleet.hosts}
+        self.disks: dict[str, DiskView] = {host.place.name: DiskView() for host in fleet.hosts}
         self.stored: set[tuple[str, Position]] = set()
         self.pointer: dict[str, int] = {}
         self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
@@ -141,7 +145,7 @@ class Watch:
         self.by_shard[shard.id].append(view)
         self.unread.began(shard)
         self.scan(child.host)
-        self.disks[child.host.name].log.check_needed(self, child.host, [shard.id])
+        self.disks[child.host.place.name].log.check_needed(self, child.host, [shard.id])
 
     def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
         view = self.sessions[child.session]
@@ -392,37 +396,25 @@ class Watch:
 
     def scan(self, host: Host) -> DiskView:
         """Take in what became durable since the last look."""
-        view = self.disks[host.name]
-        if view.changes == host.files.changes:
+        view = self.disks[host.place.name]
+        if view.changes == host.place.changes:
             return view
-        view.changes = host.files.changes
-        store = _durable(_durable(host.files.root, "data"), "store")
-        months = dict(_names(_durable(store, "ledger")))
-        for day in _names(months.pop("maintenance", None)).values():
-            for name, node in _names(day).items():
-                self._scan_maintenance(host, view, name, node.durable)
-        months.pop("damaged", None)
-        ledgers = {name: node for month in months.values() for name, node in _names(month).items()}
-        for name, node in ledgers.items():
-            self._scan_ledger(host, view, name, node.durable)
-        entries = {
-            name: node.durable
-            for thousand in _names(_durable(store, "log")).values()
-            for name, node in _names(thousand).items()
-        }
-        view.log.scan(
-            self, host, entries, {name.partition(".")[0] for name in ledgers if view.lines.get(name)}, view.closed
-        )
+        view.changes = host.place.changes
+        held = host.place.held()
+        for name, content in held.maintenance.items():
+            self._scan_maintenance(host, view, name, content)
+        for name, content in held.ledgers.items():
+            self._scan_ledger(host, view, name, content)
+        named = {name.partition(".")[0] for name in held.ledgers if view.lines.get(name)}
+        view.log.scan(self, host, held.log, named, view.closed)
         kept = 0
-        present: set[str] = set()
-        for day in _names(_durable(store, "blocks")).values():
-            for name, node in _names(day).items():
-                present.add(name)
-                if name in view.seen:
-                    kept += 1
-                else:
-                    kept += self._scan_block(host, view, name, node.durable)
-        if not view.lines.keys() <= ledgers.keys():
+        present = {*held.blocks}
+        for name, content in held.blocks.items():
+            if name in view.seen:
+                kept += 1
+            else:
+                kept += self._scan_block(host, view, name, content)
+        if not view.lines.keys() <= held.ledgers.keys():
             self.broken("what is durable stays", f"{host.name}: a ledger is gone that was durable")
         for name in view.seen - present if kept != len(view.seen) else ():
             self._gone(host, view, name.partition(".")[0], present)
@@ -431,10 +423,12 @@ class Watch:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
         for block in [block for block in view.waiting if block in view.ledger]:
             for shard, rows in view.waiting.pop(block):
+                if block in view.came_late:
+                    view.twice.update((shard, row[0]) for row in rows)
                 for position, _, _ in rows:
                     if (shard, position) in view.records:
                         self._expire_what_seems_so(host, view)
-                    if (shard, position) in view.records:
+                    if (shard, position) in view.records and (shard, position) not in view.twice:
                         self.broken("not stored twice", f"{host.name}: {shard} {position} is in two blocks")
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
@@ -443,14 +437,14 @@ class Watch:
     def ledger_lost(self, host: Host, writer: str) -> None:
         """The file of a ledger was taken away; its blocks are there."""
         self.scan(host)
-        view = self.disks[host.name]
+        view = self.disks[host.place.name]
         view.lines.pop(f"{writer}.jsonl")
         view.closed.discard(writer)
         view.log.ledger_lost(writer)
 
     def log_lost(self, host: Host, left: int) -> None:
         """The newest entry of the store's log was damaged, or all were taken away, and so many are left."""
-        self.disks[host.name].log.lost(left)
+        self.disks[host.place.name].log.lost(left)
 
     def _scan_maintenance(self, host: Host, view: DiskView, name: str, content: bytes) -> None:
         if name in view.maintenance:
@@ -463,6 +457,8 @@ class Watch:
         for entry in entries:
             if entry["type"] == "block" and not entry.get("replaces"):
                 view.ledger.add(entry["block"])  # it was in no ledger, and was taken in
+                if host.place.came_late(entry["block"]):
+                    view.came_late.add(entry["block"])
             elif entry["type"] == "block":
                 view.waiting.pop(entry["block"], None)
                 view.merged.add(entry["block"])
@@ -474,11 +470,10 @@ class Watch:
 
     def _expire_what_seems_so(self, host: Host, view: DiskView) -> None:
         """Take in entries that are there and not durable: `expire` was killed at the fsync, and others go by them."""
-        for day in _visible(host.files.root, "data", "store", "ledger", "maintenance").values():
-            for node in (day.names or {}).values():
-                entries = [json.loads(line) for line in node.content.splitlines() if b'"type":"expired"' in line]
-                for block, before in ((block, entry["before"]) for entry in entries for block in entry["blocks"]):
-                    self._expired(host, view, block, before)
+        for content in host.place.maintenance_seen():
+            entries = [json.loads(line) for line in content.splitlines() if b'"type":"expired"' in line]
+            for block, before in ((block, entry["before"]) for entry in entries for block in entry["blocks"]):
+                self._expired(host, view, block, before)
 
     def _expired(self, host: Host, view: DiskView, block: str, before: int) -> None:
         """An entry says that a block was removed on purpose."""
@@ -551,6 +546,9 @@ class Watch:
 
     def _scan_block(self, host: Host, view: DiskView, name: str, content: bytes) -> bool:
         """Take in a block that was not seen before; return whether it is whole."""
+        if name.partition(".")[0] in view.whole:  # it was deleted, and a late request has made it again
+            view.seen.add(name)
+            return True
         try:
             ranges = list(blocks.read_ranges(content))
         except BlockDamaged:
@@ -600,7 +598,7 @@ class Watch:
         high = bisect_right(view.delivered, view.lasts[number - 1])
         for position in view.delivered[low:high]:
             key = one.shard, position
-            if key not in here and key not in elsewhere and key not in self.disks[host.name].expired_at:
+            if key not in here and key not in elsewhere and key not in self.disks[host.place.name].expired_at:
                 self.broken("batches whole", f"{one.shard} {position} is not in the block that holds its batch")
 
     # ------------------------------------------------------------------ the end
@@ -637,13 +635,19 @@ class Watch:
         unrecorded: set[str] = set()
         for host in self.fleet.hosts:
             try:
-                index = LedgerIndex.load(local_store(ROOT, host.files))
+                index = LedgerIndex.load(host.place.look())
             except ReceiverError as error:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
             generator = host.generator
+            # What came when its ledger was closed was never reported stored: its records came again.
+            late = {one.block for one in index.adopted if self._is_too_late(host, one.block)}
+            unrecorded |= {f"{host.name}/{block}" for block in late}
             if generator is not None and generator.ready:
                 for entry in index.adopted:
-                    if writer_of(entry.block) not in (*generator.writers, *host.maintainers):
+                    if entry.block not in late and writer_of(entry.block) not in (
+                        *generator.writers,
+                        *host.maintainers,
+                    ):
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             else:  # of a host that was replaced nobody records the last blocks any more
                 unrecorded |= {f"{host.name}/{entry.block}" for entry in index.adopted}
@@ -654,13 +658,26 @@ class Watch:
                 together[shard] += [
                     (one, f"{host.name}/{block}")
                     for one, block in ranges
-                    if block not in index.replaced and block not in index.expired
+                    if block not in index.replaced and block not in index.expired and block not in late
                 ]
             self._read_blocks(host, index, rows)
         for shard in self.fleet.stream.shards.values():
             self._once(shard, together[shard.id], rows)
         judge(self)
         self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
+
+    def _is_too_late(self, host: Host, block: str) -> bool:
+        return host.place.came_late(block) and writer_of(block) in self.disks[host.place.name].closed
+
+    def held_late(self, shard: Shard) -> set[Position]:
+        """Return the records that are in blocks alone that no ledger knows, because they came too late."""
+        found: set[Position] = set()
+        for host in self.fleet.hosts:
+            view = self.disks[host.place.name]
+            for block, ranges in view.waiting.items():
+                if self._is_too_late(host, block):
+                    found.update(row[0] for of, rows in ranges if of == shard.id for row in rows)
+        return {one for one in found if (shard.id, one) not in self.stored}
 
     def _judge_readers(self, rows: dict[tuple[str, str, Position], list[Position]]) -> None:
         stored: dict[str, dict[str, set[Position]]] = defaultdict(lambda: defaultdict(set))
@@ -694,14 +711,14 @@ class Watch:
     def _read_blocks(
         self, host: Host, index: LedgerIndex, rows: dict[tuple[str, str, Position], list[Position]]
     ) -> None:
-        store = local_store(ROOT, host.files)
+        store = host.place.look()
         for block, _ in store.list_blocks():
             if block not in index.blocks():
                 self.broken("known ranges", f"{host.name}: {block} is in no ledger")
             if block in index.expired:
                 continue
             content = store.read_block(block)
-            whole = self.disks[host.name].whole.get(block)
+            whole = self.disks[host.place.name].whole.get(block)
             if whole is None:  # it was seen, and is not durable yet
                 found = [(one, blocks.rows(columns)) for one, columns in blocks.read_ranges(content)]
             elif content == whole[0]:
@@ -727,19 +744,3 @@ class Watch:
         expected = [one for one in put if one not in gone] if gone else put
         if read != expected:
             self.broken("once per record", f"{shard.id}: {len(read)} records read, {len(expected)} stored")
-
-
-def _names(node: Node | None) -> dict[str, Node]:
-    return {} if node is None or node.names is None else node.durable_names
-
-
-def _visible(node: Node, *names: str) -> dict[str, Node]:
-    for name in names:
-        if node.names is None or name not in node.names:
-            return {}
-        node = node.names[name]
-    return node.names or {}
-
-
-def _durable(node: Node | None, name: str) -> Node | None:
-    return _names(node).get(name)

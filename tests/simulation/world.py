@@ -167,7 +167,14 @@ THEMES: dict[str, tuple[str, ...]] = {
     "log": ("log lost", "log damaged", RESTART),
     "set back": ("all down for hours", "hosts suspended for hours", "lease set back", "lease set back", RESTART),
 }
-SEEN = ("records trimmed unread", "sessions of an expired shard", "blocks expired", "ledgers repaired", "logs lost")
+SEEN = (
+    "records trimmed unread",
+    "sessions of an expired shard",
+    "blocks expired",
+    "ledgers repaired",
+    "logs lost",
+    "requests came late",
+)
 """What has to happen in many seeds, beside the faults."""
 """Which faults a theme brings."""
 
