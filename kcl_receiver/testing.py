@@ -175,6 +175,17 @@ class ObjectsContract:
         assert [one.size for one in place.list("ledger/")] == [8]
         assert place.stat(LOG) is not None
 
+    def test_a_log_is_read_on_from_a_line(self, objects: Objects) -> None:
+        assert objects.get_from(LOG, 1) == objects.get_from(LOG, 2) == b""
+        objects.append(LOG, 1, b"a\n")
+        objects.append(LOG, 2, b"b\nc\n")
+        place = self.reopened(objects)
+        assert place.get_from(LOG, 1) == b"a\nb\nc\n"
+        assert place.get_from(LOG, 2) == b"b\nc\n"
+        assert place.get_from(LOG, 4) == b""
+        objects.append(LOG, 4, b"d\n")
+        assert place.get_from(LOG, 4) == b"d\n"
+
     def test_the_same_lines_again_are_found_once(self, objects: Objects) -> None:
         objects.append(LOG, 1, b"a\nb\n")
         objects.append(LOG, 3, b"c\n")

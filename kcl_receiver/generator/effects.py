@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.horizon import Late, ShardMark, Unread
 from kcl_receiver.ranges import After, Position, Range
-from kcl_receiver.store.ledger.entries import Seen
 from kcl_receiver.wire.columns import Columns
 from kcl_receiver.wire.messages import Message
+
+if TYPE_CHECKING:
+    from kcl_receiver.store.ledger.entries import Seen
 
 
 @dataclass(frozen=True, slots=True)

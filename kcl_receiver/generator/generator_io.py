@@ -38,7 +38,6 @@ from kcl_receiver.generator.effects import (
     WrittenBlock,
 )
 from kcl_receiver.generator.lookback import PAGE, LookBack
-from kcl_receiver.generator.neighbours import Neighbours
 from kcl_receiver.generator.presence import present_ranges
 from kcl_receiver.generator.rollover import LEDGER_LINES, Extent, Rollover, begins_at, oldest_in_reach
 from kcl_receiver.generator.stream import StreamView, boot_millis, confirm_shard_end, shard_facts
@@ -55,6 +54,7 @@ from kcl_receiver.store.ledger.entries import (
     StoreState,
     WriterStarted,
 )
+from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import EMPTY, Overtaken, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.writer import LedgerWriter
@@ -434,12 +434,10 @@ class GeneratorIO:
 
     def _settle_ledgers(self) -> None:
         """Let the next start read no ledger that no session needs any more; if it fails, it is tried again."""
-        kept = self._log.state.kept
-        if not kept:
+        state = self._log.state if self._own is None else self._neighbours.state
+        if not state.kept or self._settled(self._needs(), state, self.writer) == state:
             return
         needs = self._needs()
-        if self._settled(needs, self._log.state, self.writer) == self._log.state:
-            return
         try:
             self._log.change(lambda state: self._settled(needs, state, self.writer))
         except StoreUnavailable as error:

@@ -238,7 +238,7 @@ ENTRY_TYPES = {
     *("ShardEnded", "StoreState", "Tail", "WriterStarted"),
 }
 INSIDE_THE_STORE = ("layout", "ledger.notes")
-WALKS = {"ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "log_entry"}
+WALKS = {"ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "log_entry", "ledger_from"}
 """Methods of a store by which a ledger is walked."""
 
 

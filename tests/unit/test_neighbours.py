@@ -19,16 +19,16 @@ from kcl_receiver.generator.effects import (
     LedgerRecord,
     LookUp,
     MarksRecord,
+    Measurement,
     SessionRecord,
     ShardEndRecord,
     WriteBlock,
 )
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.lock import GeneratorLock
-from kcl_receiver.generator.neighbours import LOOKS
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.ids import block_id, writer_id
-from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position
+from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, StreamIdentity
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Closed,
@@ -38,6 +38,7 @@ from kcl_receiver.store.ledger.entries import (
     WriterStarted,
     decode_ledger,
 )
+from kcl_receiver.store.ledger.neighbours import LOOKS
 from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
@@ -49,6 +50,13 @@ SHARD = "shardId-000000000000"
 @pytest.fixture(autouse=True)
 def clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: NOW)
+
+
+class Measured(QuietStream):
+    """A stream that tells its clock."""
+
+    def measure(self, _expected: StreamIdentity) -> Measurement:
+        return self.measured
 
 
 class Kept:
@@ -76,7 +84,7 @@ class Fleet:
     def start(self, host: Kept | None = None, **settings: int) -> GeneratorIO:
         made = GeneratorIO(
             Store(MemoryObjects(self.bucket)),
-            cast(StreamView, QuietStream()),
+            cast(StreamView, Measured()),
             "landing",
             "none",
             store_again=False,
@@ -127,7 +135,7 @@ def held(made: GeneratorIO, after: After, shard: str = SHARD) -> list[tuple[int,
 def began(made: GeneratorIO, after: After) -> SessionStarted:
     """Look up a session, record it, and return its line."""
     facts = made.look_up(LookUp("s2", SHARD, after))
-    append(made, SessionRecord("s2", SHARD, after, 1, facts))
+    append(made, SessionRecord("s2", SHARD, 1, after, facts, -1))
     (line,) = (one for one in Fleet.entries(fleet_of(made), made.writer) if isinstance(one, SessionStarted))
     return line
 
@@ -190,29 +198,42 @@ def test_what_a_neighbour_says_of_checkpoints_lets_ranges_go(fleet: Fleet) -> No
 
 def test_looks_that_are_asked_for_during_one_share_the_next(fleet: Fleet) -> None:
     here, there = fleet.start(), fleet.start()
-    under_way, go_on, asked = threading.Event(), threading.Event(), []
+    arrived, go_on = threading.Semaphore(0), threading.Event()
+    looks: list[str] = []
+
+    class Door:
+        """The lock; says so when somebody comes to it."""
+
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def __enter__(self) -> None:
+            arrived.release()
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
 
     def slow(request: str, key: str) -> None:
-        if request == "get" and f"/{there.writer}." in key:
-            asked.append(key)
-            under_way.set()
+        if there.writer in key:
+            looks.append(key)
+            arrived.release()
             go_on.wait()
 
+    here._neighbours.look()
+    here._neighbours._lock = Door()  # type: ignore[assignment]
     fleet.bucket.faults = slow
-    threads = [threading.Thread(target=here._neighbours.look)]
+    threads = [threading.Thread(target=here._neighbours.look) for _ in range(6)]
     threads[0].start()
-    under_way.wait()
-    waiting = here._neighbours._lock
-    threads += [threading.Thread(target=here._neighbours.look) for _ in range(5)]
+    arrived.acquire()
+    arrived.acquire()
     for one in threads[1:]:
         one.start()
-    while here._neighbours.waiting < 5:
-        threads[1].join(0.001)
-    assert waiting.locked()
+        arrived.acquire()
     go_on.set()
     for one in threads:
         one.join()
-    assert len(asked) == 2
+    assert len(looks) == 2  # one request each
 
 
 def test_a_look_asks_for_no_more_than_what_is_new(fleet: Fleet) -> None:
@@ -223,11 +244,12 @@ def test_a_look_asks_for_no_more_than_what_is_new(fleet: Fleet) -> None:
     requests: list[str] = []
     fleet.bucket.faults = lambda request, key: requests.append(f"{request} {key}")
     here._neighbours.look()
-    assert [one.partition(" ")[0] for one in requests] == ["get", "get"]  # the log's next, and the ledger's next
+    # The log's next entry, whether its newest is still there, the ledger's next line.
+    assert [one.partition(" ")[0] for one in requests] == ["get"] * 3
     fleet.store_block(there, [30], position(20))
     requests.clear()
     here._neighbours.look()
-    assert len(requests) == 3
+    assert len(requests) == 4
 
 
 # What was seen

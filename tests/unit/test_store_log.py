@@ -127,7 +127,9 @@ def test_many_that_write_at_once_lose_nothing_and_leave_no_gap() -> None:
     StoreLog(Store(MemoryObjects(bucket))).change(lambda state: replace(state, kept=tuple(writers)))
 
     def settle(writer: str) -> None:
-        StoreLog(Store(MemoryObjects(bucket))).change(lambda state: settled(state, writer, NOW, {*writers} - {writer}, {}))
+        StoreLog(Store(MemoryObjects(bucket))).change(
+            lambda state: settled(state, writer, NOW, {*writers} - {writer}, {})
+        )
 
     threads = [threading.Thread(target=settle, args=(one,)) for one in writers]
     for one in threads:

@@ -77,7 +77,8 @@ class Takeover:
     def of_this_host(self) -> Iterator[Entry]:
         """Yield what the last writers of this host recorded; if nobody else can write, what all did that were read."""
         if self.alone:
-            yield from (*self.blocks, *self.begun, *self.ended, *self.read)
+            for some in (self.blocks, self.begun, self.ended, self.read):
+                yield from some
         else:
             yield from (one for one in self.blocks if writer_of(one.block) in self.ours)
             for writer in self.ours:

@@ -52,7 +52,6 @@ class Neighbours:
         self._alone_since = ""
         self._begun = 0
         self._done = 0
-        self.waiting = 0
         self._lock = threading.Lock()
 
     def took_over(self, state: StoreState, growing: Mapping[str, Tail]) -> None:
@@ -69,6 +68,11 @@ class Neighbours:
         """The log says now that it has."""
         self._state = state
         self._alone_since = writer if {*state.living} <= self._own else ""
+
+    @property
+    def state(self) -> StoreState:
+        """What the log said when it was read last."""
+        return self._state
 
     @property
     def beside(self) -> list[str]:
@@ -89,9 +93,7 @@ class Neighbours:
         if self._alone:
             return None
         asked_for = self._begun + 1
-        self.waiting += 1
         with self._lock:
-            self.waiting -= 1
             if self._done < asked_for:
                 self._begun += 1
                 self._look()
