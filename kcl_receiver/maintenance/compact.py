@@ -23,7 +23,7 @@ from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.blocks.merge import Source, merge_blocks
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.reading import Ledger
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, delete_recorded
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, delete_recorded, end_killed
 from kcl_receiver.store.store import Store
 
 MIB = 2**20
@@ -134,6 +134,7 @@ def compact(
     if not options.dry_run:
         store.hold_maintenance(ask=False)
         store.is_asked_for()  # whoever asked before is served
+        end_killed(store, now_ms)
     ledger = Ledger(store, {})
     for day, present in store.blocks_by_day(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):

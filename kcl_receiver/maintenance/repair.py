@@ -16,10 +16,11 @@ last blocks are stored before their ledger lines, and its ledger has no end yet.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing
+from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
 from kcl_receiver.ids import block_day, block_id, day_of, writer_of
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.ranges import Range
@@ -33,6 +34,7 @@ from kcl_receiver.store.ledger.transaction import (
     Transaction,
     content_of,
     delete_recorded,
+    end_killed,
     is_acknowledged,
     settle_day,
 )
@@ -107,6 +109,8 @@ def repair(store: Store, now_ms: int, *, apply: bool) -> Report:
     store.require()
     if apply:
         store.hold_maintenance()
+        with suppress(LedgerDamaged):  # no run can begin before a person has seen to it
+            end_killed(store, now_ms)
     with store.without_generator() as alone:
         if apply:
             return _Repair(store, now_ms, Report(store.url, apply), alone=alone).run()

@@ -1,9 +1,9 @@
 """Finds blocks of a day that nobody needs any more, because a run that was killed could not delete them.
 
 Two kinds. A *leftover* was replaced or expired by a durable entry, and is still there. An *orphan* is a block that a
-killed run made and did not come to record: no ledger knows its writer. The rule: a block is named here only if it was
-removed on purpose, or if each of its ranges is in a block that is recorded, present, not replaced, and was read in full
-just now and found whole.
+killed run made and did not come to record: its writer has no ledger, or one that says nothing. The rule: a block is
+named here only if it was removed on purpose, or if each of its ranges is in a block that is recorded, present, not
+replaced, and was read in full just now and found whole.
 """
 
 from __future__ import annotations
@@ -69,13 +69,17 @@ class Leftovers:
             if block in self._changes.blocks or block in self._changes.expired or block in self._changes.replaced:
                 continue
             if writer not in writers:
-                writers[writer] = self._ledger.has_ledger(writer, self._changes)
+                writers[writer] = not self._was_killed(writer) and self._ledger.has_ledger(writer, self._changes)
             if not writers[writer]:
                 # One that cannot be read may be a good one's last trace: `repair` and a person decide.
                 with suppress(BlockDamaged, BlockMissing):
                     found[block] = set(map(content_of, self._ledger.from_footer(block).ranges))
         held = self._held_elsewhere(set().union(*found.values())) if found else set()
         return [block for block, ranges in found.items() if ranges <= held]
+
+    def _was_killed(self, writer: str) -> bool:
+        """Return whether a maintenance ledger was put in the place of one that did not come; see `end_killed`."""
+        return writer in self._changes.writers and self._changes.writers[writer].number == 1
 
     def _held_elsewhere(self, wanted: set[Range]) -> set[Range]:
         """Return which of some ranges are in good blocks that are recorded."""

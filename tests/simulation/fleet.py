@@ -165,7 +165,11 @@ class Host:
             self.daemon = Daemon(self, self.begins)
 
     def _start_maintenance(self, boots: int) -> None:
-        if boots == self.boots and (self.fleet.compacts or self.fleet.theme == "expiry"):
+        if (
+            boots == self.boots
+            and self.fleet.maintainer(self) is self
+            and (self.fleet.compacts or self.fleet.theme == "expiry")
+        ):
             self.maintenance = SimMaintenance(self)
 
     def generator_ended(self, generator: SimGenerator) -> None:
@@ -296,6 +300,7 @@ class Result:
 
     seed: int
     broken: Broken | None = None
+    shared: bool = False
     steps: int = 0
     records: int = 0
     hosts: int = 0
@@ -319,9 +324,11 @@ class Fleet:
         limit: int = MAX_STEPS,
         *,
         awaited: bool = False,
+        shared: bool = False,
     ) -> None:
         self.seed = seed
         self._plays_awaited = awaited
+        self.shared = shared
         self.rng = rng = random.Random(seed)
         self.more = random.Random(f"{seed} world")
         self.theme = world.theme(seed, self.more)
@@ -341,7 +348,8 @@ class Fleet:
         elif self.theme == "set back":
             self.stream.retention_hours = 365 * 24
         self.stream.arrivals_waver = self.theme == "expiry"
-        self.on_bucket = is_drawn(seed)
+        self.on_bucket = shared or is_drawn(seed)
+        self._bucket = SimBucket(self, "shared") if shared else None
         self.leases = LeaseTable(self)
         self.dynamo = latest.SimDynamo(self)
         self.hosts: list[Host] = []
@@ -365,7 +373,8 @@ class Fleet:
             drain=6.0,
             max_in_flight=rng.choice((1, 2, 4, 4)),
         )
-        for number in range(rng.choice((1, 2, 2, 2, 3))):
+        hosts = rng.choice((1, 2, 2, 2, 3))
+        for number in range(hosts if self._bucket is None else self._bucket.rng.choice((2, 2, 3, 3, 4))):
             self.hosts.append(Host(self, f"host{number}", settings))
         if self.theme == "latest":
             latest.put_before(self)
@@ -375,7 +384,7 @@ class Fleet:
             if self.theme in ("clocks", "expiry", "repair") or self.more.random() < 0.3
             else []
         )
-        self.result = Result(seed, hosts=len(self.hosts))
+        self.result = Result(seed, shared=shared, hosts=len(self.hosts))
         self.faults: list[Fault] = plan(self)
         self._waiting = [fault for fault in self.faults if fault.level]
         for fault in self.faults:
@@ -391,12 +400,20 @@ class Fleet:
         """Return where a new host stores."""
         if not self.on_bucket:
             return DiskPlace(name, files)
-        bucket = SimBucket(self, name)
+        bucket = self._bucket or SimBucket(self, name)
         return BucketPlace(self, bucket, weather=bucket.rng.choice((0.0, 0.0, 0.002, 0.01)))
 
     def trace(self, text: str) -> None:
         if self._tracer is not None:
             self._tracer(f"{self.timeline.now:10.4f}  {text}")
+
+    def maintainer(self, host: Host) -> Host:
+        """Return the host on which the maintenance of a host's store runs, which runs once at a time."""
+        if self.shared and self.hosts:
+            host = self.hosts[0]
+        while host.successor is not None:
+            host = host.successor
+        return host
 
     def plays(self, name: str) -> bool:
         """Whether something takes part that the receiver does not stand yet, if it is of that kind."""
@@ -509,7 +526,7 @@ class Fleet:
     def replace(self, host: Host) -> None:
         """Let another host, whose store is empty, come in the place of one."""
         other = Host(self, f"host{len(self.hosts)}", host.settings)
-        self.watch.disks[other.place.name] = DiskView()
+        self.watch.disks.setdefault(other.place.name, DiskView())
         self.hosts.append(other)
         host.retire(other)
 

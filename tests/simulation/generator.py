@@ -166,6 +166,7 @@ class SimGenerator(Process):
     def _new_writer(self, millis: int) -> str:
         self.host.fleet.watch.disks[self.host.place.name].log.writers += 1
         self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
+        self.host.fleet.watch.hosts_of[self.writers[-1]] = self.host.name
         return self.writers[-1]
 
     def accept(self, wire: Wire) -> Connection:

@@ -18,7 +18,7 @@ from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
 from kcl_receiver.store.store import Store
 from simulation import blocks
 from simulation.timeline import Process
@@ -59,6 +59,7 @@ class SimMaintenance(Process):
     def _begin(self) -> None:
         if self.host.fleet.quiet:
             return
+        end_killed(self.store, self.host.wall_millis())
         if self.host.expire_before is not None:
             self._pause(self._expire, self.host.expire_before)
             return

@@ -27,12 +27,14 @@ STOPPED_SECONDS = 6.0
 
 def _blocks_expire(fleet: Fleet, host: Host, _: float) -> bool:
     """`expire`, of what arrived some seconds ago: that some of it is not checkpointed yet is the operator's risk."""
+    host = fleet.maintainer(host)
     host.expire_before = fleet.stream.millis() - int(fleet.more.uniform(1.0, 20.0) * 1000)
     return True
 
 
 def _expire_killed(fleet: Fleet, host: Host, _: float) -> bool:
     """`expire` is killed on its way, and often the power goes then."""
+    host = fleet.maintainer(host)
     host.expire_kill = fleet.more.choice(("/ledger/maintenance", "/blocks/")), fleet.more.randint(0, 6)
     if fleet.more.random() < 0.6:
         fleet.timeline.at(fleet.timeline.now + fleet.more.uniform(4.0, 14.0), host.die)
@@ -154,7 +156,7 @@ def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
 def _stop_with_log(host: Host) -> list[int]:
     """Stop the receiver on a host; return the numbers of the log's entries, none if nothing is to be done to them."""
     newest = host.place.look().newest_log_number()
-    if host.repair_due or host.successor is not None or not newest:
+    if host.repair_due or host.successor is not None or not newest or host.fleet.shared:
         return []
     host.kill_all(host.fleet.more.choice((1.0, STOPPED_SECONDS)))
     host.fleet.watch.scan(host)
@@ -189,7 +191,8 @@ class SimRepair(Process):
     def _do(self) -> None:
         if self.host.fleet.timeline.now > self._ends or (self.host.generator is not None and not self._beside):
             return
-        if self.host.maintenance is not None and self.host.maintenance.is_at_work:
+        maintenance = self.host.fleet.maintainer(self.host).maintenance
+        if maintenance is not None and maintenance.is_at_work:
             self.later(0.3, self._do)
             return
         try:

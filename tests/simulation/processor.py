@@ -120,6 +120,7 @@ class SimProcessor(Process):
         """The daemon wrote a line."""
         if self.tracing:
             self.say(f"← {line[:80].decode()}")
+        self.host.fleet.watch.line_read(self)
         self.driver.take_line(Line(bytearray(line), 0, len(line)), self.host.boot_clock())
         self._turn()
 

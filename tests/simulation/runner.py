@@ -28,22 +28,22 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run_seed(seed: int, *, awaited: bool = False) -> Result:
+def run_seed(seed: int, *, awaited: bool = False, shared: bool = False) -> Result:
     """Run one seed; for use in another process too."""
     gc.disable()
     try:
         with installed():
-            return Fleet(seed, awaited=awaited).run()
+            return Fleet(seed, awaited=awaited, shared=shared).run()
     finally:
         gc.enable()
         if seed % 20 == 0:
             gc.collect()
 
 
-def trace_seed(seed: int, *, awaited: bool = False) -> Result:
+def trace_seed(seed: int, *, awaited: bool = False, shared: bool = False) -> Result:
     """Run one seed and print every step."""
     with installed():
-        fleet = Fleet(seed, lambda line: _say(line), awaited=awaited)
+        fleet = Fleet(seed, lambda line: _say(line), awaited=awaited, shared=shared)
         result = fleet.run()
     _say(_told(result))
     return result
@@ -52,7 +52,8 @@ def trace_seed(seed: int, *, awaited: bool = False) -> Result:
 def _told(result: Result) -> str:
     if result.broken is None:
         return f"seed {result.seed}: {result.records} records, {result.steps} steps, all invariants hold"
-    return f"seed {result.seed} breaks {result.broken}\n  replay it: scripts/simulate --seed {result.seed} --trace"
+    how = " --shared" if result.shared else ""
+    return f"seed {result.seed} breaks {result.broken}\n  replay it: scripts/simulate --seed {result.seed}{how} --trace"
 
 
 def least_met(matrix: Counter[tuple[str, int]]) -> tuple[int, str]:
@@ -115,11 +116,13 @@ def main() -> int:
     parser.add_argument(
         "--awaited", action="store_true", help="play and judge also what the receiver is known not to stand yet"
     )
+    parser.add_argument("--shared", action="store_true", help="all hosts of a seed store in one bucket")
     options = parser.parse_args()
+    how = {"awaited": options.awaited, "shared": options.shared}
     if options.seed is not None:
         if options.trace:
-            return 1 if trace_seed(options.seed, awaited=options.awaited).broken else 0
-        result = run_seed(options.seed, awaited=options.awaited)
+            return 1 if trace_seed(options.seed, **how).broken else 0
+        result = run_seed(options.seed, **how)
         _say(_told(result))
         return 1 if result.broken else 0
     began = time.monotonic()
@@ -127,7 +130,7 @@ def main() -> int:
     seeds = range(options.first, options.first + options.seeds)
     # What is imported is never garbage: a collection need not look at it.
     with multiprocessing.Pool(options.jobs, initializer=gc.freeze) as pool:
-        for result in pool.imap_unordered(partial(run_seed, awaited=options.awaited), seeds, chunksize=5):
+        for result in pool.imap_unordered(partial(run_seed, **how), seeds, chunksize=5):
             results.append(result)
             if result.broken is not None:
                 _say(_told(result))

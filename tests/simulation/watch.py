@@ -68,7 +68,7 @@ class SessionView:
     shard: Shard
     start: After
     host: str
-    age: int
+    age: int = 0
     welcomed: bool = False
     looked: float = 0.0
     drained: bool = False
@@ -103,6 +103,7 @@ class DiskView:
     merged: set[str] = field(default_factory=set)
     came_late: set[str] = field(default_factory=set)
     twice: set[tuple[str, Position]] = field(default_factory=set)
+    stored_by: dict[tuple[str, Position], str] = field(default_factory=dict)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -124,7 +125,8 @@ class Watch:
         self.cut_there: set[tuple[int, str, int]] = set()
         self.exits: Counter[str] = Counter()
         self.awaited: Counter[str] = Counter()
-        self.checkpoints = 0
+        self.checkpoints = self.ages = 0
+        self.hosts_of: dict[str, str] = {}
         self.unread = Unread(fleet.stream)
 
     def broken(self, invariant: str, what: str) -> NoReturn:
@@ -140,12 +142,19 @@ class Watch:
     # ------------------------------------------------------------------ what is seen
 
     def session_began(self, child: SimProcessor, shard: Shard, checkpoint: Checkpoint) -> None:
-        view = SessionView(child.session, shard, checkpoint, child.host.name, len(self.sessions))
+        view = SessionView(child.session, shard, checkpoint, child.host.name)
         self.sessions[child.session] = view
         self.by_shard[shard.id].append(view)
         self.unread.began(shard)
         self.scan(child.host)
         self.disks[child.host.place.name].log.check_needed(self, child.host, [shard.id])
+
+    def line_read(self, child: SimProcessor) -> None:
+        """A processor has read a line. By the first one it is ordered: it may be stopped with that in its pipe."""
+        view = self.sessions[child.session]
+        if not view.age:
+            self.ages += 1
+            view.age = self.ages
 
     def delivered(self, child: SimProcessor, positions: list[Position]) -> None:
         view = self.sessions[child.session]
@@ -384,6 +393,8 @@ class Watch:
         self.exits[f"generator: {name}"] += 1
         if process.host.repair_due and isinstance(error, errors.LedgerDamaged):
             return  # it is right: it starts once that is repaired
+        if self.fleet.shared and name == "WriterFenced":
+            return  # a neighbour took it for dead, and closed its ledger: the next one begins anew
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
         if error is not None and not isinstance(error, errors.StoreUnavailable | errors.StreamUnavailable):
@@ -428,11 +439,21 @@ class Watch:
                 for position, _, _ in rows:
                     if (shard, position) in view.records:
                         self._expire_what_seems_so(host, view)
-                    if (shard, position) in view.records and (shard, position) not in view.twice:
-                        self.broken("not stored twice", f"{host.name}: {shard} {position} is in two blocks")
+                    self._check_twice(host, view, block, (shard, position))
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
         return view
+
+    def _check_twice(self, host: Host, view: DiskView, block: str, record: tuple[str, Position]) -> None:
+        """A host stores a record once; two of them may each store it, where they share a store."""
+        if record not in view.records or record in view.twice:
+            view.stored_by[record] = self.hosts_of.get(writer_of(block), "")
+        elif not self.fleet.shared or view.stored_by[record] == self.hosts_of.get(writer_of(block), ""):
+            self.broken("not stored twice", f"{host.name}: {record} is in two blocks")
+
+    def stores(self) -> list[Host]:
+        """Return one host for each store."""
+        return list({host.place.name: host for host in self.fleet.hosts}.values())
 
     def ledger_lost(self, host: Host, writer: str) -> None:
         """The file of a ledger was taken away; its blocks are there."""
@@ -633,30 +654,29 @@ class Watch:
         together: dict[str, list[tuple[Range, str]]] = defaultdict(list)
         rows: dict[tuple[str, str, Position], list[Position]] = {}
         unrecorded: set[str] = set()
-        for host in self.fleet.hosts:
+        for host in self.stores():
             try:
                 index = LedgerIndex.load(host.place.look())
             except ReceiverError as error:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
-            generator = host.generator
             # What came when its ledger was closed was never reported stored: its records came again.
             late = {one.block for one in index.adopted if self._is_too_late(host, one.block)}
-            unrecorded |= {f"{host.name}/{block}" for block in late}
-            if generator is not None and generator.ready:
+            unrecorded |= {f"{host.place.name}/{block}" for block in late}
+            users = [one for one in self.fleet.hosts if one.place.name == host.place.name and one.successor is None]
+            if users and all(one.generator is not None and one.generator.ready for one in users):
+                may_record = {writer for one in users if one.generator is not None for writer in one.generator.writers}
+                may_record.update(*(one.maintainers for one in users))
                 for entry in index.adopted:
-                    if entry.block not in late and writer_of(entry.block) not in (
-                        *generator.writers,
-                        *host.maintainers,
-                    ):
+                    if entry.block not in late and writer_of(entry.block) not in may_record:
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             else:  # of a host that was replaced nobody records the last blocks any more
-                unrecorded |= {f"{host.name}/{entry.block}" for entry in index.adopted}
+                unrecorded |= {f"{host.place.name}/{entry.block}" for entry in index.adopted}
             if index.unreadable:
                 self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:
                 ranges = index.ranges(IDENTITY, shard)
                 together[shard] += [
-                    (one, f"{host.name}/{block}")
+                    (one, f"{host.place.name}/{block}")
                     for one, block in ranges
                     if block not in index.replaced and block not in index.expired and block not in late
                 ]
@@ -689,7 +709,7 @@ class Watch:
                 one for one in positions if (shard, one) in disk.records or (shard, one) not in disk.expired_at
             )
         for follower in self.fleet.followers:
-            name = follower.host.name
+            name = follower.host.place.name
             try:
                 follower.finish()
                 # What is stored later in a hole that was reported before is passed for good.
@@ -726,7 +746,7 @@ class Watch:
             else:
                 self.broken("what is durable stays", f"{host.name}: {block} holds something else than was stored")
             for one, there in found:
-                rows[f"{host.name}/{block}", one.shard, one.first] = [row[0] for row in there]
+                rows[f"{host.place.name}/{block}", one.shard, one.first] = [row[0] for row in there]
 
     def _once(self, shard: Shard, ranges: list[tuple[Range, str]], rows: dict[Any, list[Position]]) -> None:
         read: list[Position] = []

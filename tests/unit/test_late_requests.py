@@ -6,17 +6,22 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
-from store_support import STREAM, WRITER, begin, block_range, put, session_at
+from store_support import NOW, STREAM, WRITER, begin, block_range, put, session_at, stored
 
+from kcl_receiver import read
+from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Measurement
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.ids import writer_id
-from kcl_receiver.ranges import StreamIdentity
+from kcl_receiver.maintenance.compact import Options, compact
+from kcl_receiver.maintenance.repair import DELETE, repair
+from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, WriterLedger, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.takeover import take_over
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
 
@@ -128,3 +133,50 @@ def test_a_block_of_the_dead_that_arrives_after_its_ledger_was_closed_is_in_no_l
     bucket.deliver_late()
     assert [block for block, _ in store.list_blocks()] == [f"{WRITER}-000000000001"]
     assert take_over(store).blocks == []
+
+
+def merged(store: Store, *old: BlockStored) -> tuple[Transaction, BlockStored]:
+    """Return a transaction that has put one block in the place of others, and is not committed."""
+    transaction = Transaction(store, old[0].block, COMPACT, NOW)
+    new = stored(store, transaction.next_block_id(), [block_range(1), block_range(2, after=Position(1))])
+    transaction.add_block(new, old)
+    return transaction, new
+
+
+def repaired(store: Store) -> int:
+    return [one.kind for one in repair(store, NOW, apply=True).actions].count(DELETE)
+
+
+def compacted(store: Store) -> int:
+    return sum(report.orphans for report in compact(store, Options(), NOW))
+
+
+@pytest.mark.parametrize("next_run", [repaired, compacted])
+def test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone(
+    bucket: MemoryBucket, store: Store, next_run: Callable[[Store], int]
+) -> None:
+    ledger_writer = begin(store, WRITER)
+    old = [put(store, 1, block_range(1)), put(store, 2, block_range(2, after=Position(1)))]
+    ledger_writer.append([session_at(), *old])
+    transaction, new = merged(store, *old)
+    bucket.faults = lambda name, key: Fault.LATE if name == "put" and "maintenance/" in key else None
+    with pytest.raises(StoreUnavailable):
+        transaction.commit()
+    bucket.faults = lambda *_: None
+    assert next_run(Store(MemoryObjects(bucket))) == 1
+    assert not store.has_block(new.block)
+    bucket.deliver_late()
+    report = verify_store(store, now_ms=NOW)
+    assert (report.missing, report.damaged, report.ledger_faults) == ([], {}, [])
+    assert sum(batch.batch.num_rows for batch in read(store)) == 2
+
+
+def test_a_run_that_has_recorded_what_it_did_is_left_alone(store: Store) -> None:
+    ledger_writer = begin(store, WRITER)
+    old = [put(store, 1, block_range(1)), put(store, 2, block_range(2, after=Position(1)))]
+    ledger_writer.append([session_at(), *old])
+    transaction, _ = merged(store, *old)
+    transaction.commit()
+    before = store.maintenance_ledger(transaction.writer)
+    end_killed(store, NOW)
+    assert store.maintenance_ledger(transaction.writer) == before

@@ -6,6 +6,7 @@ the last note that it has seen.
 
 The rule: one maintenance run is at work at a time, and writes the ledger of a note before it makes the next note. So
 where the ledger of a note is not there, it is still to come if the note is the last one, and never comes if it is not.
+A run sees to the latter before it does anything, by `end_killed`.
 """
 
 from __future__ import annotations
@@ -63,6 +64,17 @@ def next_number(store: Store) -> int:
         else:
             there = middle
     return above
+
+
+def unfinished(store: Store) -> Note | None:
+    """Return the note whose ledger is still to come, or None.
+
+    Raises:
+        StoreUnavailable: It cannot be told now.
+        LedgerDamaged: The last note is none.
+    """
+    last = _read(store, next_number(store) - 1)
+    return None if last is None or store.has_maintenance_ledger(last.writer) else last
 
 
 def written(store: Store) -> int:

@@ -19,10 +19,11 @@ import os
 import secrets
 import socket
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged, StoreRefused
 from kcl_receiver.ids import block_day, block_id, check_writer_id, day_of, writer_of
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.ledger.entries import (
@@ -35,7 +36,7 @@ from kcl_receiver.store.ledger.entries import (
     encode_lines,
     first_prev,
 )
-from kcl_receiver.store.ledger.notes import next_number, note
+from kcl_receiver.store.ledger.notes import next_number, note, unfinished
 from kcl_receiver.store.store import Store
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
@@ -175,6 +176,28 @@ def taken_in(store: Store, day: str) -> list[BlockStored]:
             found = decode_ledger(writer, store.maintenance_ledger(writer) or b"").entries
             out += [entry for entry in found if isinstance(entry, BlockStored)]
     return out
+
+
+def end_killed(store: Store, now_ms: int) -> None:
+    """Let nothing come any more of what a run that was killed was about to record. Idempotent.
+
+    The caller holds the maintenance, and calls this first. What the killed run has sent may arrive late. From here on
+    its blocks may be deleted, because they are in no ledger: one that names them, and says that others are needless,
+    would come after that. So a ledger that says nothing takes its place.
+
+    Args:
+        store: The store.
+        now_ms: Milliseconds since the epoch.
+
+    Raises:
+        StoreUnavailable: It is not known to be so; try again.
+        LedgerDamaged: The last note is none.
+    """
+    if (last := unfinished(store)) is None:
+        return
+    started = WriterStarted(last.writer, socket.gethostname(), os.getpid(), now_ms, __version__, {}, last.role)
+    with suppress(StoreRefused):  # it has come just now
+        store.put_maintenance_ledger(last.writer, encode_lines([started], 1, first_prev(last.writer))[0])
 
 
 def settle_day(store: Store, day: str) -> None:
