@@ -25,6 +25,8 @@ HASH_BYTES = 16
 
 _HASH_MEMBER = b',"hash":"'
 _END = b'"}'
+_HEAD_BYTES = 100
+"""Number, hash of the line before, and type take less."""
 
 
 def _block_id(text: str) -> str:
@@ -69,6 +71,20 @@ class WriterStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What was read of the ledgers of other writers before a session began.
+
+    Attributes:
+        last: The newest writer in the store's log then. The ledgers of all up to this one, but for the session's own
+            and those in `lines`, were closed, and all of them was read.
+        lines: By writer, of the ledgers that others were still writing, how many lines were read.
+    """
+
+    last: WriterId
+    lines: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SessionStarted:
     """A processor began to read a shard.
 
@@ -83,6 +99,7 @@ class SessionStarted:
         retention_hours: The stream's retention, or 0 if not known.
         time: Milliseconds since the epoch, by the service's clock; by this host's if that is not known.
         begins: Where `after` is AT_TIMESTAMP, that time, milliseconds since the epoch; -1 if not known.
+        seen: What was read of other ledgers before. None if no other writer was living since this ledger began.
     """
 
     session: str
@@ -95,6 +112,7 @@ class SessionStarted:
     retention_hours: int
     time: int
     begins: int = -1
+    seen: Seen | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +453,13 @@ def iter_lines(writer: str, content: bytes) -> Iterator[tuple[Entry, str, bytes]
         end = content.find(b"\n", start)
         yield entry, own, content[start:end]
         start = end + 1
+
+
+def ends_closed(content: bytes) -> bool:
+    """Return whether the last line of a ledger says that no other follows; it is not held against its hash."""
+    end = content.rfind(b"\n")
+    start = content.rfind(b"\n", 0, max(end, 0)) + 1
+    return b'"type":"closed"' in content[start : min(start + _HEAD_BYTES, max(end, 0))]
 
 
 def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:
