@@ -74,7 +74,8 @@ class LedgerWalk:
         noted: Notes of maintenance that were seen before `place`.
 
     Attributes:
-        place: Where a walk begins that yields the last line once more, and all after it; behind all once a poll ends.
+        place: Where a walk begins that yields once more what came last, and all after it; behind all once a poll ends.
+        writer: Whose line came last.
         noted: The last note of maintenance of which all was taken in.
     """
 
@@ -101,14 +102,14 @@ class LedgerWalk:
         self._ends: dict[str, int] = {}
         self._rests: dict[str, _Rest] = {}
         self._waiting: set[str] = set()
-        self._writer = ""
+        self.writer = ""
         self.place = place
         self.noted = noted
 
     @property
     def after(self) -> Place:
         """The place behind the line that was just yielded, whatever else comes of it."""
-        return (self.place or _NOWHERE).past(self._writer)
+        return (self.place or _NOWHERE).past(self.writer)
 
     def poll(self) -> Iterator[tuple[Place, Entry | DayBegan]]:
         """Yield what is new, each with the place before it. A torn last line is left for a later poll.
@@ -208,7 +209,8 @@ class LedgerWalk:
         """Yield the days up to one, or all."""
         while self._days and (last is None or self._days[0] <= last):
             self._day = self._days.pop(0)
-            yield self._here()._replace(day=self._day), DayBegan(self._day)
+            self.place = self._here()._replace(day=self._day)
+            yield self.place, DayBegan(self._day)
 
     # Lines
 
@@ -244,7 +246,7 @@ class LedgerWalk:
                 self._waiting.add(writer)
                 yield from self._read_seen(writer, entry.seen)
                 self._waiting.remove(writer)
-            self.place, self._writer = self._here(), writer
+            self.place, self.writer = self._here(), writer
             yield self.place, entry
             rest.pop()
             line += 1
@@ -293,6 +295,6 @@ class LedgerWalk:
         }
         for block, size in self._store.list_blocks():
             for entry in rebuild_from_footers(self._store, [(block, size)], recorded):
-                writer = self._writer = writer_of(block)
+                writer = self.writer = writer_of(block)
                 self.place = Place(writer, {writer: 0}, day_of(writer))
                 yield self.place, entry
