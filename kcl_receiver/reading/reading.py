@@ -29,7 +29,8 @@ from kcl_receiver.reading.token import Token
 from kcl_receiver.schema import NAMES
 from kcl_receiver.store.blocks.arrays import schema_of
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, MarksTaken, SessionStarted, ShardEnded
-from kcl_receiver.store.ledger.tailing import DayBegan, LedgerWalk, Place
+from kcl_receiver.store.ledger.place import Place
+from kcl_receiver.store.ledger.tailing import DayBegan, LedgerWalk
 from kcl_receiver.store.store import Store
 
 log = logging.getLogger(__name__)

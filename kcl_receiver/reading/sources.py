@@ -14,8 +14,8 @@ from kcl_receiver.proof.packing import Ref
 from kcl_receiver.ranges import Range
 from kcl_receiver.reading.blocks import Blocks
 from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.reading import Ledger
-from kcl_receiver.store.ledger.tailing import Place
 from kcl_receiver.store.store import Store
 
 ENTRIES_KEPT = 16

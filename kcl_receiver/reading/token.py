@@ -1,10 +1,10 @@
 """What a reader keeps to go on exactly where it stopped: a small JSON text.
 
-    version       1
+    version       2
     application   whose store it is
     stream        arn and created: sequence numbers of another stream mean nothing here
     positions     by shard, the position through which it was read
-    ledger        writer and line of the ledger before which nothing matters any more
+    ledgers       how far the ledgers were read, before which nothing matters any more; see `Place`
     notes         the last note of maintenance that does not matter any more either
     shards        the shards that were asked for, or null for all
     start, end    where reading began, and where it was to end: {"time": ms}, {"positions": {...}} or null
@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kcl_receiver.errors import TokenRefused
-from kcl_receiver.ids import check_writer_id
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.store.ledger.tailing import Place
+from kcl_receiver.store.ledger.place import Place
 
-TOKEN_VERSION = 1
+TOKEN_VERSION = 2
 
 Limit = int | dict[str, Position] | None
 """Where reading begins or ends: a time in milliseconds since the epoch, a position by shard, or with the records."""
@@ -90,7 +89,7 @@ class Token:
                 "application": self.application,
                 "stream": {"arn": self.stream.arn, "created": self.stream.created},
                 "positions": _to_json(self.positions),
-                "ledger": None if self.place is None else {"writer": self.place.writer, "line": self.place.line},
+                "ledgers": None if self.place is None else self.place.to_json(),
                 "notes": self.notes,
                 "shards": self.shards,
                 "start": _limit_to_json(self.start),
@@ -110,12 +109,12 @@ class Token:
             raw = json.loads(text)
             if raw["version"] != TOKEN_VERSION:
                 raise ValueError(f"it is of version {raw['version']!r}, and this program knows {TOKEN_VERSION}")
-            ledger, shards = raw["ledger"], raw["shards"]
+            ledgers, shards = raw["ledgers"], raw["shards"]
             return cls(
                 raw["application"],
                 StreamIdentity(str(raw["stream"]["arn"]), int(raw["stream"]["created"])),
                 _from_json(raw["positions"]),
-                None if ledger is None else Place(check_writer_id(ledger["writer"]), max(1, int(ledger["line"]))),
+                None if ledgers is None else Place.from_json(ledgers),
                 None if shards is None else tuple(map(str, shards)),
                 _limit_from_json(raw["start"]),
                 _limit_from_json(raw["end"]),

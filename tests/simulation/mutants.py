@@ -480,7 +480,7 @@ MUTANTS = (
     ),
     _bug(
         "a walk passes a ledger that was closed after it had read it",
-        (LedgerWalk, "poll", "{*logged.state.living}", "{*self._log.newest().state.living}"),
+        (LedgerWalk, "_is_done", "self._logged.state.living", "self._log.newest().state.living"),
     ),
     # Blocks that are put in the place of others
     _bug(

@@ -25,6 +25,8 @@ HASH_BYTES = 16
 
 _HASH_MEMBER = b',"hash":"'
 _END = b'"}'
+_HEAD_BYTES = 100
+"""Number, hash of the line before, and type take less."""
 
 
 def _block_id(text: str) -> str:
@@ -72,15 +74,16 @@ class WriterStarted:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What was read of other writers' ledgers when a session's shard was looked up.
+    """What was read of the ledgers of other writers before a session began.
 
     Attributes:
-        last: Id of the newest writer then. Of all up to this one that are not in `lines` everything: they had ended.
-        lines: By the id of each other writer that was living, how many lines of its ledger.
+        last: The newest writer in the store's log then. The ledgers of all up to this one, but for the session's own
+            and those in `lines`, were closed, and all of them was read.
+        lines: By writer, of the ledgers that others were still writing, how many lines were read.
     """
 
     last: WriterId
-    lines: dict[WriterId, int] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ class SessionStarted:
         retention_hours: The stream's retention, or 0 if not known.
         time: Milliseconds since the epoch, by the service's clock; by this host's if that is not known.
         begins: Where `after` is AT_TIMESTAMP, that time, milliseconds since the epoch; -1 if not known.
-        seen: What was read of other writers' ledgers before; None if no other was living since this ledger began.
+        seen: What was read of other ledgers before. None if no other writer was living since this ledger began.
     """
 
     session: str
@@ -477,6 +480,13 @@ def decode_more(writer: str, lines: bytes, tail: Tail) -> tuple[list[Entry], Tai
         entries.append(entry)
         tail = Tail(tail.number + 1, own)
     return entries, tail, None
+
+
+def ends_closed(content: bytes) -> bool:
+    """Return whether the last line of a ledger says that no other follows; it is not held against its hash."""
+    end = content.rfind(b"\n")
+    start = content.rfind(b"\n", 0, max(end, 0)) + 1
+    return b'"type":"closed"' in content[start : min(start + _HEAD_BYTES, max(end, 0))]
 
 
 def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:

@@ -3,7 +3,8 @@
 After all changes up to a token, the live blocks are those that were added and not removed. A change is atomic: the
 blocks that it adds hold the records of those that it removes, unless those expired or could not be brought back.
 
-The order: blocks as the generators' ledgers record them, then what maintenance did, by the numbers of its notes. No
+The order: blocks as the generators' ledgers record them, those of a ledger in its order, and what a session had seen
+before what it stored; then what maintenance did, by the numbers of its notes. No
 clock decides it, and a block is added before it is removed. What is removed may never have been added: its line was
 lost. A line that was read before it was durable can be taken back by a loss of power, and then its block is added a
 second time: take each id once.
@@ -17,13 +18,13 @@ from os import PathLike
 from typing import NamedTuple
 
 from kcl_receiver.errors import TokenRefused
-from kcl_receiver.ids import check_writer_id
 from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired, decode_ledger
 from kcl_receiver.store.ledger.notes import Note, notes
-from kcl_receiver.store.ledger.tailing import LedgerWalk, Place
+from kcl_receiver.store.ledger.place import Place
+from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.store import Store, open_store
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Change(NamedTuple):
@@ -51,18 +52,20 @@ class Changes:
     @property
     def token(self) -> str:
         """A text with which `follow` goes on after the changes that were yielded, also in another process."""
-        place = None if self._place is None else list(self._place)
-        raw = {"version": _VERSION, "application": self._application, "ledger": place, "notes": self._notes}
+        place = None if self._place is None else self._place.to_json()
+        raw = {"version": _VERSION, "application": self._application, "ledgers": place, "notes": self._notes}
         return json.dumps(raw, separators=(",", ":"))
 
     def __iter__(self) -> Iterator[Change]:
         # Listed first: what their ledgers remove is in the ledgers that are read after.
         noted = list(notes(self._store, self._notes))
         seen = noted[-1].number if noted else self._notes
-        for place, entry in LedgerWalk(self._store, self._place, noted=seen).poll():
+        walk = LedgerWalk(self._store, self._place, noted=seen)
+        for _, entry in walk.poll():
             if isinstance(entry, BlockStored):
-                self._place = Place(place.writer, place.line + 1)
+                self._place = walk.after
                 yield Change(GENERATOR, (entry,), ())
+        self._place = walk.place
         for one in noted:
             self._notes = one.number
             change = self._change(one)
@@ -100,8 +103,7 @@ def _parse(token: str, application: str | None) -> tuple[Place | None, int]:
         raw = json.loads(token)
         if raw["version"] != _VERSION:
             raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
-        place = raw["ledger"]
-        found = None if place is None else Place(check_writer_id(place[0]), max(1, int(place[1])))
+        found = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
         seen, owner = max(0, int(raw["notes"])), raw["application"]
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise TokenRefused(
