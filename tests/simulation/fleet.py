@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -47,6 +47,21 @@ SETTLE_SECONDS = 400.0
 MAX_STEPS = 600_000
 
 
+class OwnWriters:
+    """What lies beside a host's lock: it outlives processes, and the host."""
+
+    def __init__(self) -> None:
+        self._writers: list[str] = []
+
+    def read(self) -> list[str]:
+        """See `generator_io.OwnWriters`."""
+        return list(self._writers)
+
+    def note(self, writers: Iterable[str]) -> None:
+        """See `generator_io.OwnWriters`."""
+        self._writers = list(writers)
+
+
 class Host:
     """One machine: its disk, its clocks, its supervisor."""
 
@@ -76,6 +91,7 @@ class Host:
         self.process_frozen_until = 0.0
         self.repair_due = False
         self.successor: Host | None = None
+        self.own = OwnWriters() if fleet.shared else None
         self.begins: int | None = None
         self.expire_before: int | None = None
         self.expire_kill: tuple[str, int] | None = None

@@ -135,6 +135,7 @@ class SimGenerator(Process):
             page=fleet.page,
             begins=-1 if host.begins is None else host.begins,
             lock=WatchedLock(host),
+            own=host.own,
         )
         workers.process = self
         self.server = GeneratorServer(
