@@ -15,6 +15,7 @@ from kcl_receiver.horizon import interval_ms
 from kcl_receiver.proof.coverage import Span
 from kcl_receiver.store.ledger.entries import StoreState
 from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.takeover import rebuilt
 from kcl_receiver.store.store import Store
 from simulation import place
 from simulation.stream import IDENTITY, Shard
@@ -34,7 +35,9 @@ def together(hosts: Sequence[Host]) -> Store:
     places = list({host.place.name: host.place for host in hosts}.values())
     if len(places) < len(hosts):
         return places[0].look()  # they share it
-    states = [StoreLog(one.look()).newest().state for one in places]
+    logs = [(one.look(), StoreLog(one.look()).newest()) for one in places]
+    # One that was lost begins anew at the next start, which may not have come.
+    states = [newest.state if newest.number else rebuilt(store) for store, newest in logs]
     store = place.together(places)
     store.objects.delete([one.key for one in store.objects.list("log/")])
     living = {writer: one for state in states for writer, one in state.living.items()}
