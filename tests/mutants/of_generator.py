@@ -275,4 +275,13 @@ MUTANTS = [
             "tests/unit/test_carried.py::test_a_shard_that_ended_under_an_earlier_writer_is_done_with_when_kcl_has_not_begun_it_again_for_long",
         ),
     ),
+    Mutant(
+        "a line of the dead that arrives while its ledger is closed ends the start",
+        "kcl_receiver/generator/generator_io.py",
+        "            self._next, self._closing = None, []\n            raise StoreUnavailable(",
+        "            raise StoreUnavailable(",
+        (
+            "tests/unit/test_late_requests.py::test_a_line_of_the_dead_that_arrives_while_its_ledger_is_closed_is_taken_over",
+        ),
+    ),
 ]

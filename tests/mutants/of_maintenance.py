@@ -64,4 +64,31 @@ MUTANTS = [
         "",
         ("tests/unit/test_repair.py::test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start",),
     ),
+    Mutant(
+        "repair deletes blocks that a ledger may still come to name",
+        "kcl_receiver/maintenance/repair.py",
+        "            end_killed(store, now_ms)\n",
+        "            pass\n",
+        (
+            "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[repaired]",
+        ),
+    ),
+    Mutant(
+        "compaction deletes blocks that a ledger may still come to name",
+        "kcl_receiver/maintenance/compact.py",
+        "        end_killed(store, now_ms)\n",
+        "",
+        (
+            "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[compacted]",
+        ),
+    ),
+    Mutant(
+        "blocks of a killed run are taken in because of the ledger that says nothing",
+        "kcl_receiver/maintenance/retired_blocks.py",
+        "not self._was_killed(writer) and ",
+        "",
+        (
+            "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[repaired]",
+        ),
+    ),
 ]

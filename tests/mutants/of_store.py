@@ -253,4 +253,20 @@ MUTANTS = [
         "        except OSError as error:\n            if isinstance(error, TimeoutError):\n                raise\n",
         ("tests/unit/test_store_contract.py::test_whatever_a_place_raises_it_is_unavailable",),
     ),
+    Mutant(
+        "a ledger in a bucket is written anew when it is relied on",
+        "kcl_receiver/store/objects.py",
+        "            self.objects.settle_log(key, content)\n",
+        "            self.objects.replace(key, content)\n",
+        (
+            "tests/unit/test_late_requests.py::test_what_is_relied_on_is_not_written_anew_where_all_that_is_seen_is_durable",
+        ),
+    ),
+    Mutant(
+        "a listing of one store keeps the readers of all others waiting",
+        "kcl_receiver/store/ledger/reading.py",
+        "    @property\n    def writers(",
+        "    @__import__('functools').cached_property\n    def writers(",
+        ("tests/unit/test_ledger.py::test_a_listing_that_takes_long_keeps_no_other_store_waiting",),
+    ),
 ]

@@ -26,7 +26,7 @@ from kcl_receiver.store.blocks import file as store_blocks
 from kcl_receiver.store.ledger import entries
 from kcl_receiver.store.ledger import transaction as maintenance
 from simulation import blocks, latest, world
-from simulation.bucket import Line, SimBucket, is_drawn
+from simulation.bucket import Line, SimBucket, is_on_bucket
 from simulation.daemon import Daemon
 from simulation.disk import SimFiles
 from simulation.faults import Fault, plan
@@ -364,7 +364,7 @@ class Fleet:
         elif self.theme == "set back":
             self.stream.retention_hours = 365 * 24
         self.stream.arrivals_waver = self.theme == "expiry"
-        self.on_bucket = shared or is_drawn(seed)
+        self.on_bucket = shared or is_on_bucket(seed)
         self._bucket = SimBucket(self, "shared") if shared else None
         self.leases = LeaseTable(self)
         self.dynamo = latest.SimDynamo(self)

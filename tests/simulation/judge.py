@@ -6,7 +6,7 @@ shard was read. The hosts' local stores are laid over one another, as if all of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from kcl_receiver.audit.verify import POSSIBLY_TRIMMED, PROVEN, Report, ShardReport, verify_store
@@ -15,9 +15,9 @@ from kcl_receiver.horizon import interval_ms
 from kcl_receiver.proof.coverage import Span
 from kcl_receiver.store.ledger.entries import StoreState
 from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.ledger.takeover import rebuilt
 from kcl_receiver.store.store import Store
 from simulation import place
-from simulation.place import BucketPlace
 from simulation.stream import IDENTITY, Shard
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ HORIZON = "read within the horizon"
 AGAIN = "reading began again at a starting point, and did not meet what is stored"
 
 
-def together(hosts: Iterable[Host]) -> Store:
+def together(hosts: Sequence[Host]) -> Store:
     """Return a store that holds what those of several hosts do: its log says all that theirs say."""
     places = list({host.place.name: host.place for host in hosts}.values())
-    if len(places) == 1 and isinstance(places[0], BucketPlace):
-        return places[0].look()
-    states = [StoreLog(one.look()).newest().state for one in places]
+    if len(places) < len(hosts):
+        return places[0].look()  # they share it
+    logs = [(one.look(), StoreLog(one.look()).newest()) for one in places]
+    # One that was lost begins anew at the next start, which may not have come.
+    states = [newest.state if newest.number else rebuilt(store) for store, newest in logs]
     store = place.together(places)
     store.objects.delete([one.key for one in store.objects.list("log/")])
     living = {writer: one for state in states for writer, one in state.living.items()}

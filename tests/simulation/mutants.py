@@ -43,12 +43,14 @@ from kcl_receiver.processor.checkpoints import Checkpoints
 from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.outbox import Outbox
-from kcl_receiver.store.ledger import store_log
+from kcl_receiver.store.bucket import BucketObjects
+from kcl_receiver.store.ledger import store_log, transaction
 from kcl_receiver.store.ledger import takeover as handover
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.local import Directory
+from kcl_receiver.store.objects import Checked
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
@@ -595,6 +597,36 @@ MUTANTS = (
     _bug(
         "what is held past the first page is stored again",
         (Session, "knows", "self.known_to is None or", "True or"),
+    ),
+    # On a bucket
+    _bug(
+        "a ledger in a bucket is written anew when it is relied on",
+        (Checked, "settle_log", "self.objects.settle_log(key, content)", "self.objects.replace(key, content)"),
+    ),
+    _bug(
+        "a line of the dead that arrives while its ledger is closed ends the start",
+        (GeneratorIO, "prepare", "except LedgerDamaged as error:", "except ZeroDivisionError as error:"),
+    ),
+    _bug(
+        "an append to a bucket overwrites what is there",
+        (
+            BucketObjects,
+            "append",
+            "self._bucket.put(part, lines, if_absent=True)",
+            "self._bucket.put(part, lines, if_absent=False)",
+        ),
+    ),
+    _bug(
+        "an append to a bucket whose answer was lost is damage",
+        (BucketObjects, "append", "elif not self._holds(key, number, lines):", "else:"),
+    ),
+    _bug(
+        "an object in a bucket is created over what is there",
+        (BucketObjects, "create", "if_absent=True", "if_absent=False"),
+    ),
+    _bug(
+        "repair deletes blocks that a ledger may still come to name",
+        (transaction, "end_killed", "if (last := unfinished(store)) is None:", "if True:"),
     ),
 )
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import cast
 
 import pytest
-from store_support import NOW, STREAM, WRITER, begin, block_range, put, session_at, stored
+from store_support import NOW, OTHER_WRITER, STREAM, WRITER, begin, block_range, local_store, put, session_at, stored
 
 from kcl_receiver import read
 from kcl_receiver.audit.verify import verify_store
+from kcl_receiver.cli.main import run_cli
 from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.generator.effects import Measurement
 from kcl_receiver.generator.generator_io import GeneratorIO
@@ -19,6 +21,7 @@ from kcl_receiver.maintenance.compact import Options, compact
 from kcl_receiver.maintenance.repair import DELETE, repair
 from kcl_receiver.ranges import Position, StreamIdentity
 from kcl_receiver.store.ledger.entries import BlockStored, Entry, WriterLedger, decode_ledger
+from kcl_receiver.store.ledger.notes import note
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.takeover import take_over
 from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
@@ -180,3 +183,13 @@ def test_a_run_that_has_recorded_what_it_did_is_left_alone(store: Store) -> None
     before = store.maintenance_ledger(transaction.writer)
     end_killed(store, NOW)
     assert store.maintenance_ledger(transaction.writer) == before
+
+
+@pytest.mark.parametrize("command", [["expire", "--before", "2026-01-01", "--yes"], ["recover"]])
+def test_commands_end_what_a_killed_run_was_about_to_record(tmp_path: Path, command: list[str]) -> None:
+    store = local_store(tmp_path / "store")
+    store.claim("landing")
+    begin(store, WRITER)
+    note(store, OTHER_WRITER, COMPACT, 1)
+    assert run_cli([command[0], "--store", store.url, *command[1:]]) == 0
+    assert store.has_maintenance_ledger(OTHER_WRITER)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -43,8 +45,9 @@ from kcl_receiver.store.ledger.entries import (
     encode_lines,
     first_prev,
 )
+from kcl_receiver.store.ledger.reading import Ledger
 from kcl_receiver.store.ledger.writer import LedgerWriter, rebuild_from_footers
-from kcl_receiver.store.objects import Checked, Objects
+from kcl_receiver.store.objects import Checked, Objects, Stat
 from kcl_receiver.store.store import Store
 
 THIRD_WRITER = writer_id(NOW + 120_000, "00000003")
@@ -379,7 +382,7 @@ def test_what_another_writer_has_relied_on_is_not_made_durable_again(store: Stor
     begin(store, OTHER_WRITER)
     watched = Watched(store.objects)
     begin(Store(watched), THIRD_WRITER)
-    assert [key for verb, key in watched.changes if verb == "replace"] == [ledger_path(OTHER_WRITER)]
+    assert [key for verb, key in watched.changes if verb == "settle_log"] == [ledger_path(OTHER_WRITER)]
 
 
 def test_a_mere_reader_changes_nothing(store: Store) -> None:
@@ -488,3 +491,25 @@ def test_a_line_that_names_what_is_no_block_is_damage(entry: Entry) -> None:
     fault = decode_ledger(WRITER, lines).fault
     assert fault is not None
     assert "not a block id" in fault.message
+
+
+class Meanwhile(Checked):
+    """Does something in another thread whenever it is listed."""
+
+    def __init__(self, objects: Objects, do: Callable[[], object]) -> None:
+        super().__init__(objects)
+        self._do = do
+
+    def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
+        other = threading.Thread(target=self._do, daemon=True)
+        other.start()
+        other.join(10)
+        return super().list(prefix, deep=deep)
+
+
+def test_a_listing_that_takes_long_keeps_no_other_store_waiting(place: Place) -> None:
+    found: list[list[str]] = []
+    begin(place("other"), WRITER)
+    slow = Store(Meanwhile(place("slow").objects, lambda: found.append(Ledger(place("other")).writers)))
+    assert Ledger(slow).writers == []
+    assert found[0] == [WRITER]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, day_of, writer_of
@@ -72,11 +71,15 @@ class Ledger:
         self.store = store
         self.faults = {} if faults is None else faults
         self._raises = faults is None
+        self._writers: list[str] | None = None
 
-    @cached_property
+    @property
     def writers(self) -> list[str]:
         """Ids of the writers that had a ledger when this was first asked for, in order; maintenance has its own."""
-        return self.store.writers()
+        # No cached_property: until Python 3.12 the listing of one store would keep those of all others waiting.
+        if self._writers is None:
+            self._writers = self.store.writers()
+        return self._writers
 
     def of(self, writer: str) -> Iterator[Entry]:
         """Yield the entries of a writer's ledger; a torn last line, or a ledger that is not there, is none.
