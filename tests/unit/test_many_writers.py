@@ -110,21 +110,29 @@ def between(monkeypatch: pytest.MonkeyPatch, writer: str, do: Callable[[], None]
     monkeypatch.setattr(Store, "ledger", ledger)
 
 
-def test_verify_reads_again_what_a_session_had_seen_meanwhile(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ledger_only", [False, True])
+def test_verify_reads_again_what_a_session_had_seen_meanwhile(
+    two: Two, monkeypatch: pytest.MonkeyPatch, ledger_only: bool
+) -> None:
+    """Where it looks at blocks it finds those that it did not read of by their footers."""
     two.begin_session(two.first, 5, two.look(two.second))
+    two.put(two.first, run_of(6, 7, 5))
 
     def step() -> None:
-        two.put(two.first, run_of(6, 9, 5))
+        two.put(two.first, run_of(8, 9, 7))
         two.begin_session(two.second, 9, two.look(two.first))
         two.put(two.second, run_of(10, 12, 9))
 
     between(monkeypatch, two.first.writer, step)
-    report = verify_store(two.store)
-    assert report.proven
+    report = verify_store(two.store, ledger_only=ledger_only)
+    assert (report.proven, report.ledger_faults) == (True, [])
     assert [(one.records, one.duplicates) for one in report.shards] == [(12, 0)]
 
 
-def test_verify_finds_a_writer_that_has_begun_meanwhile(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ledger_only", [False, True])
+def test_verify_finds_a_writer_that_has_begun_meanwhile(
+    two: Two, monkeypatch: pytest.MonkeyPatch, ledger_only: bool
+) -> None:
     two.begin_session(two.first, 5, two.look(two.second))
 
     def step() -> None:
@@ -137,7 +145,7 @@ def test_verify_finds_a_writer_that_has_begun_meanwhile(two: Two, monkeypatch: p
         two.put(two.second, run_of(10, 12, 9))
 
     between(monkeypatch, two.first.writer, step)
-    report = verify_store(two.store)
+    report = verify_store(two.store, ledger_only=ledger_only)
     assert (report.proven, report.ledger_faults, report.orphans) == (True, [], [])
     assert [(one.records, one.duplicates) for one in report.shards] == [(12, 0)]
 
