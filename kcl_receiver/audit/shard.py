@@ -25,7 +25,7 @@ from kcl_receiver.audit.report import (
     StretchKind,
 )
 from kcl_receiver.audit.timeline import Stretches, draw
-from kcl_receiver.horizon import Times
+from kcl_receiver.horizon import Times, place
 from kcl_receiver.proof.coverage import Coverage, Gap, Segments, Span, SpanSet, Taken, covered_from, span_of
 from kcl_receiver.proof.links import Cover
 from kcl_receiver.ranges import Position, Range, StreamIdentity
@@ -103,8 +103,9 @@ class Shard:
         self.parents.update(one.parents)
 
     def add_end(self, one: ShardEnded) -> None:
-        """Take in that it was read to its end."""
-        self.ended = one
+        """Take in that it was read to its end; several sessions may have been, and the furthest one tells."""
+        if self.ended is None or place(one.last) >= place(self.ended.last):
+            self.ended = one
         self.cover.add_end(one)
 
     def add_good(self, one: Range, block: str) -> list[Span]:

@@ -84,7 +84,7 @@ class Cover:
         """Take in that the shard was read to its end."""
         tails = len(self._tails)
         self._end_at(place(one.last), self._times.delivered(one.session, one.time))
-        self._ended_late = len(self._tails) > tails
+        self._ended_late |= len(self._tails) > tails
 
     def _end_at(self, position: Position, at: int) -> None:
         """Something was read from a position on, and it is not known yet whether anything came."""

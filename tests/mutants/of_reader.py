@@ -6,6 +6,10 @@ from mutants import Mutant
 
 BATCHES = "tests/unit/test_read_batches.py"
 FOLLOW = "tests/unit/test_read_follow.py"
+TAILING = "kcl_receiver/store/ledger/tailing.py"
+WALK = "kcl_receiver/store/ledger/walk.py"
+TEST_TAILING = "tests/unit/test_tailing.py"
+MANY = "tests/unit/test_many_writers.py"
 
 MUTANTS = [
     Mutant(
@@ -112,5 +116,136 @@ MUTANTS = [
         "if self.application is not None and self.application",
         "if self.application",
         (f"{FOLLOW}::test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it",),
+    ),
+    Mutant(
+        "a session's line is read before what it has seen",
+        TAILING,
+        "            if isinstance(entry, SessionStarted) and entry.seen is not None:\n",
+        "            if False:\n",
+        (
+            f"{TEST_TAILING}::test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own",
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[1]",
+            f"{MANY}::test_a_shard_that_moves_to_a_ledger_that_sorts_before_is_read_without_a_hole",
+        ),
+    ),
+    Mutant(
+        "of what a session has seen, more is read than it has seen",
+        TAILING,
+        "            if line == through:\n",
+        "            if False:\n",
+        (f"{TEST_TAILING}::test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own",),
+    ),
+    Mutant(
+        "what a session has seen of ledgers that were closed is not read first",
+        TAILING,
+        "            through = seen.lines.get(writer)\n",
+        "            through = seen.lines.get(writer, 0)\n",
+        (f"{TEST_TAILING}::test_a_ledger_that_was_closed_when_a_session_began_is_read_to_its_end_before",),
+    ),
+    Mutant(
+        "a ledger that has grown since it was read is not read again",
+        TAILING,
+        "                del self._rests[writer]\n",
+        "                pass\n",
+        (f"{TEST_TAILING}::test_a_ledger_that_has_grown_since_it_was_read_is_read_again",),
+    ),
+    Mutant(
+        "a session that has seen a writer which began meanwhile does not wait for it",
+        TAILING,
+        "        self._find_named(seen)\n",
+        "",
+        (f"{TEST_TAILING}::test_a_writer_that_began_after_the_log_was_read_is_read_as_far_as_a_session_had_seen_it",),
+    ),
+    Mutant(
+        "a line that a session has seen may be missing",
+        TAILING,
+        "        if not acknowledged(self._store, writer, line):\n",
+        "        if False:\n",
+        (
+            f"{TEST_TAILING}::test_a_line_that_a_session_had_seen_is_missed_unless_its_loss_is_known",
+            f"{TEST_TAILING}::test_a_line_is_missed_of_a_ledger_that_was_closed_too",
+            f"{MANY}::test_a_line_that_another_writer_saw_is_missed_by_all_of_them",
+        ),
+    ),
+    Mutant(
+        "that a line is gone is missed though it is known",
+        TAILING,
+        "        if not acknowledged(self._store, writer, line):\n",
+        "        if True:\n",
+        (f"{TEST_TAILING}::test_a_line_that_a_session_had_seen_is_missed_unless_its_loss_is_known",),
+    ),
+    Mutant(
+        "two sessions that have seen each other are read for ever",
+        TAILING,
+        "            if writer in self._waiting and (",
+        "            if False and (",
+        (f"{TEST_TAILING}::test_sessions_that_had_seen_each_other_are_damage",),
+    ),
+    Mutant(
+        "a token forgets a growing ledger",
+        TAILING,
+        "        return Place(self._last, dict(self._lines), self._last_day)\n",
+        "        return Place(self._last, dict([*self._lines.items()][-1:]), self._last_day)\n",
+        (
+            f"{TEST_TAILING}::test_a_place_at_any_line_leaves_out_what_came_before_and_nothing_else[1]",
+            f"{TEST_TAILING}::test_a_place_keeps_the_ledgers_that_may_grow_and_no_others",
+            f"{MANY}::test_the_feed_of_changes_goes_on_in_each_ledger",
+        ),
+    ),
+    Mutant(
+        "a token keeps the ledgers that were closed and read",
+        TAILING,
+        "            self._ends[writer] = self._lines.pop(writer)\n",
+        "            self._ends[writer] = self._lines[writer]\n",
+        (
+            f"{TEST_TAILING}::test_a_place_keeps_the_ledgers_that_may_grow_and_no_others",
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[1]",
+        ),
+    ),
+    Mutant(
+        "a ledger is done that was found after the log was read",
+        TAILING,
+        "        return writer <= self._logged.state.last and writer not in",
+        "        return writer not in",
+        (f"{TEST_TAILING}::test_a_writer_that_began_after_the_log_was_read_may_go_on_though_a_line_of_it_is_lost",),
+    ),
+    Mutant(
+        "a place while a day begins lies before the line that came before it",
+        TAILING,
+        "            self.place = self._here()._replace(day=self._day)\n            yield self.place, DayBegan",
+        "            yield self._here()._replace(day=self._day), DayBegan",
+        (f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[14]",),
+    ),
+    Mutant(
+        "verify does not read again what a session has seen meanwhile",
+        WALK,
+        "        yield from self._catch_up()\n",
+        "",
+        (
+            f"{MANY}::test_verify_reads_again_what_a_session_had_seen_meanwhile[True]",
+            f"{MANY}::test_verify_finds_a_writer_that_has_begun_meanwhile[True]",
+            f"{MANY}::test_a_line_that_another_writer_saw_is_missed_by_all_of_them",
+        ),
+    ),
+    Mutant(
+        "verify takes in twice what it reads again",
+        WALK,
+        "                if number > before and isinstance(",
+        "                if isinstance(",
+        (f"{MANY}::test_verify_reads_again_what_a_session_had_seen_meanwhile[True]",),
+    ),
+    Mutant(
+        "verify does not read to its end a ledger that was closed meanwhile",
+        WALK,
+        "            todo = short | self._behind\n",
+        "            todo = short\n",
+        (f"{MANY}::test_verify_finds_a_writer_that_has_begun_meanwhile[True]",),
+    ),
+    Mutant(
+        "what is lost is not looked at again where hosts store meanwhile",
+        "kcl_receiver/store/ledger/losses.py",
+        '        line = decode_ledger(writer, store.ledger(writer) or b"").tail.number + 1  # it',
+        "        line = there.get(writer, 0) + 1  # it",
+        (f"{MANY}::test_what_is_lost_is_looked_at_again_where_hosts_store_meanwhile",),
     ),
 ]

@@ -298,6 +298,13 @@ class Pair(Fleet):
         return Seen(self.state.last, {getattr(self, name).writer: line for name, line in lines.items()})
 
 
+def acknowledge(store: Store, writer: str, line: int) -> None:
+    """Record that lines are lost, as `repair` does."""
+    change = Transaction(store, block_id(writer, 1), "repair", NOW)
+    change.add_acknowledged(Acknowledged(NOW, writer, line, "gone"))
+    change.commit()
+
+
 def sessions(walk: LedgerWalk) -> Iterator[str]:
     return (entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted))
 
@@ -340,6 +347,22 @@ def test_a_writer_that_began_after_the_log_was_read_is_read_as_far_as_a_session_
     assert walk.place.lines == {pair.second.writer: 2, third.writer: 3}
 
 
+def test_a_writer_that_began_after_the_log_was_read_may_go_on_though_a_line_of_it_is_lost() -> None:
+    pair = Pair()
+    walk = LedgerWalk(pair.store)
+    found = sessions(walk)
+    pair.add(pair.first, "one")
+    assert next(found) == "one"
+    list(pair.begin(pair.hosts[0]))
+    third = pair.hosts[0].writer
+    assert third is not None
+    pair.add(pair.second, "two", seen=Seen(third.writer, {third.writer: 2}))
+    acknowledge(pair.store, third.writer, 2)
+    assert list(found) == ["two"]
+    pair.add(third, "later")
+    assert list(sessions(walk)) == ["later"]
+
+
 def test_a_ledger_that_was_closed_when_a_session_began_is_read_to_its_end_before() -> None:
     pair = Pair()
     found = sessions(LedgerWalk(pair.store))
@@ -361,9 +384,7 @@ def test_a_line_that_a_session_had_seen_is_missed_unless_its_loss_is_known() -> 
     assert next(found) == "one"
     with pytest.raises(LedgerDamaged, match=f"line 3 of the ledger of writer {pair.second.writer}, which"):
         next(found)
-    known = Transaction(pair.store, block_id(pair.second.writer, 1), "repair", NOW)
-    known.add_acknowledged(Acknowledged(NOW, pair.second.writer, 3, "gone"))
-    known.commit()
+    acknowledge(pair.store, pair.second.writer, 3)
     assert list(sessions(LedgerWalk(pair.store))) == ["one", "after"]
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.ledger.entries import StoreState, Tail, decode_ledger
+from kcl_receiver.store.ledger.entries import SessionStarted, StoreState, Tail, decode_ledger
 from kcl_receiver.store.ledger.store_log import StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged
-from kcl_receiver.store.ledger.writer import unclosed
+from kcl_receiver.store.ledger.writer import unclosed, unseen
 from kcl_receiver.store.store import Store
 
 
@@ -31,14 +31,28 @@ def losses(store: Store) -> list[Loss]:
     """
     writers, state = ledgers_named(store)
     found: list[Loss] = []
+    there: dict[str, int] = {}
+    saw: dict[str, tuple[int, str]] = {}
     for writer in sorted({*writers, *(() if state is None else state.living)}):
         ledger = decode_ledger(writer, store.ledger(writer) or b"")
         line = ledger.tail.number + 1
+        there[writer] = ledger.tail.number
+        for entry in ledger.entries:
+            if isinstance(entry, SessionStarted) and entry.seen is not None:
+                for other, number in entry.seen.lines.items():
+                    saw[other] = max(saw.get(other, (0, "")), (number, writer))
         if ledger.fault is not None:
             found.append(Loss(writer, line, ledger.fault.message))
         elif state is not None and not ledger.is_closed and not acknowledged(store, writer, line):
             fault = unclosed(store, writer, line - 1, is_living=writer in state.living)
             found += [] if fault is None else [Loss(writer, line, fault.message)]
+    known = {one.writer for one in found}
+    for writer, (number, witness) in sorted(saw.items()):
+        if writer in known or there.get(writer, 0) >= number:
+            continue
+        line = decode_ledger(writer, store.ledger(writer) or b"").tail.number + 1  # it may have grown since
+        if line <= number and not acknowledged(store, writer, line):
+            found.append(Loss(writer, line, unseen(writer, line, witness).message))
     return found
 
 

@@ -22,7 +22,7 @@ from kcl_receiver.store.ledger.notes import notes, written
 from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.store_log import LOST, Logged, StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import REPAIR, acknowledged, load_day
-from kcl_receiver.store.ledger.writer import rebuild_from_footers, writers_since
+from kcl_receiver.store.ledger.writer import rebuild_from_footers, unseen, writers_since
 from kcl_receiver.store.store import Store
 
 DAY_MS = 86_400_000
@@ -282,8 +282,7 @@ class LedgerWalk:
     def _miss(self, writer: str, line: int, witness: str) -> None:
         """A line is not there that was seen: that may be known."""
         if not acknowledged(self._store, writer, line):
-            what = f"line {line} of the ledger of writer {writer}, which writer {witness} saw, is not there"
-            raise LedgerDamaged(what, SEE_REPAIR)
+            raise unseen(writer, line, witness)
 
     def _from_footers(self) -> Iterator[tuple[Place, Entry]]:
         """The ledger was lost: the blocks themselves are what is left, but for those that `repair` has recorded."""

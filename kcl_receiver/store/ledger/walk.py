@@ -2,6 +2,9 @@
 
 Days come one behind another, and of each what maintenance wrote comes first: there are the blocks that stand in for
 those that the generators' ledgers name. What is wrong with a ledger is noted, and what comes before that is used.
+
+Lines are judged together, and so their order does not matter; but hosts may be storing meanwhile, and a session can be
+read that had seen more of another ledger than was read before. So that is read in the end.
 """
 
 from __future__ import annotations
@@ -16,13 +19,14 @@ from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Closed,
     MarksTaken,
+    Seen,
     SessionStarted,
     ShardEnded,
     iter_lines,
 )
 from kcl_receiver.store.ledger.losses import ledgers_named
-from kcl_receiver.store.ledger.transaction import DayChanges, is_acknowledged, load_day
-from kcl_receiver.store.ledger.writer import unclosed
+from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged, load_day
+from kcl_receiver.store.ledger.writer import unclosed, unseen
 from kcl_receiver.store.store import Store
 
 LOG_IS_LOST = "the store's log cannot be read: it is not known which writers have ended"
@@ -60,6 +64,14 @@ class Ledgers:
         self._foreign: set[str] = set()
         self._own: tuple[str, set[str]] = ("", set())
         self._ends: dict[str, int | None] = {}
+        self._named = {*self.writers}
+        self._damaged: set[str] = set()
+        self._walked = False
+        self._lines: dict[str, int] = {}
+        self._growing: set[str] = set()
+        self._saw: dict[str, tuple[int, str]] = {}
+        self._behind: set[str] = set()
+        self._last = ""
 
     def changes(self, block: str) -> DayChanges:
         """Return what maintenance did to the blocks of the day of a block; their ranges are left out.
@@ -97,8 +109,9 @@ class Ledgers:
         Raises:
             StoreUnavailable: The store cannot be read now.
         """
-        self._foreign.clear()
-        self._read.clear()
+        for each in (self._foreign, self._read, self._lines, self._growing, self._saw, self._behind):
+            each.clear()
+        self._last = self.writers[-1] if self.writers else ""
         by_day: dict[str, list[str]] = {day: [] for day in self._maintained}
         for writer in self.writers:
             by_day.setdefault(day_of(writer), []).append(writer)
@@ -107,6 +120,8 @@ class Ledgers:
                 yield from self._maintenance(day)
             for writer in by_day[day]:
                 yield from self._generator(writer)
+        yield from self._catch_up()
+        self._walked = True
         for day in sorted(self._maintained):  # what was written to a day while another one was read
             yield from self._maintenance(day)
 
@@ -134,24 +149,66 @@ class Ledgers:
                     yield Line(one.entry, one.line, writer, day)
 
     def _generator(self, writer: str) -> Iterator[Line]:
+        """Yield what was not yielded yet of a ledger."""
         content = self._store.ledger(writer) or b""
-        known = writer in self._ends
+        before = self._lines.get(writer, 0)
         number, is_closed = 0, False
         try:
             for entry, _, line in iter_lines(writer, content):
                 number += 1
-                if isinstance(entry, BlockStored | SessionStarted | ShardEnded | MarksTaken):
+                is_closed = isinstance(entry, Closed)
+                if number > before and isinstance(entry, BlockStored | SessionStarted | ShardEnded | MarksTaken):
                     yield Line(entry, line, writer, "")
-                else:
-                    is_closed = isinstance(entry, Closed)
+                    if isinstance(entry, SessionStarted) and entry.seen is not None:
+                        self._see(entry.seen, writer)
         except LedgerDamaged as fault:
             is_closed = True  # what comes after is not known
-            if not known:
+            if not self._walked and writer not in self._damaged:
+                self._damaged.add(writer)
                 self.faults.append(fault.message)
-        if not known:
-            self._ends[writer] = None if is_closed else number
-            if content and not content.endswith(b"\n"):
+        self._lines[writer] = number
+        (self._growing.discard if is_closed else self._growing.add)(writer)
+        self._behind.discard(writer)
+        if not self._walked:
+            if writer in self._named:
+                self._ends[writer] = None if is_closed else number
+            if content and not content.endswith(b"\n") and writer not in self.torn:
                 self.torn.append(writer)
+
+    def _see(self, seen: Seen, witness: str) -> None:
+        """Take in what a session had seen of other ledgers; those that were read before may have grown."""
+        for writer, line in seen.lines.items():
+            if line > self._saw.get(writer, (0, ""))[0]:
+                self._saw[writer] = line, witness
+        self._behind.update(
+            one for one in self._growing if one <= seen.last and one not in seen.lines and one != witness
+        )
+        self._last = max(self._last, seen.last)
+
+    def _catch_up(self) -> Iterator[Line]:
+        """Yield what sessions had seen and what came into the ledgers after they were read."""
+        listed, missed = self.writers[-1:], set[str]()
+        while True:
+            short = {writer for writer, (line, _) in self._saw.items() if self._lines.get(writer, 0) < line} - missed
+            if self._last > max(listed, default="") or not short.issubset(self._lines):
+                listed = [self._last]
+                found = (writer for writer in self._store.writers() if writer <= self._last)
+                short.update(writer for writer in found if writer not in self._lines)
+            todo = short | self._behind
+            if not todo:
+                return
+            for writer in sorted(todo):
+                yield from self._generator(writer)
+                line, witness = self._saw.get(writer, (0, ""))
+                number = self._lines[writer] + 1
+                if number <= line:
+                    missed.add(writer)
+                    if not self._walked and writer not in self._damaged:
+                        self._miss(writer, number, witness)
+
+    def _miss(self, writer: str, line: int, witness: str) -> None:
+        if not acknowledged(self._store, writer, line):
+            self.faults.append(unseen(writer, line, witness).message)
 
     def _is_first(self, block: str, writer: str) -> bool:
         """Return whether no ledger but this one of maintenance has an entry of a block.

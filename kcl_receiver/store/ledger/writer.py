@@ -134,6 +134,11 @@ def unclosed(store: Store, writer: str, lines: int, *, is_living: bool) -> Ledge
     return LedgerDamaged(f"the ledger of writer {writer} is not there, and its blocks are", SEE_REPAIR)
 
 
+def unseen(writer: str, line: int, witness: str) -> LedgerDamaged:
+    """Return what is wrong with a ledger in which a line is not there that another writer saw."""
+    return LedgerDamaged(f"line {line} of the ledger of writer {writer}, which {witness} saw, is not there", SEE_REPAIR)
+
+
 def rebuild_from_footers(
     store: Store,
     blocks: Iterable[tuple[str, int]],
