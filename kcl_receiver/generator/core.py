@@ -431,9 +431,10 @@ class GeneratorCore:
         return min((time for time in times if time is not None), default=None)
 
     def _measure_at(self) -> float | None:
-        """When the stream is asked for its clock next: while sessions are open, and before the end comes."""
+        """When the stream is asked for its clock next: while sessions are open or others wait, and before the end."""
         due = self._marks.due()
-        return due if due is not None and self._drain_since is None and self._roster.serving else None
+        wanted = self._roster.serving or self._marks.awaited
+        return due if due is not None and self._drain_since is None and wanted else None
 
     def _idle_exit_at(self) -> float | None:
         idle_exit = self._settings.idle_exit

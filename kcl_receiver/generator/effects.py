@@ -46,6 +46,7 @@ class Measurement(NamedTuple):
         retention_hours: The stream's retention period.
         opened: Of the shards that were open when shards were listed last: when that was, by the service's clock, at the
             earliest; -1 if that is not known.
+        awaited: Whether others wait for a line in this ledger, and take its writer for dead if none comes.
     """
 
     date: int
@@ -53,6 +54,7 @@ class Measurement(NamedTuple):
     after: int
     retention_hours: int
     opened: Mapping[str, int] = MappingProxyType({})
+    awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ class GeneratorIO:
             self._neighbours.close_dead(self.writer, wall_millis())
         except StoreUnavailable as error:
             log.warning("%s; whether other writers are dead is looked at again", error.message)
-        return measured
+        return measured._replace(awaited=self._own is not None)
 
     def _begin_ledger(self) -> None:
         """Close the ledgers before the next one, then make its first lines durable.

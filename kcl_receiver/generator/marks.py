@@ -42,6 +42,11 @@ class ShardMarks:
         """When the stream is to be asked next; None while it is being asked, or before a session was looked up."""
         return None if self._asking else self._next
 
+    @property
+    def awaited(self) -> bool:
+        """See `Measurement`: what was measured last says so."""
+        return self._seen is not None and self._seen.awaited
+
     def asks(self, now: float) -> bool:
         """Return whether the stream is to be asked now; then `measured` or `failed` follows."""
         due = self.due()
@@ -56,6 +61,8 @@ class ShardMarks:
         record = self.saw(seen, now)
         self._next = now if self._again else now + _until_next(seen)
         marks = self.take(sessions, now)
+        if record is None and marks is None and seen.awaited:
+            return self._record(now, (), (), ())
         if record is None or marks is None:
             return record or marks
         return self._record(now, marks.marks, record.late, record.sessions)

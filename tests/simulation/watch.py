@@ -124,6 +124,7 @@ class Watch:
         self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
         self.cut_there: set[tuple[int, str, int]] = set()
         self.exits: Counter[str] = Counter()
+        self.fenced: set[str] = set()  # writers that found their ledger closed by another
         self.awaited: Counter[str] = Counter()
         self.checkpoints = self.ages = 0
         self.hosts_of: dict[str, str] = {}
@@ -394,6 +395,7 @@ class Watch:
         if process.host.repair_due and isinstance(error, errors.LedgerDamaged):
             return  # it is right: it starts once that is repaired
         if self.fleet.shared and name == "WriterFenced":
+            self.fenced.update(process.writers)
             return  # a neighbour took it for dead, and closed its ledger: the next one begins anew
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
@@ -667,7 +669,12 @@ class Watch:
                 may_record = {writer for one in users if one.generator is not None for writer in one.generator.writers}
                 may_record.update(*(one.maintainers for one in users))
                 for entry in index.adopted:
-                    if entry.block not in late and writer_of(entry.block) not in may_record:
+                    if entry.block in late or writer_of(entry.block) in may_record:
+                        continue
+                    # Its host was replaced by one that knows nothing of it: a neighbour closes it in an hour.
+                    if self.fleet.shared and writer_of(entry.block) not in self.disks[host.place.name].closed:
+                        unrecorded.add(f"{host.place.name}/{entry.block}")
+                    else:
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             else:  # of a host that was replaced nobody records the last blocks any more
                 unrecorded |= {f"{host.place.name}/{entry.block}" for entry in index.adopted}
@@ -687,7 +694,8 @@ class Watch:
         self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
 
     def _is_too_late(self, host: Host, block: str) -> bool:
-        return host.place.came_late(block) and writer_of(block) in self.disks[host.place.name].closed
+        late = host.place.came_late(block) or writer_of(block) in self.fenced
+        return late and writer_of(block) in self.disks[host.place.name].closed
 
     def held_late(self, shard: Shard) -> set[Position]:
         """Return the records that are in blocks alone that no ledger knows, because they came too late."""
