@@ -50,7 +50,6 @@ from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
 from kcl_receiver.store.local import Directory
-from kcl_receiver.store.objects import Checked
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
 
@@ -599,10 +598,6 @@ MUTANTS = (
         (Session, "knows", "self.known_to is None or", "True or"),
     ),
     # On a bucket
-    _bug(
-        "a ledger in a bucket is written anew when it is relied on",
-        (Checked, "settle_log", "self.objects.settle_log(key, content)", "self.objects.replace(key, content)"),
-    ),
     _bug(
         "a line of the dead that arrives while its ledger is closed ends the start",
         (GeneratorIO, "prepare", "except LedgerDamaged as error:", "except ZeroDivisionError as error:"),
