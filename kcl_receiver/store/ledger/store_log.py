@@ -11,6 +11,7 @@ before it are kept for people. The rules:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -113,6 +114,21 @@ class StoreLog:
             raise LedgerDamaged(what, SEE_REPAIR) from error
         return Logged(number, own, state)
 
+    def living_beside(self, writer: str) -> frozenset[str] | None:
+        """Return the writers that were living once one had begun, itself among them; None if the log does not tell."""
+        numbers = range(1, self._store.newest_log_number() + 1)
+        with suppress(LedgerDamaged, LookupError):
+            first = numbers[bisect_left(numbers, writer, key=lambda number: self._there(number).last)]  # it only rises
+            if self._there(first).by == writer:  # else the log had begun anew
+                return frozenset(self._there(first).living)
+        return None
+
+    def _there(self, number: int) -> StoreState:
+        found = self._read(number)
+        if found is None:
+            raise LookupError(number)
+        return found.state
+
     def before_damage(self) -> StoreState:
         """Return what held by the newest entry that is as it was written; nothing if there is none of late."""
         newest = self._store.newest_log_number()
@@ -192,6 +208,21 @@ def began(
         forgotten=dict(forgotten),
         last=max(state.last, started.writer),
     )
+
+
+def oldest_beside(store: Store, writer: str) -> str:
+    """Return the first writer whose ledger may have grown since this one began; empty if that is not known.
+
+    Args:
+        store: The store.
+        writer: A generator's.
+
+    Raises:
+        StoreUnavailable: It cannot be told now.
+    """
+    if store.objects.locks:
+        return writer  # one at a time
+    return min(StoreLog(store).living_beside(writer) or ("",))
 
 
 def is_behind(state: StoreState, writers: Sequence[str]) -> bool:

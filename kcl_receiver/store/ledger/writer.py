@@ -21,6 +21,7 @@ from kcl_receiver.store.ledger.entries import (
     first_prev,
     iter_entries,
 )
+from kcl_receiver.store.ledger.store_log import oldest_beside
 from kcl_receiver.store.store import Store
 
 
@@ -73,8 +74,8 @@ class LedgerWriter:
 def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]:
     """Return those of some writers in whose ledgers something can be that arrived at a time or later, in order.
 
-    A ledger's first lines note the newest arrival in the ledgers before it. The time in its id, which is its host's,
-    does not count: the host may have stood still.
+    A ledger's first lines note the newest arrival in those that were closed before it; others may have grown since. The
+    time in its id, which is its host's, does not count: the host may have stood still.
 
     Args:
         store: The store.
@@ -84,15 +85,13 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
-    out: list[str] = []
     for writer in reversed(writers):
-        out.append(writer)
         with suppress(LedgerDamaged):  # then it notes nothing
             entries = iter_entries(writer, store.ledger(writer) or b"")
             newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
-            if 0 <= newest_before < since:
-                break
-    return out[::-1]
+            if 0 <= newest_before < since and (first := oldest_beside(store, writer)):
+                return [one for one in writers if one >= first]
+    return [*writers]
 
 
 def unclosed(store: Store, writer: str, lines: int, *, is_living: bool) -> LedgerDamaged | None:
