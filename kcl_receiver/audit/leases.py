@@ -24,6 +24,7 @@ from kcl_receiver.audit.report import ShardReport
 from kcl_receiver.ranges import SHARD_END, STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
 from kcl_receiver.store.ledger.entries import BlockStored, WriterStarted
 from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.writer import oldest_beside
 from kcl_receiver.store.store import Store
 
 if TYPE_CHECKING:
@@ -220,7 +221,11 @@ def look_back(store: Store, stream: StreamIdentity, checkpoints: Mapping[str, Po
     arrivals: dict[str, tuple[Position, int]] = {}
     reached: dict[str, tuple[Position, int]] = {}
     ledger = Ledger(store, {})  # verify has said so; this is no proof, but a measure
+    oldest: dict[str, str] = {}  # of a shard that was met, the ledgers before this one hold nothing past its checkpoint
     for writer in reversed(ledger.writers):
+        left = {shard: one for shard, one in left.items() if writer >= oldest.get(shard, "")}
+        if not left:
+            break
         met: set[str] = set()
         for entry in ledger.of(writer):
             if isinstance(entry, WriterStarted):
@@ -237,10 +242,9 @@ def look_back(store: Store, stream: StreamIdentity, checkpoints: Mapping[str, Po
                     met.add(one.shard)
                     _keep_latest(reached, one.shard, (min(one.last, checkpoint), one.arrival_last))
                 _keep_latest(arrivals, one.shard, (one.last, one.arrival_last))
-        for shard in met:
-            del left[shard]
-        if not left:
-            break
+        met -= oldest.keys()
+        if met:
+            oldest.update(dict.fromkeys(met, oldest_beside(store, writer)))
     for shard, count in records.items():
         last, at = arrivals.get(shard, (None, -1))[1], reached.get(shard, (None, -1))[1]
         out.behind[shard] = Behind(count, max(0, last - at) if min(last, at) >= 0 else -1)

@@ -154,7 +154,6 @@ class GeneratorIO:
         self._found = EMPTY  # what the log would say if it were not lost
         self._next: WriterStarted | None = None
         self._first: tuple[LedgerWriter, list[Entry]] | None = None
-        self._has_begun = False
         self._own = None if store.objects.locks else own
         self._neighbours = Neighbours(store, self._heard, alone=self._own is None)
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
@@ -243,7 +242,7 @@ class GeneratorIO:
             return
         while self._closing:
             ledger, last = self._closing[0]
-            self._close(ledger, last)
+            ledger.append(last)
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
         self._enter_log()
         if self._first is None:  # made once, and repeated until durable
@@ -256,18 +255,7 @@ class GeneratorIO:
         ledger.append(first)
         with self._lock:
             self._ledger, self._next, self._first, self._ended = ledger, None, None, []
-        self._has_begun = True
         self._rollover.began(Extent(ledger.tail.number, ledger.size))
-
-    def _close(self, ledger: LedgerWriter, last: list[Entry]) -> None:
-        try:
-            ledger.append(last)
-        except LedgerDamaged as error:
-            if self._own is None or self._has_begun:
-                raise
-            # A request of the dead has arrived since it was read, or somebody has closed it: take over anew.
-            self._next, self._closing = None, []
-            raise StoreUnavailable(f"{error.message}; it is read again") from error
 
     def _enter_log(self) -> None:
         """Let the log say that the next writer begins; its id is the greatest by then.

@@ -1,6 +1,6 @@
 """Reads a store: walks the ledger, lets a chain per shard say what comes next, and fetches it.
 
-What is kept in memory: the ledger that is being read, what maintenance did on a few days, a packed reference for each
+What is kept in memory: the ledgers that are being read, what maintenance did on a few days, a packed reference for each
 range that waits for what comes before it, and the rows of a batch. None of it grows with the store's age.
 """
 

@@ -15,8 +15,8 @@ MUTANTS = [
     Mutant(
         "a reading since a time leaves out ledgers by the time of the host that wrote them",
         "kcl_receiver/store/ledger/writer.py",
-        "ended = ended or 0 <= entry.newest < since\n",
-        "ended = ended or int(writer[:8]) < 20261222\n",
+        "            if 0 <= newest_before < since and (",
+        "            if int(writer[:8]) < 20261222 and (",
         (
             "tests/unit/test_read.py::test_a_reading_since_a_time_goes_by_the_clock_of_the_service_and_not_by_that_of_a_host_that_stood_still",
             "tests/unit/test_recorded.py::test_ledgers_of_a_host_that_stood_still_are_taken_in_by_the_clock_of_the_service",
@@ -118,6 +118,36 @@ MUTANTS = [
         (f"{FOLLOW}::test_a_token_of_a_store_that_nobody_had_claimed_is_good_for_whoever_claims_it",),
     ),
     Mutant(
+        "a reading since a time leaves out ledgers that grew beside the first one that it reads",
+        "kcl_receiver/store/ledger/writer.py",
+        "(first := oldest_beside(store, writer))",
+        "(first := writer)",
+        (
+            f"{MANY}::test_a_reading_since_a_time_takes_in_ledgers_that_grew_beside_one_that_says_all_before_it_is_older",
+        ),
+    ),
+    Mutant(
+        "the newest stream is one that the newest ledger names",
+        "kcl_receiver/store/ledger/reading.py",
+        "                first = oldest_beside(self.store, writer)\n",
+        "                first = writer\n",
+        (f"{MANY}::test_the_newest_stream_may_be_in_a_ledger_that_sorts_before",),
+    ),
+    Mutant(
+        "how far a checkpoint is behind is told without ledgers that grew at the same time",
+        "kcl_receiver/audit/leases.py",
+        "oldest_beside(store, writer)",
+        "writer",
+        (f"{MANY}::test_how_far_a_checkpoint_is_behind_counts_what_others_stored",),
+    ),
+    Mutant(
+        "a first line does not tell which ledgers go on growing",
+        "kcl_receiver/store/ledger/writer.py",
+        "            return min((writer, *first.beside))",
+        "            return writer",
+        (f"{MANY}::test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since",),
+    ),
+    Mutant(
         "a session's line is read before what it has seen",
         TAILING,
         "            if isinstance(entry, SessionStarted) and entry.seen is not None:\n",
@@ -126,6 +156,7 @@ MUTANTS = [
             f"{TEST_TAILING}::test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own",
             f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[1]",
             f"{MANY}::test_a_shard_that_moves_to_a_ledger_that_sorts_before_is_read_without_a_hole",
+            f"{MANY}::test_wherever_shards_move_each_record_comes_once_and_in_order_across_tokens[20]",
         ),
     ),
     Mutant(
@@ -190,6 +221,7 @@ MUTANTS = [
             f"{TEST_TAILING}::test_a_place_at_any_line_leaves_out_what_came_before_and_nothing_else[1]",
             f"{TEST_TAILING}::test_a_place_keeps_the_ledgers_that_may_grow_and_no_others",
             f"{MANY}::test_the_feed_of_changes_goes_on_in_each_ledger",
+            f"{MANY}::test_wherever_shards_move_each_record_comes_once_and_in_order_across_tokens[20]",
         ),
     ),
     Mutant(

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import pytest
 from places import kept_ledger
-from store_support import block_range, put, session_at
-from test_read import count, numbers, run_of
-from test_tailing import Pair
+from store_support import NOW, SHARD, STREAM, block_range, put, session_at
+from test_read import OTHER_SHARD, count, numbers, numbers_of, run_of
+from test_tailing import Fleet, Host, Pair
 
 from kcl_receiver import follow, read
+from kcl_receiver.audit.leases import look_back
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import HoleFound, LedgerDamaged
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.blocks.encode import BlockRange
-from kcl_receiver.store.ledger.entries import Seen
+from kcl_receiver.store.ledger.entries import Carried, Seen
 from kcl_receiver.store.ledger.losses import Loss, losses
-from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.writer import LedgerWriter, oldest_beside, writers_since
 from kcl_receiver.store.store import Store
+
+DAY = 86_400_000
+
+
+def remove_log(store: Store) -> None:
+    store.objects.delete([one.key for one in store.objects.list("log/")])
 
 
 class Two(Pair):
@@ -94,6 +105,74 @@ def test_the_feed_of_changes_goes_on_in_each_ledger(two: Two) -> None:
         changes = follow(two.store, changes.token)
         next(iter(changes))
     assert list(follow(two.store, changes.token)) == []
+
+
+class Moving(Fleet):
+    """Hosts that read shards, which move between them; each writer begins anew now and then."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__(3, rng)
+        self.store.claim("landing")
+        for host in self.hosts:
+            list(self.begin(host))
+        self.owner: dict[str, Host] = {}
+        self.last = dict.fromkeys((SHARD, OTHER_SHARD), 0)
+        self._numbers = itertools.count(1)
+
+    def act(self) -> None:
+        shard = self.rng.choice([*self.last])
+        if shard not in self.owner or self.rng.random() < 0.3:
+            self.owner[shard] = self.rng.choice(self.hosts)
+            self.take(shard, self.owner[shard])
+        elif self.rng.random() < 0.2:
+            list(self.begin(self.owner[shard]))
+        else:
+            self.keep(shard, self.owner[shard])
+
+    def take(self, shard: str, host: Host) -> None:
+        """Begin a session at the checkpoint, which is all that was stored."""
+        assert host.writer is not None
+        state = self.state
+        lines = {writer: self.lines(writer) for writer in state.living if writer != host.writer.writer}
+        after, number = self.last[shard], next(self._numbers)
+        session = session_at(after or "TRIM_HORIZON", session=f"s{number}", shard=shard)
+        self.append(host.writer, replace(session, seen=Seen(state.last, lines)))
+
+    def keep(self, shard: str, host: Host) -> None:
+        assert host.writer is not None
+        after, last = self.last[shard], self.last[shard] + self.rng.randint(1, 4)
+        block = block_range(*count(after + 1, last), shard=shard, **({"after": Position(after)} if after else {}))
+        self.append(host.writer, put(self.store, next(self._numbers), block, writer=host.writer.writer))
+        self.last[shard] = last
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_wherever_shards_move_each_record_comes_once_and_in_order_across_tokens(seed: int) -> None:
+    rng = random.Random(seed)
+    fleet = Moving(rng)
+    token, added = None, None
+    seen: dict[str, list[int]] = {shard: [] for shard in fleet.last}
+    blocks: list[str] = []
+    for _ in range(rng.randint(3, 8)):
+        for _ in range(rng.randint(1, 12)):
+            fleet.act()
+        for batch in itertools.islice(read(fleet.store, token=token, batch_rows=3), rng.randint(1, 8)):
+            token = batch.token
+            for shard, found in seen.items():
+                found += numbers_of(batch, shard)
+            fleet.act()
+        changes = follow(fleet.store, added)
+        for change in itertools.islice(changes, rng.randint(1, 5)):
+            blocks += [entry.block for entry in change.added]
+            fleet.act()
+        added = changes.token
+    for batch in read(fleet.store, token=token):
+        for shard, found in seen.items():
+            found += numbers_of(batch, shard)
+    assert seen == {shard: count(1, last) for shard, last in fleet.last.items()}
+    blocks += [entry.block for change in follow(fleet.store, added) for entry in change.added]
+    assert sorted(blocks) == sorted(block for block, _ in fleet.store.list_blocks())
+    assert verify_store(fleet.store).proven
 
 
 def between(monkeypatch: pytest.MonkeyPatch, writer: str, do: Callable[[], None]) -> None:
@@ -171,3 +250,45 @@ def test_what_is_lost_is_looked_at_again_where_hosts_store_meanwhile(two: Two, m
 
     between(monkeypatch, two.first.writer, step)
     assert losses(two.store) == []
+
+
+def test_a_reading_since_a_time_takes_in_ledgers_that_grew_beside_one_that_says_all_before_it_is_older(
+    two: Two,
+) -> None:
+    """What a ledger notes of the arrivals before it does not hold for what others stored later."""
+    ended = two.first.writer
+    list(two.begin(two.hosts[0]))
+    first = two.hosts[0].writer
+    assert first is not None
+    two.append(first, Carried(STREAM, (), NOW - 10 * DAY))
+    two.begin_session(first, 5, two.look(two.second))
+    two.put(first, run_of(6, 7, 5))
+    assert writers_since(two.store, two.store.writers(), NOW) == [two.second.writer, first.writer]
+    assert ended < two.second.writer
+    assert numbers(read(two.store, start=datetime.fromtimestamp(NOW / 1000, timezone.utc))) == count(1, 7)
+    kept = kept_ledger(two.store, first.writer)
+    kept.write(kept.read().replace(b'"beside"', b'"beyond"'))
+    assert writers_since(two.store, two.store.writers(), NOW) == two.store.writers()
+
+
+def test_the_newest_stream_may_be_in_a_ledger_that_sorts_before(two: Two) -> None:
+    newer = STREAM._replace(created=STREAM.created + 1)
+    two.append(two.first, session_at(stream=newer))
+    assert Ledger(two.store).newest_stream() == newer
+
+
+def test_how_far_a_checkpoint_is_behind_counts_what_others_stored(two: Two) -> None:
+    two.begin_session(two.first, 5, two.look(two.second))
+    two.put(two.first, run_of(6, 9, 5))
+    assert look_back(two.store, STREAM, {SHARD: Position(5)}).behind[SHARD].records == 4
+
+
+def test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since(two: Two) -> None:
+    list(two.begin(two.hosts[0]))
+    first = two.hosts[0].writer
+    assert first is not None
+    assert oldest_beside(two.store, two.first.writer) == two.first.writer
+    assert oldest_beside(two.store, first.writer) == two.second.writer
+    kept = kept_ledger(two.store, first.writer)
+    kept.write(b"x" + kept.read())
+    assert oldest_beside(two.store, first.writer) == ""

@@ -105,7 +105,8 @@ class Fleet:
         yield
         if host.writer is not None:
             host.was_alone = len(self.state.living) == 1
-            self.append(host.writer, WriterStarted(host.writer.writer, host.name, 1, NOW, "0"))
+            beside = tuple(writer for writer in self.state.living if writer != host.writer.writer)
+            self.append(host.writer, WriterStarted(host.writer.writer, host.name, 1, NOW, "0", beside=beside))
 
     def change(self, closed: set[str], host: Host | None = None) -> None:
         def changed(state: StoreState) -> StoreState:

@@ -31,7 +31,7 @@ from kcl_receiver.store.ledger.entries import (
     iter_entries,
 )
 from kcl_receiver.store.ledger.transaction import DayChanges, load_day
-from kcl_receiver.store.ledger.writer import entry_of_footer, rebuild_from_footers, writers_since
+from kcl_receiver.store.ledger.writer import entry_of_footer, oldest_beside, rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
 
 __all__ = [
@@ -232,19 +232,26 @@ class Ledger:
         return dict(found)
 
     def newest_stream(self) -> StreamIdentity | None:
-        """Return the stream that was stored last, or None: the newest of the last ledger that names any.
+        """Return the stream that was stored last, or None: the newest of the last ledgers that name any.
 
         Raises:
             LedgerDamaged: A ledger is damaged.
         """
+        newest: set[StreamIdentity] = set()
+        first: str | None = None
         for writer in reversed(self.writers):
             content = self.store.ledger(writer) or b""
             found = _streams_of(content)
             if found is None:  # a line of another form: whether it is damaged is told the long way
                 named = (SessionStarted, ShardEnded, BlockStored, Carried)
                 found = {entry.stream for entry in self._good(writer, content) if isinstance(entry, named)}
-            if found:
-                return max(found, key=lambda one: one.created)
+            newest |= found
+            if newest and first is None:
+                first = oldest_beside(self.store, writer)
+            if first is not None and writer <= first:
+                break
+        if newest:
+            return max(newest, key=lambda one: one.created)
         last = None
         for last, _ in self.store.list_blocks():  # noqa: B007 - no ledger: the last block says it
             pass

@@ -85,7 +85,6 @@ class LedgerWalk:
         self._logged = LOST
         self._from = place
         self._since = since
-        self._known: set[str] = set()
         self._seen = ""
         self._behind = False
         self._listed = False
@@ -98,6 +97,7 @@ class LedgerWalk:
         self._last_day = day_of(began.last) if began.last else ""
         self._lines = dict(began.lines)
         self._open = {*began.lines}
+        self._known = {*began.lines}
         self._through = ""
         self._ends: dict[str, int] = {}
         self._rests: dict[str, _Rest] = {}
@@ -129,7 +129,7 @@ class LedgerWalk:
             fresh = self._find_new(logged)
             self._open.update(fresh)
             # Where a clock was set back, an id comes before others that were read.
-            self._lines.update((writer, 0) for writer in fresh if writer <= self._last)
+            self._lines |= {writer: 0 for writer in fresh if writer <= self._last}
             self._days = self._find_days(fresh)
         if not self._polled and not self._listed:
             yield from self._from_footers()
@@ -256,6 +256,7 @@ class LedgerWalk:
         if self._is_done(writer, rest):
             self._open.discard(writer)
             self._ends[writer] = self._lines.pop(writer)
+            del self._rests[writer]
         return rest.closed and through is None
 
     def _read_seen(self, witness: str, seen: Seen) -> Iterator[tuple[Place, Entry | DayBegan]]:

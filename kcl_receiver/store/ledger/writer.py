@@ -87,8 +87,8 @@ class LedgerWriter:
 def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]:
     """Return those of some writers in whose ledgers something can be that arrived at a time or later, in order.
 
-    A ledger's first lines note the newest arrival in the ledgers before it, but for those that others were writing
-    beside it. The time in its id, which is its host's, does not count: the host may have stood still.
+    A ledger's first lines note the newest arrival in those that were closed before it; others may have grown since. The
+    time in its id, which is its host's, does not count: the host may have stood still.
 
     Args:
         store: The store.
@@ -98,20 +98,30 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     Raises:
         StoreUnavailable: The store cannot be read now.
     """
-    out: list[str] = []
-    ended, beside = False, set[str]()
     for writer in reversed(writers):
-        if ended and writer not in beside:
-            continue
-        out.append(writer)
         with suppress(LedgerDamaged):  # then it notes nothing
-            for entry in iter_entries(writer, store.ledger(writer) or b""):
-                if isinstance(entry, WriterStarted):
-                    beside.update(entry.beside)
-                elif isinstance(entry, Carried):
-                    ended = ended or 0 <= entry.newest < since
-                    break
-    return out[::-1]
+            entries = iter_entries(writer, store.ledger(writer) or b"")
+            newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
+            if 0 <= newest_before < since and (first := oldest_beside(store, writer)):
+                return [one for one in writers if one >= first]
+    return [*writers]
+
+
+def oldest_beside(store: Store, writer: str) -> str:
+    """Return the first writer whose ledger may have grown since this one began; empty if that is not known.
+
+    Args:
+        store: The store.
+        writer: A generator's.
+
+    Raises:
+        StoreUnavailable: It cannot be told now.
+    """
+    with suppress(LedgerDamaged):
+        first = next(iter_entries(writer, store.ledger(writer) or b""), None)
+        if isinstance(first, WriterStarted):
+            return min((writer, *first.beside))
+    return ""
 
 
 def unclosed(store: Store, writer: str, lines: int, *, is_living: bool) -> LedgerDamaged | None:
