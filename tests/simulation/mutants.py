@@ -46,9 +46,11 @@ from kcl_receiver.processor.outbox import Outbox
 from kcl_receiver.store.bucket import BucketObjects
 from kcl_receiver.store.ledger import store_log, transaction
 from kcl_receiver.store.ledger import takeover as handover
+from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
@@ -76,6 +78,12 @@ class Mutant:
 
     name: str
     edits: tuple[Edit, ...]
+    shared: bool = False
+    """Looked for where all hosts of a seed store in one bucket."""
+
+
+def _shared_bug(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
+    return Mutant(name, tuple(Edit(*edit) for edit in edits), shared=True)
 
 
 def _bug(name: str, *edits: tuple[Any, str, str, str]) -> Mutant:
@@ -95,6 +103,52 @@ _NOTHING_PAST = "checkpoint is None or one.last <= checkpoint"
 _FSYNC = "self._files.fsync(self._files.open(path))"
 
 MUTANTS = (
+    # Several hosts on one bucket
+    _shared_bug(
+        "a session begins without a look at what its neighbours have recorded",
+        (Neighbours, "look", "self._look()", "self._state = self._log.newest().state"),
+    ),
+    _shared_bug(
+        "ledgers that came and went between two looks are not read",
+        (Neighbours, "_look", "{*self._state.living, *self._state.kept}", "{*self._state.living, *self._growing}"),
+    ),
+    _shared_bug(
+        "a ledger that was closed is not read to its end",
+        (Neighbours, "_look", "{*self._state.living, *self._state.kept}", "{*self._state.living}"),
+    ),
+    _shared_bug(
+        "what others have forgotten counts as not stored",
+        (Neighbours, "_look", "self._heard([self._state])", "pass"),
+    ),
+    _shared_bug(
+        "a session does not say what it has seen",
+        (GeneratorIO, "_entry", "seen=facts.seen", "seen=None"),
+    ),
+    _shared_bug(
+        "a session's line is read before what it has seen",
+        (LedgerWalk, "_read", "entry.seen is not None", "False"),
+    ),
+    _shared_bug(
+        "ledgers are let go that were not read",
+        (store_log, "settled", "or (read is not None and writer not in read)", ""),
+    ),
+    _shared_bug(
+        "what others have forgotten is left out of the log",
+        (store_log, "_merged", "return {**out, **{", "return {**{"),
+    ),
+    _shared_bug(
+        "ids are in the order of clocks, not in that of the log",
+        (store_log, "began", "state.last >= started.writer", "False"),
+    ),
+    _shared_bug(
+        "a writer whose ledger was closed goes on",
+        (
+            LedgerWriter,
+            "append",
+            "        self._store.append_ledger(",
+            "        with suppress(LedgerDamaged):\n            self._store.append_ledger(",
+        ),
+    ),
     # Spark's receiver
     _bug(
         "Spark: a block counts as stored after its store has failed",
@@ -607,8 +661,8 @@ MUTANTS = (
         (
             BucketObjects,
             "append",
-            "self._bucket.put(part, lines, if_absent=True)",
-            "self._bucket.put(part, lines, if_absent=False)",
+            "self._bucket.put(_part(key, number), lines, if_absent=True)",
+            "self._bucket.put(_part(key, number), lines, if_absent=False)",
         ),
     ),
     _bug(
@@ -687,10 +741,10 @@ def catch(name: str, seeds: int = MAX_SEEDS) -> Caught:
     first = noted().get(name)
     for seed in [*([] if first is None else [first]), *range(1, seeds + 1)]:
         with installed(), mutated(mutant):
-            broken = Fleet(seed, limit=STEPS).run().broken
+            broken = Fleet(seed, limit=STEPS, shared=mutant.shared).run().broken
         if broken is not None:
             with installed():
-                alone = Fleet(seed, limit=STEPS).run().broken
+                alone = Fleet(seed, limit=STEPS, shared=mutant.shared).run().broken
             if alone is not None:
                 return Caught(name, 0, f"NOT CAUGHT: without it seed {seed} breaks {alone.invariant}", 0.0)
             if isinstance(broken.__cause__, AttributeError | NameError):
