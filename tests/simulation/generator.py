@@ -86,6 +86,7 @@ class SimWorkers(GeneratorIO):
     def look_up(self, effect: LookUp) -> ShardFacts:
         view = self.process.host.fleet.watch.sessions[effect.session]
         view.looked = self.process.host.fleet.timeline.now
+        self.process.host.fleet.watch.looks.setdefault((effect.session, self.process.pid), view.looked)
         facts = super().look_up(effect)
         self._check_bound(effect.shard, len(facts.held), max(self.process.host.fleet.page, self.ranges_in_memory))
         return facts
@@ -167,7 +168,7 @@ class SimGenerator(Process):
     def _new_writer(self, millis: int) -> str:
         self.host.fleet.watch.disks[self.host.place.name].log.writers += 1
         self.writers.append(writer_id(millis, f"{self.host.fleet.rng.getrandbits(32):08x}"))
-        self.host.fleet.watch.hosts_of[self.writers[-1]] = self.host.name
+        self.host.fleet.watch.hosts_of[self.writers[-1]] = self.host.name, self.pid
         return self.writers[-1]
 
     def accept(self, wire: Wire) -> Connection:

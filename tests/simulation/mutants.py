@@ -44,7 +44,7 @@ from kcl_receiver.processor.core import ProcessorCore
 from kcl_receiver.processor.driver import Driver
 from kcl_receiver.processor.outbox import Outbox
 from kcl_receiver.store.bucket import BucketObjects
-from kcl_receiver.store.ledger import store_log, transaction
+from kcl_receiver.store.ledger import store_log
 from kcl_receiver.store.ledger import takeover as handover
 from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import StoreLog
@@ -672,10 +672,6 @@ MUTANTS = (
     _bug(
         "an object in a bucket is created over what is there",
         (BucketObjects, "create", "if_absent=True", "if_absent=False"),
-    ),
-    _bug(
-        "repair deletes blocks that a ledger may still come to name",
-        (transaction, "end_killed", "if (last := unfinished(store)) is None:", "if True:"),
     ),
 )
 

@@ -103,7 +103,7 @@ class DiskView:
     merged: set[str] = field(default_factory=set)
     came_late: set[str] = field(default_factory=set)
     twice: set[tuple[str, Position]] = field(default_factory=set)
-    stored_by: dict[tuple[str, Position], str] = field(default_factory=dict)
+    stored_by: dict[tuple[str, Position], tuple[str, float]] = field(default_factory=dict)
     replaced: dict[str, set[str]] = field(default_factory=dict)
     expired: dict[str, int] = field(default_factory=dict)
     expired_at: dict[tuple[str, Position], float] = field(default_factory=dict)
@@ -127,7 +127,8 @@ class Watch:
         self.fenced: set[str] = set()  # writers that found their ledger closed by another
         self.awaited: Counter[str] = Counter()
         self.checkpoints = self.ages = 0
-        self.hosts_of: dict[str, str] = {}
+        self.hosts_of: dict[str, tuple[str, int]] = {}
+        self.looks: dict[tuple[str, int], float] = {}
         self.unread = Unread(fleet.stream)
 
     def broken(self, invariant: str, what: str) -> NoReturn:
@@ -435,23 +436,35 @@ class Watch:
             if f"{block}.parquet" not in view.seen and block not in view.replaced and block not in view.expired:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
         for block in [block for block in view.waiting if block in view.ledger]:
-            for shard, rows in view.waiting.pop(block):
+            del view.waiting[block]
+            for one, rows in view.whole[block][1]:
+                shard = one.shard
                 if block in view.came_late:
                     view.twice.update((shard, row[0]) for row in rows)
                 for position, _, _ in rows:
                     if (shard, position) in view.records:
                         self._expire_what_seems_so(host, view)
-                    self._check_twice(host, view, block, (shard, position))
+                    self._check_twice(host, view, block, one, position)
                     view.records.add((shard, position))
                     self.stored.add((shard, position))
         return view
 
-    def _check_twice(self, host: Host, view: DiskView, block: str, record: tuple[str, Position]) -> None:
-        """A host stores a record once; two of them may each store it, where they share a store."""
+    def _check_twice(self, host: Host, view: DiskView, block: str, one: Range, position: Position) -> None:
+        """A record is stored once.
+
+        Where hosts share a store, two of them may each store it: but not one whose session has looked since the other's
+        line was there.
+        """
+        record, name, pid = (one.shard, position), "", 0
+        if self.fleet.shared:
+            name, pid = self.hosts_of.get(writer_of(block), ("", 0))
         if record not in view.records or record in view.twice:
-            view.stored_by[record] = self.hosts_of.get(writer_of(block), "")
-        elif not self.fleet.shared or view.stored_by[record] == self.hosts_of.get(writer_of(block), ""):
-            self.broken("not stored twice", f"{host.name}: {record} is in two blocks")
+            view.stored_by[record] = name, self.fleet.timeline.now
+            return
+        by, at = view.stored_by[record]
+        looked = self.looks.get((one.session, pid), 0.0)
+        if by == name or looked > at:
+            self.broken("not stored twice", f"{host.name}: {one.shard} {position} is in two blocks")
 
     def stores(self) -> list[Host]:
         """Return one host for each store."""
