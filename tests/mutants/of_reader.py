@@ -148,6 +148,16 @@ MUTANTS = [
         (f"{MANY}::test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since",),
     ),
     Mutant(
+        "a walk reads a ledger that began after it had read the log",
+        TAILING,
+        "        if logged.number and not self._behind:\n",
+        "        if False:\n",
+        (
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[3]",
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[8]",
+        ),
+    ),
+    Mutant(
         "a session's line is read before what it has seen",
         TAILING,
         "            if isinstance(entry, SessionStarted) and entry.seen is not None:\n",

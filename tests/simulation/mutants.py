@@ -530,10 +530,6 @@ MUTANTS = (
         (StoreLog, "rebuild", "encode_lines([state]", "encode_lines([self.state]"),
     ),
     _bug(
-        "a walk reads a ledger that began after it had read the log",
-        (LedgerWalk, "_find_new", "if logged.number and not self._behind:", "if False:"),
-    ),
-    _bug(
         "a walk passes a ledger that was closed after it had read it",
         (LedgerWalk, "_is_done", "self._logged.state.living", "self._log.newest().state.living"),
     ),

@@ -188,11 +188,12 @@ class Order:
         assert self.fleet.entries[writer, number] == entry, "the lines of a ledger come in their order, and once"
         self.read[writer] = number
         self.found.append((writer, number))
-        if isinstance(entry, SessionStarted) and entry.seen is not None:
+        if isinstance(entry, SessionStarted):
+            seen = entry.seen or Seen(writer)  # all before it were closed
             for other, line in self.fleet.entries:
-                if other > entry.seen.last or other == writer:
+                if other > seen.last or other == writer:
                     continue
-                if line <= entry.seen.lines.get(other, line):
+                if line <= seen.lines.get(other, line):
                     assert line <= self.read.get(other, 0), f"{other} {line} was seen by {writer} {number}"
 
 
