@@ -397,7 +397,7 @@ class Fleet:
         self.watch = Watch(self)
         self.followers = (
             [SimFollower(host) for host in self.hosts]
-            if self.theme in ("clocks", "expiry", "repair") or self.more.random() < 0.3
+            if self.theme in ("clocks", "expiry", "repair") or self.more.random() < 0.3 or shared
             else []
         )
         self.result = Result(seed, shared=shared, hosts=len(self.hosts))

@@ -32,6 +32,8 @@ REPAIRED = "a reader gets what repair took in"
 STORED_AGAIN = "what expired and was stored again is read"
 HALT = 0.1
 """So often a reader that lives on comes to a halt before it looks at something."""
+HALT_BETWEEN = 0.4
+"""So often where several hosts write to what it reads: what one of them says depends on what others said before."""
 HALTS = 0.01, 2.0
 """For so many seconds."""
 COLUMNS = ("shard_id", "sequence_number", "sub_sequence_number")
@@ -163,7 +165,8 @@ class SimFollower(Process):
         self.record = Record(host.fleet.watch.expect, f"{host.name}'s follower")
         self._token: str | None = None
         self._thread: _Thread | None = None
-        self._lives_on = self.rng.random() < 0.4
+        self._lives_on = self.rng.random() < (0.8 if host.fleet.shared else 0.4)
+        self._halts = HALT_BETWEEN if host.fleet.shared else HALT
         self._pauses = self.rng.choice(((0.5, 3.0), (3.0, 12.0)))
         if host.fleet.theme == "repair":
             self._pauses = 5.0, 20.0
@@ -175,7 +178,7 @@ class SimFollower(Process):
         self.later(asleep + self.rng.uniform(*(HALTS if is_halted else self._pauses)), self._do)
 
     def _halt(self) -> None:
-        if self._thread is not None and not self.host.fleet.quiet and self.rng.random() < HALT:
+        if self._thread is not None and not self.host.fleet.quiet and self.rng.random() < self._halts:
             self._thread.halt()
 
     def _do(self) -> None:

@@ -685,7 +685,9 @@ class Watch:
                     if entry.block in late or writer_of(entry.block) in may_record:
                         continue
                     # Its host was replaced by one that knows nothing of it: a neighbour closes it in an hour.
-                    if self.fleet.shared and writer_of(entry.block) not in self.disks[host.place.name].closed:
+                    name, _ = self.hosts_of.get(writer_of(entry.block), ("", 0))
+                    gone = self.fleet.shared and any(one.name == name and one.successor for one in self.fleet.hosts)
+                    if gone and writer_of(entry.block) not in self.disks[host.place.name].closed:
                         unrecorded.add(f"{host.place.name}/{entry.block}")
                     else:
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
