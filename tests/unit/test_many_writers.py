@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 
 import pytest
 from places import kept_ledger
-from store_support import NOW, SHARD, STREAM, block_range, put, session_at
+from store_support import LATE, NOW, SHARD, STREAM, block_range, end_at, put, session_at
 from test_read import OTHER_SHARD, count, numbers, numbers_of, run_of
 from test_tailing import Fleet, Host, Pair
 
@@ -18,6 +18,8 @@ from kcl_receiver import follow, read
 from kcl_receiver.audit.leases import look_back
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import HoleFound, LedgerDamaged
+from kcl_receiver.horizon import Times
+from kcl_receiver.proof.links import Cover
 from kcl_receiver.ranges import Position
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import Carried, Seen
@@ -292,3 +294,12 @@ def test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since(two:
     kept = kept_ledger(two.store, first.writer)
     kept.write(b"x" + kept.read())
     assert oldest_beside(two.store, first.writer) == ""
+
+
+def test_an_end_that_came_late_stays_in_doubt_though_another_one_did_not() -> None:
+    cover = Cover(Times())
+    cover.add_end(end_at(5, time=LATE))
+    cover.horizon.mark(Position(5), LATE)
+    assert cover.horizon.is_good(Position(5), LATE)
+    cover.add_end(end_at(5, time=LATE))
+    assert cover.doubts
