@@ -296,6 +296,15 @@ def test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since(two:
     assert oldest_beside(two.store, first.writer) == ""
 
 
+@pytest.mark.parametrize("ends", [*itertools.permutations([Position(5), Position(9), "TRIM_HORIZON"])])
+def test_of_several_ends_of_a_shard_the_furthest_one_tells_whatever_ledger_is_read_first(ends: list[After]) -> None:
+    shard = Shard(STREAM, SHARD, Times())
+    for last in ends:
+        shard.add_end(end_at(last))
+    assert shard.ended is not None
+    assert shard.ended.last == Position(9)
+
+
 def test_an_end_that_came_late_stays_in_doubt_though_another_one_did_not() -> None:
     cover = Cover(Times())
     cover.add_end(end_at(5, time=LATE))
