@@ -16,11 +16,12 @@ from test_tailing import Fleet, Host, Pair
 
 from kcl_receiver import follow, read
 from kcl_receiver.audit.leases import look_back
+from kcl_receiver.audit.shard import Shard
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import HoleFound, LedgerDamaged
 from kcl_receiver.horizon import Times
 from kcl_receiver.proof.links import Cover
-from kcl_receiver.ranges import Position
+from kcl_receiver.ranges import After, Position
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import Carried, Seen
 from kcl_receiver.store.ledger.losses import Loss, losses
