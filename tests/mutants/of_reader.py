@@ -284,6 +284,20 @@ MUTANTS = [
         (f"{MANY}::test_verify_finds_a_writer_that_has_begun_meanwhile[True]",),
     ),
     Mutant(
+        "of several ends of a shard the last one tells",
+        "kcl_receiver/audit/shard.py",
+        "if self.ended is None or place(one.last) >= place(self.ended.last):",
+        "if True:",
+        (f"{MANY}::test_of_several_ends_of_a_shard_the_furthest_one_tells_whatever_ledger_is_read_first[ends0]",),
+    ),
+    Mutant(
+        "an end that is not in doubt clears one that is",
+        "kcl_receiver/proof/links.py",
+        "self._ended_late |= ",
+        "self._ended_late = ",
+        (f"{MANY}::test_an_end_that_came_late_stays_in_doubt_though_another_one_did_not",),
+    ),
+    Mutant(
         "what is lost is not looked at again where hosts store meanwhile",
         "kcl_receiver/store/ledger/losses.py",
         '        line = decode_ledger(writer, store.ledger(writer) or b"").tail.number + 1  # it',

@@ -738,6 +738,8 @@ class Watch:
                 # What is stored later in a hole that was reported before is passed for good.
                 theme = self.fleet.theme
                 told = (LATE, GAP) if theme in ("repair", "expiry", "set back") else (LATE,)
+                if self.fleet.shared and theme not in ("repair", "expiry", "set back"):
+                    told = ()  # what comes late was read in the wrong order
                 again = self.disks[name].expired_at
                 certain = {
                     shard: {one for one in held if (shard, one) not in again} for shard, held in stored[name].items()

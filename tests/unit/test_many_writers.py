@@ -10,15 +10,18 @@ from datetime import datetime, timezone
 
 import pytest
 from places import kept_ledger
-from store_support import NOW, SHARD, STREAM, block_range, put, session_at
+from store_support import LATE, NOW, SHARD, STREAM, block_range, end_at, put, session_at
 from test_read import OTHER_SHARD, count, numbers, numbers_of, run_of
 from test_tailing import Fleet, Host, Pair
 
 from kcl_receiver import follow, read
 from kcl_receiver.audit.leases import look_back
+from kcl_receiver.audit.shard import Shard
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import HoleFound, LedgerDamaged
-from kcl_receiver.ranges import Position
+from kcl_receiver.horizon import Times
+from kcl_receiver.proof.links import Cover
+from kcl_receiver.ranges import After, Position
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import Carried, Seen
 from kcl_receiver.store.ledger.losses import Loss, losses
@@ -292,3 +295,21 @@ def test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since(two:
     kept = kept_ledger(two.store, first.writer)
     kept.write(b"x" + kept.read())
     assert oldest_beside(two.store, first.writer) == ""
+
+
+@pytest.mark.parametrize("ends", [*itertools.permutations([Position(5), Position(9), "TRIM_HORIZON"])])
+def test_of_several_ends_of_a_shard_the_furthest_one_tells_whatever_ledger_is_read_first(ends: list[After]) -> None:
+    shard = Shard(STREAM, SHARD, Times())
+    for last in ends:
+        shard.add_end(end_at(last))
+    assert shard.ended is not None
+    assert shard.ended.last == Position(9)
+
+
+def test_an_end_that_came_late_stays_in_doubt_though_another_one_did_not() -> None:
+    cover = Cover(Times())
+    cover.add_end(end_at(5, time=LATE))
+    cover.horizon.mark(Position(5), LATE)
+    assert cover.horizon.is_good(Position(5), LATE)
+    cover.add_end(end_at(5, time=LATE))
+    assert cover.doubts
