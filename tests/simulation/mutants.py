@@ -105,6 +105,14 @@ _FSYNC = "self._files.fsync(self._files.open(path))"
 MUTANTS = (
     # Several hosts on one bucket
     _shared_bug(
+        "a start closes the ledgers of all hosts",
+        (handover, "take_over", "writer in (own or ())", "True"),
+    ),
+    _shared_bug(
+        "a host does not remember its own writers",
+        (GeneratorIO, "_enter_log", "self._own.note([*self._ended, started.writer])", "pass"),
+    ),
+    _shared_bug(
         "a session begins without a look at what its neighbours have recorded",
         (Neighbours, "look", "self._look()", "self._state = self._log.newest().state"),
     ),

@@ -96,7 +96,7 @@ def invariants() -> frozenset[str]:
 def mutants() -> frozenset[str]:
     """Return the names of all deliberate bugs."""
     calls = [node for node in ast.walk(tree_of(ROOT / "tests/simulation/mutants.py")) if isinstance(node, ast.Call)]
-    names = [call.args[0] for call in calls if getattr(call.func, "id", "") == "_bug"]
+    names = [call.args[0] for call in calls if getattr(call.func, "id", "") in ("_bug", "_shared_bug")]
     return frozenset(name.value for name in names if isinstance(name, ast.Constant))
 
 
