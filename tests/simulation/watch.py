@@ -676,7 +676,8 @@ class Watch:
                 self.broken("the ledger is whole", f"{host.name}: {error}")
             # What came when its ledger was closed was never reported stored: its records came again.
             late = {one.block for one in index.adopted if self._is_too_late(host, one.block)}
-            unrecorded |= {f"{host.place.name}/{block}" for block in late}
+            # And no reader gets what no ledger names yet: a host may be stopped between a block and its line.
+            unrecorded |= {f"{host.place.name}/{entry.block}" for entry in index.adopted}
             users = [one for one in self.fleet.hosts if one.place.name == host.place.name and one.successor is None]
             if users and all(one.generator is not None and one.generator.ready for one in users):
                 may_record = {writer for one in users if one.generator is not None for writer in one.generator.writers}
@@ -687,12 +688,8 @@ class Watch:
                     # Its host was replaced by one that knows nothing of it: a neighbour closes it in an hour.
                     name, _ = self.hosts_of.get(writer_of(entry.block), ("", 0))
                     gone = self.fleet.shared and any(one.name == name and one.successor for one in self.fleet.hosts)
-                    if gone and writer_of(entry.block) not in self.disks[host.place.name].closed:
-                        unrecorded.add(f"{host.place.name}/{entry.block}")
-                    else:
+                    if not gone or writer_of(entry.block) in self.disks[host.place.name].closed:
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
-            else:  # of a host that was replaced nobody records the last blocks any more
-                unrecorded |= {f"{host.place.name}/{entry.block}" for entry in index.adopted}
             if index.unreadable:
                 self.broken("blocks are seen whole", f"{host.name}: {index.unreadable}")
             for shard in self.fleet.stream.shards:
