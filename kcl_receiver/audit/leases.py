@@ -24,7 +24,6 @@ from kcl_receiver.audit.report import ShardReport
 from kcl_receiver.ranges import SHARD_END, STARTING_POINTS, Position, StreamIdentity, parse_sequence_number
 from kcl_receiver.store.ledger.entries import BlockStored, WriterStarted
 from kcl_receiver.store.ledger.reading import Ledger
-from kcl_receiver.store.ledger.writer import oldest_beside
 from kcl_receiver.store.store import Store
 
 if TYPE_CHECKING:
@@ -227,9 +226,11 @@ def look_back(store: Store, stream: StreamIdentity, checkpoints: Mapping[str, Po
         if not left:
             break
         met: set[str] = set()
+        first = ""  # where it may have grown beside others, they come before
         for entry in ledger.of(writer):
             if isinstance(entry, WriterStarted):
                 out.hosts.add(entry.host)
+                first = min((writer, *entry.beside))
             if not isinstance(entry, BlockStored) or entry.stream != stream:
                 continue
             for one in entry.ranges:
@@ -244,7 +245,7 @@ def look_back(store: Store, stream: StreamIdentity, checkpoints: Mapping[str, Po
                 _keep_latest(arrivals, one.shard, (one.last, one.arrival_last))
         met -= oldest.keys()
         if met:
-            oldest.update(dict.fromkeys(met, oldest_beside(store, writer)))
+            oldest.update(dict.fromkeys(met, first))
     for shard, count in records.items():
         last, at = arrivals.get(shard, (None, -1))[1], reached.get(shard, (None, -1))[1]
         out.behind[shard] = Behind(count, max(0, last - at) if min(last, at) >= 0 else -1)

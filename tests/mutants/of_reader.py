@@ -136,8 +136,8 @@ MUTANTS = [
     Mutant(
         "how far a checkpoint is behind is told without ledgers that grew at the same time",
         "kcl_receiver/audit/leases.py",
-        "oldest_beside(store, writer)",
-        "writer",
+        "first = min((writer, *entry.beside))",
+        "first = writer",
         (f"{MANY}::test_how_far_a_checkpoint_is_behind_counts_what_others_stored",),
     ),
     Mutant(

@@ -40,11 +40,12 @@ class Model:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.writers = 0
+        self.writers = self.day = 0
 
     def put(self, blocks: list[list[tuple[int, int, int]]], day: int) -> None:
         self.writers += 1
-        writer = writer_id(NOW + day * 24 * HOUR + self.writers * 1000, f"{self.writers:08x}")
+        self.day = max(self.day, day)  # writers begin in the order of their ids
+        writer = writer_id(NOW + self.day * 24 * HOUR + self.writers * 1000, f"{self.writers:08x}")
         fill(self.store, [[part(*one) for one in dict.fromkeys(block)] for block in blocks], writer)
 
     def compact(self, target: int, groups: int, now: int) -> None:

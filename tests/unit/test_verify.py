@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from store_support import (
     WRITER,
     begin,
     block_range,
+    local_store,
     put,
     session_at,
 )
@@ -318,7 +320,8 @@ def test_orphans_leftovers_and_torn_lines_are_told_and_take_nothing_from_the_pro
 
 
 @pytest.mark.parametrize("end", [-1, -3, -40])
-def test_a_block_whose_line_was_torn_is_recorded_before_its_ledger_is_closed(landing: Landing, end: int) -> None:
+def test_a_block_whose_line_was_torn_is_recorded_before_its_ledger_is_closed(tmp_path: Path, end: int) -> None:
+    landing = Landing(local_store(tmp_path))  # elsewhere an append is there or not
     killed = put(landing.store, 9, block_range(10, 11, after=Position(9)))
     line, _ = encode_lines([killed], landing.ledger.tail.number + 1, landing.ledger.tail.hash)
     landing.kept_ledger.write(landing.kept_ledger.read() + line[:end])

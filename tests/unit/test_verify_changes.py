@@ -20,7 +20,7 @@ from store_support import (
 )
 
 from kcl_receiver.audit.verify import DAY_MS, EXPIRED, GAP, LOST, PROVEN, Report, verify_store
-from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
+from kcl_receiver.errors import BlockMissing, StoreUnavailable, WriterFenced
 from kcl_receiver.ids import writer_of
 from kcl_receiver.ranges import Position
 from kcl_receiver.reading.api import open_reading
@@ -207,7 +207,7 @@ def test_a_block_that_is_compacted_while_verify_runs_is_not_missing(landed: Land
 
 def test_a_ledger_that_goes_on_behind_its_last_line_is_damaged(landed: Landed, place: Place) -> None:
     begin(landed.store, OTHER_WRITER)
-    with pytest.raises(LedgerDamaged, match="is another one than the one to be written"):
+    with pytest.raises(WriterFenced, match=f"was closed by {OTHER_WRITER}"):
         landed.ledger.append([session_at()])  # a zombie: the writer that was taken for dead
     assert verify_store(landed.store).proven
     kept = kept_ledger(landed.store, WRITER)
