@@ -679,15 +679,18 @@ class Watch:
             unrecorded |= {f"{host.place.name}/{block}" for block in late}
             users = [one for one in self.fleet.hosts if one.place.name == host.place.name and one.successor is None]
             if users and all(one.generator is not None and one.generator.ready for one in users):
-                may_record = {writer for one in users if one.generator is not None for writer in one.generator.writers}
-                may_record.update(*(one.maintainers for one in users))
+                writers = {writer for one in users if one.generator is not None for writer in one.generator.writers}
+                maintainers = set().union(*(one.maintainers for one in users))
                 for entry in index.adopted:
-                    if entry.block in late or writer_of(entry.block) in may_record:
+                    writer = writer_of(entry.block)
+                    if entry.block in late or writer in maintainers:
                         continue
-                    # Its host was replaced by one that knows nothing of it: a neighbour closes it in an hour.
-                    if self.fleet.shared and writer_of(entry.block) not in self.disks[host.place.name].closed:
+                    # Its host was stopped before it wrote the line, and others have stored the records meanwhile; or it
+                    # was replaced by one that knows nothing of the block: a neighbour closes its ledger in an hour.
+                    grows = writer not in self.disks[host.place.name].closed
+                    if grows and (writer in writers or self.fleet.shared):
                         unrecorded.add(f"{host.place.name}/{entry.block}")
-                    else:
+                    elif writer not in writers:
                         self.broken("known ranges", f"{host.name}: {entry.block} is in no ledger")
             else:  # of a host that was replaced nobody records the last blocks any more
                 unrecorded |= {f"{host.place.name}/{entry.block}" for entry in index.adopted}
