@@ -271,7 +271,10 @@ class GeneratorIO:
             try:
                 state = self._log.change(partial(self._begun, started))
             except Overtaken as other:
-                self._set_next(self._new_writer(begins_at(wall_millis(), began_at(other.last))))
+                writer = self._new_writer(begins_at(wall_millis(), began_at(other.last)))
+                if writer <= other.last:
+                    raise ValueError(f"{writer} is to follow {other.last}, and does not sort behind it") from None
+                self._set_next(writer)
             else:
                 return self._neighbours.began(started.writer, state)
         return None

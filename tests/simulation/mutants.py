@@ -25,7 +25,7 @@ from typing import Any
 from unittest.mock import patch
 
 from kcl_receiver.daemon import start
-from kcl_receiver.generator import carried, presence, rollover
+from kcl_receiver.generator import carried, presence
 from kcl_receiver.generator.core import GeneratorCore
 from kcl_receiver.generator.generator_io import GeneratorIO
 from kcl_receiver.generator.pipeline import Pipeline
@@ -50,7 +50,6 @@ from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
-from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
@@ -99,7 +98,6 @@ def _unless(condition: str) -> str:
 
 _CLOSING_DONE = "self._next, self._first, self._ended, self._closing = ledger, None, None, [], []"
 _BLOCK_IS_WRITTEN = "'.parquet' in name or self._files.fsync(handle)"
-_NOTHING_PAST = "checkpoint is None or one.last <= checkpoint"
 _FSYNC = "self._files.fsync(self._files.open(path))"
 
 MUTANTS = (
@@ -147,15 +145,6 @@ MUTANTS = (
     _shared_bug(
         "ids are in the order of clocks, not in that of the log",
         (store_log, "began", "state.last >= started.writer", "False"),
-    ),
-    _shared_bug(
-        "a writer whose ledger was closed goes on",
-        (
-            LedgerWriter,
-            "append",
-            "        self._store.append_ledger(",
-            "        with suppress(LedgerDamaged):\n            self._store.append_ledger(",
-        ),
     ),
     # Spark's receiver
     _bug(
@@ -445,7 +434,8 @@ MUTANTS = (
     ),
     _bug(
         "a writer that begins is not put among the living",
-        (store_log, "began", "{**after.living, started.writer:", "after.living or {started.writer:"),
+        (store_log, "began", "{**after.living, started.writer:", "{**after.living} if True else {started.writer:"),
+        (store_log, "began", "state.last >= started.writer", "state.last > started.writer"),
     ),
     _bug(
         "a ledger that is closed is not kept",
@@ -462,21 +452,8 @@ MUTANTS = (
         ),
     ),
     _bug(
-        "a ledger is not kept for what was read before the first checkpoint",
-        (RangeCache, "needed", "checkpoint is not None and one.last <= checkpoint", _NOTHING_PAST),
-    ),
-    _bug(
         "what is in ledgers that no start reads is not noted in the log (a ledger is needed no more)",
         (store_log, "_merged", "for shard, one in more.items()", "for shard, one in ()"),
-    ),
-    _bug(
-        "the log forgets what is in ledgers that no start reads when the next ledger begins",
-        (
-            GeneratorIO,
-            "_begun",
-            "needs = self._needs()",
-            "needs = self._needs()._replace(forgotten=self._carried.recent.forgotten)",
-        ),
     ),
     _bug(
         "what is in ledgers that no start reads is not taken from the log",
@@ -608,10 +585,6 @@ MUTANTS = (
         "a link is proven whenever the shard was read",
         (Horizon, "is_good", "return ", "return True or "),
         (Horizon, "reading", "return False", "return True"),
-    ),
-    _bug(
-        "the id of a ledger is the clock's, also where it is not later than those before",
-        (rollover, "begins_at", "newest_ms is None or", "True or"),
     ),
     _bug(
         "the time from which LATEST reads is each host's own",

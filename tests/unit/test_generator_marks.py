@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from generator_harness import START, Harness, measured
 
-from kcl_receiver.generator.effects import MarksRecord, Measure, Measurement
+from kcl_receiver.generator.effects import Append, MarksRecord, Measure, Measurement
 from kcl_receiver.generator.marks import AGAIN_SECONDS
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import Progress
@@ -96,3 +96,20 @@ def test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_
     (mark,) = [mark for one in marks_of(h) for mark in one.marks if mark.shard == p.shard]
     assert mark.position == Position(101)
     assert 0 <= mark.until < noted, "what it says is less than the range does, which is in the ledger"
+
+
+def test_who_is_awaited_records_a_line_at_each_measurement_also_without_news_and_without_sessions() -> None:
+    h = Harness()
+    p = h.open()
+    h.to_deadline()
+    h.measure(measured(h.now))
+    assert not h.waiting(Append)
+    for _ in range(2):
+        h.to_deadline()
+        h.measure(measured(h.now)._replace(awaited=True))
+        (mark,) = marks_of(h)
+        assert mark.marks == ()
+        h.entries.clear()
+    p.leave()
+    h.to_deadline()
+    assert len(h.waiting(Measure)) == 1
