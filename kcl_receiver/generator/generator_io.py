@@ -225,7 +225,7 @@ class GeneratorIO:
         """
         measured = self._view.measure(self._identity())
         try:
-            self._neighbours.close_dead(self.writer, wall_millis())
+            self._neighbours.close_dead(self.writer, wall_millis(), boot_millis())
         except StoreUnavailable as error:
             log.warning("%s; whether other writers are dead is looked at again", error.message)
         return measured._replace(awaited=self._own is not None)

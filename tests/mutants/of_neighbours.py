@@ -33,6 +33,13 @@ MUTANTS = [
         (f"{TESTS}::test_looks_that_fail_count_for_nothing",),
     ),
     Mutant(
+        "a clock that is measured again and again makes neighbours dead",
+        NEIGHBOURS,
+        "now - self._looked < APART_MS",
+        "False",
+        (f"{TESTS}::test_measurements_that_follow_at_once_count_as_one",),
+    ),
+    Mutant(
         "what the dead could not record stays unrecorded",
         TAKEOVER,
         "[*found, Closed(time, by)]",

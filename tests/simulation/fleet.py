@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -35,6 +35,7 @@ from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
 from simulation.maintenance import SimMaintenance
 from simulation.operators import SimRepair, set_back_after
+from simulation.own import OwnWriters
 from simulation.place import BucketPlace, DiskPlace, Place
 from simulation.stream import Stream
 from simulation.timeline import CURRENT, Process, Timeline
@@ -45,21 +46,6 @@ SETTLE_SECONDS = 400.0
 
 
 MAX_STEPS = 600_000
-
-
-class OwnWriters:
-    """What lies beside a host's lock: it outlives processes, and the host."""
-
-    def __init__(self) -> None:
-        self._writers: list[str] = []
-
-    def read(self) -> list[str]:
-        """See `generator_io.OwnWriters`."""
-        return list(self._writers)
-
-    def note(self, writers: Iterable[str]) -> None:
-        """See `generator_io.OwnWriters`."""
-        self._writers = list(writers)
 
 
 class Host:
@@ -91,7 +77,7 @@ class Host:
         self.process_frozen_until = 0.0
         self.repair_due = False
         self.successor: Host | None = None
-        self.own = OwnWriters() if fleet.shared else None
+        self.own = OwnWriters(self.files) if fleet.shared else None
         self.begins: int | None = None
         self.expire_before: int | None = None
         self.expire_kill: tuple[str, int] | None = None

@@ -38,7 +38,7 @@ from kcl_receiver.store.ledger.entries import (
     WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.neighbours import LOOKS
+from kcl_receiver.store.ledger.neighbours import APART_MS, LOOKS
 from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
@@ -50,6 +50,13 @@ SHARD = "shardId-000000000000"
 @pytest.fixture(autouse=True)
 def clock_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kcl_receiver.generator.generator_io.wall_millis", lambda: NOW)
+
+
+@pytest.fixture(autouse=True)
+def clock_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two measurements are far enough apart."""
+    clock = count(APART_MS, APART_MS)
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.boot_millis", lambda: next(clock))
 
 
 class Measured(QuietStream):
@@ -400,6 +407,14 @@ def test_a_writer_whose_ledger_has_not_grown_for_three_measurements_is_closed_wi
     assert isinstance(entries[-1], Closed)
     assert [one.block for one in entries if isinstance(one, BlockStored)] == [lost.written.block]
     assert held(here, TRIM_HORIZON) == [(1, 2)]
+
+
+def test_measurements_that_follow_at_once_count_as_one(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, quiet = fleet.start(), fleet.start()
+    monkeypatch.setattr("kcl_receiver.generator.generator_io.boot_millis", lambda: APART_MS)
+    for _ in range(3 * LOOKS):
+        measures(here)
+    assert quiet.writer in fleet.living()
 
 
 def test_looks_that_fail_count_for_nothing(fleet: Fleet) -> None:

@@ -6,8 +6,8 @@ with the session (`Seen`). Looks that were asked for while one was under way sha
 
 Whether a writer is dead is decided by its ledger alone: each has a line to write at least at every measurement of the
 service's clock, so one that has not grown from a measurement here to the next, `LOOKS` times, is taken for dead and
-closed. A look that failed does not count, and no clock does. One that was taken for dead and is not finds its ledger
-closed: nothing that it reports is wrong, and it begins anew.
+closed. A look that failed does not count, and the clock only says when to look. One that was taken for dead and is not
+finds its ledger closed: nothing that it reports is wrong, and it begins anew.
 
 Where no other generator can write there are no neighbours, and nothing is looked at.
 """
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOKS = 3
 """Measurements in a row at which a ledger had not grown."""
+APART_MS = 600_000
+"""Measurements that follow sooner count as one: a record that shows the clock to be late has it measured at once."""
 
 
 class Neighbours:
@@ -49,6 +51,7 @@ class Neighbours:
         self._read: set[str] = set()
         self._own: set[str] = set()
         self._still: dict[str, tuple[int, int]] = {}
+        self._looked: int | None = None
         self._alone_since = ""
         self._begun = 0
         self._done = 0
@@ -129,12 +132,13 @@ class Neighbours:
         if (entries and isinstance(entries[-1], Closed)) or writer not in self._state.living:
             self._read.add(writer)
 
-    def close_dead(self, by: str, time: int) -> list[str]:
+    def close_dead(self, by: str, time: int, now: int) -> list[str]:
         """Look whether ledgers have grown since the last time that this was asked, and close those of dead writers.
 
         Args:
             by: Id of the present writer here.
             time: Milliseconds since the epoch.
+            now: A clock that is never set, milliseconds.
 
         Returns:
             Whose ledgers were closed.
@@ -142,8 +146,11 @@ class Neighbours:
         Raises:
             StoreUnavailable: It cannot be told now, or a ledger not be closed.
         """
+        if self._looked is not None and now - self._looked < APART_MS:
+            return []
         if self.look() is None:
             return []
+        self._looked = now
         with self._lock:
             still: dict[str, tuple[int, int]] = {}
             for writer in self.beside:
