@@ -243,4 +243,7 @@ def _recent_of(taken: Takeover, stream: StreamIdentity) -> RangeCache:
     for session in taken.begun:
         if session.stream == stream and isinstance(session.after, Position):
             recent.forget(session.shard, session.after)
+    for marks in taken.read:
+        for shard, checkpoint in marks.checkpoints.items() if marks.stream == stream else ():
+            recent.forget(shard, checkpoint)
     return recent

@@ -154,7 +154,7 @@ class GeneratorIO:
         self._found = EMPTY  # what the log would say if it were not lost
         self._next: WriterStarted | None = None
         self._first: tuple[LedgerWriter, list[Entry]] | None = None
-        self._own = None if store.objects.locks else own
+        self._own = None if own is None or store.objects.locks else own
         self._neighbours = Neighbours(store, self._heard, alone=self._own is None)
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._ended: list[str] = []
@@ -185,6 +185,8 @@ class GeneratorIO:
         try:
             self._begin_ledger()
         except LedgerDamaged as error:
+            if self._store.objects.locks:
+                raise
             # A line that a dead writer sent has arrived since its ledger was read: what it says is taken over, too.
             self._next, self._closing = None, []
             raise StoreUnavailable(f"{error.message}, as it was read a moment ago", "it is read again") from error
@@ -225,7 +227,7 @@ class GeneratorIO:
         """
         measured = self._view.measure(self._identity())
         try:
-            self._neighbours.close_dead(self.writer, wall_millis(), boot_millis())
+            self._neighbours.close_dead(self.writer, wall_millis(), boot_millis(), self._ledger.tail.number)
         except StoreUnavailable as error:
             log.warning("%s; whether other writers are dead is looked at again", error.message)
         return measured._replace(awaited=self._own is not None)
@@ -280,19 +282,20 @@ class GeneratorIO:
         return None
 
     def _begun(self, started: WriterStarted, state: StoreState) -> StoreState:
-        needs = self._needs()
+        read, needs = self._needs()
         known = self._found if state == EMPTY else state
         # Not those that are closed now: what the next one repeats of them is not there yet.
-        known = self._settled(needs, known, started.writer)
+        known = self._settled(read, needs, known, started.writer)
         return began(known, started, self._ended, self._identity(), needs.forgotten, needs.oldest)
 
-    def _settled(self, needs: Needs, state: StoreState, by: str) -> StoreState:
-        read = None if self._own is None else self._neighbours.has_read(state.kept)
+    def _settled(self, read: set[str] | None, needs: Needs, state: StoreState, by: str) -> StoreState:
         return settled(state, by, wall_millis(), needs.ledgers, needs.forgotten, read=read, oldest=needs.oldest)
 
-    def _needs(self) -> Needs:
+    def _needs(self) -> tuple[set[str] | None, Needs]:
+        """Return which closed ledgers were read, all if None, and then what of them is needed."""
+        read = None if self._own is None else self._neighbours.has_read()  # first: more may be read meanwhile
         with self._lock:
-            return self._carried.needs(self._view.retention_hours)
+            return read, self._carried.needs(self._view.retention_hours)
 
     def _heard(self, entries: Sequence[Entry]) -> None:
         with self._lock:
@@ -426,11 +429,13 @@ class GeneratorIO:
     def _settle_ledgers(self) -> None:
         """Let the next start read no ledger that no session needs any more; if it fails, it is tried again."""
         state = self._log.state if self._own is None else self._neighbours.state
-        if not state.kept or self._settled(self._needs(), state, self.writer) == state:
+        if not state.kept:
             return
-        needs = self._needs()
+        read, needs = self._needs()
+        if self._settled(read, needs, state, self.writer) == state:
+            return
         try:
-            self._log.change(lambda state: self._settled(needs, state, self.writer))
+            self._neighbours.changed(self._log.change(lambda state: self._settled(read, needs, state, self.writer)))
         except StoreUnavailable as error:
             log.warning("%s; it is tried again", error.message)
 

@@ -27,6 +27,7 @@ class ShardMarks:
 
     def __init__(self) -> None:
         self._clock = ServiceClock()
+        self._awaited = False
         self._times = Times()
         self._horizons: dict[str, Horizon] = {}
         self._seen: Measurement | None = None
@@ -45,7 +46,7 @@ class ShardMarks:
     @property
     def awaited(self) -> bool:
         """See `Measurement`: what was measured last says so."""
-        return self._seen is not None and self._seen.awaited
+        return self._awaited
 
     def asks(self, now: float) -> bool:
         """Return whether the stream is to be asked now; then `measured` or `failed` follows."""
@@ -57,7 +58,7 @@ class ShardMarks:
 
     def measured(self, seen: Measurement, sessions: Iterable[Session], now: float) -> MarksRecord | None:
         """The stream has answered: return what is to be recorded of all sessions."""
-        self._asking = False
+        self._asking, self._awaited = False, seen.awaited
         record = self.saw(seen, now)
         self._next = now if self._again else now + _until_next(seen)
         marks = self.take(sessions, now)

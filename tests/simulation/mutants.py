@@ -112,19 +112,19 @@ MUTANTS = (
     ),
     _shared_bug(
         "a session begins without a look at what its neighbours have recorded",
-        (Neighbours, "look", "self._look()", "self._state = self._log.newest().state"),
+        (Neighbours, "look", "self._look()", "self._seen = self._log.newest().state"),
     ),
     _shared_bug(
         "ledgers that came and went between two looks are not read",
-        (Neighbours, "_look", "{*self._state.living, *self._state.kept}", "{*self._state.living, *self._growing}"),
+        (Neighbours, "_look", "{*state.living, *state.kept}", "{*state.living, *self._growing}"),
     ),
     _shared_bug(
         "a ledger that was closed is not read to its end",
-        (Neighbours, "_look", "{*self._state.living, *self._state.kept}", "{*self._state.living}"),
+        (Neighbours, "_look", "{*state.living, *state.kept}", "{*state.living}"),
     ),
     _shared_bug(
         "what others have forgotten counts as not stored",
-        (Neighbours, "_look", "self._heard([self._state])", "pass"),
+        (Neighbours, "_look", "self._heard([state])", "pass"),
     ),
     _shared_bug(
         "a session does not say what it has seen",

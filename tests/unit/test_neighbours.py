@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from test_workers import QuietStream, part, position
+from places import kept_ledger
+from test_workers import ClockedStream, QuietStream, part, position
 
 from kcl_receiver.config.paths import GENERATOR_WRITERS
 from kcl_receiver.errors import StoreUnavailable, WriterFenced
@@ -35,10 +36,11 @@ from kcl_receiver.store.ledger.entries import (
     MarksTaken,
     Seen,
     SessionStarted,
+    StoreState,
     WriterStarted,
     decode_ledger,
 )
-from kcl_receiver.store.ledger.neighbours import APART_MS, LOOKS
+from kcl_receiver.store.ledger.neighbours import APART_MS, LOOKS, PATIENCE
 from kcl_receiver.store.ledger.store_log import StoreLog, settled
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
@@ -88,10 +90,10 @@ class Fleet:
         self._tokens = count(0xFFFFFFFF, -1)
         self._blocks = count(1)
 
-    def start(self, host: Kept | None = None, **settings: int) -> GeneratorIO:
+    def start(self, host: Kept | None = None, stream: QuietStream | None = None, **settings: int) -> GeneratorIO:
         made = GeneratorIO(
             Store(MemoryObjects(self.bucket)),
-            cast(StreamView, Measured()),
+            cast(StreamView, stream or Measured()),
             "landing",
             "none",
             store_again=False,
@@ -457,16 +459,102 @@ def test_a_writer_that_began_and_never_had_a_line_is_closed_too(fleet: Fleet) ->
     assert [type(one) for one in fleet.entries(dead)] == [Closed]
 
 
+def test_what_a_look_has_seen_is_what_it_has_read_though_the_log_has_gone_on_meanwhile(fleet: Fleet) -> None:
+    here, there = fleet.start(ledger_lines=3), fleet.start()
+    while not here.append(Append((MarksRecord(NOW, NOW, 24, 0, ()),)), {}):
+        pass
+    rolling: list[threading.Thread] = []
+    begun = threading.Event()
+    real = here._neighbours.began
+
+    def began_now(writer: str, state: StoreState) -> None:
+        real(writer, state)
+        begun.set()
+
+    def another_begins_and_then_here(request: str, key: str) -> None:
+        if there.writer in key and not rolling:
+            rolling.append(threading.Thread(target=here.append, args=(Append(()), {})))
+            fleet.start()
+            rolling[0].start()
+            begun.wait()
+
+    here._neighbours.began = began_now  # type: ignore[method-assign]
+    fleet.bucket.faults = another_begins_and_then_here
+    seen = here._neighbours.look()
+    rolling[0].join()
+    assert seen == Seen(there.writer, {there.writer: 2})
+
+
+def test_a_ledger_that_is_read_while_another_one_is_let_go_stays(fleet: Fleet) -> None:
+    here, there = fleet.start(), fleet.start(ledger_lines=1)
+    other = "shardId-000000000007"
+    append(there, fleet.put(there, [1, 2], TRIM_HORIZON, other))
+    held(here, TRIM_HORIZON, other)
+    fleet.store_block(there, [1, 2], TRIM_HORIZON)
+    looks: list[str] = []
+
+    def somebody_looks(request: str, key: str) -> None:
+        if request == "head" and key.startswith("log/") and not looks:
+            looks.append(key)
+            one = threading.Thread(target=here._neighbours.look)
+            one.start()
+            one.join()
+
+    fleet.bucket.faults = somebody_looks
+    append(here, MarksRecord(NOW, NOW, 24, 0, ()), {other: position(2)})
+    fleet.bucket.faults = lambda _request, _key: None
+    assert looks
+    assert held(fleet.start(), TRIM_HORIZON) == [(1, 2)]
+
+
+def test_a_ledger_that_alone_cannot_be_read_does_not_keep_sessions_from_beginning_for_ever(fleet: Fleet) -> None:
+    here, bad, good = (fleet.start() for _ in range(3))
+    fleet.store_block(good, [1, 2], TRIM_HORIZON)
+    fleet.bucket.faults = lambda request, key: Fault.BEFORE if request == "get" and bad.writer in key else None
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(StoreUnavailable):
+            here._neighbours.look()
+    assert here._neighbours.look() == Seen(good.writer, {bad.writer: 0, good.writer: 3})
+    assert held(here, TRIM_HORIZON) == [(1, 2)]
+
+
+def test_a_start_goes_on_although_the_ledger_of_a_neighbour_is_damaged(fleet: Fleet) -> None:
+    bad, good = fleet.start(), fleet.start()
+    fleet.store_block(good, [1, 2], TRIM_HORIZON)
+    kept = kept_ledger(fleet.store, bad.writer)
+    kept.write(kept.read().replace(b'"version"', b'"versiom"'))
+    assert held(fleet.start(), TRIM_HORIZON) == [(1, 2)]
+
+
+def test_a_start_holds_no_range_that_is_behind_a_checkpoint_of_a_neighbour(fleet: Fleet) -> None:
+    there = fleet.start()
+    for number in range(1, 6):
+        fleet.store_block(there, [number], position(number - 1))
+    append(there, MarksRecord(NOW, NOW, 24, 0, ()), {SHARD: position(5)})
+    assert fleet.start().ranges_in_memory == 1
+
+
+def test_nobody_is_dead_while_the_store_takes_no_lines(fleet: Fleet) -> None:
+    here, there = fleet.start(), fleet.start()
+    measures(here, there)
+    for _ in range(2 * LOOKS):
+        here.measure()  # and no line of its own gets through
+    assert there.writer in fleet.living()
+
+
 # Times
 
 
 def test_the_times_of_a_neighbours_sessions_are_its_own_affair(fleet: Fleet) -> None:
-    there = fleet.start()
+    host = Kept()
+    there = fleet.start(host)
     append(there, MarksRecord(NOW, NOW, 24, 0, ()))
     began(there, TRIM_HORIZON)
-    late = fleet.start()
-    marks = [one for one in fleet.entries(late.writer) if isinstance(one, MarksTaken)]
-    assert [one.late for one in marks if one.late] == []
+    # By the clock of these two the session's times were too early, and one of them is on its host.
+    for where, raised in ((Kept(), 0), (host, 1)):
+        late = fleet.start(where, ClockedStream())
+        marks = [one for one in fleet.entries(late.writer) if isinstance(one, MarksTaken)]
+        assert len([one for one in marks if one.late]) == raised
 
 
 def test_a_shard_end_that_a_neighbour_recorded_is_not_done_with_at_once(fleet: Fleet) -> None:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.store.ledger.entries import Closed, Entry, Seen, StoreState, Tail, decode_more, first_prev
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, ended
 from kcl_receiver.store.ledger.takeover import close
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 LOOKS = 3
 """Measurements in a row at which a ledger had not grown."""
+PATIENCE = 5
+"""Looks in a row that one ledger alone made fail: then they go on without it. It costs doubles, and no record."""
 APART_MS = 600_000
 """Measurements that follow sooner count as one: a record that shows the clock to be late has it measured at once."""
 
@@ -46,12 +48,14 @@ class Neighbours:
         self._store = store
         self._heard = heard
         self._log = StoreLog(store)
-        self._state = EMPTY
+        self._state = self._seen = EMPTY
         self._growing: dict[str, Tail] = {}
         self._read: set[str] = set()
         self._own: set[str] = set()
         self._still: dict[str, tuple[int, int]] = {}
         self._looked: int | None = None
+        self._own_lines = 0
+        self._failed: dict[str, int] = {}
         self._alone_since = ""
         self._begun = 0
         self._done = 0
@@ -59,7 +63,7 @@ class Neighbours:
 
     def took_over(self, state: StoreState, growing: Mapping[str, Tail]) -> None:
         """A start has read all ledgers that the log names, these up to a line and all others to their end."""
-        self._state = state
+        self._state = self._seen = state
         self._growing = dict(growing)
         self._read = {*state.kept, *state.living} - {*growing}
 
@@ -72,6 +76,10 @@ class Neighbours:
         self._state = state
         self._alone_since = writer if {*state.living} <= self._own else ""
 
+    def changed(self, state: StoreState) -> None:
+        """This generator has changed the log, which says this now."""
+        self._state = state
+
     @property
     def state(self) -> StoreState:
         """What the log said when it was read last."""
@@ -79,13 +87,12 @@ class Neighbours:
 
     @property
     def beside(self) -> list[str]:
-        """The other writers that were living when the log was read last."""
-        return [writer for writer in self._state.living if writer not in self._own]
+        """The other writers that were living at the last look."""
+        return [writer for writer in self._seen.living if writer not in self._own]
 
-    def has_read(self, kept: Iterable[str]) -> set[str]:
-        """Return those of some closed ledgers of which all is known here."""
-        known = self._read | self._own
-        return {writer for writer in kept if writer in known}
+    def has_read(self) -> set[str]:
+        """Return the writers of which all is known here that is in closed ledgers."""
+        return self._read | self._own
 
     def look(self) -> Seen | None:
         """Read what others have recorded since the last look; return how much was read, or None if there is nobody.
@@ -101,27 +108,39 @@ class Neighbours:
                 self._begun += 1
                 self._look()
                 self._done = self._begun
-            if self._state.last == self._alone_since:
+            state = self._seen  # of this look: a line of the log that came since says nothing of what was read
+            if state.last == self._alone_since:
                 return None
-            lines = {writer: self._growing[writer].number for writer in self.beside if writer in self._growing}
-            return Seen(self._state.last, lines)
+            unread = {*state.living, *state.kept} - self._own - self._read
+            known = {writer: self._growing[writer].number for writer in unread if writer in self._growing}
+            return Seen(state.last, {writer: known.get(writer, 0) for writer in sorted(unread)})
 
     def _look(self) -> None:
+        state = self._seen
         try:
-            self._state = self._log.newest().state
+            state = self._state = self._log.newest().state
         except LedgerDamaged as error:
             log.warning("%s; until then nobody new is seen", error.message)
-        self._heard([self._state])
-        named = {*self._state.living, *self._state.kept}
+        self._heard([state])
+        named = {*state.living, *state.kept}
         for writer in sorted(named - self._own - self._read):
-            self._read_on(writer)
+            try:
+                self._read_on(writer, is_living=writer in state.living)
+            except StoreUnavailable as error:
+                self._failed[writer] = self._failed.get(writer, 0) + 1
+                if self._failed[writer] < PATIENCE:
+                    raise
+                log.warning("%s; what is in it is not known here, and may be stored twice", error.message)
+            else:
+                self._failed.pop(writer, None)
         self._read &= named
         self._growing = {writer: tail for writer, tail in self._growing.items() if writer in named - self._read}
+        self._seen = state
 
-    def _read_on(self, writer: str) -> None:
+    def _read_on(self, writer: str, *, is_living: bool) -> None:
         tail = self._growing.get(writer) or Tail(0, first_prev(writer))
         entries, after, fault = decode_more(writer, self._store.ledger_from(writer, tail.number + 1), tail)
-        if writer not in self._state.living and not (entries and isinstance(entries[-1], Closed)):
+        if not is_living and not (entries and isinstance(entries[-1], Closed)):
             # It was closed, so there is more: it may lie in one piece now.
             whole = b"".join((self._store.ledger(writer) or b"").splitlines(keepends=True)[tail.number :])
             entries, after, fault = decode_more(writer, whole, tail)
@@ -129,16 +148,17 @@ class Neighbours:
             log.warning("%s; what follows is not known here, and may be stored twice", fault.message)
         self._heard(entries)
         self._growing[writer] = after
-        if (entries and isinstance(entries[-1], Closed)) or writer not in self._state.living:
+        if (entries and isinstance(entries[-1], Closed)) or not is_living:
             self._read.add(writer)
 
-    def close_dead(self, by: str, time: int, now: int) -> list[str]:
+    def close_dead(self, by: str, time: int, now: int, lines: int) -> list[str]:
         """Look whether ledgers have grown since the last time that this was asked, and close those of dead writers.
 
         Args:
             by: Id of the present writer here.
             time: Milliseconds since the epoch.
             now: A clock that is never set, milliseconds.
+            lines: How many its ledger has: if it has not grown either, the store takes no lines, and nobody is dead.
 
         Returns:
             Whose ledgers were closed.
@@ -148,9 +168,9 @@ class Neighbours:
         """
         if self._looked is not None and now - self._looked < APART_MS:
             return []
-        if self.look() is None:
+        if lines == self._own_lines or self.look() is None:
             return []
-        self._looked = now
+        self._looked, self._own_lines = now, lines
         with self._lock:
             still: dict[str, tuple[int, int]] = {}
             for writer in self.beside:

@@ -8,6 +8,7 @@ other follows. In a store that one generator at a time can write to, that is all
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
@@ -30,6 +31,8 @@ from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog
 from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
 from kcl_receiver.store.ledger.writer import LedgerWriter, rebuild_from_footers, unclosed
 from kcl_receiver.store.store import Store
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -117,12 +120,16 @@ def take_over(store: Store, log: StoreLog | None = None, own: Collection[str] | 
     for writer in sorted({*out.state.living, *out.state.kept}):
         content = store.ledger(writer)
         ledger = out.ledgers[writer] = decode_ledger(writer, content or b"")
-        if ledger.fault is not None:
+        is_living = writer in out.state.living
+        others = not out.alone and writer not in out.ours
+        if ledger.fault is not None and not others:
             raise ledger.fault
-        lines, is_living = ledger.tail.number, writer in out.state.living
+        lines = ledger.tail.number
         fault = None if ledger.is_closed else unclosed(store, writer, lines, is_living=is_living)
-        if fault is not None and not acknowledged(store, writer, lines + 1):
+        if fault is not None and not others and not acknowledged(store, writer, lines + 1):
             raise fault
+        if others and (damage := ledger.fault or fault) is not None:
+            _logger.warning("%s; what follows is not known here, and may be stored twice", damage.message)
         if writer in out.ours and content is not None:
             store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         _take(out, ledger)
