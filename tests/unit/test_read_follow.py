@@ -388,6 +388,7 @@ def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
         patch.setattr(Store, "put_maintenance_ledger", killed)
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
+    assert list(notes(lake.store)) == [], "its ledger is still to come"
     meanwhile = Follower(lake, token=token).reading.token
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)
