@@ -230,7 +230,7 @@ def look_back(store: Store, stream: StreamIdentity, checkpoints: Mapping[str, Po
         for entry in ledger.of(writer):
             if isinstance(entry, WriterStarted):
                 out.hosts.add(entry.host)
-                first = min((writer, *entry.beside))
+                first = entry.oldest_beside
             if not isinstance(entry, BlockStored) or entry.stream != stream:
                 continue
             for one in entry.ranges:

@@ -428,7 +428,7 @@ class GeneratorIO:
 
     def _settle_ledgers(self) -> None:
         """Let the next start read no ledger that no session needs any more; if it fails, it is tried again."""
-        state = self._log.state if self._own is None else self._neighbours.state
+        state = self._neighbours.state
         if not state.kept:
             return
         read, needs = self._needs()

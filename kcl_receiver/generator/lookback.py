@@ -75,7 +75,6 @@ class LookBack:
         self._passed: _Key | None = None
         self._oldest = oldest
         self._unread = self._ledger.writers[::-1]
-        self._beside: set[str] = set()
         self._bounds: dict[str, _Bounds] = {}
 
     def next_page(self) -> HeldPage:
@@ -110,10 +109,10 @@ class LookBack:
     def _past(self, writer: str) -> list[tuple[_Key, Range]]:
         """Return the ranges of the shard in a ledger that are past what was passed."""
         found: list[tuple[_Key, Range]] = []
-        arrival, newest_before = self.arrival, -1
+        arrival, newest_before, oldest_beside = self.arrival, -1, ""
         for entry in self._ledger.of(writer):
             if isinstance(entry, WriterStarted):
-                self._beside.update(entry.beside)
+                oldest_beside = entry.oldest_beside
             if isinstance(entry, Carried) and entry.stream == self._stream:
                 newest_before = entry.newest
             if not isinstance(entry, BlockStored) or entry.stream != self._stream:
@@ -130,7 +129,7 @@ class LookBack:
         self.arrival = arrival
         if self._unread and writer == self._unread[0]:
             ended = 0 <= newest_before < self._oldest
-            self._unread = [one for one in self._unread[1:] if not ended or one in self._beside]
+            self._unread = [one for one in self._unread[1:] if not ended or one >= oldest_beside]
             if found:
                 self._bounds[writer] = _Bounds(min(key for key, _ in found), max(key for key, _ in found))
         return [one for one in found if self._passed is None or one[0] > self._passed]

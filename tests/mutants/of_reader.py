@@ -120,7 +120,7 @@ MUTANTS = [
     Mutant(
         "a reading since a time leaves out ledgers that grew beside the first one that it reads",
         "kcl_receiver/store/ledger/writer.py",
-        "(first := oldest_beside(store, writer))",
+        "(first := oldest_beside(writer, content))",
         "(first := writer)",
         (
             f"{MANY}::test_a_reading_since_a_time_takes_in_ledgers_that_grew_beside_one_that_says_all_before_it_is_older",
@@ -129,22 +129,22 @@ MUTANTS = [
     Mutant(
         "the newest stream is one that the newest ledger names",
         "kcl_receiver/store/ledger/reading.py",
-        "                first = oldest_beside(self.store, writer)\n",
+        "                first = oldest_beside(writer, content)\n",
         "                first = writer\n",
         (f"{MANY}::test_the_newest_stream_may_be_in_a_ledger_that_sorts_before",),
     ),
     Mutant(
         "how far a checkpoint is behind is told without ledgers that grew at the same time",
         "kcl_receiver/audit/leases.py",
-        "first = min((writer, *entry.beside))",
+        "first = entry.oldest_beside",
         "first = writer",
         (f"{MANY}::test_how_far_a_checkpoint_is_behind_counts_what_others_stored",),
     ),
     Mutant(
         "a first line does not tell which ledgers go on growing",
-        "kcl_receiver/store/ledger/writer.py",
-        "            return min((writer, *first.beside))",
-        "            return writer",
+        "kcl_receiver/store/ledger/entries.py",
+        "        return min((self.writer, *self.beside))",
+        "        return self.writer",
         (f"{MANY}::test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since",),
     ),
     Mutant(

@@ -74,6 +74,14 @@ def send_late(bucket: MemoryBucket, request: Callable[[], object]) -> None:
     bucket.faults = lambda *_: None
 
 
+def killed_with_a_line_on_its_way(bucket: MemoryBucket, store: Store) -> BlockStored:
+    """Let a writer store a block whose line arrives when `deliver_late` is called; return it."""
+    dead = begin(store, WRITER)
+    block = put(store, 1, block_range(1))
+    send_late(bucket, lambda: dead.append([session_at(), block]))
+    return block
+
+
 def ledger(store: Store, writer: str) -> WriterLedger:
     return decode_ledger(writer, store.ledger(writer) or b"")
 
@@ -100,9 +108,7 @@ def test_what_is_relied_on_is_not_written_anew_where_all_that_is_seen_is_durable
 def test_a_line_of_the_dead_that_arrives_while_its_ledger_is_closed_is_taken_over(
     bucket: MemoryBucket, store: Store
 ) -> None:
-    dead = begin(store, WRITER)
-    block = put(store, 1, block_range(1))
-    send_late(bucket, lambda: dead.append([session_at(), block]))
+    block = killed_with_a_line_on_its_way(bucket, store)
     next_one = starting(bucket, bucket.deliver_late)
     with pytest.raises(StoreUnavailable, match="as it was read a moment ago"):
         next_one.prepare()
@@ -117,9 +123,7 @@ def test_a_line_of_the_dead_that_arrives_while_its_ledger_is_closed_is_taken_ove
 def test_a_line_of_the_dead_that_arrives_after_its_ledger_was_closed_is_refused(
     bucket: MemoryBucket, store: Store
 ) -> None:
-    dead = begin(store, WRITER)
-    block = put(store, 1, block_range(1))
-    send_late(bucket, lambda: dead.append([session_at(), block]))
+    block = killed_with_a_line_on_its_way(bucket, store)
     starting(bucket, lambda: None).prepare()
     before = store.ledger(WRITER)
     bucket.deliver_late()

@@ -260,9 +260,7 @@ def test_a_reading_since_a_time_takes_in_ledgers_that_grew_beside_one_that_says_
 ) -> None:
     """What a ledger notes of the arrivals before it does not hold for what others stored later."""
     ended = two.first.writer
-    list(two.begin(two.hosts[0]))
-    first = two.hosts[0].writer
-    assert first is not None
+    first = two.begin_next()
     two.append(first, Carried(STREAM, (), NOW - 10 * DAY))
     two.begin_session(first, 5, two.look(two.second))
     two.put(first, run_of(6, 7, 5))
@@ -286,15 +284,17 @@ def test_how_far_a_checkpoint_is_behind_counts_what_others_stored(two: Two) -> N
     assert look_back(two.store, STREAM, {SHARD: Position(5)}).behind[SHARD].records == 4
 
 
+def oldest_beside_in(two: Two, ledger: LedgerWriter) -> str:
+    return oldest_beside(ledger.writer, two.store.ledger(ledger.writer) or b"")
+
+
 def test_the_first_line_of_a_ledger_tells_which_others_may_have_grown_since(two: Two) -> None:
-    list(two.begin(two.hosts[0]))
-    first = two.hosts[0].writer
-    assert first is not None
-    assert oldest_beside(two.store, two.first.writer) == two.first.writer
-    assert oldest_beside(two.store, first.writer) == two.second.writer
+    first = two.begin_next()
+    assert oldest_beside_in(two, two.first) == two.first.writer
+    assert oldest_beside_in(two, first) == two.second.writer
     kept = kept_ledger(two.store, first.writer)
     kept.write(b"x" + kept.read())
-    assert oldest_beside(two.store, first.writer) == ""
+    assert oldest_beside_in(two, first) == ""
 
 
 @pytest.mark.parametrize("ends", [*itertools.permutations([Position(5), Position(9), "TRIM_HORIZON"])])

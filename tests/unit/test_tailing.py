@@ -292,6 +292,12 @@ class Pair(Fleet):
             list(self.begin(host))
         self.first, self.second = (host.writer for host in self.hosts if host.writer is not None)
 
+    def begin_next(self) -> LedgerWriter:
+        """Let the first host go on in its next ledger."""
+        list(self.begin(self.hosts[0]))
+        assert self.hosts[0].writer is not None
+        return self.hosts[0].writer
+
     def add(self, ledger: LedgerWriter, *sessions: str, seen: Seen | None = None) -> None:
         for session in sessions:
             self.append(ledger, SessionStarted(session, SHARD, "LATEST", 1, STREAM, (), None, 24, NOW, seen=seen))
@@ -337,9 +343,7 @@ def test_a_writer_that_began_after_the_log_was_read_is_read_as_far_as_a_session_
     found = sessions(walk)
     pair.add(pair.first, "one")
     assert next(found) == "one"
-    list(pair.begin(pair.hosts[0]))
-    third = pair.hosts[0].writer
-    assert third is not None
+    third = pair.begin_next()
     pair.add(third, "three", "unseen")
     pair.add(pair.second, "two", seen=Seen(third.writer, {third.writer: 2}))
     assert list(found) == ["three", "two"]
@@ -355,9 +359,7 @@ def test_a_writer_that_began_after_the_log_was_read_may_go_on_though_a_line_of_i
     found = sessions(walk)
     pair.add(pair.first, "one")
     assert next(found) == "one"
-    list(pair.begin(pair.hosts[0]))
-    third = pair.hosts[0].writer
-    assert third is not None
+    third = pair.begin_next()
     pair.add(pair.second, "two", seen=Seen(third.writer, {third.writer: 2}))
     acknowledge(pair.store, third.writer, 2)
     assert list(found) == ["two"]

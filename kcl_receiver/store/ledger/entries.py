@@ -71,6 +71,11 @@ class WriterStarted:
     role: str = GENERATOR
     beside: tuple[WriterId, ...] = ()
 
+    @property
+    def oldest_beside(self) -> str:
+        """The first writer whose ledger may have grown since this one began."""
+        return min((self.writer, *self.beside))
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -79,7 +84,8 @@ class Seen:
     Attributes:
         last: The newest writer in the store's log then. The ledgers of all up to this one, but for the session's own
             and those in `lines`, were closed, and all of them was read.
-        lines: By writer, of the ledgers that others were still writing, how many lines were read.
+        lines: By writer, how many lines were read of the ledgers that others were still writing, and of those that
+            could not be read.
     """
 
     last: WriterId
@@ -471,14 +477,12 @@ def decode_more(writer: str, lines: bytes, tail: Tail) -> tuple[list[Entry], Tai
         tail: The last line before them; number 0 and `first_prev` if there is none.
     """
     entries: list[Entry] = []
-    for line in lines[: lines.rfind(b"\n") + 1].splitlines():
-        try:
-            own, entry = decode_line(line, tail.number + 1, tail.hash)
-        except ValueError as error:
-            what = f"line {tail.number + 1} of the ledger of writer {writer} is not as it was written: {error}"
-            return entries, tail, LedgerDamaged(what, SEE_REPAIR)
-        entries.append(entry)
-        tail = Tail(tail.number + 1, own)
+    try:
+        for entry, own in _lines(writer, lines, tail=tail):
+            entries.append(entry)
+            tail = Tail(tail.number + 1, own)
+    except LedgerDamaged as error:
+        return entries, tail, error
     return entries, tail, None
 
 
@@ -489,10 +493,10 @@ def ends_closed(content: bytes) -> bool:
     return b'"type":"closed"' in content[start : min(start + _HEAD_BYTES, max(end, 0))]
 
 
-def _lines(writer: str, content: bytes, skip: int = 0) -> Iterator[tuple[Entry, str]]:
-    """Yield each entry and the hash of its line."""
-    prev = first_prev(writer)
-    number, start, ended = 0, 0, False
+def _lines(writer: str, content: bytes, skip: int = 0, tail: Tail | None = None) -> Iterator[tuple[Entry, str]]:
+    """Yield each entry and the hash of its line; with `tail`, of lines that follow that one."""
+    tail = tail or Tail(0, first_prev(writer))
+    number, prev, start, ended = tail.number, tail.hash, 0, False
     while number < skip:
         end = content.find(b"\n", start)
         if end < 0:

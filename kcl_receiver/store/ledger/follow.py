@@ -4,10 +4,9 @@ After all changes up to a token, the live blocks are those that were added and n
 blocks that it adds hold the records of those that it removes, unless those expired or could not be brought back.
 
 The order: blocks as the generators' ledgers record them, those of a ledger in its order, and what a session had seen
-before what it stored; then what maintenance did, by the numbers of its notes. No
-clock decides it, and a block is added before it is removed. What is removed may never have been added: its line was
-lost. A line that was read before it was durable can be taken back by a loss of power, and then its block is added a
-second time: take each id once.
+before what it stored; then what maintenance did, by the numbers of its notes. No clock decides it, and a block is added
+before it is removed. What is removed may never have been added: its line was lost. A line that was read before it was
+durable can be taken back by a loss of power, and then its block is added a second time: take each id once.
 """
 
 from __future__ import annotations

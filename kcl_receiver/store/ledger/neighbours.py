@@ -140,7 +140,7 @@ class Neighbours:
     def _read_on(self, writer: str, *, is_living: bool) -> None:
         tail = self._growing.get(writer) or Tail(0, first_prev(writer))
         entries, after, fault = decode_more(writer, self._store.ledger_from(writer, tail.number + 1), tail)
-        if not is_living and not (entries and isinstance(entries[-1], Closed)):
+        if not is_living and not _ends(entries):
             # It was closed, so there is more: it may lie in one piece now.
             whole = b"".join((self._store.ledger(writer) or b"").splitlines(keepends=True)[tail.number :])
             entries, after, fault = decode_more(writer, whole, tail)
@@ -148,10 +148,10 @@ class Neighbours:
             log.warning("%s; what follows is not known here, and may be stored twice", fault.message)
         self._heard(entries)
         self._growing[writer] = after
-        if (entries and isinstance(entries[-1], Closed)) or not is_living:
+        if _ends(entries) or not is_living:
             self._read.add(writer)
 
-    def close_dead(self, by: str, time: int, now: int, lines: int) -> list[str]:
+    def close_dead(self, by: str, time: int, now: int, lines: int) -> None:
         """Look whether ledgers have grown since the last time that this was asked, and close those of dead writers.
 
         Args:
@@ -160,16 +160,13 @@ class Neighbours:
             now: A clock that is never set, milliseconds.
             lines: How many its ledger has: if it has not grown either, the store takes no lines, and nobody is dead.
 
-        Returns:
-            Whose ledgers were closed.
-
         Raises:
             StoreUnavailable: It cannot be told now, or a ledger not be closed.
         """
         if self._looked is not None and now - self._looked < APART_MS:
-            return []
+            return
         if lines == self._own_lines or self.look() is None:
-            return []
+            return
         self._looked, self._own_lines = now, lines
         with self._lock:
             still: dict[str, tuple[int, int]] = {}
@@ -182,7 +179,6 @@ class Neighbours:
         closed = [writer for writer in dead if self._close(writer, by, time)]
         if closed:
             self._log.change(lambda state: ended(state, by, time, closed))
-        return closed
 
     def _close(self, writer: str, by: str, time: int) -> bool:
         try:
@@ -192,3 +188,7 @@ class Neighbours:
             return False
         log.warning("writer %s has recorded nothing for long: its ledger was closed", writer)
         return True
+
+
+def _ends(entries: Sequence[Entry]) -> bool:
+    return bool(entries) and isinstance(entries[-1], Closed)

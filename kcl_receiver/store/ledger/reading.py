@@ -247,7 +247,7 @@ class Ledger:
                 found = {entry.stream for entry in self._good(writer, content) if isinstance(entry, named)}
             newest |= found
             if newest and first is None:
-                first = oldest_beside(self.store, writer)
+                first = oldest_beside(writer, content)
             if first is not None and writer <= first:
                 break
         if newest:

@@ -195,7 +195,7 @@ def end_killed(store: Store, now_ms: int) -> None:
     """
     if (last := unfinished(store)) is None:
         return
-    started = WriterStarted(last.writer, socket.gethostname(), os.getpid(), now_ms, __version__, {}, last.role)
+    started = _started(last.writer, last.role, now_ms, {})
     with suppress(StoreRefused):  # it has come just now
         store.put_maintenance_ledger(last.writer, encode_lines([started], 1, first_prev(last.writer))[0])
 
@@ -241,6 +241,10 @@ def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:
     return list(found)
 
 
+def _started(writer: str, role: str, now_ms: int, tails: dict[str, Tail]) -> WriterStarted:
+    return WriterStarted(writer, socket.gethostname(), os.getpid(), now_ms, __version__, tails, role)
+
+
 def _damaged(message: str) -> LedgerDamaged:
     return LedgerDamaged(message, SEE_REPAIR)
 
@@ -281,9 +285,7 @@ class Transaction:
             raise fault
         began = writer_of(first).rpartition("-")[0]
         self.writer = check_writer_id(f"{began}-{token if token is not None else secrets.token_hex(4)}")
-        started = WriterStarted(
-            self.writer, socket.gethostname(), os.getpid(), now_ms, __version__, self._unnamed(), role
-        )
+        started = _started(self.writer, role, now_ms, self._unnamed())
         self._entries: list[WriterStarted | BlockStored | Expired | Acknowledged] = [started]
         self._numbers = 0
         self._held: set[Range] = set()

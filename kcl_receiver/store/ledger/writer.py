@@ -100,27 +100,25 @@ def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]
     """
     for writer in reversed(writers):
         with suppress(LedgerDamaged):  # then it notes nothing
-            entries = iter_entries(writer, store.ledger(writer) or b"")
+            content = store.ledger(writer) or b""
+            entries = iter_entries(writer, content)
             newest_before = next((one.newest for one in entries if isinstance(one, Carried)), -1)
-            if 0 <= newest_before < since and (first := oldest_beside(store, writer)):
+            if 0 <= newest_before < since and (first := oldest_beside(writer, content)):
                 return [one for one in writers if one >= first]
     return [*writers]
 
 
-def oldest_beside(store: Store, writer: str) -> str:
-    """Return the first writer whose ledger may have grown since this one began; empty if that is not known.
+def oldest_beside(writer: str, content: bytes) -> str:
+    """Return the first writer whose ledger may have grown since a generator's began; empty if that is not known.
 
     Args:
-        store: The store.
-        writer: A generator's.
-
-    Raises:
-        StoreUnavailable: It cannot be told now.
+        writer: Its id.
+        content: Its ledger.
     """
     with suppress(LedgerDamaged):
-        first = next(iter_entries(writer, store.ledger(writer) or b""), None)
+        first = next(iter_entries(writer, content), None)
         if isinstance(first, WriterStarted):
-            return min((writer, *first.beside))
+            return first.oldest_beside
     return ""
 
 
