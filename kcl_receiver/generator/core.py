@@ -81,9 +81,17 @@ class GeneratorCore:
         self._lost: StreamGone | StreamReplaced | None = None
         self._stopped = False
 
-    def began(self, writer: str) -> None:
-        """Store, ledger and stream are ready; this generator is known by the writer id of its first ledger."""
+    def began(self, writer: str, seen: Measurement, now: float) -> list[Effect]:
+        """Store, ledger and stream are ready.
+
+        Args:
+            writer: Id of the first ledger's writer, by which this generator is known.
+            seen: What the stream says of itself.
+            now: See the class.
+        """
         self._writer = writer
+        self._marks.began(seen, now)
+        return self._settle(now)
 
     # ------------------------------------------------------------------ connections
 
@@ -331,8 +339,9 @@ class GeneratorCore:
 
     def measure_failed(self, now: float) -> list[Effect]:
         """The stream did not answer: it is asked again, and how far the shards are read is written down anyway."""
-        self._marks.failed(now)
-        self._record_marks(self._open_sessions(), now)
+        record = self._marks.failed(self._open_sessions(), now)
+        if record is not None:
+            self._pipeline.record(record)
         return self._settle(now)
 
     def _open_sessions(self) -> list[Session]:

@@ -225,12 +225,17 @@ class GeneratorIO:
         Raises:
             StreamError: It does not tell, or it is gone or another one.
         """
-        measured = self._view.measure(self._identity())
+        self._view.measure(self._identity())
         try:
             self._neighbours.close_dead(self.writer, wall_millis(), boot_millis(), self._ledger.tail.number)
         except StoreUnavailable as error:
             log.warning("%s; whether other writers are dead is looked at again", error.message)
-        return measured._replace(awaited=self._own is not None)
+        return self.measured
+
+    @property
+    def measured(self) -> Measurement:
+        """What the stream has said of itself last."""
+        return self._view.measured._replace(awaited=self._own is not None)
 
     def _begin_ledger(self) -> None:
         """Close the ledgers before the next one, then make its first lines durable.

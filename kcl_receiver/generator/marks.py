@@ -34,10 +34,17 @@ class ShardMarks:
         self._opened: dict[str, int] = {}
         self._active: dict[str, int] = {}
         self._next: float | None = None
+        self._recorded = float("-inf")
         self._hastened = float("-inf")
         self._asking = self._again = False
 
     # ------------------------------------------------------------------ the service's clock
+
+    def began(self, seen: Measurement, now: float) -> None:
+        """The generator begins, with what it has measured: who is awaited measures also before the first session."""
+        if seen.awaited:
+            self._awaited = True
+            self.saw(seen, now)
 
     def due(self) -> float | None:
         """When the stream is to be asked next; None while it is being asked, or before a session was looked up."""
@@ -68,10 +75,13 @@ class ShardMarks:
             return record or marks
         return self._record(now, marks.marks, record.late, record.sessions)
 
-    def failed(self, now: float) -> None:
-        """The stream has not answered."""
+    def failed(self, sessions: Iterable[Session], now: float) -> MarksRecord | None:
+        """The stream has not answered: return what is to be recorded all the same of all sessions."""
         self._asking = False
         self._next = now + AGAIN_SECONDS
+        marks = self.take(sessions, now)
+        is_due = self._awaited and self._seen is not None and now >= self._recorded + _until_next(self._seen)
+        return self._record(now, (), (), ()) if marks is None and is_due else marks
 
     def saw(self, seen: Measurement, now: float) -> MarksRecord | None:
         """Take in what the stream says of itself; return what is to be recorded of times that were too early."""
@@ -186,6 +196,7 @@ class ShardMarks:
         if seen is None or self._clock.offset is None:
             return None
         since, offset = self._clock.unsure()
+        self._recorded = now
         return MarksRecord(self.time(now), since + offset, seen.retention_hours, offset, marks, late, sessions)
 
     def _judge(self, session: Session, after: After, at: int) -> list[Effect]:

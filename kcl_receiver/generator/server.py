@@ -291,9 +291,9 @@ class GeneratorServer:
                 pause = min(2 * pause, longest)
             else:
                 self._unprepared = None
-                self._core.began(self._workers.writer)
                 log.info("writer %s is ready: stream %s, store %s", self._workers.writer, stream, self._store)
                 self._prepared.set()
+                self._apply(self._core.began(self._workers.writer, self._workers.measured, self._runtime.clock()))
                 return
 
     async def _look_up(self, effect: LookUp) -> None:

@@ -141,4 +141,31 @@ MUTANTS = [
             "tests/unit/test_generator_marks.py::test_who_is_awaited_records_a_line_at_each_measurement_also_without_news_and_without_sessions",
         ),
     ),
+    Mutant(
+        "a generator lets its neighbours wait before its first session",
+        "kcl_receiver/generator/marks.py",
+        "        if seen.awaited:\n            self._awaited = True",
+        "        if False:\n            self._awaited = True",
+        (
+            "tests/unit/test_generator_marks.py::test_who_is_awaited_records_a_line_at_each_measurement_before_the_first_session",
+        ),
+    ),
+    Mutant(
+        "a generator lets its neighbours wait while the stream does not tell its clock",
+        "kcl_receiver/generator/marks.py",
+        "if marks is None and is_due else marks",
+        "if False else marks",
+        (
+            "tests/unit/test_generator_marks.py::test_who_is_awaited_records_a_line_also_while_the_stream_does_not_tell_its_clock",
+        ),
+    ),
+    Mutant(
+        "each answer of the stream that fails becomes a line",
+        "kcl_receiver/generator/marks.py",
+        " and now >= self._recorded + _until_next(self._seen)",
+        "",
+        (
+            "tests/unit/test_generator_marks.py::test_who_is_awaited_records_a_line_also_while_the_stream_does_not_tell_its_clock",
+        ),
+    ),
 ]

@@ -44,6 +44,7 @@ from kcl_receiver.wire.frames import Frame, FrameReader, ReceivedBatch, batch_le
 from kcl_receiver.wire.messages import Admitted, Batch, Draining, Hello, Message, Refused, Stored, Welcome
 
 APPLICATION = "landing"
+UNMEASURED = Measurement(-1, 0, 0, 0)
 START = 1000.0
 """The clock's first reading, in seconds."""
 SERVICE_START = round(START * 1000) + 1000
@@ -263,11 +264,10 @@ class Processor:
 class Harness:
     """The driver's place: the clock, the connections, and what was asked and not answered yet."""
 
-    def __init__(self, **changes: Any) -> None:  # noqa: ANN401 - any setting
+    def __init__(self, seen: Measurement = UNMEASURED, **changes: Any) -> None:  # noqa: ANN401 - any setting
         self.settings = replace(GeneratorSettings(APPLICATION), **changes)
         self.now = START
         self.core = GeneratorCore(self.settings, self.now, random.Random(1))
-        self.core.began("writer-1")
         self.sent: dict[int, list[Message]] = defaultdict(list)
         self.connections: set[int] = set()
         self.closed: list[int] = []
@@ -282,6 +282,7 @@ class Harness:
         self.held: dict[str, list[Range]] = defaultdict(list)
         self._blocks_by_number: dict[int, WriteBlock] = {}
         self._last_connection = 0
+        self.do(self.core.began("writer-1", seen, self.now))
 
     # Effects
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from generator_harness import START, Harness, measured
 
 from kcl_receiver.generator.effects import Append, MarksRecord, Measure, Measurement
 from kcl_receiver.generator.marks import AGAIN_SECONDS
+from kcl_receiver.horizon import interval_ms
 from kcl_receiver.ranges import Position
 from kcl_receiver.wire.messages import Progress
 
@@ -96,6 +98,36 @@ def test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_
     (mark,) = [mark for one in marks_of(h) for mark in one.marks if mark.shard == p.shard]
     assert mark.position == Position(101)
     assert 0 <= mark.until < noted, "what it says is less than the range does, which is in the ledger"
+
+
+def test_who_is_awaited_records_a_line_at_each_measurement_before_the_first_session() -> None:
+    h = Harness(measured()._replace(awaited=True))
+    for _ in range(2):
+        h.to_deadline()
+        h.measure(measured(h.now)._replace(awaited=True))
+        (mark,) = marks_of(h)
+        assert mark.marks == ()
+        h.entries.clear()
+
+
+def test_who_is_awaited_records_a_line_also_while_the_stream_does_not_tell_its_clock() -> None:
+    h = Harness(measured()._replace(awaited=True))
+    h.to_deadline()
+    h.measure(None)
+    assert len(marks_of(h)) == 1
+    recorded_at = h.now
+    while not h.waiting(Append):
+        h.to_deadline()
+        h.measure(None)
+    assert [one.marks for one in marks_of(h)] == [(), ()]
+    assert h.now - recorded_at == pytest.approx(interval_ms(24) / 1000, abs=90), "not with every answer that fails"
+
+
+def test_who_is_not_awaited_measures_nothing_before_the_first_session() -> None:
+    h = Harness(measured())
+    h.now += 2 * HOUR
+    h.do(h.core.tick(h.now))
+    assert not h.waiting(Measure)
 
 
 def test_who_is_awaited_records_a_line_at_each_measurement_also_without_news_and_without_sessions() -> None:
