@@ -26,6 +26,8 @@ def status(ctx: click.Context, properties: str, output: str, watch: bool) -> Non
     table. A checkpoint is at or behind what is stored, never beyond it. A shard whose processor KCL does not call any
     more is silent; an idle stream is not.
 
+    The store itself says which generators write to it, on all hosts: below the shards, if it is more than the one here.
+
     Exits with 1 if nothing is being read, or a shard is silent; with 3 if no generator answers; with 4 if the store
     fails; with 5 if the stream or the lease table can't be read. What can be shown is shown.
 
@@ -39,12 +41,12 @@ def status(ctx: click.Context, properties: str, output: str, watch: bool) -> Non
 
     looking = Watch(load(properties))
     if not watch:
-        ctx.exit(_show(looking.look(), output))
+        ctx.exit(_show(looking.look(writers=True), output))
     try:
         while True:
             if output == "text" and sys.stdout.isatty():
                 click.clear()
-            _show(looking.look(), output)
+            _show(looking.look(writers=True), output)
             sys.stdout.flush()
             time.sleep(2)
     except KeyboardInterrupt:
@@ -63,6 +65,8 @@ def _show(live: Live, output: str) -> int:
             click.echo(f"phase: {live.phase}")
     rows = view.shard_rows(live)
     click.echo("\n".join(view.table(rows)) if rows else "no shard is read yet, and the lease table holds no lease")
+    if writers := view.writer_rows(live):
+        click.echo("\n" + "\n".join(view.table(writers, view.WRITER_COLUMNS)))
     for line in view.problem_lines(live):
         click.echo(line, err=live.generator is None)
     return live.exit_code

@@ -14,7 +14,9 @@ from kcl_receiver.daemon.startup_estimate import longest_start_seconds
 from kcl_receiver.errors import ReceiverError
 from kcl_receiver.generator.client import ask_status
 from kcl_receiver.status.live import LOST, Live, look
-from kcl_receiver.status.report import GeneratorState, LeaseState
+from kcl_receiver.status.report import GeneratorState, LeaseState, WriterState
+from kcl_receiver.status.writers import STORE_SECONDS, living_writers, within
+from kcl_receiver.store.store import open_store
 
 ATTEMPTS = 2
 """Tries of a call to AWS: somebody waits for the answer."""
@@ -44,13 +46,16 @@ class Watch:
         self._leases_at: float | None = None
         self._leases: Leases = ()
 
-    def look(self, log_from: int = 0) -> Live:
+    def look(self, log_from: int = 0, *, writers: bool = False) -> Live:
         """Return the live state; what cannot be asked is told as a problem.
 
         Args:
             log_from: Where in daemon.log the present daemon's lines begin.
+            writers: Look also in the store, which generators write to it.
         """
-        return self._judged(ask_generator(self._config), self._read_leases(), log_from)
+        leases = self._read_leases()
+        found = self._read_writers(leases) if writers else None
+        return self._judged(ask_generator(self._config), leases, log_from, found)
 
     def look_sparingly(self, log_from: int = 0) -> Live:
         """Return the same, and ask AWS for the leases only where they can say what is the matter, and not each time."""
@@ -68,7 +73,13 @@ class Watch:
             self._leases_at, self._leases = now, self._read_leases()
         return self._judged(generator, self._leases, log_from)
 
-    def _judged(self, generator: GeneratorState | ReceiverError, leases: Leases, log_from: int) -> Live:
+    def _judged(
+        self,
+        generator: GeneratorState | ReceiverError,
+        leases: Leases,
+        log_from: int,
+        writers: list[WriterState] | ReceiverError | None = None,
+    ) -> Live:
         def judged(said: str) -> Live:
             return look(
                 generator,
@@ -76,11 +87,18 @@ class Watch:
                 ours=lambda owner: is_own_worker(self._config, owner),
                 start_seconds=self._start_seconds,
                 said=said,
+                writers=writers,
             )
 
         live = judged("")
         # The log is read only where it can say why.
         return judged(daemon_error(self._config, generator, log_from)) if live.unread else live
+
+    def _read_writers(self, leases: Leases) -> list[WriterState] | ReceiverError:
+        rows = () if leases is None or isinstance(leases, ReceiverError) else leases
+        owners = {one.shard: one.owner for one in rows if not one.ended}
+        now = round(1000 * time.time())
+        return within(STORE_SECONDS, lambda: living_writers(open_store(self._config.store), now, owners))
 
     def _read_leases(self) -> Leases:
         config = self._config

@@ -57,7 +57,7 @@ from kcl_receiver.store.ledger.entries import (
 from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import EMPTY, Overtaken, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
-from kcl_receiver.store.ledger.writer import LedgerWriter
+from kcl_receiver.store.ledger.writer import LedgerWriter, fenced
 from kcl_receiver.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class GeneratorIO:
         self._next: WriterStarted | None = None
         self._first: tuple[LedgerWriter, list[Entry]] | None = None
         self._own = None if own is None or store.objects.locks else own
-        self._neighbours = Neighbours(store, self._heard, alone=self._own is None)
+        self._neighbours = Neighbours(store, self._log, self._heard, alone=self._own is None)
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._ended: list[str] = []
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
@@ -172,14 +172,15 @@ class GeneratorIO:
         self._store.claim(self._application)
         self._store.hold()
         own = None if self._own is None else self._own.read()
-        taken = None if self._next is not None else take_over(self._store, self._log, own)
+        gives_up = self._neighbours.gives_up
+        taken = None if self._next is not None else take_over(self._store, self._log, own, gives_up)
         self.stream = self._view.describe(self.stream)
         if taken is not None:
             clock = first_clock(taken, self.stream, self._view.measured, boot_id(), boot_millis())
             self._carried = CarriedOver.of(taken, self.stream, clock, wall_millis())
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
             self._found, self._ended = taken.state, taken.ours
-            self._neighbours.took_over(taken.state, taken.beside)
+            self._neighbours.took_over(taken.state, taken.ledgers, taken.beside)
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
             self._set_next(writer)
         try:
@@ -245,24 +246,35 @@ class GeneratorIO:
         Raises:
             StoreUnavailable: They are not, or nobody knows; to be repeated.
         """
-        if self._next is None:
-            return
+        while self._next is not None:
+            self._close_those_before()
+            self._enter_log()
+            ledger = self._append_first_lines(self._next)
+            if self._own is None or ledger.writer in self._log.newest().state.living:
+                with self._lock:
+                    self._ledger, self._next, self._first, self._ended = ledger, None, None, []
+                self._rollover.began(Extent(ledger.tail.number, ledger.size))
+                return
+            # The log was damaged, and has begun anew: who did that found no ledger of this writer yet.
+            self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]
+            self._set_next(self._new_writer(begins_at(wall_millis(), began_at(ledger.writer))))
+
+    def _close_those_before(self) -> None:
         while self._closing:
             ledger, last = self._closing[0]
             ledger.append(last)
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
-        self._enter_log()
+
+    def _append_first_lines(self, started: WriterStarted) -> LedgerWriter:
         if self._first is None:  # made once, and repeated until durable
             self._neighbours.look()  # the first lines say what is in the ledgers before
-            started = replace(self._next, beside=tuple(sorted(self._neighbours.beside)))
+            started = replace(started, beside=tuple(sorted(self._neighbours.beside)))
             with self._lock:
                 first = self._carried.first_entries(started, self._identity(), self._view.retention_hours)
             self._first = LedgerWriter(self._store, started.writer), first
         ledger, first = self._first
         ledger.append(first)
-        with self._lock:
-            self._ledger, self._next, self._first, self._ended = ledger, None, None, []
-        self._rollover.began(Extent(ledger.tail.number, ledger.size))
+        return ledger
 
     def _enter_log(self) -> None:
         """Let the log say that the next writer begins; its id is the greatest by then.
@@ -420,6 +432,8 @@ class GeneratorIO:
             self._appending = (effect.records, [self._entry(one, checkpoints) for one in effect.records])
         entries = self._appending[1]
         self._store.hold()  # still: its lock may have been removed, and another generator begun
+        if self._neighbours.is_over(self.writer):
+            raise fenced(f"the store's log calls writer {self.writer} ended: others have taken it for dead")
         self._ledger.append(entries)
         with self._lock:
             for record in effect.records:
@@ -441,7 +455,7 @@ class GeneratorIO:
             return
         try:
             self._neighbours.changed(self._log.change(lambda state: self._settled(read, needs, state, self.writer)))
-        except StoreUnavailable as error:
+        except (StoreUnavailable, LedgerDamaged) as error:
             log.warning("%s; it is tried again", error.message)
 
     def _next_at(self) -> int | None:
@@ -457,6 +471,11 @@ class GeneratorIO:
         if self._next is None:
             at = self._next_at()
             if at is None:
+                return
+            try:
+                self._log.newest()
+            except LedgerDamaged as error:
+                log.warning("%s: %s; until then the present ledger goes on", error.message, error.hint)
                 return
             ledger = self._ledger
             self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]

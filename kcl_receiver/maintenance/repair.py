@@ -11,6 +11,9 @@ The rule: nothing is deleted but temporary files, blocks that a durable entry sa
 each of whose ranges is in a block that is recorded, present, not replaced, and was read in full just now. Entries are
 durable before anything is deleted on their word. Whatever belongs to a generator that is at work is left alone: its
 last blocks are stored before their ledger lines, and its ledger has no end yet. It may be killed at any point.
+
+Where no lock tells whether a generator is at work, the log begins anew beside those that are: those that have a ledger
+are named again, and one that is about to begin sees that it is not, and begins once more.
 """
 
 from __future__ import annotations
@@ -124,14 +127,14 @@ class _Repair:
         self._report = report
         self._alone = alone
         self._ledger = Ledger(store, {})
-        self._busy: set[str] = set()
+        self._busy: dict[str, str] = {}
         self._starting = False
         self._gone: dict[str, list[BlockStored]] = {}
 
     def run(self) -> Report:
         if not self._alone:
             busy = at_work(self._store)
-            self._busy, self._starting = busy or set(), busy is None
+            self._busy, self._starting = busy or {}, busy is None
         self._find_log()
         damages: dict[str, list[Loss]] = {}
         for one in self._within_reach(losses(self._store)):
@@ -157,20 +160,25 @@ class _Repair:
         if state is not None or not writers:
             return
         reason = "it is lost, or its last entries are, or are not as they were written"
-        if not self._alone:
+        if not self._alone and self._store.objects.locks:
             self._report.left.append(Left(_LOG, reason, "stop the receiver, then run this again"))
         elif self._act(BEGIN_ANEW, _LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
             log = StoreLog(self._store)
             log.rebuild(rebuilt(self._store, log.before_damage()))
 
     def _within_reach(self, found: list[Loss]) -> list[Loss]:
-        """Leave out what a generator that is at work still writes or relies on."""
-        if not found or self._alone:
-            return found
+        """Leave out what a generator that is at work still writes."""
+        out: list[Loss] = []
         for one in found:
-            hint = "stop the receiver, then run this again; or put the file back from a backup"
+            if not self._starting and one.writer not in self._busy:
+                out.append(one)
+                continue
+            # Where no lock tells who is at work, the next start of that host says that this writer has ended.
+            where = f" of {self._busy[one.writer]}" if one.writer in self._busy else ""
+            how = "stop" if self._store.objects.locks else "restart"
+            hint = f"{how} the receiver{where}, then run this again; or put the file back from a backup"
             self._report.left.append(Left(f"ledger of {one.writer}", one.reason, hint))
-        return []
+        return out
 
     def _set_aside(self, one: Loss) -> None:
         """Put the good lines of a damaged ledger in its place; one that is only too short stays as it is."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from kcl_receiver.errors import EXIT_AMISS, EXIT_ENVIRONMENT, EXIT_OK, EXIT_STORE, EXIT_STREAM, ReceiverError
-from kcl_receiver.status.report import CoreState, GeneratorState, LeaseState, ShardState
+from kcl_receiver.status.report import CoreState, GeneratorState, LeaseState, ShardState, WriterState
 
 NOTED_SECONDS = 10.0
 """An error that is being retried for less than this is not worth a word: most are gone by then."""
@@ -100,6 +100,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         phase: What KCL is doing until records come, in words.
         reading: Whether this host reads anything.
         problems: The gravest first.
+        writers: All generators that write to the store; None if the store was not looked at, or cannot be.
     """
 
     generator: GeneratorState | None
@@ -108,6 +109,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     phase: str
     reading: bool
     problems: tuple[Problem, ...]
+    writers: tuple[WriterState, ...] | None = None
 
     @property
     def unread(self) -> bool:
@@ -137,6 +139,7 @@ def look(
     ours: Callable[[str], bool],
     start_seconds: float,
     said: str = "",
+    writers: Sequence[WriterState] | ReceiverError | None = None,
 ) -> Live:
     """Put together what is known, and judge it.
 
@@ -146,6 +149,7 @@ def look(
         ours: Tells whether a lease's owner is this host's daemon.
         start_seconds: How long KCL may take to its first record.
         said: The last error in the daemon's log.
+        writers: The generators that write to the store; None if it was not looked at; or why it cannot be.
     """
     state = None if isinstance(generator, ReceiverError) else generator
     rows = None if leases is None or isinstance(leases, ReceiverError) else tuple(leases)
@@ -157,11 +161,13 @@ def look(
         phase=_phase(state, leases, shards),
         reading=any(one.condition in ALIVE for one in shards),
         problems=(),
+        writers=None if writers is None or isinstance(writers, ReceiverError) else tuple(writers),
     )
     found = [
         *([_no_generator(generator)] if isinstance(generator, ReceiverError) else []),
         *_failing(state),
         *_stuck(state, shards),
+        *([_no_writers(writers)] if isinstance(writers, ReceiverError) else []),
         *([_no_leases(leases)] if isinstance(leases, ReceiverError) else []),
         *([_no_table()] if leases is None and any(one.condition in HELD for one in shards) else []),
         *_silence(live, start_seconds, said),
@@ -262,6 +268,11 @@ def _no_generator(error: ReceiverError) -> Problem:
 
 def _no_leases(error: ReceiverError) -> Problem:
     return Problem(key="leases", text=str(error).partition("\n")[0], hint=error.hint, exit_code=EXIT_STREAM)
+
+
+def _no_writers(error: ReceiverError) -> Problem:
+    text = f"who writes to the store is not known: {str(error).partition(chr(10))[0]}"
+    return Problem(key="writers", text=text, hint=error.hint, exit_code=EXIT_STORE)
 
 
 def _no_table() -> Problem:

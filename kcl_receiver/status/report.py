@@ -176,6 +176,28 @@ class GeneratorState(CoreState, frozen=True, kw_only=True):
     stream: StreamState | None
 
 
+class WriterState(msgspec.Struct, frozen=True, kw_only=True):
+    """A generator that writes to the store, of this host or another, as the store shows it.
+
+    Attributes:
+        writer: Its writer id.
+        host: The name of its host.
+        pid: Its process id there.
+        version: Of this package, there.
+        began_seconds: Since its ledger began, by the clocks of both hosts.
+        recorded_seconds: Since its ledger grew; None if it has none yet.
+        shards: The shards whose leases its host's worker holds; none if the leases are not known.
+    """
+
+    writer: str
+    host: str
+    pid: int
+    version: str
+    began_seconds: float
+    recorded_seconds: float | None
+    shards: tuple[str, ...]
+
+
 class LeaseState(msgspec.Struct, frozen=True, kw_only=True):
     """A row of KCL's lease table; `checkpoint` is a sequence number or one of KCL's words."""
 

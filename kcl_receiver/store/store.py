@@ -325,6 +325,11 @@ class Store:
         """
         return self.objects.get(layout.ledger_path(writer))
 
+    def ledger_modified(self, writer: str) -> int | None:
+        """Return when a writer's ledger grew last, milliseconds since the epoch; None if it has none. One look."""
+        found = self.objects.stat(layout.ledger_path(writer))
+        return None if found is None else found.modified
+
     def ledger_from(self, writer: str, number: int) -> bytes:
         """Return the lines of a writer's ledger from a number on, 1 being the first; nothing if there are none yet."""
         return self.objects.get_from(layout.ledger_path(writer), number)

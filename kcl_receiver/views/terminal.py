@@ -8,11 +8,12 @@ from datetime import datetime, timezone
 import click
 
 from kcl_receiver.aws import Lease
-from kcl_receiver.status.live import NOTED_SECONDS, Condition, Live, ShardLive, for_people
-from kcl_receiver.status.report import GeneratorState, LeaseState, ShardState
+from kcl_receiver.status.live import NOTED_SECONDS, SHOWN, Condition, Live, ShardLive, for_people
+from kcl_receiver.status.report import GeneratorState, LeaseState, ShardState, WriterState
 
+WRITER_COLUMNS = ("writer", "host", "pid", "version", "began", "recorded", "shards")
 COLUMNS = ("shard", "state", "owner", "records", "stored through", "checkpoint", "lag", "window")
-_RIGHT = frozenset({"records", "lag", "window"})
+_RIGHT = frozenset({"records", "lag", "window", "pid"})
 _TAIL_DIGITS = 12
 
 
@@ -82,6 +83,31 @@ def shard_rows(live: Live) -> list[dict[str, str]]:
             }
         rows.append(dict.fromkeys(COLUMNS, "-") | row)
     return rows
+
+
+def writer_rows(live: Live) -> list[dict[str, str]]:
+    """Return one row for each generator that writes to the store, as text; none if that is the one here alone."""
+    here = None if live.generator is None else live.generator.pid
+    if not live.writers or ([one.pid for one in live.writers] == [here]):
+        return []
+    return [
+        {
+            "writer": one.writer,
+            "host": one.host,
+            "pid": str(one.pid),
+            "version": one.version,
+            "began": f"{for_people(one.began_seconds)} ago",
+            "recorded": "-" if one.recorded_seconds is None else f"{for_people(one.recorded_seconds)} ago",
+            "shards": _shards_of(one),
+        }
+        for one in live.writers
+    ]
+
+
+def _shards_of(writer: WriterState) -> str:
+    names = [short_shard(one).removeprefix("shard ") for one in writer.shards[:SHOWN]]
+    more = len(writer.shards) - len(names)
+    return ", ".join([*names, *([f"{more} more"] if more else [])]) or "-"
 
 
 def _condition(one: ShardLive, state: ShardState | None) -> str:

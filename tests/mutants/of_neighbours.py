@@ -6,7 +6,9 @@ from mutants import Mutant
 
 NEIGHBOURS = "kcl_receiver/store/ledger/neighbours.py"
 TAKEOVER = "kcl_receiver/store/ledger/takeover.py"
+GENERATOR_IO = "kcl_receiver/generator/generator_io.py"
 TESTS = "tests/unit/test_neighbours.py"
+BAD = "tests/unit/test_bad_ledgers_of_many.py"
 
 MUTANTS = [
     Mutant(
@@ -63,15 +65,15 @@ MUTANTS = [
     Mutant(
         "a ledger that cannot be read keeps all sessions from beginning",
         NEIGHBOURS,
-        "                if self._failed[writer] < PATIENCE:\n",
+        "                if not self.gives_up(writer):\n",
         "                if True:\n",
         (f"{TESTS}::test_a_ledger_that_alone_cannot_be_read_does_not_keep_sessions_from_beginning_for_ever",),
     ),
     Mutant(
         "a damaged ledger of one host keeps all others from starting",
         TAKEOVER,
-        "        if ledger.fault is not None and not others:\n",
-        "        if ledger.fault is not None:\n",
+        "            if out.alone:\n                raise fault",
+        "            if True:\n                raise fault",
         (f"{TESTS}::test_a_start_goes_on_although_the_ledger_of_a_neighbour_is_damaged",),
     ),
     Mutant(
@@ -114,8 +116,8 @@ MUTANTS = [
     Mutant(
         "a first line does not name who was writing beside it",
         "kcl_receiver/generator/generator_io.py",
-        "replace(self._next, beside=tuple(sorted(self._neighbours.beside)))",
-        "self._next",
+        "replace(started, beside=tuple(sorted(self._neighbours.beside)))",
+        "started",
         (f"{TESTS}::test_a_first_line_names_who_was_writing_beside_it",),
     ),
     Mutant(
@@ -139,6 +141,92 @@ MUTANTS = [
         "if False:",
         (
             "tests/unit/test_generator_marks.py::test_who_is_awaited_records_a_line_at_each_measurement_also_without_news_and_without_sessions",
+        ),
+    ),
+    Mutant(
+        "one damaged ledger keeps its host from starting",
+        TAKEOVER,
+        "            if out.alone:\n                raise fault",
+        "            if out.alone or not others:\n                raise fault",
+        (f"{BAD}::test_a_host_starts_again_although_its_own_ledger_is_damaged_and_repair_mends_it_then",),
+    ),
+    Mutant(
+        "of a damaged ledger only what is before the damage is held",
+        TAKEOVER,
+        "    for writer in out.ours:  # of",
+        "    for writer in out.to_close:  # of",
+        (f"{BAD}::test_a_host_starts_again_although_its_own_ledger_is_damaged_and_repair_mends_it_then",),
+    ),
+    Mutant(
+        "a dead writer whose ledger is damaged never ends",
+        TAKEOVER,
+        "    if ledger.is_closed or ledger.fault is not None:\n        return",
+        "    if ledger.fault is not None:\n        raise ledger.fault\n    if ledger.is_closed:\n        return",
+        (f"{BAD}::test_a_dead_writer_whose_ledger_is_damaged_ends_all_the_same",),
+    ),
+    Mutant(
+        "a writer that the log calls ended goes on",
+        GENERATOR_IO,
+        "if self._neighbours.is_over(self.writer):",
+        "if False:",
+        (f"{BAD}::test_a_writer_that_the_log_calls_ended_records_nothing_more",),
+    ),
+    Mutant(
+        "a ledger of another one that cannot be read keeps a host from starting for ever",
+        TAKEOVER,
+        "if not (others and gives_up(writer)):",
+        "if True:",
+        (f"{BAD}::test_a_start_goes_on_without_the_ledger_of_a_neighbour_that_alone_cannot_be_read",),
+    ),
+    Mutant(
+        "a start goes on without a ledger of its own",
+        TAKEOVER,
+        "if not (others and gives_up(writer)):",
+        "if not gives_up(writer):",
+        (f"{BAD}::test_a_start_waits_for_a_ledger_of_its_own_that_cannot_be_read",),
+    ),
+    Mutant(
+        "what a start could not read counts as read",
+        NEIGHBOURS,
+        "        self._read = {*read} - {*growing}\n",
+        "        self._read = {*state.kept, *state.living} - {*growing}\n",
+        (f"{BAD}::test_a_start_goes_on_without_the_ledger_of_a_neighbour_that_alone_cannot_be_read",),
+    ),
+    Mutant(
+        "a ledger is closed although the log cannot name the next one",
+        GENERATOR_IO,
+        "                self._log.newest()\n            except LedgerDamaged as error:",
+        "                pass\n            except LedgerDamaged as error:",
+        (f"{BAD}::test_a_generator_goes_on_in_its_ledger_while_the_log_is_damaged_and_changes_it_afterwards",),
+    ),
+    Mutant(
+        "a damaged log ends who settles ledgers",
+        GENERATOR_IO,
+        "except (StoreUnavailable, LedgerDamaged) as error:",
+        "except StoreUnavailable as error:",
+        (f"{BAD}::test_a_log_that_cannot_be_read_keeps_nobody_from_recording",),
+    ),
+    Mutant(
+        "repair leaves the log of a bucket damaged",
+        "kcl_receiver/maintenance/repair.py",
+        "if not self._alone and self._store.objects.locks:",
+        "if not self._alone:",
+        (f"{BAD}::test_a_start_refuses_a_damaged_log_and_repair_begins_it_anew_beside_those_at_work",),
+    ),
+    Mutant(
+        "a writer that the log has lost as it began goes on",
+        GENERATOR_IO,
+        "if self._own is None or ledger.writer in self._log.newest().state.living:",
+        "if True:",
+        (f"{BAD}::test_a_writer_without_a_ledger_yet_begins_once_more_when_the_log_has_begun_anew",),
+    ),
+    Mutant(
+        "repair leaves closed ledgers damaged while a generator is at work",
+        "kcl_receiver/maintenance/repair.py",
+        "if not self._starting and one.writer not in self._busy:",
+        "if self._alone:",
+        (
+            "tests/unit/test_repair.py::test_a_damaged_ledger_that_was_closed_is_put_in_order_while_a_generator_is_at_work",
         ),
     ),
     Mutant(

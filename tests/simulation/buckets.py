@@ -6,6 +6,9 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.store.layout import log_path
+from kcl_receiver.store.ledger.store_log import StoreLog
 from simulation.bucket import LATE
 from simulation.operators import SimRepair
 from simulation.place import BucketPlace
@@ -51,15 +54,47 @@ def _repair_beside(fleet: Fleet, host: Host, _: float) -> bool:
     return True
 
 
+def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
+    """The newest entry of the store's log is not as it was written; `repair --yes` mends that beside those at work."""
+    if not isinstance(host.place, BucketPlace) or host.successor is not None:
+        return False
+    newest = host.place.look().newest_log_number()
+    if not newest:
+        return False
+    host.place.damage(log_path(newest))
+    fleet.watch.log_lost(host, newest)
+    fleet.seen["logs damaged beside writers"] += 1
+    wait = fleet.more.choice((0.0, 2.0, 20.0))
+    fleet.timeline.at(fleet.timeline.now + wait, lambda: _mend(host))
+    return True
+
+
+def _mend(host: Host) -> None:
+    """Repair until the log can be read, however often the bucket is away."""
+    while host.successor is not None:
+        host = host.successor
+    try:
+        StoreLog(host.place.look()).newest()
+    except LedgerDamaged:
+        SimRepair(host, beside=True)
+        host.fleet.timeline.at(host.fleet.timeline.now + 5.0, lambda: _mend(host))
+
+
 KINDS: dict[str, Strike] = {
     "bucket away": _away,
     "requests late": _requests_late,
     "killed, and its request is late": _killed_and_late,
     "repair beside the receiver": _repair_beside,
+    "log damaged beside writers": _log_damaged,
 }
 
 
 def planned(seed: int) -> tuple[random.Random, list[str]]:
     """Return which of these strike a seed that is on a bucket, and what draws the rest of them."""
     rng = random.Random(f"{seed} bucket faults")
-    return rng, [rng.choice([*KINDS]) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
+    often = [kind for kind in KINDS if KINDS[kind] is not _log_damaged]
+    chosen = [rng.choice(often) for _ in range(rng.choice((0, 1, 1, 2, 3)))]
+    # Drawn apart, so that the other seeds stay what they are.
+    if random.Random(f"{seed} bad objects").random() < 0.15:
+        chosen.append("log damaged beside writers")
+    return rng, chosen

@@ -422,14 +422,8 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "    self._enter_log()\n",
-            "",
-        ),
-        (
-            GeneratorIO,
-            "_begin_ledger",
-            "    ledger.append(first)\n",
-            "    ledger.append(first)\n    self._enter_log()\n",
+            "        self._enter_log()\n        ledger = self._append_first_lines(self._next)\n",
+            "        ledger = self._append_first_lines(self._next)\n        self._enter_log()\n",
         ),
     ),
     _bug(
@@ -478,9 +472,9 @@ MUTANTS = (
     ),
     _bug(
         "a closed ledger takes its last line again",
-        (GeneratorIO, "_begin_ledger", "while self._closing:", "for one in self._closing:"),
-        (GeneratorIO, "_begin_ledger", "ledger, last = self._closing[0]", "ledger, last = one"),
-        (GeneratorIO, "_begin_ledger", "del self._closing[0]", "pass"),
+        (GeneratorIO, "_close_those_before", "while self._closing:", "for one in self._closing:"),
+        (GeneratorIO, "_close_those_before", "ledger, last = self._closing[0]", "ledger, last = one"),
+        (GeneratorIO, "_close_those_before", "del self._closing[0]", "pass"),
         (GeneratorIO, "_begin_ledger", "self._next, self._first, self._ended = ledger, None, None, []", _CLOSING_DONE),
     ),
     _bug(
@@ -488,14 +482,8 @@ MUTANTS = (
         (
             GeneratorIO,
             "_begin_ledger",
-            "while self._closing:",
-            "closing, self._closing = self._closing, []\n    while False:",
-        ),
-        (
-            GeneratorIO,
-            "_begin_ledger",
-            "    ledger.append(first)\n",
-            "    for old, last in closing:\n        old.append(last)\n    ledger.append(first)\n",
+            "        self._close_those_before()\n        self._enter_log()\n",
+            "        self._enter_log()\n        self._close_those_before()\n",
         ),
     ),
     _bug(

@@ -395,6 +395,9 @@ class Watch:
         self.exits[f"generator: {name}"] += 1
         if process.host.repair_due and isinstance(error, errors.LedgerDamaged):
             return  # it is right: it starts once that is repaired
+        damaged = self.fleet.seen["logs damaged beside writers"] and isinstance(error, errors.LedgerDamaged)
+        if damaged and "of the log of" in str(error):
+            return  # the same, beside others that go on
         if self.fleet.shared and name == "WriterFenced":
             self.fenced.update(process.writers)
             return  # a neighbour took it for dead, and closed its ledger: the next one begins anew

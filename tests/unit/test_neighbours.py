@@ -91,7 +91,12 @@ class Fleet:
         self._blocks = count(1)
 
     def start(self, host: Kept | None = None, stream: QuietStream | None = None, **settings: int) -> GeneratorIO:
-        made = GeneratorIO(
+        made = self.made(host, stream, **settings)
+        made.prepare()
+        return made
+
+    def made(self, host: Kept | None = None, stream: QuietStream | None = None, **settings: int) -> GeneratorIO:
+        return GeneratorIO(
             Store(MemoryObjects(self.bucket)),
             cast(StreamView, stream or Measured()),
             "landing",
@@ -101,8 +106,6 @@ class Fleet:
             own=host or Kept(),
             **settings,  # type: ignore[arg-type]
         )
-        made.prepare()
-        return made
 
     def entries(self, writer: str) -> list[object]:
         found = decode_ledger(writer, self.store.ledger(writer) or b"")

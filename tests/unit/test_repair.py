@@ -416,6 +416,7 @@ def two_writers(place: Place) -> tuple[list[BlockStored], list[BlockStored]]:
 
 
 CLOSED = ledger_path(WRITER)
+LIVING = ledger_path(OTHER_WRITER)
 
 
 def spoil_line(content: bytes, number: int) -> bytes:
@@ -501,18 +502,29 @@ def test_a_reader_finds_what_was_compacted_before_its_ledger_was_lost(place: Pla
     assert sorted(found) == [(shard_name(shard), number) for shard in range(2) for number in range(1, 36)]
 
 
-def test_a_damaged_ledger_stays_as_it_is_while_a_generator_is_at_work(place: Place) -> None:
+def test_a_damaged_ledger_stays_as_it_is_while_a_generator_writes_it(place: Place) -> None:
     two_writers(place)
-    Kept(place(), CLOSED).write(spoil_line(Kept(place(), CLOSED).read(), 4))
-    spoilt = Kept(place(), CLOSED).read()
+    Kept(place(), LIVING).write(spoil_line(Kept(place(), LIVING).read(), 2))
+    spoilt = Kept(place(), LIVING).read()
     generator = place()
     generator.hold()
     report = done(place())
     assert not report.in_order
     [named] = [one for one in report.left if one.amiss]
-    assert named.thing == f"ledger of {WRITER}"
-    assert "stop the receiver" in named.hint
-    assert Kept(place(), CLOSED).read() == spoilt
+    assert named.thing == f"ledger of {OTHER_WRITER}"
+    assert "the receiver of " in named.hint
+    assert Kept(place(), LIVING).read() == spoilt
+
+
+def test_a_damaged_ledger_that_was_closed_is_put_in_order_while_a_generator_is_at_work(place: Place) -> None:
+    two_writers(place)
+    Kept(place(), CLOSED).write(spoil_line(Kept(place(), CLOSED).read(), 4))
+    generator = place()
+    generator.hold()
+    report = done(place())
+    assert report.in_order
+    assert (ACKNOWLEDGE, WRITER) in kinds(report)
+    assert verify_store(place()).ledger_faults == []
 
 
 MAINTENANCE_DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import live_support
 import pytest
@@ -29,6 +32,10 @@ from kcl_receiver.errors import (
     StreamUnavailable,
 )
 from kcl_receiver.status.report import GeneratorState, LeaseState, Trouble, UnreadState
+from kcl_receiver.store.layout import ledger_path, log_path
+from kcl_receiver.store.ledger.entries import Living
+from kcl_receiver.store.ledger.store_log import StoreLog
+from kcl_receiver.store.store import Store, open_store
 
 NOW = 1_000_000.0
 DAEMON_ERROR = (
@@ -70,7 +77,12 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(write(tmp_path, {"receiver.logDirectory": str(tmp_path / "log"), "workerId": live_support.WORKER}))
+    settings = {
+        "receiver.store": f"file://{tmp_path}/store",
+        "receiver.logDirectory": str(tmp_path / "log"),
+        "workerId": live_support.WORKER,
+    }
+    made = World(write(tmp_path, settings))
     monkeypatch.setattr(watch, "ask_status", made.ask)
     monkeypatch.setattr(aws, "client", lambda *_: object())
     monkeypatch.setattr(aws, "read_leases", made.read)
@@ -178,7 +190,7 @@ def test_json_holds_all_of_it_and_exits_alike(world: World, show: Show) -> None:
     code, out, err = show("--output", "json")
     told = json.loads(out)
     assert (code, err) == (EXIT_AMISS, "")
-    assert told.keys() == {"generator", "leases", "shards", "phase", "reading", "problems"}
+    assert told.keys() == {"generator", "leases", "shards", "phase", "reading", "problems", "writers"}
     assert told["shards"][0] == {
         "shard": "shardId-000000000000",
         "owner": live_support.WORKER,
@@ -197,6 +209,79 @@ def test_records_that_may_have_been_trimmed_are_named(world: World, show: Show) 
     )
     said = "records that arrived between 1970-01-01 00:00:00Z and 1970-01-01 01:00:00Z may have been trimmed before"
     assert f"shardId-000000000000: {said}" in show()[1]
+
+
+# The writers of the store
+
+
+HOSTS = {"20260111T000000Z-00000001": ("host-a", 7), "20260111T000001Z-00000002": ("host-b", 8)}
+
+
+def write_store(world: World, *writers: str) -> Store:
+    store = open_store(load(world.file).store)
+    living = {one: Living(*HOSTS[one], "0.1.0", round(1000 * NOW) - 7_200_000) for one in writers}
+    StoreLog(store).change(lambda state: replace(state, living=living, last=max(writers)))
+    return store
+
+
+def rows_of(out: str) -> list[list[str]]:
+    lines = out.splitlines()
+    return [re.split(r"  +", line.strip()) for line in lines[lines.index("") + 1 :]]
+
+
+def test_all_generators_that_write_to_the_store_are_shown_with_their_shards(world: World, show: Show) -> None:
+    first, second = HOSTS
+    store = write_store(world, first, second)
+    world.leases = [lease(0), lease(1), lease(2, owner="host-b-0123456789ab"), lease(3, owner="host-b:1f-x")]
+    store.append_ledger(first, 1, b"a line\n")
+    path = Path(unquote(urlsplit(store.url).path)) / ledger_path(first)
+    os.utime(path, (NOW - 4, NOW - 4))
+    code, out, _ = show()
+    assert code == EXIT_OK
+    assert rows_of(out) == [
+        ["writer", "host", "pid", "version", "began", "recorded", "shards"],
+        [first, "host-a", "7", "0.1.0", "2 h 00 min ago", "4 s ago", "-"],
+        [second, "host-b", "8", "0.1.0", "2 h 00 min ago", "-", "2, 3"],
+    ]
+    writers = json.loads(show("--output", "json")[1])["writers"]
+    assert [(one["writer"], one["recorded_seconds"]) for one in writers] == [(first, 4.0), (second, None)]
+    assert writers[1]["shards"] == [shard(2).shard, shard(3).shard]
+
+
+def test_the_writers_are_shown_where_no_generator_answers(world: World, show: Show) -> None:
+    first = next(iter(HOSTS))
+    write_store(world, first)
+    world.generator = GeneratorUnavailable("nobody listens")
+    _, out, _ = show()
+    assert rows_of(out)[1][:2] == [first, "host-a"]
+
+
+def test_the_generator_that_answers_is_not_shown_a_second_time(world: World, show: Show) -> None:
+    first = next(iter(HOSTS))
+    write_store(world, first)
+    world.generator = generator(shard(0), shard(1), pid=HOSTS[first][1])
+    assert first not in show()[1]
+    assert len(json.loads(show("--output", "json")[1])["writers"]) == 1
+
+
+def test_a_store_that_cannot_say_who_writes_to_it_is_told(world: World, show: Show) -> None:
+    write_store(world, *HOSTS).objects.replace(log_path(1), b"{}\n")
+    code, out, _ = show()
+    assert code == EXIT_STORE
+    assert "who writes to the store is not known: LedgerDamaged: entry 1 of the log" in out
+
+
+def test_a_store_that_hangs_holds_up_the_status_for_a_moment_only(
+    world: World, show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    monkeypatch.setattr(watch, "STORE_SECONDS", 0.0)
+    monkeypatch.setattr(watch, "living_writers", lambda *_: goes_on.wait() and [])
+    code, out, _ = show()
+    goes_on.set()
+    assert code == EXIT_STORE
+    assert "the store has not answered for 0 s" in out
+    assert "shard 0" in out
 
 
 # The look of `run`

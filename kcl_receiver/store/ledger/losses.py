@@ -110,8 +110,8 @@ def good_lines(store: Store, one: Loss) -> bytes | None:
     return None if good == content else good
 
 
-def at_work(store: Store) -> set[str] | None:
-    """Return the writers whose blocks a generator that is at work may be about to record.
+def at_work(store: Store) -> dict[str, str] | None:
+    """Return the writers whose blocks a generator that is at work may be about to record, and on which host each is.
 
     None: those of any writer, because the log is lost.
 
@@ -119,7 +119,7 @@ def at_work(store: Store) -> set[str] | None:
         StoreUnavailable: The ledgers cannot be read now.
     """
     _, state = ledgers_named(store)
-    return None if state is None else {*state.living}
+    return None if state is None else {writer: one.host for writer, one in state.living.items()}
 
 
 def _not_there(witness: str, writer: str, good: int, seen: Tail) -> Loss:

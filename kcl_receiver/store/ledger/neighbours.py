@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.store.ledger.entries import Closed, Entry, Seen, StoreState, Tail, decode_more, first_prev
@@ -39,15 +39,16 @@ class Neighbours:
 
     Args:
         store: The store.
+        log: Its log.
         heard: Takes what others have recorded; called in the order of each ledger's lines.
         alone: No other generator writes to the store.
     """
 
-    def __init__(self, store: Store, heard: Callable[[Sequence[Entry]], None], *, alone: bool) -> None:
+    def __init__(self, store: Store, log: StoreLog, heard: Callable[[Sequence[Entry]], None], *, alone: bool) -> None:
         self._alone = alone
         self._store = store
         self._heard = heard
-        self._log = StoreLog(store)
+        self._log = log
         self._state = self._seen = EMPTY
         self._growing: dict[str, Tail] = {}
         self._read: set[str] = set()
@@ -61,11 +62,16 @@ class Neighbours:
         self._done = 0
         self._lock = threading.Lock()
 
-    def took_over(self, state: StoreState, growing: Mapping[str, Tail]) -> None:
-        """A start has read all ledgers that the log names, these up to a line and all others to their end."""
+    def took_over(self, state: StoreState, read: Iterable[str], growing: Mapping[str, Tail]) -> None:
+        """A start has read some ledgers that the log names, those that grow up to a line, and others to their end."""
         self._state = self._seen = state
         self._growing = dict(growing)
-        self._read = {*state.kept, *state.living} - {*growing}
+        self._read = {*read} - {*growing}
+
+    def gives_up(self, writer: str) -> bool:
+        """Note that a ledger could not be read; return whether to go on without it by now."""
+        self._failed[writer] = self._failed.get(writer, 0) + 1
+        return self._failed[writer] >= PATIENCE
 
     def begins(self, writer: str) -> None:
         """A writer of this generator is about to begin."""
@@ -89,6 +95,10 @@ class Neighbours:
     def beside(self) -> list[str]:
         """The other writers that were living at the last look."""
         return [writer for writer in self._seen.living if writer not in self._own]
+
+    def is_over(self, writer: str) -> bool:
+        """Return whether the log, when it was read last, said that a writer which had begun is not living any more."""
+        return writer <= self._state.last and writer not in self._state.living
 
     def has_read(self) -> set[str]:
         """Return the writers of which all is known here that is in closed ledgers."""
@@ -127,8 +137,7 @@ class Neighbours:
             try:
                 self._read_on(writer, is_living=writer in state.living)
             except StoreUnavailable as error:
-                self._failed[writer] = self._failed.get(writer, 0) + 1
-                if self._failed[writer] < PATIENCE:
+                if not self.gives_up(writer):
                     raise
                 log.warning("%s; what is in it is not known here, and may be stored twice", error.message)
             else:

@@ -9,9 +9,10 @@ other follows. In a store that one generator at a time can write to, that is all
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
+from kcl_receiver.errors import StoreUnavailable
 from kcl_receiver.ids import day_of, writer_of
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
@@ -69,13 +70,18 @@ class Takeover:
 
     @property
     def to_close(self) -> list[str]:
-        """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so."""
-        return [writer for writer in self.ours if not self.ledgers[writer].is_closed]
+        """The ledgers that are to be closed. A start that was killed may have closed one, and not have said so.
+
+        Nothing is read behind damage, so a damaged one is not closed: the log says that its writer has ended.
+        """
+        ours = (self.ledgers[writer] for writer in self.ours)
+        return [ledger.writer for ledger in ours if not ledger.is_closed and ledger.fault is None]
 
     @property
     def beside(self) -> dict[str, Tail]:
         """The last line that was read of each writer that goes on writing."""
-        return {writer: self.ledgers[writer].tail for writer in self.state.living if writer not in self.ours}
+        others = (writer for writer in self.state.living if writer in self.ledgers and writer not in self.ours)
+        return {writer: self.ledgers[writer].tail for writer in others}
 
     def of_this_host(self) -> Iterator[Entry]:
         """Yield what the last writers of this host recorded; if nobody else can write, what all did that were read."""
@@ -100,7 +106,12 @@ class Takeover:
             yield LedgerWriter(store, writer, self.ledgers[writer].tail), last
 
 
-def take_over(store: Store, log: StoreLog | None = None, own: Collection[str] | None = None) -> Takeover:
+def take_over(
+    store: Store,
+    log: StoreLog | None = None,
+    own: Collection[str] | None = None,
+    gives_up: Callable[[str], bool] = lambda _: False,
+) -> Takeover:
     """Return what a new writer takes over, all of it durable but for what is adopted: `Takeover.closing` records that.
 
     The caller holds the store. Where that keeps others out, every writer there has ended.
@@ -109,28 +120,38 @@ def take_over(store: Store, log: StoreLog | None = None, own: Collection[str] | 
         store: The store.
         log: Its log, if it was read before.
         own: The writers that have ended, where others may go on. None is all.
+        gives_up: Is told the writer of another's ledger that cannot be read now; returns whether to go on without it.
 
     Raises:
-        LedgerDamaged: An entry is missing or altered.
+        LedgerDamaged: An entry is missing or altered, and no other generator can write to the store; or the log is
+            damaged. Where others go on meanwhile, one bad ledger keeps nobody from starting.
         StoreUnavailable: The store cannot be read now, or something in it not be made durable.
     """
     newest = (log or StoreLog(store)).newest()
     out = Takeover(newest.state if newest.number else rebuilt(store), store.objects.locks or own is None)
     out.ours = sorted(writer for writer in out.state.living if out.alone or writer in (own or ()))
     for writer in sorted({*out.state.living, *out.state.kept}):
-        content = store.ledger(writer)
+        others = not out.alone and writer not in out.ours
+        try:
+            content = store.ledger(writer)
+        except StoreUnavailable as error:
+            if not (others and gives_up(writer)):
+                raise
+            _logger.warning("%s; what is in it is not known here, and may be stored twice", error.message)
+            continue
         ledger = out.ledgers[writer] = decode_ledger(writer, content or b"")
         is_living = writer in out.state.living
-        others = not out.alone and writer not in out.ours
-        if ledger.fault is not None and not others:
-            raise ledger.fault
-        lines = ledger.tail.number
-        fault = None if ledger.is_closed else unclosed(store, writer, lines, is_living=is_living)
-        if fault is not None and not others and not acknowledged(store, writer, lines + 1):
-            raise fault
-        if others and (damage := ledger.fault or fault) is not None:
-            _logger.warning("%s; what follows is not known here, and may be stored twice", damage.message)
-        if writer in out.ours and content is not None:
+        fault = ledger.fault
+        if fault is None and not ledger.is_closed:
+            lines = ledger.tail.number
+            fault = unclosed(store, writer, lines, is_living=is_living)
+            if fault is not None and not others and acknowledged(store, writer, lines + 1):
+                fault = None
+        if fault is not None:
+            if out.alone:
+                raise fault
+            _logger.warning("%s; what follows is not known here, and may be stored twice", fault.message)
+        if writer in out.ours and content is not None and ledger.fault is None:
             store.settle_ledger(writer, content[: content.rfind(b"\n") + 1])
         _take(out, ledger)
     _adopt(store, out, everything=not newest.number)
@@ -140,7 +161,8 @@ def take_over(store: Store, log: StoreLog | None = None, own: Collection[str] | 
 def close(store: Store, writer: str, by: str, time: int) -> None:
     """Close the ledger of a writer that others have found to be dead, with the blocks that it could not record.
 
-    If it is not dead, it finds its ledger closed, and begins anew. Repeatable.
+    If it is not dead, it finds its ledger closed, and begins anew. A damaged one stays as it is: nothing is read behind
+    damage, and its writer sees in the log that it has ended. Repeatable.
 
     Args:
         store: The store, in which nothing is torn.
@@ -149,13 +171,11 @@ def close(store: Store, writer: str, by: str, time: int) -> None:
         time: Milliseconds since the epoch.
 
     Raises:
-        LedgerDamaged: An entry is missing or altered; or the writer has just appended one.
+        LedgerDamaged: The writer has just appended an entry.
         StoreUnavailable: The store cannot be read now, or nobody knows whether it is closed.
     """
     ledger = decode_ledger(writer, store.ledger(writer) or b"")
-    if ledger.fault is not None:
-        raise ledger.fault
-    if ledger.is_closed:
+    if ledger.is_closed or ledger.fault is not None:
         return
     recorded = (*ledger.entries, *taken_in(store, day_of(writer)))
     known = {entry.block for entry in recorded if isinstance(entry, BlockStored)}
@@ -215,7 +235,11 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
     known = {entry.block for entry in out.blocks}
     # `repair` may have recorded the last ones, and compaction put others in their place: those are held, too.
     # Where lines are lost, nothing leads to those others.
-    lost = {day_of(writer) for writer, one in out.ledgers.items() if writer in out.state.kept and not one.is_closed}
+    lost = {
+        day_of(writer)
+        for writer, one in out.ledgers.items()
+        if one.fault is not None or (writer in out.state.kept and not one.is_closed)
+    }
     for day in store.maintenance_days() if everything else sorted({*map(day_of, out.ledgers)}):
         whole = everything or day in lost
         made = load_day(store, day).blocks.values() if whole else taken_in(store, day)
@@ -223,7 +247,9 @@ def _adopt(store: Store, out: Takeover, *, everything: bool) -> None:
             if entry.block not in known and (whole or writer_of(entry.block) in out.ledgers):
                 known.add(entry.block)
                 out.blocks.append(entry)
-    for writer in out.to_close:
+    for writer in out.ours:  # of a damaged ledger, too: what `repair` is going to record is held
+        if out.ledgers[writer].is_closed:
+            continue
         found = out.adopted[writer] = rebuild_from_footers(store, store.blocks_of(writer), known, out.unreadable)
         for entry in found:
             store.settle_block(entry.block)

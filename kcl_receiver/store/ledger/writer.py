@@ -76,12 +76,17 @@ class LedgerWriter:
             last = found.entries[-1] if found.entries else None
             if found.fault is not None or not isinstance(last, Closed):
                 raise
-            raise WriterFenced(
-                f"the ledger of writer {self.writer} was closed by {last.by}, which took it for dead",
-                "nothing is lost: what was not reported stored is read again. Was this host cut off for long?",
+            raise fenced(
+                f"the ledger of writer {self.writer} was closed by {last.by}, which took it for dead"
             ) from None
         self._tail, self._pending = lines[1], None
         self._size += len(lines[0])
+
+
+def fenced(message: str) -> WriterFenced:
+    """Return the error of a writer that others have ended."""
+    hint = "nothing is lost: what was not reported stored is read again. Was this host cut off for long?"
+    return WriterFenced(message, hint)
 
 
 def writers_since(store: Store, writers: Sequence[str], since: int) -> list[str]:
