@@ -183,8 +183,11 @@ class ObjectsContract:
         assert place.get_from(LOG, 1) == b"a\nb\nc\n"
         assert place.get_from(LOG, 2) == b"b\nc\n"
         assert place.get_from(LOG, 4) == b""
+        assert place.get_from(LOG, 4, at_end=True) == b""
         objects.append(LOG, 4, b"d\n")
         assert place.get_from(LOG, 4) == b"d\n"
+        assert place.get_from(LOG, 4, at_end=True) == b"d\n"
+        assert place.get_from(LOG, 3) == b"c\nd\n"
 
     def test_the_same_lines_again_are_found_once(self, objects: Objects) -> None:
         objects.append(LOG, 1, b"a\nb\n")
@@ -216,6 +219,30 @@ class ObjectsContract:
             heir.settle_log(LOG, b"a\nb\n")
         heir.append(LOG, 3, b"closed\n")
         assert self.reopened(objects).get(LOG) == b"a\nb\nclosed\n"
+
+    def test_a_log_that_has_ended_can_be_merged(self, objects: Objects) -> None:
+        for number in range(1, 9):
+            objects.append(LOG, number, b"%d\n" % number)
+        whole = b"".join(b"%d\n" % number for number in range(1, 9))
+        for _ in range(2):
+            objects.merge(LOG, whole)
+            place = self.reopened(objects)
+            assert place.get(LOG) == whole
+            assert place.get_from(LOG, 4) == whole[6:]
+            assert [(one.key, one.size) for one in place.list("ledger/")] == [(LOG, len(whole))]
+            assert list(place.unmerged("ledger/")) == []
+        for place in (objects, self.reopened(objects)):
+            with pytest.raises(LedgerDamaged):
+                place.append(LOG, 8, b"other\n")
+
+    def test_what_comes_after_a_key_is_listed_alone(self, objects: Objects) -> None:
+        made = ["ledger/a.json", LOG, "ledger/z.jsonl"]
+        objects.create(made[0], b"")
+        objects.append(LOG, 1, b"a\n")
+        objects.append(LOG, 2, b"b\n")
+        objects.append(made[2], 1, b"a\n")
+        for number, after in enumerate(["", *sorted(made)]):
+            assert keys(objects.list_after("ledger/", after)) == sorted(made)[number:]
 
     def test_a_log_is_replaced_and_deleted_whole(self, objects: Objects) -> None:
         for number in range(1, 4):

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
+from kcl_receiver.errors import LedgerDamaged, ReceiverError, StoreUnavailable
 from kcl_receiver.generator.carried import CarriedOver, Needs, first_clock
 from kcl_receiver.generator.effects import (
     Append,
@@ -54,6 +54,7 @@ from kcl_receiver.store.ledger.entries import (
     StoreState,
     WriterStarted,
 )
+from kcl_receiver.store.ledger.merging import merge_closed
 from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import EMPTY, Overtaken, StoreLog, began, settled
 from kcl_receiver.store.ledger.takeover import take_over
@@ -149,7 +150,7 @@ class GeneratorIO:
         self._carried = CarriedOver()
         self._ledger: LedgerWriter
         self._block_ids: dict[int, str] = {}
-        self._rollover = Rollover(ledger_lines)
+        self._rollover = Rollover(ledger_lines, store.objects.most_appends)
         self._log = StoreLog(store)
         self._found = EMPTY  # what the log would say if it were not lost
         self._next: WriterStarted | None = None
@@ -158,6 +159,7 @@ class GeneratorIO:
         self._neighbours = Neighbours(store, self._log, self._heard, alone=self._own is None)
         self._closing: list[tuple[LedgerWriter, list[Entry]]] = []
         self._ended: list[str] = []
+        self._to_merge: list[str] = []  # oldest first
         self._appending: tuple[tuple[LedgerRecord, ...], list[Entry]] | None = None
         self._encoded: dict[int, EncodedBlock] = {}
         self.stream: StreamIdentity | None = None
@@ -181,6 +183,7 @@ class GeneratorIO:
             writer = self._new_writer(begins_at(wall_millis(), self._newest(taken.state)))
             self._found, self._ended = taken.state, taken.ours
             self._neighbours.took_over(taken.state, taken.ledgers, taken.beside)
+            self._to_merge = list(taken.state.kept)  # who closed one may have been killed before it came to that
             self._closing = list(taken.closing(self._store, writer, wall_millis()))
             self._set_next(writer)
         try:
@@ -227,16 +230,39 @@ class GeneratorIO:
             StreamError: It does not tell, or it is gone or another one.
         """
         self._view.measure(self._identity())
-        try:
-            self._neighbours.close_dead(self.writer, wall_millis(), boot_millis(), self._ledger.tail.number)
-        except StoreUnavailable as error:
-            log.warning("%s; whether other writers are dead is looked at again", error.message)
         return self.measured
 
     @property
     def measured(self) -> Measurement:
         """What the stream has said of itself last."""
         return self._view.measured._replace(awaited=self._own is not None)
+
+    @property
+    def has_housework(self) -> bool:
+        """Whether there is ever anything for `keep_house` to do."""
+        return self._own is not None or self._store.objects.most_appends is not None
+
+    def keep_house(self, *, measured: bool) -> None:
+        """Do what nobody waits for: close the ledger of a dead writer, merge those that are closed.
+
+        What fails is logged, and done when this is called again; or `compact` merges what is left.
+
+        Args:
+            measured: The service's clock was measured just now: whether others are dead is looked at then.
+        """
+        if measured:
+            try:
+                lines = self._ledger.tail.number
+                dead = self._neighbours.close_dead(self.writer, wall_millis(), boot_millis(), lines)
+                self._to_merge += [dead] if dead else []
+            except ReceiverError as error:
+                log.warning("%s; whether other writers are dead is looked at again", error.message)
+        for writer in list(self._to_merge):
+            try:
+                merge_closed(self._store, writer)
+                self._to_merge.remove(writer)
+            except ReceiverError as error:
+                log.warning("%s; it is tried again", error.message)
 
     def _begin_ledger(self) -> None:
         """Close the ledgers before the next one, then make its first lines durable.
@@ -252,8 +278,9 @@ class GeneratorIO:
             ledger = self._append_first_lines(self._next)
             if self._own is None or ledger.writer in self._log.newest().state.living:
                 with self._lock:
+                    self._to_merge += [writer for writer in self._ended if writer not in self._to_merge]
                     self._ledger, self._next, self._first, self._ended = ledger, None, None, []
-                self._rollover.began(Extent(ledger.tail.number, ledger.size))
+                self._rollover.began(_extent(ledger))
                 return
             # The log was damaged, and has begun anew: who did that found no ledger of this writer yet.
             self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]
@@ -460,7 +487,7 @@ class GeneratorIO:
 
     def _next_at(self) -> int | None:
         ledger = self._ledger
-        return self._rollover.next_at(ledger.writer, Extent(ledger.tail.number, ledger.size), wall_millis())
+        return self._rollover.next_at(ledger.writer, _extent(ledger), wall_millis())
 
     def _change_ledger(self) -> None:
         """Begin a new ledger when this one is long, or its day is over: a block lies in the directory of that day.
@@ -529,3 +556,7 @@ class GeneratorIO:
         )
         self._carried.measured(taken)
         return taken
+
+
+def _extent(ledger: LedgerWriter) -> Extent:
+    return Extent(ledger.tail.number, ledger.size, ledger.appends)

@@ -17,7 +17,10 @@ from kcl_receiver.ids import began_at, day_at
 LEDGER_LINES = 10_000
 """A ledger of so many lines is closed, and a new one begun: it bounds what a start has to read."""
 LEDGER_BYTES = 16 * 2**20
-"""The same; with many shards a line is long, and who reads the ledger has one of them in memory."""
+"""The same; with many shards a line is long, and who reads the ledger has one of them in memory.
+
+How many appends are too many, the place says: see `Objects.most_appends`.
+"""
 _DAY_MS = 86_400_000
 SLACK_MS = 2 * _DAY_MS
 """Spared, so that no record is taken for gone that the stream still holds: arrival times need not rise."""
@@ -28,10 +31,11 @@ SETTLED_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much a ledger holds: lines, and their bytes."""
+    """How much a ledger holds: lines, their bytes, and in how many appends they came."""
 
     lines: int = 0
     size: int = 0
+    appends: int = 0
 
 
 def begins_at(now_ms: int, newest_ms: int | None, *, day_is_over: bool = False) -> int:
@@ -48,7 +52,14 @@ def begins_at(now_ms: int, newest_ms: int | None, *, day_is_over: bool = False) 
     return newest_ms - newest_ms % _DAY_MS + _DAY_MS if day_is_over else newest_ms + 1000
 
 
-def is_due(day: str, today: str, first: Extent, whole: Extent, most_lines: int = LEDGER_LINES) -> bool:
+def is_due(
+    day: str,
+    today: str,
+    first: Extent,
+    whole: Extent,
+    most_lines: int = LEDGER_LINES,
+    most_appends: int | None = None,
+) -> bool:
     """Return whether a writer's ledger gives way to the next one.
 
     Args:
@@ -57,10 +68,13 @@ def is_due(day: str, today: str, first: Extent, whole: Extent, most_lines: int =
         first: What the first lines hold.
         whole: What all of it holds.
         most_lines: See `LEDGER_LINES`.
+        most_appends: See `Objects.most_appends`.
     """
-    if today > day:
+    if today > day or whole.lines - first.lines >= most_lines:
         return True
-    return whole.lines - first.lines >= most_lines or whole.size - first.size >= max(LEDGER_BYTES, first.size)
+    added = whole.size - first.size
+    is_in_pieces = most_appends is not None and whole.appends - first.appends >= most_appends
+    return added >= first.size and (added >= LEDGER_BYTES or is_in_pieces)
 
 
 class Rollover:
@@ -68,10 +82,12 @@ class Rollover:
 
     Args:
         most_lines: See `LEDGER_LINES`.
+        most_appends: See `Objects.most_appends`.
     """
 
-    def __init__(self, most_lines: int = LEDGER_LINES) -> None:
+    def __init__(self, most_lines: int = LEDGER_LINES, most_appends: int | None = None) -> None:
         self._most_lines = most_lines
+        self._most_appends = most_appends
         self._day = ""
         self._first = Extent()
 
@@ -92,7 +108,7 @@ class Rollover:
             now_ms: Wall clock, milliseconds since the epoch.
         """
         today = day_at(now_ms)
-        if not is_due(self._day, today, self._first, whole, self._most_lines):
+        if not is_due(self._day, today, self._first, whole, self._most_lines, self._most_appends):
             return None
         return begins_at(now_ms, began_at(writer), day_is_over=today > self._day)
 

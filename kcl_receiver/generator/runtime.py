@@ -24,12 +24,16 @@ class Pool(Enum):
     STORE = "store"
     LEDGER = "ledger"
     ASK = "ask"
+    HOUSE = "house"
 
 
 STORE_THREADS = 2
 """Encoding holds no lock and an fsync waits: with two, one block is encoded while the last is synced."""
-THREADS = {Pool.STORE: STORE_THREADS, Pool.LEDGER: 1, Pool.ASK: 4}
-"""How many calls of a kind run at once. Those of the ledger never overlap: its order is theirs."""
+THREADS = {Pool.STORE: STORE_THREADS, Pool.LEDGER: 1, Pool.ASK: 4, Pool.HOUSE: 1}
+"""How many calls of a kind run at once. Those of the ledger never overlap: its order is theirs.
+
+Nobody waits for what is done in the house.
+"""
 
 
 class Timer(Protocol):

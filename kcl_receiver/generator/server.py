@@ -108,6 +108,7 @@ class GeneratorServer:
         self._next_connection = 1
         self._prepared = runtime.event()
         self._timer: Timer | None = None
+        self._keeps_house = False
 
     @property
     def prepared(self) -> bool:
@@ -294,6 +295,7 @@ class GeneratorServer:
                 log.info("writer %s is ready: stream %s, store %s", self._workers.writer, stream, self._store)
                 self._prepared.set()
                 self._apply(self._core.began(self._workers.writer, self._workers.measured, self._runtime.clock()))
+                self._keep_house()
                 return
 
     async def _look_up(self, effect: LookUp) -> None:
@@ -327,6 +329,7 @@ class GeneratorServer:
             self._apply(self._core.measure_failed(self._runtime.clock()))
             return
         self._apply(self._core.measured(seen, self._runtime.clock()))
+        self._keep_house(measured=True)
 
     async def _confirm_shard_end(self, effect: ConfirmShardEnd) -> None:
         try:
@@ -356,6 +359,18 @@ class GeneratorServer:
             self._apply(self._core.append_failed(error, self._runtime.clock()))
             return
         self._apply(self._core.appended(self._runtime.clock(), ledger_is_due=due))
+        if not effect.records:  # the next ledger has begun
+            self._keep_house()
+
+    def _keep_house(self, *, measured: bool = False) -> None:
+        """Let be done what nobody waits for, unless it is being done."""
+        if self._workers.has_housework and not self._keeps_house:
+            self._keeps_house = True
+            self._spawn(self._do_housework(measured=measured))
+
+    async def _do_housework(self, *, measured: bool) -> None:
+        await self._runtime.in_thread(Pool.HOUSE, self._workers.keep_house, measured=measured)
+        self._keeps_house = False
 
 
 def _checked(batch: ReceivedBatch) -> ReceivedBatch:

@@ -8,6 +8,8 @@ the next run, which proves first that nobody needs it.
 What is worth the work: only blocks below half of the target are taken, and a group is at least half as large again as
 its largest block. So a record is written again at most as often as its block can grow by half until it has half of the
 target: a logarithm, however often this runs.
+
+Closed ledgers that are still in pieces, because who closed them was killed, are merged before.
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from kcl_receiver.errors import StoreError
+from kcl_receiver.errors import LedgerDamaged, StoreError
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.blocks.merge import Source, merge_blocks
 from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.merging import merge_left_over
 from kcl_receiver.store.ledger.reading import Ledger
 from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, delete_recorded, end_killed
 from kcl_receiver.store.store import Store
@@ -135,6 +138,8 @@ def compact(
         store.hold_maintenance(ask=False)
         store.is_asked_for()  # whoever asked before is served
         end_killed(store, now_ms)
+        with suppress(LedgerDamaged):  # the log: then it is not known which ledgers have ended
+            merge_left_over(store)
     ledger = Ledger(store, {})
     for day, present in store.blocks_by_day(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):

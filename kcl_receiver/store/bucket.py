@@ -1,9 +1,17 @@
 """Objects in a bucket: each is one object, and a log is one object for each append.
 
-An object store has no appending. Lines appended from number n on become the object `<log>~<n>`, created only if absent,
-so that of two writers with one id one is refused, and so that a retry after a lost answer finds its own bytes. Read
-together, in the order of their numbers and without a gap, they are the log. What was read so far may be kept as one
-object at the log's own key; objects with numbers below what that holds do not count any more.
+An object store has no appending. Lines appended from number n on become the object `<log>~<n>`, a part, created only if
+absent, so that of two writers with one id one is refused, and so that a retry after a lost answer finds its own bytes.
+Read together, in the order of their numbers and without a gap, they are the log.
+
+A log that has ended can be merged into one object at the log's own key. The rules:
+
+    once there is an object at the log's own key, parts with numbers below what it holds do not count any more
+    it is made before parts are removed; so a part that was read is what it was if that object is not there afterwards
+    the last two parts are never removed: who slept since before the end finds the key at which it appends taken
+
+So a merge can be killed anywhere, and be done by two at once. What arrives late at the key of a part that was removed
+counts for nothing.
 
 Whatever a bucket shows is durable. It has no locks: what several writers need instead is decided above.
 """
@@ -26,6 +34,10 @@ if TYPE_CHECKING:
 
 PAGE = 1_000
 """Keys that S3 lists, and deletes, in one request at most."""
+MOST_APPENDS = 256
+"""Each is a request for whoever reads a log that was not merged yet."""
+KEPT_PARTS = 2
+"""The last part, and the one before it: a writer that never got the answer to an append tries that once more."""
 _MARK = "~"
 
 
@@ -74,10 +86,12 @@ class BucketObjects(Objects):
 
     Args:
         bucket: The bucket.
+        most_appends: See `Objects`.
     """
 
-    def __init__(self, bucket: Bucket) -> None:
+    def __init__(self, bucket: Bucket, most_appends: int = MOST_APPENDS) -> None:
         self.url = bucket.url
+        self.most_appends = most_appends
         self._bucket = bucket
         self._lock = threading.Lock()
         self._next: dict[str, int] = {}  # number of the next line of logs that were appended to here
@@ -87,7 +101,7 @@ class BucketObjects(Objects):
         return self._bucket.put(key, bytes(content), if_absent=True)
 
     def replace(self, key: str, content: Buffer) -> None:
-        """See `Objects.replace`."""
+        """See `Objects.replace`. No part is kept: the caller knows that nobody is at work who could still append."""
         self._bucket.put(key, bytes(content), if_absent=False)
         with self._lock:
             self._next.pop(key, None)
@@ -100,26 +114,37 @@ class BucketObjects(Objects):
         whole = self._bucket.get(key)
         if not _may_be_log(key):
             return whole
-        pieces = [] if whole is None else [whole]
-        number = 1 if whole is None else whole.count(b"\n") + 1
-        for part in self._parts(key):
-            if _number(part.key) != number:
-                continue
-            piece = self._bucket.get(part.key)
-            if piece is None:
-                break  # it was removed since it was listed, and what follows with it
-            pieces.append(piece)
-            number += piece.count(b"\n")
-        return b"".join(pieces) if pieces else None
+        if whole is None:
+            parts = self._following(key, 1)
+            whole = self._bucket.get(key)
+            if whole is None:
+                return parts or None
+            # It was merged meanwhile: some parts may have been gone, and others be none of its own.
+        return whole + self._following(key, _lines(whole) + 1)
 
-    def get_from(self, key: str, number: int) -> bytes:
-        """See `Objects.get_from`. One request more than there are appends; all of them for the first line."""
-        if number == 1:
+    def get_from(self, key: str, number: int, *, at_end: bool = False) -> bytes:
+        """See `Objects.get_from`. Two requests more than there are appends, with `at_end` one if there are none."""
+        if number == 1 and not at_end:
             return self.get(key) or b""
-        pieces = []
+        first, found = number, self._following(key, number)
+        if not found:
+            if at_end:
+                return b""
+            # The line is in the middle of an append, or not there, or was merged.
+            first = max((at for part in self._parts(key) if (at := _number(part.key)) <= number), default=number)
+            found = self._following(key, first)
+        if self._bucket.head(key) is not None:
+            first, found = 1, self.get(key) or b""
+        return b"".join(found.splitlines(keepends=True)[number - first :])
+
+    def _following(self, key: str, number: int) -> bytes:
+        """Return what the parts hold from a number on, without a gap."""
+        pieces: list[bytes] = []
         while (piece := self._bucket.get(_part(key, number))) is not None:
             pieces.append(piece)
-            number += piece.count(b"\n")
+            if not (lines := _lines(piece)):
+                break  # it is damaged
+            number += lines
         return b"".join(pieces)
 
     def open(self, key: str) -> pa.NativeFile:
@@ -131,14 +156,18 @@ class BucketObjects(Objects):
         found = self._bucket.head(key)
         if found is not None or not _may_be_log(key):
             return found
-        return next(_folded(self._parts(key)), None)
+        found = next(_folded(self._parts(key)), None)
+        return self._bucket.head(key) if found is None else found  # it may have been merged meanwhile
 
     def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
         """See `Objects.list`."""
         return _folded(self._listed(prefix, deep=deep))
 
-    def _listed(self, prefix: str, *, deep: bool) -> Iterator[Stat]:
-        after = ""
+    def list_after(self, prefix: str, after: str) -> Iterator[Stat]:
+        """See `Objects.list_after`. Costs nothing for what comes before."""
+        return _folded(self._listed(prefix, deep=True, after=f"{after}{_MARK}{_MARK}" if _may_be_log(after) else after))
+
+    def _listed(self, prefix: str, *, deep: bool, after: str = "") -> Iterator[Stat]:
         while True:
             page = self._bucket.page(prefix, after, deep=deep)
             yield from page
@@ -169,22 +198,37 @@ class BucketObjects(Objects):
         if not _may_be_log(key):
             raise ValueError(f"not the key of a log: {key}")
         upcoming = self._next.get(key)
+        is_first = upcoming is None
         if upcoming is None:
-            upcoming = (self.get(key) or b"").count(b"\n") + 1
+            upcoming = self._end(key) + 1
         if number > upcoming:
             raise LedgerDamaged(
                 f"line {number} cannot be appended to the ledger {self.shown(key)}: line {upcoming} is not in it",
                 "was an object removed? Restart the receiver, and let `kcl-receiver repair` look at it",
             )
-        if number == upcoming and self._bucket.put(_part(key, number), lines, if_absent=True):
-            upcoming += lines.count(b"\n")
+        done = number == upcoming and self._bucket.put(_part(key, number), lines, if_absent=True)
+        if done and is_first and self._bucket.head(key) is not None:
+            # It was read a while ago, and may have been ended and merged since: then this counts for nothing.
+            done = self._holds(key, number, lines)
+        if done:
+            upcoming += _lines(lines)
         elif not self._holds(key, number, lines):
             raise LedgerDamaged(
                 f"line {number} of the ledger {self.shown(key)} is another one than the one to be written",
                 "two writers have the same id? Restart the receiver, and let `kcl-receiver repair` look at it",
             )
         with self._lock:
-            self._next[key] = max(upcoming, number + lines.count(b"\n"))
+            self._next[key] = max(upcoming, number + _lines(lines))
+
+    def _end(self, key: str) -> int:
+        """Return how many lines a log has: a listing and the last part, or the object that it was merged into."""
+        last = 0
+        for part in self._parts(key):
+            last = _number(part.key)
+        piece = self._bucket.get(_part(key, last)) if last else b""
+        if piece is None or self._bucket.head(key) is not None:
+            return _lines(self.get(key) or b"")
+        return max(0, last - 1) + _lines(piece)
 
     def _holds(self, key: str, number: int, lines: bytes) -> bool:
         """Return whether a log holds these lines from a number on."""
@@ -199,6 +243,25 @@ class BucketObjects(Objects):
     def settle_log(self, key: str, content: Buffer) -> None:
         """See `Objects.settle_log`. Does nothing: a log written anew could arrive late, over lines that came since."""
 
+    def merge(self, key: str, content: Buffer) -> None:
+        """See `Objects.merge`."""
+        parts = [part.key for part in self._parts(key)]
+        if len(parts) <= KEPT_PARTS:
+            return
+        merged = bytes(content)
+        if self._bucket.put(key, merged, if_absent=True) or self._bucket.get(key) == merged:
+            self._remove(parts[:-KEPT_PARTS])
+
+    def unmerged(self, prefix: str) -> Iterator[str]:
+        """See `Objects.unmerged`."""
+        log, parts = "", 0
+        for one in self._listed(prefix, deep=True):
+            key, mark, _ = one.key.rpartition(_MARK)
+            parts = parts + 1 if mark and key == log else 1
+            log = key if mark else ""
+            if mark and parts == KEPT_PARTS + 1:
+                yield log
+
 
 def _may_be_log(key: str) -> bool:
     return key.endswith(LEDGER_SUFFIX)
@@ -212,20 +275,29 @@ def _number(part: str) -> int:
     return int(part.rpartition(_MARK)[2])
 
 
+def _lines(content: bytes) -> int:
+    return content.count(b"\n")
+
+
 def _folded(listed: Iterable[Stat]) -> Iterator[Stat]:
-    """Yield what was listed, with the parts of a log as one. A log without its first part is not there."""
+    """Yield what was listed, with the parts of a log as one. A log without its first part is not there.
+
+    One that was merged is there, and its parts add nothing to its size: they are in it.
+    """
     log: Stat | None = None
+    is_merged = False
     for one in listed:
         key, mark, number = one.key.rpartition(_MARK)
         if not mark or not number.isdecimal():
             if log is not None:
                 yield log
-            log = one
+            log, is_merged = one, True
         elif log is not None and log.key == key:
-            log = Stat(key, log.size + one.size, max(log.modified, one.modified))
+            if not is_merged:
+                log = Stat(key, log.size + one.size, max(log.modified, one.modified))
         elif int(number) == 1:
             if log is not None:
                 yield log
-            log = Stat(key, one.size, one.modified)
+            log, is_merged = Stat(key, one.size, one.modified), False
     if log is not None:
         yield log

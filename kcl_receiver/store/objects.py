@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from kcl_receiver.errors import ReceiverError, StoreUnavailable
 from kcl_receiver.wire.columns import Buffer
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from kcl_receiver.store.blocks.stream import BlockStream
+
+
+_T = TypeVar("_T")
 
 
 class Stat(NamedTuple):
@@ -60,11 +63,14 @@ class Objects(ABC):
         url: The URL of the place.
         locks: Whether `lock` keeps other processes out.
         near: Whether a read waits for nobody else: then nothing is gained by waiting for several at once.
+        most_appends: After how many appends a log gives way to the next one, where each is an object of its own and one
+            more request to whoever reads it. None where a log is one object, however long it gets.
     """
 
     url: str
     locks = False
     near = False
+    most_appends: int | None = None
 
     @abstractmethod
     def create(self, key: str, content: Buffer) -> bool:
@@ -82,10 +88,16 @@ class Objects(ABC):
     def get(self, key: str) -> bytes | None:
         """Return the whole content of an object or a log; None if there is none."""
 
-    def get_from(self, key: str, number: int) -> bytes:
+    def get_from(self, key: str, number: int, *, at_end: bool = False) -> bytes:  # noqa: ARG002 - nothing is saved here
         """Return the lines of a log from a number on; nothing if it is not there, or ends before that.
 
         A place that keeps one object for each append can do better than to read all of it.
+
+        Args:
+            key: The log.
+            number: Number of the first of the lines, from 1.
+            at_end: It ended just before that line when it was read last. Then a place may look for one append alone,
+                and return nothing of a log that was merged since.
         """
         lines = (self.get(key) or b"").splitlines(keepends=True)
         return b"".join(lines[number - 1 :])
@@ -112,6 +124,13 @@ class Objects(ABC):
             prefix: Empty for all.
             deep: If false, of the objects below a further "/" only their folder is listed, once.
         """
+
+    def list_after(self, prefix: str, after: str) -> Iterator[Stat]:
+        """Yield the same, of all below the prefix only what comes after a key.
+
+        A place that lists in pages can do better than to list what comes before.
+        """
+        return (one for one in self.list(prefix) if one.key > after)
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
@@ -153,6 +172,20 @@ class Objects(ABC):
         """
         self.replace(key, content)
 
+    def merge(self, key: str, content: Buffer) -> None:  # noqa: B027 - most places have nothing to do
+        """Let a log that has ended, and will never be appended to, be one object. Idempotent.
+
+        Who appends to it all the same is refused, as before. A place that keeps a log as one object does nothing.
+
+        Args:
+            key: The log.
+            content: All that it holds.
+        """
+
+    def unmerged(self, prefix: str) -> Iterator[str]:  # noqa: ARG002 - most places have nothing to merge
+        """Yield the logs whose keys begin with a prefix and that `merge` could make fewer objects of."""
+        return iter(())
+
     def lock(self, name: str) -> Lock | None:  # noqa: ARG002 - most places have no locks
         """Take the lock of a name; None if another process has it. A place without locks gives it to everybody."""
         return _Open()
@@ -186,6 +219,7 @@ class Checked(Objects):
         self.url = objects.url
         self.locks = objects.locks
         self.near = objects.near
+        self.most_appends = objects.most_appends
 
     def create(self, key: str, content: Buffer) -> bool:
         """See `Objects.create`."""
@@ -202,10 +236,10 @@ class Checked(Objects):
         with self._trying(key, "cannot be read"):
             return self.objects.get(key)
 
-    def get_from(self, key: str, number: int) -> bytes:
+    def get_from(self, key: str, number: int, *, at_end: bool = False) -> bytes:
         """See `Objects.get_from`."""
         with self._trying(key, "cannot be read"):
-            return self.objects.get_from(key, number)
+            return self.objects.get_from(key, number, at_end=at_end)
 
     def open(self, key: str) -> BlockStream:
         """See `Objects.open`.
@@ -224,8 +258,19 @@ class Checked(Objects):
 
     def list(self, prefix: str, *, deep: bool = True) -> Iterator[Stat]:
         """See `Objects.list`."""
+        return self._each(prefix, lambda: self.objects.list(prefix, deep=deep))
+
+    def list_after(self, prefix: str, after: str) -> Iterator[Stat]:
+        """See `Objects.list_after`."""
+        return self._each(prefix, lambda: self.objects.list_after(prefix, after))
+
+    def unmerged(self, prefix: str) -> Iterator[str]:
+        """See `Objects.unmerged`."""
+        return self._each(prefix, lambda: self.objects.unmerged(prefix))
+
+    def _each(self, prefix: str, listing: Callable[[], Iterable[_T]]) -> Iterator[_T]:
         with self._trying(prefix, "cannot be listed"):
-            found = iter(self.objects.list(prefix, deep=deep))
+            found = iter(listing())
         while True:
             with self._trying(prefix, "cannot be listed"):
                 one = next(found, None)
@@ -263,6 +308,11 @@ class Checked(Objects):
         """See `Objects.settle_log`."""
         with self._trying(key, "is not known to be durable"):
             self.objects.settle_log(key, content)
+
+    def merge(self, key: str, content: Buffer) -> None:
+        """See `Objects.merge`."""
+        with self._trying(key, "was not merged"):
+            self.objects.merge(key, content)
 
     def lock(self, name: str) -> Lock | None:
         """See `Objects.lock`."""

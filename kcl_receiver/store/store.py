@@ -312,11 +312,29 @@ class Store:
         """
         self.objects.settle_log(layout.ledger_path(writer), content)
 
-    def writers(self) -> list[str]:
-        """Return the ids of all writers that have a ledger, in order. Maintenance has its own."""
-        months = (one for one in self._folders(f"{layout.LEDGER}/") if one[:1].isdigit())
-        listed = (one for month in months for one in self.objects.list(f"{layout.LEDGER}/{month}/"))
-        return sorted(writer for one in listed if (writer := layout.ledger_at(one.key)) is not None)
+    def writers(self, after: str = "") -> list[str]:
+        """Return the ids of all writers that have a ledger, in order. Maintenance has its own.
+
+        Args:
+            after: Only those with a greater id than this writer's: a listing of what is new costs no more as the store
+                gets older.
+        """
+        return sorted(self._writers(after))
+
+    def has_writers(self) -> bool:
+        """Return whether any writer has a ledger."""
+        return next(self._writers(""), None) is not None
+
+    def _writers(self, after: str) -> Iterator[str]:
+        behind = layout.ledger_path(after) if after else ""
+        for month in self._folders(f"{layout.LEDGER}/"):
+            folder = f"{layout.LEDGER}/{month}/"
+            if not month[:1].isdigit() or folder < behind[: len(folder)]:
+                continue
+            listed = self.objects.list_after(folder, behind) if behind.startswith(folder) else self.objects.list(folder)
+            for one in listed:
+                if (writer := layout.ledger_at(one.key)) is not None and writer > after:
+                    yield writer
 
     def ledger(self, writer: str) -> bytes | None:
         """Return the content of a writer's ledger, or None if there is none.
@@ -330,9 +348,33 @@ class Store:
         found = self.objects.stat(layout.ledger_path(writer))
         return None if found is None else found.modified
 
-    def ledger_from(self, writer: str, number: int) -> bytes:
-        """Return the lines of a writer's ledger from a number on, 1 being the first; nothing if there are none yet."""
-        return self.objects.get_from(layout.ledger_path(writer), number)
+    def ledger_from(self, writer: str, number: int, *, at_end: bool = False) -> bytes:
+        """Return the lines of a writer's ledger from a number on, 1 being the first; nothing if there are none yet.
+
+        Args:
+            writer: Id of the writer.
+            number: Number of the first of the lines.
+            at_end: See `Objects.get_from`: the ledger ended just before that line when it was read last, and may still
+                grow.
+        """
+        return self.objects.get_from(layout.ledger_path(writer), number, at_end=at_end)
+
+    def merge_ledger(self, writer: str, content: bytes) -> None:
+        """Let a ledger that is closed, and will never be appended to, be one object. See `Objects.merge`.
+
+        Args:
+            writer: Id of the writer.
+            content: All of its ledger.
+        """
+        self.objects.merge(layout.ledger_path(writer), content)
+
+    def unmerged_ledgers(self) -> Iterator[str]:
+        """Yield the ids of the writers whose ledgers `merge_ledger` could make fewer objects of."""
+        for month in self._folders(f"{layout.LEDGER}/"):
+            if month[:1].isdigit():
+                for key in self.objects.unmerged(f"{layout.LEDGER}/{month}/"):
+                    if (writer := layout.ledger_at(key)) is not None:
+                        yield writer
 
     def set_aside_ledger(self, writer: str, good: bytes) -> str:
         """Put the good lines of a damaged ledger in its place, and keep all of it under another name. Idempotent.

@@ -61,8 +61,8 @@ MUTANTS = [
     Mutant(
         "a ledger that is full of what it carries is followed by the next with each line",
         "kcl_receiver/generator/rollover.py",
-        "whole.size - first.size >= max(LEDGER_BYTES, first.size)",
-        "whole.size >= LEDGER_BYTES",
+        "return added >= first.size and (added >= LEDGER_BYTES or",
+        "return whole.size >= LEDGER_BYTES or (added >= first.size and",
         (
             "tests/unit/test_rollover.py::test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_they_are",
         ),
@@ -134,8 +134,8 @@ MUTANTS = [
     Mutant(
         "a clock that is set back ends the ledger's day",
         "kcl_receiver/generator/rollover.py",
-        "    if today > day:",
-        "    if today != day:",
+        "    if today > day or",
+        "    if today != day or",
         ("tests/unit/test_rollover.py::test_a_day_ends_once_whatever_the_clock_is_set_to[2026-02-27-False]",),
     ),
     Mutant(

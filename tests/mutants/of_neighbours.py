@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "a look that failed counts",
         NEIGHBOURS,
-        "        if lines == self._own_lines or self.look() is None:\n            return\n",
+        '        if lines == self._own_lines or self.look() is None:\n            return ""\n',
         "        try:\n            self.look()\n        except Exception:\n            pass\n",
         (f"{TESTS}::test_looks_that_fail_count_for_nothing",),
     ),

@@ -153,15 +153,15 @@ MUTANTS = [
         "        if logged.number and not self._behind:\n",
         "        if False:\n",
         (
-            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[3]",
-            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[8]",
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[0]",
+            f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[7]",
         ),
     ),
     Mutant(
         "a session's line is read before what it has seen",
         TAILING,
-        "            if isinstance(entry, SessionStarted) and entry.seen is not None:\n",
-        "            if False:\n",
+        "            elif here.before is None and isinstance(entry, SessionStarted) and entry.seen is not None:\n",
+        "            elif False:\n",
         (
             f"{TEST_TAILING}::test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own",
             f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[1]",
@@ -172,22 +172,22 @@ MUTANTS = [
     Mutant(
         "of what a session has seen, more is read than it has seen",
         TAILING,
-        "            if line == through:\n",
-        "            if False:\n",
+        "        if here.through is not None and line >= here.through:\n            return rest",
+        "        if False:\n            return rest",
         (f"{TEST_TAILING}::test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own",),
     ),
     Mutant(
         "what a session has seen of ledgers that were closed is not read first",
         TAILING,
-        "            through = seen.lines.get(writer)\n",
-        "            through = seen.lines.get(writer, 0)\n",
+        "through = here.seen.lines.get(writer) if here",
+        "through = here.seen.lines.get(writer, 0) if here",
         (f"{TEST_TAILING}::test_a_ledger_that_was_closed_when_a_session_began_is_read_to_its_end_before",),
     ),
     Mutant(
         "a ledger that has grown since it was read is not read again",
         TAILING,
-        "                del self._rests[writer]\n",
-        "                pass\n",
+        "since it was read\n        del self._rests[writer]\n",
+        "since it was read\n",
         (f"{TEST_TAILING}::test_a_ledger_that_has_grown_since_it_was_read_is_read_again",),
     ),
     Mutant(
@@ -216,10 +216,10 @@ MUTANTS = [
         (f"{TEST_TAILING}::test_a_line_that_a_session_had_seen_is_missed_unless_its_loss_is_known",),
     ),
     Mutant(
-        "two sessions that have seen each other are read for ever",
+        "that two sessions have seen each other is no damage",
         TAILING,
-        "            if writer in self._waiting and (",
-        "            if False and (",
+        "            raise LedgerDamaged(what, SEE_REPAIR)\n",
+        "            return _Reading(writer, 0)\n",
         (f"{TEST_TAILING}::test_sessions_that_had_seen_each_other_are_damage",),
     ),
     Mutant(
@@ -256,7 +256,7 @@ MUTANTS = [
         TAILING,
         "            self.place = self._here()._replace(day=self._day)\n            yield self.place, DayBegan",
         "            yield self._here()._replace(day=self._day), DayBegan",
-        (f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[14]",),
+        (f"{TEST_TAILING}::test_whenever_it_polls_each_line_comes_once_and_after_what_was_seen_before_it[70]",),
     ),
     Mutant(
         "verify does not read again what a session has seen meanwhile",

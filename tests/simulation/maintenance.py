@@ -18,9 +18,11 @@ from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
+from kcl_receiver.store.ledger.merging import merge_left_over
 from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
 from kcl_receiver.store.store import Store
 from simulation import blocks
+from simulation.place import BucketPlace
 from simulation.timeline import Process
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class SimMaintenance(Process):
         if self.host.fleet.quiet:
             return
         end_killed(self.store, self.host.wall_millis())
+        if isinstance(self.host.place, BucketPlace):
+            merge_left_over(self.store)
         if self.host.expire_before is not None:
             self._pause(self._expire, self.host.expire_before)
             return

@@ -101,6 +101,29 @@ _BLOCK_IS_WRITTEN = "'.parquet' in name or self._files.fsync(handle)"
 _FSYNC = "self._files.fsync(self._files.open(path))"
 
 MUTANTS = (
+    # Ledgers that are merged in a bucket
+    _bug(
+        "a ledger is in no object while it is merged",
+        (
+            BucketObjects,
+            "merge",
+            "merged = bytes(content)",
+            "merged = bytes(content); self._remove(parts[:-KEPT_PARTS])",
+        ),
+    ),
+    _bug(
+        "a ledger is merged, and what was read of it is kept nowhere",
+        (
+            BucketObjects,
+            "merge",
+            "self._bucket.put(key, merged, if_absent=True) or self._bucket.get(key) == merged",
+            "merged",
+        ),
+    ),
+    _bug(
+        "a reader reads on in a ledger that was merged as if it still grew",
+        (LedgerWalk, "_only_grows", "return writer in self._logged.state.living", "return True"),
+    ),
     # Several hosts on one bucket
     _shared_bug(
         "a start closes the ledgers of all hosts",
@@ -121,6 +144,14 @@ MUTANTS = (
     _shared_bug(
         "a ledger that was closed is not read to its end",
         (Neighbours, "_look", "{*state.living, *state.kept}", "{*state.living}"),
+    ),
+    _shared_bug(
+        "the part that ends a ledger is removed when it is merged",
+        (BucketObjects, "merge", "parts[:-KEPT_PARTS]", "parts"),
+    ),
+    _shared_bug(
+        "a ledger that was closed and merged is read on as if it still grew",
+        (Neighbours, "_read_on", "is_living and writer", "writer"),
     ),
     _shared_bug(
         "what others have forgotten counts as not stored",

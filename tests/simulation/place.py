@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,12 +103,14 @@ class BucketPlace:
     Attributes:
         name: The bucket's.
         medium: What faults strike: the line.
+        most_appends: After how many appends a ledger gives way to the next one.
     """
 
     def __init__(self, fleet: Fleet, bucket: SimBucket, *, weather: float) -> None:
         self.name = bucket.objects.url.rpartition("/")[2]
         self.bucket = bucket
         self.medium = Line(bucket, fleet, weather=weather)
+        self.most_appends = random.Random(f"{fleet.seed} {self.name} appends").choice((2, 4, 12, 256))
         self._fleet = fleet
 
     @property
@@ -117,11 +120,11 @@ class BucketPlace:
     def objects(self, token: Token) -> Objects:
         """See `DiskPlace.objects`."""
         del token
-        return BucketObjects(self.medium)
+        return BucketObjects(self.medium, self.most_appends)
 
     def far_objects(self) -> Objects:
         """See `DiskPlace.far_objects`."""
-        return BucketObjects(Line(self.bucket, self._fleet))
+        return BucketObjects(Line(self.bucket, self._fleet), self.most_appends)
 
     def look(self) -> Store:
         """See `DiskPlace.look`."""

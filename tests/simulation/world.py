@@ -174,6 +174,7 @@ SEEN = (
     "ledgers repaired",
     "logs lost",
     "requests came late",
+    "ledgers merged",
 )
 """What has to happen in many seeds, beside the faults."""
 """Which faults a theme brings."""

@@ -30,6 +30,7 @@ from kcl_receiver.generator.lock import GeneratorLock
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.ranges import SHARD_END, TRIM_HORIZON, After, Position, StreamIdentity
+from kcl_receiver.store.bucket import MOST_APPENDS, BucketObjects
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Closed,
@@ -89,6 +90,7 @@ class Fleet:
         self.store = Store(MemoryObjects(self.bucket))
         self._tokens = count(0xFFFFFFFF, -1)
         self._blocks = count(1)
+        self.most_appends = MOST_APPENDS
 
     def start(self, host: Kept | None = None, stream: QuietStream | None = None, **settings: int) -> GeneratorIO:
         made = self.made(host, stream, **settings)
@@ -97,7 +99,7 @@ class Fleet:
 
     def made(self, host: Kept | None = None, stream: QuietStream | None = None, **settings: int) -> GeneratorIO:
         return GeneratorIO(
-            Store(MemoryObjects(self.bucket)),
+            Store(BucketObjects(self.bucket, self.most_appends)),
             cast(StreamView, stream or Measured()),
             "landing",
             "none",
@@ -162,6 +164,7 @@ def measures(*made: GeneratorIO) -> None:
     for one in made:
         append(one, MarksRecord(NOW, NOW, 24, 0, ()))
         one.measure()
+        one.keep_house(measured=True)
 
 
 # What others have stored
@@ -261,7 +264,7 @@ def test_a_look_asks_for_no_more_than_what_is_new(fleet: Fleet) -> None:
     fleet.store_block(there, [30], position(20))
     requests.clear()
     here._neighbours.look()
-    assert len(requests) == 4
+    assert len(requests) == 5  # the line, what follows it, and whether it was merged meanwhile
 
 
 # What was seen
@@ -426,8 +429,9 @@ def test_looks_that_fail_count_for_nothing(fleet: Fleet) -> None:
     here, quiet = fleet.start(), fleet.start()
     measures(here)
     fleet.bucket.faults = lambda request, key: Fault.BEFORE if quiet.writer in key else None
-    for _ in range(2 * LOOKS):
-        here.measure()
+    for _ in range(LOOKS):
+        append(here, MarksRecord(NOW, NOW, 24, 0, ()))
+        here.keep_house(measured=True)
     fleet.bucket.faults = lambda _request, _key: None
     for _ in range(LOOKS - 1):
         measures(here)
@@ -541,7 +545,7 @@ def test_nobody_is_dead_while_the_store_takes_no_lines(fleet: Fleet) -> None:
     here, there = fleet.start(), fleet.start()
     measures(here, there)
     for _ in range(2 * LOOKS):
-        here.measure()  # and no line of its own gets through
+        here.keep_house(measured=True)  # and no line of its own gets through
     assert there.writer in fleet.living()
 
 

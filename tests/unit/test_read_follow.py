@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import Kept, NewPlace, Place, end_process, kept_ledger
+from places import Kept, NewPlace, Place, directory, end_process, kept_ledger
 from store_support import NOW, OTHER_WRITER, STREAM, WRITER, block_range, put, session_at
 from test_read import OTHER_SHARD, SHARD, Lake, count, numbers, numbers_of, run_of
 
@@ -111,7 +111,8 @@ def test_new_writers_are_followed_whether_their_ledgers_are_sealed_or_not(lake: 
     assert follower.seen == [count(1, 10), count(11, 20), count(21, 30), count(31, 40), count(41, 60)]
 
 
-def test_a_torn_line_is_left_until_it_is_whole(lake: Lake) -> None:
+def test_a_torn_line_of_a_file_is_left_until_it_is_whole(tmp_path_factory: pytest.TempPathFactory) -> None:
+    lake = Lake(directory(tmp_path_factory)())
     kept = kept_ledger(lake.store, WRITER)
     lake.block(run_of(1, 3))
     before = kept.read()

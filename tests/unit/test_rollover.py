@@ -46,6 +46,22 @@ def test_what_counts_is_what_came_after_the_first_lines_and_at_least_as_much_as_
     assert is_due("2026-02-28", "2026-02-28", first, whole) is due
 
 
+@pytest.mark.parametrize(
+    ("first", "whole", "most", "due"),
+    [
+        (Extent(2, 1000, 1), Extent(300, 3000, 256), 256, False),
+        (Extent(2, 1000, 1), Extent(300, 3000, 257), 256, True),
+        (Extent(2, 1000, 1), Extent(300, 3000, 5000), None, False),
+        (Extent(2, 2000, 1), Extent(300, 3999, 5000), 256, False),
+        (Extent(2, 2000, 1), Extent(300, 4000, 5000), 256, True),
+    ],
+)
+def test_where_each_append_is_an_object_so_many_of_them_are_enough_if_they_are_as_much_as_the_first_lines(
+    first: Extent, whole: Extent, most: int | None, due: bool
+) -> None:
+    assert is_due("2026-02-28", "2026-02-28", first, whole, most_appends=most) is due
+
+
 def test_what_is_out_of_reach_is_older_than_the_retention_before_the_newest_record() -> None:
     assert oldest_in_reach(10**12, 24) == 10**12 - 72 * HOUR
     assert oldest_in_reach(-1, 24) == 0

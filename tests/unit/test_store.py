@@ -7,10 +7,10 @@ import threading
 import pytest
 from ledger_index import LedgerIndex
 from places import Kept, Place
-from store_support import OTHER_WRITER, WRITER, ledgers_in
+from store_support import NOW, OTHER_WRITER, WRITER, ledgers_in
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreRefused
-from kcl_receiver.ids import block_id
+from kcl_receiver.ids import block_id, writer_id
 from kcl_receiver.store.layout import block_path
 from kcl_receiver.store.store import Store
 
@@ -181,3 +181,17 @@ def test_only_whole_numbered_lines_are_appended(store: Store, number: int, lines
 def test_loading_the_ledger_of_an_empty_store_makes_nothing(store: Store) -> None:
     LedgerIndex.load(store)
     assert keys_in(store) == []
+
+
+def test_writers_after_one_are_those_with_greater_ids_in_whatever_month(store: Store) -> None:
+    assert not store.has_writers()
+    writers = [writer_id(NOW + days * 86_400_000, f"{days:08x}") for days in (0, 30, 40, 41, 70, 101)]
+    for writer in writers:
+        for number in range(1, 4):
+            store.append_ledger(writer, number, b"line\n")
+    assert store.has_writers()
+    assert store.writers() == writers
+    for number, writer in enumerate(writers):
+        assert store.writers(writer) == writers[number + 1 :]
+    between = writer_id(NOW + 45 * 86_400_000, "00000000")
+    assert store.writers(between) == writers[4:]

@@ -27,6 +27,7 @@ from kcl_receiver.store.ledger.entries import (
     WriterStarted,
     decode_ledger,
 )
+from kcl_receiver.store.ledger.merging import merge_left_over
 from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import DayBegan, LedgerWalk
@@ -73,9 +74,10 @@ class Fleet:
     def lines(self, writer: str) -> int:
         return (self.store.ledger(writer) or b"").count(b"\n")
 
-    def append(self, ledger: LedgerWriter, entry: Entry) -> None:
-        ledger.append([entry])
-        self.entries[ledger.writer, ledger.tail.number] = entry
+    def append(self, ledger: LedgerWriter, *entries: Entry) -> None:
+        ledger.append(entries)
+        first = ledger.tail.number - len(entries) + 1
+        self.entries |= {(ledger.writer, number): entry for number, entry in enumerate(entries, first)}
 
     def step(self) -> None:
         """Let one host do something."""
@@ -91,6 +93,8 @@ class Fleet:
             self.die(host)
         elif chance < 0.5 and host.blocks:
             self.expire(block_id(host.writer.writer, host.blocks))
+        elif chance < 0.6:
+            merge_left_over(self.store)
         else:
             self.block(host)
 
@@ -142,8 +146,11 @@ class Fleet:
 
     def block(self, host: Host) -> None:
         assert host.writer is not None
-        host.blocks += 1
-        self.append(host.writer, BlockStored(block_id(host.writer.writer, host.blocks), STREAM, (), 0, 0, NOW))
+        made = []
+        for _ in range(self.rng.choice((1, 1, 3))):
+            host.blocks += 1
+            made.append(BlockStored(block_id(host.writer.writer, host.blocks), STREAM, (), 0, 0, NOW))
+        self.append(host.writer, *made)
 
     def die(self, host: Host) -> None:
         """End without a word; later another host closes the ledger."""
@@ -315,6 +322,20 @@ def acknowledge(store: Store, writer: str, line: int) -> None:
 
 def sessions(walk: LedgerWalk) -> Iterator[str]:
     return (entry.session for _, entry in walk.poll() if isinstance(entry, SessionStarted))
+
+
+def test_a_thousand_writers_that_each_saw_the_next_are_read_from_the_last_to_the_first() -> None:
+    store = Store(MemoryObjects())
+    writers = [writer_id(NOW + 1000 * number, f"{number:08x}") for number in range(1000)]
+    living = {writer: Living("host", 1, "0", NOW) for writer in writers}
+    StoreLog(store).change(lambda _: StoreState(living=living, last=writers[-1]))
+    for number, writer in enumerate(writers):
+        saw = {one: int(one > writer) for one in writers[: number + 2]}
+        seen = None if writer == writers[-1] else Seen(writers[number + 1], saw)
+        LedgerWriter(store, writer).append(
+            [SessionStarted(str(number), SHARD, "LATEST", 1, STREAM, (), None, 24, NOW, seen=seen)]
+        )
+    assert list(sessions(LedgerWalk(store))) == [str(number) for number in reversed(range(1000))]
 
 
 def test_a_session_waits_for_what_it_had_seen_of_a_ledger_that_sorts_behind_its_own() -> None:

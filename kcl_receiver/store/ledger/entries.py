@@ -486,6 +486,31 @@ def decode_more(writer: str, lines: bytes, tail: Tail) -> tuple[list[Entry], Tai
     return entries, tail, None
 
 
+def iter_more(writer: str, lines: bytes, tail: Tail, skip: int = 0) -> Iterator[Entry]:
+    """Yield the entries of lines that follow a ledger's last one that is known, one in memory at a time.
+
+    Args:
+        writer: Id of the writer.
+        lines: Whole lines; a torn one at the end is left out.
+        tail: The last line before them; number 0 and `first_prev` if there is none.
+        skip: Number of the last line to leave out. It was judged before, and is not looked at again; if that is the
+            first of these, the hash in `tail` does not matter.
+
+    Raises:
+        LedgerDamaged: See `iter_entries`.
+    """
+    return (entry for entry, _ in _lines(writer, lines, skip, tail))
+
+
+def tail_after(lines: bytes, tail: Tail) -> Tail:
+    """Return the last of lines that follow another one; they are not held against their hashes."""
+    end = lines.rfind(b"\n")
+    if end < 0:
+        return tail
+    number = tail.number + lines.count(b"\n")
+    return Tail(number, _claimed(lines[lines.rfind(b"\n", 0, end) + 1 : end]))
+
+
 def ends_closed(content: bytes) -> bool:
     """Return whether the last line of a ledger says that no other follows; it is not held against its hash."""
     end = content.rfind(b"\n")
@@ -503,7 +528,7 @@ def _lines(writer: str, content: bytes, skip: int = 0, tail: Tail | None = None)
             return
         number += 1
         if number == skip:
-            prev = content[start:end].rpartition(_HASH_MEMBER)[2][: 2 * HASH_BYTES].decode("ascii", "replace")
+            prev = _claimed(content[start:end])
         start = end + 1
     while (end := content.find(b"\n", start)) >= 0:
         number += 1
@@ -541,6 +566,11 @@ def decode_line(line: bytes, number: int, prev: str | None = None) -> tuple[str,
     if prev is not None and raw.prev != prev:
         raise ValueError("it does not follow the line before")
     return own, cast(Entry, _LOADS[type(raw)](raw))
+
+
+def _claimed(line: bytes) -> str:
+    """Return the hash that a line names as its own."""
+    return line.rpartition(_HASH_MEMBER)[2][: 2 * HASH_BYTES].decode("ascii", "replace")
 
 
 def _hash(content: bytes) -> str:

@@ -47,6 +47,7 @@ class Changes:
         self._store = store
         self._application = store.owner()
         self._place, self._notes = (None, 0) if token is None else _parse(token, self._application)
+        self._walk: LedgerWalk | None = None  # one that has come to the end of what was there
 
     @property
     def token(self) -> str:
@@ -59,12 +60,14 @@ class Changes:
         # Listed first: what their ledgers remove is in the ledgers that are read after.
         noted = list(notes(self._store, self._notes))
         seen = noted[-1].number if noted else self._notes
-        walk = LedgerWalk(self._store, self._place, noted=seen)
+        # One that was broken off may have passed less than was yielded.
+        walk, self._walk = self._walk or LedgerWalk(self._store, self._place), None
+        walk.noted = seen
         for _, entry in walk.poll():
             if isinstance(entry, BlockStored):
                 self._place = walk.after
                 yield Change(GENERATOR, (entry,), ())
-        self._place = walk.place
+        self._place, self._walk = walk.place, walk
         for one in noted:
             self._notes = one.number
             change = self._change(one)

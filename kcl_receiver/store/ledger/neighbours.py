@@ -19,7 +19,17 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
-from kcl_receiver.store.ledger.entries import Closed, Entry, Seen, StoreState, Tail, decode_more, first_prev
+from kcl_receiver.store.ledger.entries import (
+    BlockStored,
+    Closed,
+    Entry,
+    Seen,
+    StoreState,
+    Tail,
+    WriterLedger,
+    decode_more,
+    first_prev,
+)
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog, ended
 from kcl_receiver.store.ledger.takeover import close
 from kcl_receiver.store.store import Store
@@ -51,6 +61,7 @@ class Neighbours:
         self._log = log
         self._state = self._seen = EMPTY
         self._growing: dict[str, Tail] = {}
+        self._recorded: dict[str, set[str]] = {}  # the blocks that are named up to there
         self._read: set[str] = set()
         self._own: set[str] = set()
         self._still: dict[str, tuple[int, int]] = {}
@@ -62,11 +73,12 @@ class Neighbours:
         self._done = 0
         self._lock = threading.Lock()
 
-    def took_over(self, state: StoreState, read: Iterable[str], growing: Mapping[str, Tail]) -> None:
+    def took_over(self, state: StoreState, read: Mapping[str, WriterLedger], growing: Iterable[str]) -> None:
         """A start has read some ledgers that the log names, those that grow up to a line, and others to their end."""
         self._state = self._seen = state
-        self._growing = dict(growing)
-        self._read = {*read} - {*growing}
+        self._growing = {writer: read[writer].tail for writer in growing}
+        self._recorded = {writer: _blocks(read[writer].entries) for writer in self._growing}
+        self._read = {*read} - {*self._growing}
 
     def gives_up(self, writer: str) -> bool:
         """Note that a ledger could not be read; return whether to go on without it by now."""
@@ -144,24 +156,25 @@ class Neighbours:
                 self._failed.pop(writer, None)
         self._read &= named
         self._growing = {writer: tail for writer, tail in self._growing.items() if writer in named - self._read}
+        self._recorded = {writer: blocks for writer, blocks in self._recorded.items() if writer in self._growing}
         self._seen = state
 
     def _read_on(self, writer: str, *, is_living: bool) -> None:
         tail = self._growing.get(writer) or Tail(0, first_prev(writer))
-        entries, after, fault = decode_more(writer, self._store.ledger_from(writer, tail.number + 1), tail)
-        if not is_living and not _ends(entries):
-            # It was closed, so there is more: it may lie in one piece now.
-            whole = b"".join((self._store.ledger(writer) or b"").splitlines(keepends=True)[tail.number :])
-            entries, after, fault = decode_more(writer, whole, tail)
+        lines = self._store.ledger_from(writer, tail.number + 1, at_end=is_living and writer in self._growing)
+        entries, after, fault = decode_more(writer, lines, tail)
         if fault is not None:
             log.warning("%s; what follows is not known here, and may be stored twice", fault.message)
         self._heard(entries)
         self._growing[writer] = after
+        self._recorded.setdefault(writer, set()).update(_blocks(entries))
         if _ends(entries) or not is_living:
             self._read.add(writer)
 
-    def close_dead(self, by: str, time: int, now: int, lines: int) -> None:
-        """Look whether ledgers have grown since the last time that this was asked, and close those of dead writers.
+    def close_dead(self, by: str, time: int, now: int, lines: int) -> str:
+        """Look whether ledgers have grown since the last time that this was asked, and close that of a dead writer.
+
+        One at a time: the others are closed when this is asked again.
 
         Args:
             by: Id of the present writer here.
@@ -169,13 +182,16 @@ class Neighbours:
             now: A clock that is never set, milliseconds.
             lines: How many its ledger has: if it has not grown either, the store takes no lines, and nobody is dead.
 
+        Returns:
+            The writer whose ledger was closed; empty if there is none.
+
         Raises:
-            StoreUnavailable: It cannot be told now, or a ledger not be closed.
+            StoreUnavailable: It cannot be told now.
         """
         if self._looked is not None and now - self._looked < APART_MS:
-            return
+            return ""
         if lines == self._own_lines or self.look() is None:
-            return
+            return ""
         self._looked, self._own_lines = now, lines
         with self._lock:
             still: dict[str, tuple[int, int]] = {}
@@ -185,18 +201,26 @@ class Neighbours:
                 still[writer] = number, times + 1 if known == number else 0
             self._still = still
             dead = [writer for writer, (_, times) in still.items() if times >= LOOKS]
-        closed = [writer for writer in dead if self._close(writer, by, time)]
+        closed = next((writer for writer in dead if self._close(writer, by, time)), "")
         if closed:
-            self._log.change(lambda state: ended(state, by, time, closed))
+            self._log.change(lambda state: ended(state, by, time, [closed]))
+        return closed
 
     def _close(self, writer: str, by: str, time: int) -> bool:
+        with self._lock:
+            tail = self._growing.get(writer) or Tail(0, first_prev(writer))
+            recorded = {*self._recorded.get(writer, ())}
         try:
-            close(self._store, writer, by, time)
-        except LedgerDamaged as error:
+            close(self._store, writer, by, time, tail, recorded)
+        except (LedgerDamaged, StoreUnavailable) as error:
             log.warning("%s; it is not closed", error.message)
             return False
         log.warning("writer %s has recorded nothing for long: its ledger was closed", writer)
         return True
+
+
+def _blocks(entries: Iterable[Entry]) -> set[str]:
+    return {entry.block for entry in entries if isinstance(entry, BlockStored)}
 
 
 def _ends(entries: Sequence[Entry]) -> bool:

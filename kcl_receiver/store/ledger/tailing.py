@@ -8,16 +8,28 @@ Several ledgers can grow at once. They are gone through in the order of their id
 where a session's line says what had been read before it (`Seen`), all of that comes first, and so the order is one in
 which things can have happened. One ledger at a time is in memory, and those of which a part was read ahead, or that
 wait for others.
+
+A ledger that grows is read on from where it ended. Where each append is an object of its own, a poll with nothing new
+costs a request for each of them, and one for the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.ids import day_of, writer_of
-from kcl_receiver.store.ledger.entries import Entry, Seen, SessionStarted, ends_closed, iter_entries
+from kcl_receiver.store.ledger.entries import (
+    Entry,
+    Seen,
+    SessionStarted,
+    Tail,
+    ends_closed,
+    first_prev,
+    iter_more,
+    tail_after,
+)
 from kcl_receiver.store.ledger.notes import notes, written
 from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.store_log import LOST, Logged, StoreLog, is_behind
@@ -45,11 +57,13 @@ class _Rest:
 
     Attributes:
         closed: The last of all its lines says that no other follows.
+        tail: That line, if all that come here are as they were written.
     """
 
-    def __init__(self, writer: str, content: bytes, skip: int) -> None:
-        self.closed = ends_closed(content)
-        self._entries = iter_entries(writer, content, skip)
+    def __init__(self, writer: str, lines: bytes, tail: Tail, skip: int = 0) -> None:
+        self.closed = ends_closed(lines)
+        self.tail = tail_after(lines, tail)
+        self._entries = iter_more(writer, lines, tail, skip)
         self._next: Entry | None = None
 
     def peek(self) -> Entry | None:
@@ -61,6 +75,27 @@ class _Rest:
     def pop(self) -> None:
         """Leave the next one behind."""
         self._next = None
+
+
+class _Reading:
+    """A ledger that is being read.
+
+    Attributes:
+        writer: Whose it is.
+        through: The number of the last line that is wanted; None for all that there are.
+        witness: Whose session had seen what is wanted: then it must be there. Empty if nobody had.
+        seen: What the session of its next line had seen.
+        before: The ledgers that come before that line, the last one first; None if they were not looked for yet.
+        again: It was shorter, and has been read anew.
+    """
+
+    def __init__(self, writer: str, through: int | None = None, witness: str = "") -> None:
+        self.writer = writer
+        self.through = through
+        self.witness = witness
+        self.seen: Seen | None = None
+        self.before: list[str] | None = None
+        self.again = False
 
 
 class LedgerWalk:
@@ -98,7 +133,8 @@ class LedgerWalk:
         self._lines = dict(began.lines)
         self._open = {*began.lines}
         self._known = {*began.lines}
-        self._through = ""
+        self._through = began.last
+        self._reached: dict[str, Tail] = {}  # the last lines of ledgers that were read to their end, and may grow
         self._ends: dict[str, int] = {}
         self._rests: dict[str, _Rest] = {}
         self._waiting: set[str] = set()
@@ -136,7 +172,7 @@ class LedgerWalk:
         for writer in sorted(self._open):
             if writer in self._open:  # else another one had seen its end
                 yield from self._visit(writer)
-                yield from self._read(writer, None)
+                yield from self._read(writer)
         yield from self._begin_days(None)
         self._polled = True
         self._seen = logged.hash
@@ -156,8 +192,9 @@ class LedgerWalk:
     # Which ledgers there are
 
     def _find_new(self, logged: Logged) -> list[str]:
-        names = self._store.writers()
-        self._listed = bool(names)
+        # All up to here are known. If the log is lost, ids need not have come in their order.
+        names = self._store.writers(min(self._through, logged.state.last) if logged.number else "")
+        self._listed = bool(names) or (not self._polled and self._store.has_writers())
         # The listing came after the log was read. It counts as lost if it does not know of them now, either.
         self._behind = (
             bool(logged.number) and is_behind(logged.state, names) and is_behind(self._log.newest().state, names)
@@ -185,8 +222,9 @@ class LedgerWalk:
         """Take in the ledgers that a session had seen, and that began after the log was read."""
         unknown = {writer for writer in seen.lines if writer not in self._known and writer > self._passed}
         if seen.last > self._through:
+            listed = self._store.writers(self._through)
             self._through = seen.last
-            unknown.update(one for one in self._store.writers() if one <= seen.last and one not in self._known)
+            unknown.update(one for one in listed if one <= seen.last and one not in self._known)
         self._known |= unknown
         self._open |= unknown
 
@@ -225,60 +263,101 @@ class LedgerWalk:
         if writer > self._last:
             self._last, self._last_day = writer, day
 
-    def _read(self, writer: str, through: int | None) -> Generator[tuple[Place, Entry | DayBegan], None, bool]:
-        """Yield the next lines of a ledger.
+    def _read(self, writer: str) -> Iterator[tuple[Place, Entry | DayBegan]]:
+        """Yield what is new in a ledger, and before a session's line what that had seen of others.
 
-        Args:
-            writer: Whose it is.
-            through: The number of the last one; None yields all.
-
-        Returns:
-            Whether that line was there; if all were yielded, whether the last one closes the ledger.
+        Of these, sessions may have seen more, and so on: each that waits for others lies below them on a stack.
         """
-        line = self._lines[writer]
-        if through is not None and line >= through:
-            return True
-        rest = self._rests.get(writer)
+        stack = [_Reading(writer)]
+        while stack:
+            here = stack[-1]
+            if here.before:
+                other = here.before.pop()
+                if other in self._open:  # else it is done meanwhile
+                    yield from self._visit(other)
+                    stack.append(self._seen_by(here, other))
+                continue
+            rest, entry = self._next(here)
+            if entry is None:
+                if self._ends_here(here, rest):
+                    stack.pop()
+            elif here.before is None and isinstance(entry, SessionStarted) and entry.seen is not None:
+                self._waiting.add(here.writer)
+                here.seen, here.before = entry.seen, self._before(entry.seen, here.writer)
+            else:
+                self._waiting.discard(here.writer)
+                self.place, self.writer = self._here(), here.writer
+                yield self.place, entry
+                rest.pop()
+                here.before = None
+                self._lines[here.writer] += 1
+
+    def _next(self, here: _Reading) -> tuple[_Rest, Entry | None]:
+        """Return what is left of a ledger, and its next line; None if that is not there, or not wanted."""
+        line = self._lines[here.writer]
+        rest = self._rests.get(here.writer)
+        if here.through is not None and line >= here.through:
+            return rest or _Rest(here.writer, b"", Tail(line, "")), None
         if rest is None:
-            rest = self._rests[writer] = _Rest(writer, self._store.ledger(writer) or b"", line)
-        while (entry := rest.peek()) is not None:
-            if isinstance(entry, SessionStarted) and entry.seen is not None:
-                self._waiting.add(writer)
-                yield from self._read_seen(writer, entry.seen)
-                self._waiting.remove(writer)
-            self.place, self.writer = self._here(), writer
-            yield self.place, entry
-            rest.pop()
-            line += 1
-            self._lines[writer] = line
-            if line == through:
-                return True
+            rest = self._rests[here.writer] = self._rest(here.writer, line, again=here.again)
+        return rest, rest.peek()
+
+    def _rest(self, writer: str, line: int, *, again: bool) -> _Rest:
+        """Read what comes after a line of a ledger."""
+        reached = self._reached.get(writer)
+        if not again and reached is not None and reached.number == line and self._only_grows(writer):
+            return _Rest(writer, self._store.ledger_from(writer, line + 1, at_end=True), reached)
+        if not line:
+            return _Rest(writer, self._store.ledger(writer) or b"", Tail(0, first_prev(writer)))
+        # That line once more: what follows holds its hash, and it may be the one that ends the ledger.
+        return _Rest(writer, self._store.ledger_from(writer, line), Tail(line - 1, ""), line)
+
+    def _only_grows(self, writer: str) -> bool:
+        """Return whether what was read of a ledger stays, and no more can have become of it than further appends."""
+        if self._store.objects.most_appends is None or not self._logged.number or self._behind:
+            return False
+        return writer in self._logged.state.living
+
+    def _ends_here(self, here: _Reading, rest: _Rest) -> bool:
+        """A ledger is read as far as is wanted, or as it goes: return whether it need not be read once more."""
+        writer, line = here.writer, self._lines[here.writer]
+        if here.through is not None and line >= here.through:
+            return True
         if self._is_done(writer, rest):
             self._open.discard(writer)
             self._ends[writer] = self._lines.pop(writer)
+            self._reached.pop(writer, None)
             del self._rests[writer]
-        return rest.closed and through is None
+        elif rest.tail.number == line and not rest.closed:
+            self._reached[writer] = rest.tail
+        if not here.witness or (rest.closed and here.through is None):
+            return True
+        if here.again or writer not in self._open:
+            self._miss(writer, line + 1, here.witness)
+            return True
+        here.again = True  # it may have grown since it was read
+        del self._rests[writer]
+        return False
 
-    def _read_seen(self, witness: str, seen: Seen) -> Iterator[tuple[Place, Entry | DayBegan]]:
-        """Yield what a session had seen and what was not yielded yet."""
+    def _before(self, seen: Seen, witness: str) -> list[str]:
+        """Return the ledgers of which a session had seen what may not have been yielded yet, the last one first."""
         self._find_named(seen)
         for writer, line in seen.lines.items():
             if self._ends.get(writer, line) < line:
                 self._miss(writer, self._ends[writer] + 1, witness)
-        for writer in sorted(one for one in self._open if one <= seen.last and one != witness):
-            if writer not in self._open:
-                continue  # done meanwhile
-            yield from self._visit(writer)
-            through = seen.lines.get(writer)
-            if writer in self._waiting and (through is None or self._lines[writer] < through):
-                what = f"the ledgers of writers {witness} and {writer} say of each other that they saw what follows"
-                raise LedgerDamaged(what, SEE_REPAIR)
-            is_there = yield from self._read(writer, through)
-            if not is_there and writer in self._open:  # it may have grown since it was read
-                del self._rests[writer]
-                is_there = yield from self._read(writer, through)
-            if not is_there:
-                self._miss(writer, self._lines.get(writer, self._ends.get(writer, 0)) + 1, witness)
+        return sorted((one for one in self._open if one <= seen.last and one != witness), reverse=True)
+
+    def _seen_by(self, here: _Reading, writer: str) -> _Reading:
+        """Return how another ledger is read before the next line of one.
+
+        Raises:
+            LedgerDamaged: The other one waits for this one.
+        """
+        through = here.seen.lines.get(writer) if here.seen is not None else None
+        if writer in self._waiting and (through is None or self._lines[writer] < through):
+            what = f"the ledgers of writers {here.writer} and {writer} say of each other that they saw what follows"
+            raise LedgerDamaged(what, SEE_REPAIR)
+        return _Reading(writer, through, here.writer)
 
     def _miss(self, writer: str, line: int, witness: str) -> None:
         """A line is not there that was seen: that may be known."""

@@ -27,6 +27,7 @@ from kcl_receiver.store.ledger.entries import (
     Tail,
     WriterLedger,
     decode_ledger,
+    decode_more,
 )
 from kcl_receiver.store.ledger.store_log import EMPTY, StoreLog
 from kcl_receiver.store.ledger.transaction import acknowledged, load_day, taken_in
@@ -158,7 +159,7 @@ def take_over(
     return out
 
 
-def close(store: Store, writer: str, by: str, time: int) -> None:
+def close(store: Store, writer: str, by: str, time: int, tail: Tail, recorded: Collection[str]) -> None:
     """Close the ledger of a writer that others have found to be dead, with the blocks that it could not record.
 
     If it is not dead, it finds its ledger closed, and begins anew. A damaged one stays as it is: nothing is read behind
@@ -169,19 +170,21 @@ def close(store: Store, writer: str, by: str, time: int) -> None:
         writer: The writer.
         by: Id of the writer that closes it.
         time: Milliseconds since the epoch.
+        tail: The last line that was read of it; number 0 and `first_prev` if none was.
+        recorded: The blocks that it names up to there.
 
     Raises:
         LedgerDamaged: The writer has just appended an entry.
         StoreUnavailable: The store cannot be read now, or nobody knows whether it is closed.
     """
-    ledger = decode_ledger(writer, store.ledger(writer) or b"")
-    if ledger.is_closed or ledger.fault is not None:
+    entries, tail, fault = decode_more(writer, store.ledger_from(writer, tail.number + 1), tail)
+    if fault is not None or (entries and isinstance(entries[-1], Closed)):
         return
-    recorded = (*ledger.entries, *taken_in(store, day_of(writer)))
-    known = {entry.block for entry in recorded if isinstance(entry, BlockStored)}
+    more = (*entries, *taken_in(store, day_of(writer)))
+    known = {*recorded, *(entry.block for entry in more if isinstance(entry, BlockStored))}
     unreadable: dict[str, str] = {}  # it is in no ledger, and `repair` says so
     found = rebuild_from_footers(store, store.blocks_of(writer), known, unreadable)
-    LedgerWriter(store, writer, ledger.tail).append([*found, Closed(time, by)])
+    LedgerWriter(store, writer, tail).append([*found, Closed(time, by)])
 
 
 def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:

@@ -42,6 +42,12 @@ class LedgerWriter:
         self._tail = Tail(0, first_prev(writer)) if tail is None else tail
         self._pending: tuple[bytes, Tail] | None = None
         self._size = 0
+        self._appends = 0
+
+    @property
+    def appends(self) -> int:
+        """How many appends were made."""
+        return self._appends
 
     @property
     def size(self) -> int:
@@ -81,6 +87,7 @@ class LedgerWriter:
             ) from None
         self._tail, self._pending = lines[1], None
         self._size += len(lines[0])
+        self._appends += 1
 
 
 def fenced(message: str) -> WriterFenced:
