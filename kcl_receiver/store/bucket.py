@@ -101,7 +101,7 @@ class BucketObjects(Objects):
         return self._bucket.put(key, bytes(content), if_absent=True)
 
     def replace(self, key: str, content: Buffer) -> None:
-        """See `Objects.replace`. No part is kept: the caller knows that nobody is at work who could still append."""
+        """See `Objects.replace`. No part is kept: see `replace_ended` where somebody could still append."""
         self._bucket.put(key, bytes(content), if_absent=False)
         with self._lock:
             self._next.pop(key, None)
@@ -143,7 +143,7 @@ class BucketObjects(Objects):
         while (piece := self._bucket.get(_part(key, number))) is not None:
             pieces.append(piece)
             if not (lines := _lines(piece)):
-                break  # it is damaged
+                break  # it is damaged, or keeps the key taken
             number += lines
         return b"".join(pieces)
 
@@ -252,11 +252,27 @@ class BucketObjects(Objects):
         if self._bucket.put(key, merged, if_absent=True) or self._bucket.get(key) == merged:
             self._remove(parts[:-KEPT_PARTS])
 
+    def replace_ended(self, key: str, content: Buffer) -> None:
+        """See `Objects.replace_ended`. Where somebody could still append, an object without any line is put."""
+        full = [part.key for part in self._parts(key) if part.size]
+        last = self._bucket.get(full[-1]) if full else None
+        self._bucket.put(key, bytes(content), if_absent=False)
+        self._remove(full[:-KEPT_PARTS])
+        if last is not None:  # where it does not end with its closing line; before that part is emptied
+            self._bucket.put(_part(key, _number(full[-1]) + _lines(last)), b"", if_absent=True)
+        for part in full[-KEPT_PARTS:]:
+            if _number(part) > _lines(bytes(content)):
+                self._bucket.put(part, b"", if_absent=False)
+        with self._lock:
+            self._next.pop(key, None)
+
     def unmerged(self, prefix: str) -> Iterator[str]:
         """See `Objects.unmerged`."""
         log, parts = "", 0
         for one in self._listed(prefix, deep=True):
             key, mark, _ = one.key.rpartition(_MARK)
+            if mark and not one.size:
+                continue  # see `replace_ended`
             parts = parts + 1 if mark and key == log else 1
             log = key if mark else ""
             if mark and parts == KEPT_PARTS + 1:

@@ -182,6 +182,10 @@ class Objects(ABC):
             content: All that it holds.
         """
 
+    def replace_ended(self, key: str, content: Buffer) -> None:
+        """Give a log that has ended this content; who appends to it all the same is refused, as before. Idempotent."""
+        self.replace(key, content)
+
     def unmerged(self, prefix: str) -> Iterator[str]:  # noqa: ARG002 - most places have nothing to merge
         """Yield the logs whose keys begin with a prefix and that `merge` could make fewer objects of."""
         return iter(())
@@ -230,6 +234,11 @@ class Checked(Objects):
         """See `Objects.replace`."""
         with self._trying(key, "is not known to be durable"):
             self.objects.replace(key, content)
+
+    def replace_ended(self, key: str, content: Buffer) -> None:
+        """See `Objects.replace_ended`."""
+        with self._trying(key, "is not known to be durable"):
+            self.objects.replace_ended(key, content)
 
     def get(self, key: str) -> bytes | None:
         """See `Objects.get`."""

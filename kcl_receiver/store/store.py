@@ -397,7 +397,8 @@ class Store:
             kept = f"{layout.LEDGER}/{DAMAGED}/{writer}.{digest}{layout.LEDGER_SUFFIX}"
             if content != good:
                 self._put_once(kept, content, f"the damaged ledger {writer}")
-            self.objects.replace(key, good)
+            # Where a lock says that its writer has ended, the next start may still close it.
+            (self.objects.replace if self.objects.locks else self.objects.replace_ended)(key, good)
             return kept
         raise StoreUnavailable(f"the ledger of {writer} is not in {self.url}", "was it put back just now?")
 

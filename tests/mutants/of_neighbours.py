@@ -160,8 +160,8 @@ MUTANTS = [
     Mutant(
         "a dead writer whose ledger is damaged never ends",
         TAKEOVER,
-        "    if ledger.is_closed or ledger.fault is not None:\n        return",
-        "    if ledger.fault is not None:\n        raise ledger.fault\n    if ledger.is_closed:\n        return",
+        "    if fault is not None or (entries",
+        "    if fault is not None:\n        raise fault\n    if (entries",
         (f"{BAD}::test_a_dead_writer_whose_ledger_is_damaged_ends_all_the_same",),
     ),
     Mutant(
@@ -188,8 +188,8 @@ MUTANTS = [
     Mutant(
         "what a start could not read counts as read",
         NEIGHBOURS,
-        "        self._read = {*read} - {*growing}\n",
-        "        self._read = {*state.kept, *state.living} - {*growing}\n",
+        "        self._read = {*read} - {*self._growing}\n",
+        "        self._read = {*state.kept, *state.living} - {*self._growing}\n",
         (f"{BAD}::test_a_start_goes_on_without_the_ledger_of_a_neighbour_that_alone_cannot_be_read",),
     ),
     Mutant(

@@ -69,6 +69,20 @@ MUTANTS = [
         (f"{MERGED}::test_a_log_that_was_put_in_the_place_of_another_stays_as_it_is",),
     ),
     Mutant(
+        "who sleeps may append again once repair has put good lines in the place of a ledger",
+        "kcl_receiver/store/bucket.py",
+        '                self._bucket.put(part, b"", if_absent=False)\n',
+        "                self._remove([part])\n",
+        (f"{MERGED}::test_who_sleeps_is_refused_too_once_good_lines_are_in_the_place_of_a_log",),
+    ),
+    Mutant(
+        "who sleeps may append again to a damaged ledger that nobody could close",
+        "kcl_receiver/store/bucket.py",
+        "        if last is not None:  # where",
+        "        if False:  # where",
+        (f"{MERGED}::test_who_sleeps_is_refused_too_once_good_lines_are_in_the_place_of_a_log",),
+    ),
+    Mutant(
         "a log that is merged while it is read is there in part",
         BUCKET,
         "            if whole is None:\n                return parts or None\n",
@@ -150,7 +164,7 @@ MUTANTS = [
     Mutant(
         "what a dead writer had recorded before this host started is recorded again",
         NEIGHBOURS,
-        "        self._recorded = {writer: _blocks(ledger.entries) for writer, ledger in growing.items()}\n",
+        "        self._recorded = {writer: _blocks(read[writer].entries) for writer in self._growing}\n",
         "",
         (f"{HOUSE}::test_what_is_recorded_in_a_dead_ledger_is_known_and_not_read_again",),
     ),

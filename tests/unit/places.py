@@ -173,6 +173,10 @@ class Watched(Checked):
         with self.change("replace", key):
             super().replace(key, content)
 
+    def replace_ended(self, key: str, content: Buffer) -> None:
+        with self.change("replace_ended", key):
+            super().replace_ended(key, content)
+
     def settle_log(self, key: str, content: Buffer) -> None:
         with self.change("settle_log", key):
             super().settle_log(key, content)

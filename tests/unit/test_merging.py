@@ -150,6 +150,40 @@ def test_a_writer_whose_last_answer_was_lost_finds_its_line_and_then_the_end(buc
     assert keys(bucket) == before
 
 
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("good", range(9))
+@pytest.mark.parametrize("killed_at", range(7))
+def test_who_sleeps_is_refused_too_once_good_lines_are_in_the_place_of_a_log(
+    bucket: MemoryBucket, good: int, killed_at: int, merged: bool
+) -> None:
+    """The last answer may have been lost, and the log may have been closed or not."""
+    asleep, lost = BucketObjects(bucket), BucketObjects(bucket)
+    for number in range(1, 9):
+        asleep.append(LOG, number, line(number))
+        lost.append(LOG, number, line(number)) if number < 8 else None
+    repairs = BucketObjects(bucket)
+    if merged:
+        repairs.append(LOG, 9, b"closed\n")
+        repairs.merge(LOG, repairs.get(LOG) or b"")
+    content = b"".join(map(line, range(1, good + 1)))[:-1] + b"\n" if good else b"x\n"
+    left = count(killed_at, -1)
+    bucket.faults = lambda *_: Fault.BEFORE if next(left) == 0 else None
+    with suppress(TimeoutError):
+        repairs.replace_ended(LOG, content)
+    bucket.faults = lambda *_: None
+    for _ in range(2):
+        repairs.replace_ended(LOG, content)
+    with pytest.raises(LedgerDamaged):
+        asleep.append(LOG, 9, line(9))
+    with suppress(LedgerDamaged):
+        lost.append(LOG, 8, line(8))
+        with pytest.raises(LedgerDamaged):
+            lost.append(LOG, 9, line(9))
+    assert BucketObjects(bucket).get(LOG) == content
+    assert list(repairs.unmerged("")) == []
+    assert len(keys(bucket)) <= 1 + KEPT_PARTS + 1
+
+
 def test_one_that_read_a_log_before_it_was_merged_does_not_close_it_in_the_middle(bucket: MemoryBucket) -> None:
     whole = written(bucket, 10)
     closer = BucketObjects(bucket)
