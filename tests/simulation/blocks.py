@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -75,6 +76,57 @@ def _head(content: bytes) -> tuple[dict[str, Any], int]:
     return head, end
 
 
+class _Whole(NamedTuple):
+    """A whole block, taken apart.
+
+    Attributes:
+        block: Its id.
+        writer: Its writer's.
+        stream: Its stream's name and when that was created.
+        parts: Its ranges, each with its records.
+        ranges: Its ranges alone.
+        places: The shard and the position of each row.
+    """
+
+    block: str
+    writer: str
+    stream: StreamIdentity
+    parts: tuple[tuple[Range, Columns], ...]
+    ranges: tuple[Range, ...]
+    places: tuple[tuple[str, Position], ...]
+
+
+@lru_cache(1000)
+def whole(content: bytes) -> _Whole:
+    """Take a block apart. Watch, readers and judge see the same bytes again and again: they are taken apart once.
+
+    Raises:
+        BlockDamaged: It is not a whole block.
+    """
+    head, at = _head(content)
+    parts: list[tuple[Range, Columns]] = []
+    for raw, lengths in zip(head["ranges"], head["lengths"], strict=True):
+        buffers = []
+        for length in lengths:
+            buffers.append(content[at : at + length])
+            at += length
+        sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = buffers
+        one = decode(Range, json.dumps(raw).encode())
+        columns = Columns(
+            one.count,
+            VarColumn(sequence_offsets, sequence),
+            sub,
+            VarColumn(key_offsets, key),
+            arrival,
+            VarColumn(data_offsets, data),
+        )
+        parts.append((one, columns))
+    places = tuple((one.shard, position) for one, columns in parts for position in _positions(columns))
+    stream = StreamIdentity(head["stream"][0], head["stream"][1])
+    ranges = tuple(one for one, _ in parts)
+    return _Whole(head["block"], head["writer"], stream, tuple(parts), ranges, places)
+
+
 class SimBlockFile:
     """An open block of this form, where one of Parquet is expected; see `kcl_receiver.store.blocks.file.BlockFile`.
 
@@ -83,14 +135,10 @@ class SimBlockFile:
     """
 
     def __init__(self, store: Store, block: str, *_: object, **__: object) -> None:
-        self._content = store.read_block(block)
-        head, _end = _head(self._content)
-        if head["block"] != block:
-            raise BlockDamaged(f"the file of block {block} holds block {head['block']}")
-        ranges = tuple(decode(Range, json.dumps(one).encode()) for one in head["ranges"])
-        stream = StreamIdentity(head["stream"][0], head["stream"][1])
-        self.footer = Footer(1, block, head["writer"], stream, ranges)
-        self._rows: list[tuple[str, Position]] | None = None
+        self._whole = whole(store.read_block(block))
+        if self._whole.block != block:
+            raise BlockDamaged(f"the file of block {block} holds block {self._whole.block}")
+        self.footer = Footer(1, block, self._whole.writer, self._whole.stream, self._whole.ranges)
 
     def __enter__(self) -> SimBlockFile:
         return self
@@ -113,16 +161,16 @@ class SimBlockFile:
 
     def check_rows(self, ranges: Sequence[Range]) -> None:
         """See that the ranges are in it as they were stored."""
-        there = dict(read_ranges(self._content))
+        there = dict(self._whole.parts)
         for one in ranges:
             if one not in there or wire_columns.checksum(there[one]) != one.checksum:
                 raise BlockDamaged("a range is not in it as it was stored")
 
     def positions(self, one: Range) -> list[Position]:
         """Return the positions of a range's records."""
-        for there, columns in read_ranges(self._content):
+        for there, columns in self._whole.parts:
             if there == one:
-                return [row[0] for row in rows(columns)]
+                return _positions(columns)
         raise BlockDamaged("the range is not in the block")
 
     def rows(
@@ -130,13 +178,9 @@ class SimBlockFile:
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the shards and positions of all ranges, one range at a time."""
         del check
-        if self._rows is None:
-            self._rows = [
-                (one.shard, position) for one, held in read_ranges(self._content) for position, _, _ in rows(held)
-            ]
         schema = schema_of(columns)
         for one in ranges:
-            chosen = self._rows[one.first_row : one.first_row + one.count]
+            chosen = self._whole.places[one.first_row : one.first_row + one.count]
             if one.first_row < 0 or len(chosen) != one.count:
                 raise BlockDamaged("it has fewer rows")
             values = {
@@ -148,38 +192,23 @@ class SimBlockFile:
             yield 1, pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def read_ranges(content: bytes) -> Iterator[tuple[Range, Columns]]:
-    """Yield each range of a block with its records.
+def read_ranges(content: bytes) -> tuple[tuple[Range, Columns], ...]:
+    """Return each range of a block with its records.
 
     Raises:
         BlockDamaged: It is not a whole block.
     """
-    head, at = _head(content)
-    for raw, lengths in zip(head["ranges"], head["lengths"], strict=True):
-        parts = []
-        for length in lengths:
-            parts.append(content[at : at + length])
-            at += length
-        sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = parts
-        one = decode(Range, json.dumps(raw).encode())
-        yield (
-            one,
-            Columns(
-                one.count,
-                VarColumn(sequence_offsets, sequence),
-                sub,
-                VarColumn(key_offsets, key),
-                arrival,
-                VarColumn(data_offsets, data),
-            ),
-        )
+    return whole(content).parts
 
 
 def rows(columns: Columns) -> list[Row]:
     """Return what columns hold, without the package's own decoding."""
+    return list(zip(_positions(columns), _values(columns.key), _values(columns.data), strict=True))
+
+
+def _positions(columns: Columns) -> list[Position]:
     sub = memoryview(columns.sub).cast("B").cast("q")
-    positions = [Position(int(one), number) for one, number in zip(_values(columns.sequence), sub, strict=True)]
-    return list(zip(positions, _values(columns.key), _values(columns.data), strict=True))
+    return [Position(int(one), number) for one, number in zip(_values(columns.sequence), sub, strict=True)]
 
 
 def _values(column: VarColumn) -> list[bytes]:

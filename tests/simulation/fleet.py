@@ -560,6 +560,7 @@ def _token(size: int) -> str:
 def installed() -> Iterator[None]:
     """Put virtual clocks and the stand-in for Parquet where the receiver looks for the real ones."""
     with ExitStack() as stack:
+        stack.callback(blocks.whole.cache_clear)
         for where, name, value in (
             (server, "check_columns", blocks.check_columns),
             (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
