@@ -73,20 +73,20 @@ class Process:
         self.pid = host.new_pid()
         self.alive = True
         self.frozen_until = 0.0
+        self._timeline: Timeline = host.fleet.timeline
 
     def later(self, delay: float, call: Callable[..., None], *args: Any) -> list[Any]:  # noqa: ANN401
-        timeline = self.host.fleet.timeline
+        timeline = self._timeline
         return timeline.at(timeline.now + delay, partial(self._fire, call, args))
 
     def _fire(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         if not self.alive:
             return
-        timeline = self.host.fleet.timeline
-        thaws = max(self.frozen_until, self.host.frozen_until)
-        if timeline.now < thaws:
-            timeline.at(thaws, partial(self._fire, call, args))
+        timeline, host = self._timeline, self.host
+        if timeline.now < self.frozen_until or timeline.now < host.frozen_until:
+            timeline.at(max(self.frozen_until, host.frozen_until), partial(self._fire, call, args))
             return
-        CURRENT.host, CURRENT.pid = self.host, self.pid
+        CURRENT.host, CURRENT.pid = host, self.pid
         try:
             call(*args)
         except Killed:
