@@ -178,7 +178,8 @@ class Range:
 
     def with_arrivals(self, found: Arrivals) -> Range:
         """Return the range with what is known of all its records."""
-        return replace(self, out_of_order=None if found == self._arrivals_of_ends() else found)
+        told = None if found == self._arrivals_of_ends() else found
+        return self if told == self.out_of_order else replace(self, out_of_order=told)
 
 
 @dataclass(frozen=True, slots=True)

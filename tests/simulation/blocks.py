@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import msgspec
 import pyarrow as pa
 
 from kcl_receiver.errors import BlockDamaged
@@ -19,7 +20,7 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.arrays import arrivals_of, schema_of
 from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock
 from kcl_receiver.store.blocks.footers import Footer
-from kcl_receiver.store.json_codec import decode, encode
+from kcl_receiver.store.json_codec import decode, encode, read_json
 from kcl_receiver.store.store import Store
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
@@ -63,15 +64,28 @@ def check_columns(columns: Columns, expected: str) -> None:
         raise ValueError("they do not fit their checksum")
 
 
-def _head(content: bytes) -> tuple[dict[str, Any], int]:
+class _Head(msgspec.Struct):
+    """The footer's line."""
+
+    block: str
+    writer: str
+    stream: tuple[str, int]
+    ranges: list[msgspec.Raw]
+    lengths: list[list[int]]
+
+
+_DECODER = msgspec.json.Decoder(_Head)
+
+
+def _head(content: bytes) -> tuple[_Head, int]:
     if not (content.startswith(MAGIC) and content.endswith(MAGIC) and len(content) > 12):
         raise BlockDamaged("the file is not a whole block")
     end = 8 + int.from_bytes(content[4:8], "little")
     try:
-        head = json.loads(content[8:end])
+        head = read_json(_DECODER, content[8:end])
     except ValueError as error:
         raise BlockDamaged("the file is not a whole block") from error
-    if end + sum(map(sum, head["lengths"])) + 4 != len(content):
+    if end + sum(map(sum, head.lengths)) + 4 != len(content):
         raise BlockDamaged("the file is not a whole block")
     return head, end
 
@@ -105,13 +119,13 @@ def whole(content: bytes) -> _Whole:
     """
     head, at = _head(content)
     parts: list[tuple[Range, Columns]] = []
-    for raw, lengths in zip(head["ranges"], head["lengths"], strict=True):
+    for raw, lengths in zip(head.ranges, head.lengths, strict=True):
         buffers = []
         for length in lengths:
             buffers.append(content[at : at + length])
             at += length
         sub, arrival, sequence_offsets, key_offsets, data_offsets, sequence, key, data = buffers
-        one = decode(Range, json.dumps(raw).encode())
+        one = decode(Range, bytes(raw))
         columns = Columns(
             one.count,
             VarColumn(sequence_offsets, sequence),
@@ -122,9 +136,8 @@ def whole(content: bytes) -> _Whole:
         )
         parts.append((one, columns))
     places = tuple((one.shard, position) for one, columns in parts for position in _positions(columns))
-    stream = StreamIdentity(head["stream"][0], head["stream"][1])
     ranges = tuple(one for one, _ in parts)
-    return _Whole(head["block"], head["writer"], stream, tuple(parts), ranges, places)
+    return _Whole(head.block, head.writer, StreamIdentity(*head.stream), tuple(parts), ranges, places)
 
 
 class SimBlockFile:
@@ -208,7 +221,7 @@ def rows(columns: Columns) -> list[Row]:
 
 def _positions(columns: Columns) -> list[Position]:
     sub = memoryview(columns.sub).cast("B").cast("q")
-    return [Position(int(one), number) for one, number in zip(_values(columns.sequence), sub, strict=True)]
+    return list(map(Position._make, zip(map(int, _values(columns.sequence)), sub, strict=True)))
 
 
 def _values(column: VarColumn) -> list[bytes]:
