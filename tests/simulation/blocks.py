@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, cast
 
 import msgspec
 import pyarrow as pa
@@ -20,12 +20,13 @@ from kcl_receiver.ranges import Position, Range, StreamIdentity
 from kcl_receiver.store.blocks.arrays import arrivals_of, schema_of
 from kcl_receiver.store.blocks.encode import BlockRange, EncodedBlock
 from kcl_receiver.store.blocks.footers import Footer
-from kcl_receiver.store.json_codec import decode, encode, read_json
+from kcl_receiver.store.json_codec import codec_of, decode, read_json
 from kcl_receiver.store.store import Store
 from kcl_receiver.wire import columns as wire_columns
 from kcl_receiver.wire.columns import Columns, VarColumn
 
 MAGIC = b"SIM1"
+_DUMP = cast("Any", codec_of(Range).dump)
 
 Row = tuple[Position, bytes, bytes]
 """Position, key, data."""
@@ -50,7 +51,7 @@ def encode_block(
         "block": block_id,
         "writer": writer,
         "stream": list(stream),
-        "ranges": [json.loads(encode(one)) for one in placed],
+        "ranges": [msgspec.to_builtins(_DUMP(one)) for one in placed],
         "lengths": lengths,
     }
     head = json.dumps(footer).encode()
@@ -90,7 +91,8 @@ def _head(content: bytes) -> tuple[_Head, int]:
     return head, end
 
 
-class _Whole(NamedTuple):
+@dataclass(eq=False)
+class _Whole:
     """A whole block, taken apart.
 
     Attributes:
@@ -99,7 +101,7 @@ class _Whole(NamedTuple):
         stream: Its stream's name and when that was created.
         parts: Its ranges, each with its records.
         ranges: Its ranges alone.
-        places: The shard and the position of each row.
+        rows: How many records it has.
     """
 
     block: str
@@ -107,7 +109,22 @@ class _Whole(NamedTuple):
     stream: StreamIdentity
     parts: tuple[tuple[Range, Columns], ...]
     ranges: tuple[Range, ...]
-    places: tuple[tuple[str, Position], ...]
+    rows: int
+    _tables: dict[tuple[str, ...], pa.RecordBatch] = field(default_factory=dict)
+
+    def table(self, columns: tuple[str, ...]) -> pa.RecordBatch:
+        """Return the shards and positions of all rows."""
+        if columns not in self._tables:
+            places = [(one.shard, position) for one, held in self.parts for position in _positions(held)]
+            values = {
+                "shard_id": [shard for shard, _ in places],
+                "sequence_number": [str(position.sequence_number) for _, position in places],
+                "sub_sequence_number": [position.sub_sequence_number for _, position in places],
+            }
+            schema = schema_of(columns)
+            arrays = [pa.array(values[name], schema.field(name).type) for name in columns]
+            self._tables[columns] = pa.RecordBatch.from_arrays(arrays, schema=schema)
+        return self._tables[columns]
 
 
 @lru_cache(1000)
@@ -135,9 +152,9 @@ def whole(content: bytes) -> _Whole:
             VarColumn(data_offsets, data),
         )
         parts.append((one, columns))
-    places = tuple((one.shard, position) for one, columns in parts for position in _positions(columns))
     ranges = tuple(one for one, _ in parts)
-    return _Whole(head.block, head.writer, StreamIdentity(*head.stream), tuple(parts), ranges, places)
+    rows = sum(one.count for one in ranges)
+    return _Whole(head.block, head.writer, StreamIdentity(*head.stream), tuple(parts), ranges, rows)
 
 
 class SimBlockFile:
@@ -191,18 +208,11 @@ class SimBlockFile:
     ) -> Iterator[tuple[int, pa.RecordBatch]]:
         """Yield the shards and positions of all ranges, one range at a time."""
         del check
-        schema = schema_of(columns)
+        table = self._whole.table(columns)
         for one in ranges:
-            chosen = self._whole.places[one.first_row : one.first_row + one.count]
-            if one.first_row < 0 or len(chosen) != one.count:
+            if one.first_row < 0 or one.first_row + one.count > self._whole.rows:
                 raise BlockDamaged("it has fewer rows")
-            values = {
-                "shard_id": [shard for shard, _ in chosen],
-                "sequence_number": [str(position.sequence_number) for _, position in chosen],
-                "sub_sequence_number": [position.sub_sequence_number for _, position in chosen],
-            }
-            arrays = [pa.array(values[name], schema.field(name).type) for name in columns]
-            yield 1, pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield 1, table.slice(one.first_row, one.count)
 
 
 def read_ranges(content: bytes) -> tuple[tuple[Range, Columns], ...]:

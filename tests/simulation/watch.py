@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -426,7 +426,7 @@ class Watch:
             self._scan_ledger(host, view, name, content)
         named = {name.partition(".")[0] for name in held.ledgers if view.lines.get(name)}
         view.log.scan(self, host, held.log, named, view.closed)
-        present = {*held.blocks}
+        present = held.blocks.keys()
         new = [name for name in held.blocks if name not in view.seen]
         kept = len(held.blocks) - len(new)
         for name in new:
@@ -532,7 +532,7 @@ class Watch:
                 view.records.discard(key)
                 view.expired_at[key] = self.fleet.timeline.now
 
-    def _gone(self, host: Host, view: DiskView, block: str, present: set[str]) -> None:
+    def _gone(self, host: Host, view: DiskView, block: str, present: Set[str]) -> None:
         """A block that was durable may go, if another one is durably in its place and holds all that it held.
 
         Or if it was removed on purpose, and that is durable. Or if no durable ledger ever named it, because a
@@ -552,7 +552,7 @@ class Watch:
             self.broken("what is durable stays", f"{host.name}: {block} is gone, and what it held is in no other block")
         view.seen.discard(f"{block}.parquet")
 
-    def _rows_of(self, view: DiskView, block: str, present: set[str]) -> Iterator[tuple[str, Position]]:
+    def _rows_of(self, view: DiskView, block: str, present: Set[str]) -> Iterator[tuple[str, Position]]:
         if f"{block}.parquet" in present and block in view.whole:
             yield from ((one.shard, row[0]) for one, rows in view.whole[block][1] for row in rows)
         for newer in view.replaced.get(block, ()):
