@@ -15,7 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from kcl_receiver.ids import writer_of
 from kcl_receiver.store.bucket import Bucket
+from kcl_receiver.store.layout import block_at, ledger_path
+from kcl_receiver.store.ledger.entries import ends_closed
 from kcl_receiver.store.memory import MemoryBucket
 from kcl_receiver.store.objects import Stat
 from simulation.timeline import Killed
@@ -50,7 +53,8 @@ class SimBucket:
         changes: How often they were changed.
         logs: The parts of each log, by the number of their first line.
         names: Keys of all other objects, by the first part of the key, and their content.
-        came_late: The keys of objects that a late request made.
+        came_late: The keys of objects that a late request made, and of blocks that were put when their ledger was
+            closed: by a host that was taken for dead.
         away_until: Until when it answers nobody.
     """
 
@@ -96,6 +100,9 @@ class SimBucket:
             else:
                 self.held[key] = content
             self._read.pop(log or key, None)
+            block = block_at(key)
+            if block is not None and ends_closed(self.log(ledger_path(writer_of(block)))):
+                self.came_late.add(key)
         return done
 
     def remove(self, keys: Sequence[str]) -> None:

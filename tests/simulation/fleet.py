@@ -76,6 +76,7 @@ class Host:
         self.generator_away_until = 0.0
         self.process_frozen_until = 0.0
         self.repair_due = False
+        self.was_paused = False
         self.successor: Host | None = None
         self.own = OwnWriters(self.files) if fleet.shared else None
         self.begins: int | None = None
@@ -333,6 +334,7 @@ class Fleet:
         self.shared = shared
         self.rng = rng = random.Random(seed)
         self.more = random.Random(f"{seed} world")
+        self.neighbours = random.Random(f"{seed} neighbours")
         self.theme = world.theme(seed, self.more)
         self.asleep_until = self.lapsed = self.paused = 0.0
         self.seen: Counter[str] = Counter()

@@ -12,6 +12,7 @@ from collections import Counter
 from functools import partial
 from statistics import median
 
+from simulation.buckets import SHARED
 from simulation.faults import KINDS
 from simulation.fleet import Fleet, Result, installed
 from simulation.watch import STATES
@@ -61,7 +62,8 @@ def _told(result: Result) -> str:
 
 def least_met(matrix: Counter[tuple[str, int]]) -> tuple[int, str]:
     """Return how often that kind of fault met that state of a batch which met the fewest, and their names."""
-    times, kind, level = min((matrix[kind, level], kind, level) for kind in KINDS for level in range(1, 7))
+    kinds = [kind for kind in KINDS if kind not in SHARED]
+    times, kind, level = min((matrix[kind, level], kind, level) for kind in kinds for level in range(1, 7))
     return times, f"{kind!r} while a batch was {STATES[level - 1]}"
 
 
@@ -82,7 +84,7 @@ def summary(results: list[Result], seconds: float) -> str:
     reshards = sum(1 for one in results if one.faults["split"] or one.faults["merge"])
     lines += [f"  {reshards} seeds with a reshard", ""]
     lines.append(f"  {'fault':32}{'struck':>8}   while a batch was " + ", ".join(STATES))
-    for kind in KINDS:
+    for kind in [kind for kind in KINDS if kind not in SHARED or faults[kind]]:
         met = "".join(f"{matrix[kind, level]:8}" for level in range(1, 7))
         lines.append(f"  {kind:32}{faults[kind]:8}   {met}")
     times, where = least_met(matrix)

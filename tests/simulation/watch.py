@@ -126,7 +126,6 @@ class Watch:
         self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
         self.cut_there: set[tuple[int, str, int]] = set()
         self.exits: Counter[str] = Counter()
-        self.fenced: set[str] = set()  # writers that found their ledger closed by another
         self.awaited: Counter[str] = Counter()
         self.checkpoints = self.ages = 0
         self.hosts_of: dict[str, tuple[str, int]] = {}
@@ -401,7 +400,8 @@ class Watch:
         if damaged and "of the log of" in str(error):
             return  # the same, beside others that go on
         if self.fleet.shared and name == "WriterFenced":
-            self.fenced.update(process.writers)
+            if not process.host.was_paused:
+                self.broken("nobody is taken for dead who lives", f"{process.host.name}: {error}")
             return  # a neighbour took it for dead, and closed its ledger: the next one begins anew
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
@@ -707,8 +707,7 @@ class Watch:
         self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
 
     def _is_too_late(self, host: Host, block: str) -> bool:
-        late = host.place.came_late(block) or writer_of(block) in self.fenced
-        return late and writer_of(block) in self.disks[host.place.name].closed
+        return host.place.came_late(block) and writer_of(block) in self.disks[host.place.name].closed
 
     def held_late(self, shard: Shard) -> set[Position]:
         """Return the records that are in blocks alone that no ledger knows, because they came too late."""
