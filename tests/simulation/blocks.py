@@ -231,7 +231,7 @@ def rows(columns: Columns) -> list[Row]:
 
 def _positions(columns: Columns) -> list[Position]:
     sub = memoryview(columns.sub).cast("B").cast("q")
-    return list(map(Position._make, zip(map(int, _values(columns.sequence)), sub, strict=True)))
+    return list(map(Position, map(int, _values(columns.sequence)), sub))
 
 
 def _values(column: VarColumn) -> list[bytes]:

@@ -110,7 +110,7 @@ def _hosts_stopped(fleet: Fleet, host: Host, _: float) -> bool:
         return False
     wakes = _fall_asleep(fleet)
     for one in fleet.hosts:
-        one.frozen_until = wakes
+        one.frozen_until, one.was_paused = wakes, True
         _iterators_expire(fleet, one)
     return True
 
