@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import secrets
 from datetime import datetime, timezone
+from functools import lru_cache
 
 _WRITER = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}\Z", re.ASCII)
 _BLOCK = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-\d{12}\Z", re.ASCII)
@@ -97,7 +98,12 @@ def day_of(writer: str) -> str:
 
 def day_at(milliseconds: int) -> str:
     """Return the UTC day of a time in milliseconds since the epoch."""
-    return f"{datetime.fromtimestamp(milliseconds / 1000, timezone.utc):%Y-%m-%d}"
+    return _day(milliseconds // 86_400_000)
+
+
+@lru_cache(16)
+def _day(number: int) -> str:
+    return f"{datetime.fromtimestamp(number * 86_400, timezone.utc):%Y-%m-%d}"
 
 
 def block_day(block: str) -> str:

@@ -169,13 +169,17 @@ class Range:
         return self.out_of_order or self._arrivals_of_ends()
 
     def _arrivals_of_ends(self) -> Arrivals:
-        ends = (self.arrival_first, self.arrival_last)[: self.count]
+        first, last = self.arrival_first, self.arrival_last
+        if self.count > 1 and first >= 0 and last >= 0:  # nearly all
+            return Arrivals(first, last) if first < last else Arrivals(last, first)
+        ends = (first, last)[: self.count]
         known = [at for at in ends if at >= 0]
         return Arrivals(min(known, default=-1), max(known, default=-1), len(ends) - len(known))
 
     def with_arrivals(self, found: Arrivals) -> Range:
         """Return the range with what is known of all its records."""
-        return replace(self, out_of_order=None if found == self._arrivals_of_ends() else found)
+        told = None if found == self._arrivals_of_ends() else found
+        return self if told == self.out_of_order else replace(self, out_of_order=told)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
@@ -67,6 +68,8 @@ class Directory(Objects):
     def __init__(self, root: str | Path, files: Files | None = None, token: Callable[[], str] = _random_token) -> None:
         self.root = Path(root)
         self.url = "file://" + quote(str(self.root))
+        # The same keys are asked for again and again, and a path keeps what it has worked out of itself.
+        self._path = lru_cache(1024)(self.root.joinpath)
         self._files = files if files is not None else OsFiles()
         self._token = token
         self._root_lock = threading.Lock()  # one thread at a time makes the root
@@ -78,7 +81,7 @@ class Directory(Objects):
 
     def shown(self, key: str) -> str:
         """See `Objects.shown`."""
-        return str(self.root / key)
+        return str(self._path(key))
 
     def lock(self, name: str) -> _FileLock | None:
         """See `Objects.lock`."""
@@ -94,7 +97,7 @@ class Directory(Objects):
 
     def create(self, key: str, content: Buffer) -> bool:
         """See `Objects.create`."""
-        path = self.root / key
+        path = self._path(key)
         if self._files.size(path) is not None:
             return False
         with self._watching(), self._making_durable(path):
@@ -110,7 +113,7 @@ class Directory(Objects):
 
     def replace(self, key: str, content: Buffer) -> None:
         """See `Objects.replace`."""
-        path = self.root / key
+        path = self._path(key)
         with self._watching(), self._making_durable(path):
             self._make_dir(path.parent)
             self._write_anew(path, content)
@@ -119,7 +122,7 @@ class Directory(Objects):
 
     def settle(self, key: str) -> None:
         """See `Objects.settle`."""
-        path = self.root / key
+        path = self._path(key)
         if self._files.size(path) is None:
             raise FileNotFoundError(key)
         with self._watching(), self._making_durable(path):
@@ -130,21 +133,21 @@ class Directory(Objects):
     def get(self, key: str) -> bytes | None:
         """See `Objects.get`."""
         try:
-            return self._read(self.root / key)
+            return self._read(self._path(key))
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
     def open(self, key: str) -> pa.NativeFile:
         """See `Objects.open`."""
-        return self._files.open_random(self.root / key)
+        return self._files.open_random(self._path(key))
 
     def stat(self, key: str) -> Stat | None:
         """See `Objects.stat`."""
-        size = self._files.size(self.root / key)
+        size = self._files.size(self._path(key))
         if size is None:
             return None
         try:
-            return Stat(key, size, int(self._files.modified(self.root / key) * 1000))
+            return Stat(key, size, int(self._files.modified(self._path(key)) * 1000))
         except FileNotFoundError:
             return None
 
@@ -168,7 +171,7 @@ class Directory(Objects):
         """See `Objects.delete`."""
         directories: dict[Path, None] = {}
         for key in keys:
-            path = self.root / key
+            path = self._path(key)
             directories[path.parent] = None
             with suppress(FileNotFoundError):
                 self._files.unlink(path)
@@ -180,7 +183,7 @@ class Directory(Objects):
 
     def append(self, key: str, number: int, lines: bytes) -> None:
         """See `Objects.append`."""
-        path = self.root / key
+        path = self._path(key)
         with self._watching():
             tail = self._tails.get(key)
             if tail is None or number != tail.lines + 1:
@@ -250,7 +253,7 @@ class Directory(Objects):
         return content
 
     def _listed(self, folder: str) -> Iterable[Found]:
-        path = self.root / folder
+        path = self._path(folder)
         try:
             return tuple(self._files.listdir(path))
         except FileNotFoundError as error:

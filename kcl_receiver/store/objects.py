@@ -17,7 +17,6 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 from kcl_receiver.errors import ReceiverError, StoreUnavailable
@@ -332,14 +331,24 @@ class Checked(Objects):
         """See `Objects.shown`."""
         return self.objects.shown(key)
 
-    @contextmanager
-    def _trying(self, key: str, what: str, missing: type[Exception] = ReceiverError) -> Iterator[None]:
-        try:
-            yield
-        except (ReceiverError, missing):
-            raise
-        except Exception as error:
-            raise unavailable(error, f"{self.shown(key)} {what}") from error
+    def _trying(self, key: str, what: str, missing: type[Exception] = ReceiverError) -> _Trying:
+        return _Trying(self, key, what, missing)
+
+
+class _Trying:
+    """Turns what is raised within into the answers of `Checked`. Every call of a store passes here."""
+
+    __slots__ = ("_key", "_missing", "_objects", "_what")
+
+    def __init__(self, objects: Checked, key: str, what: str, missing: type[Exception]) -> None:
+        self._objects, self._key, self._what, self._missing = objects, key, what, missing
+
+    def __enter__(self) -> None:
+        """Nothing is to be done."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception) and not isinstance(error, (ReceiverError, self._missing)):
+            raise unavailable(error, f"{self._objects.shown(self._key)} {self._what}") from error
 
 
 _HINTS = {

@@ -27,7 +27,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SOURCE = Path(__file__).with_name("wall_clock.c")
 TESTS = ["tests/unit", "tests/integration"]
-SLOW = ["benchmarks", "deaggregate", "generator_core_model", "maintenance_faults", "merge", "parquet", "verify_model"]
+SLOW = [
+    *("architecture", "benchmarks", "deaggregate", "generator_core_model", "hints", "lookback", "maintenance_faults"),
+    *("merge", "parquet", "read_batches", "reads_that_fail", "reliability_page", "verify_model"),
+    "writing_a_store",
+]
 """Unit tests that take long and have nothing to do with dates, or find the same as others."""
 SHORT = [
     *("-n", "3", "--no-loadscope-reorder", "tests/unit", *(f"--ignore=tests/unit/test_{name}.py" for name in SLOW)),

@@ -249,8 +249,8 @@ MUTANTS = [
     Mutant(
         "what a place raises is let through",
         "kcl_receiver/store/objects.py",
-        "        except Exception as error:\n",
-        "        except OSError as error:\n            if isinstance(error, TimeoutError):\n                raise\n",
+        "if isinstance(error, Exception) and not isinstance(error, (ReceiverError, self._missing)):",
+        "if isinstance(error, OSError) and not isinstance(error, (TimeoutError, self._missing)):",
         ("tests/unit/test_store_contract.py::test_whatever_a_place_raises_it_is_unavailable",),
     ),
     Mutant(

@@ -53,7 +53,8 @@ class SimBucket:
         changes: How often they were changed.
         logs: The parts of each log, by the number of their first line.
         names: Keys of all other objects, by the first part of the key, and their content.
-        came_late: The keys of objects that a late request made, and of blocks whose writer's ledger was closed by then.
+        came_late: The keys of objects that a late request made, and of blocks that were put when their ledger was
+            closed: by a host that was taken for dead.
         away_until: Until when it answers nobody.
     """
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.store.layout import log_path
 from kcl_receiver.store.ledger.store_log import StoreLog
+from simulation import world
 from simulation.bucket import LATE
 from simulation.operators import SimRepair
 from simulation.place import BucketPlace
@@ -87,6 +88,30 @@ KINDS: dict[str, Strike] = {
     "repair beside the receiver": _repair_beside,
     "log damaged beside writers": _log_damaged,
 }
+
+
+def _paused_beside_others(fleet: Fleet, host: Host, _: float) -> bool:
+    """A host is paused for hours, its neighbours measure on, and take it for dead: it finds its ledger closed.
+
+    Nothing is delivered meanwhile on any host, to keep it cheap. The others may wake first, and take its leases.
+    """
+    awake = [one.daemon is not None and one.generator is not None and one.generator.ready for one in fleet.hosts]
+    if fleet.asleep or host.successor is not None or len(awake) < 2 or not all(awake):
+        return False
+    wakes = world.fall_asleep(fleet, fleet.neighbours.uniform(1.2, 3.0))
+    world.stop_java(fleet, wakes)
+    host.was_paused = True
+    host.frozen_until = wakes + fleet.neighbours.choice((0.0, 0.0, fleet.neighbours.uniform(0.5, 30.0)))
+    return True
+
+
+SHARED: dict[str, Strike] = {"host paused for hours beside others": _paused_beside_others}
+"""What strikes a bucket that hosts share, and no other."""
+
+
+def planned_of_shared(fleet: Fleet) -> list[str]:
+    """Return which of these strike a seed whose hosts share a bucket: mostly none, for the time that it takes."""
+    return [fleet.neighbours.choice([*SHARED])] if fleet.neighbours.random() < 0.25 else []
 
 
 def planned(seed: int) -> tuple[random.Random, list[str]]:

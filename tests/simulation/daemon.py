@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.ranges import AT_TIMESTAMP, TRIM_HORIZON, Position
 from simulation.leases import SHARD_END, Checkpoint, order
+from simulation.plain_json import loads
 from simulation.processor import SimProcessor
 from simulation.stream import Fetcher, Page
 from simulation.timeline import Process
@@ -194,7 +195,7 @@ class Consumer:
         """The child wrote a line."""
         if child is not self.child or self.done:
             return
-        said = json.loads(line)
+        said = loads(line)
         if said["action"] == "checkpoint":
             if self.pending is None:
                 self.fleet.watch.broken("protocol", f"{child.session}: a checkpoint while the daemon does not read")

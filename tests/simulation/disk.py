@@ -46,7 +46,7 @@ class SimFiles(FakeFiles):
         self.reading: Callable[[Path], None] | None = None
         self.changes = 0
         self._dropped: dict[Node, list[tuple[int, int]]] = {}  # stretches whose write-back failed
-        self._cache: dict[Path, Node] = {}
+        self._folders: dict[str, Node] = {}
 
     def kill_in(self, part: str, calls: int) -> None:
         """Kill who makes a changing call on paths that contain this: so many of them from now."""
@@ -81,13 +81,16 @@ class SimFiles(FakeFiles):
 
     def _find(self, path: Path) -> Node | None:
         # Directories never move or go here, so where one was it is.
-        parent = self._cache.get(path.parent)
+        folder, _, name = str(path).rpartition("/")
+        if not folder:
+            return (self.root.names or {}).get(name) if name else self.root
+        parent = self._folders.get(folder)
         if parent is None:
             parent = super()._find(path.parent)
             if parent is None or parent.names is None:
-                return parent if path == path.parent else None
-            self._cache[path.parent] = parent
-        return self.root if path == path.parent else (parent.names or {}).get(path.name)
+                return None
+            self._folders[folder] = parent
+        return (parent.names or {}).get(name)
 
     def size(self, path: Path) -> int | None:
         if self.reading is not None:
@@ -176,7 +179,7 @@ class SimFiles(FakeFiles):
     def power_lost(self) -> None:
         """The host died: from here on is what the disk kept."""
         self._open.clear()
-        self._cache.clear()
+        self._folders.clear()
         self.errors.clear()
         self._kill, self.kill_after_error = None, False
         everything = self.rng.choice((True, False, None))

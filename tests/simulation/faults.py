@@ -362,9 +362,10 @@ KINDS: dict[str, Strike] = {
     "merge": _merge,
     **world.KINDS,
     **buckets.KINDS,
+    **buckets.SHARED,
 }
 RESHARDS = ("split", "merge")
-_OTHERS = [kind for kind in KINDS if kind not in (*RESHARDS, *world.KINDS, *buckets.KINDS)]
+_OTHERS = [kind for kind in KINDS if kind not in (*RESHARDS, *world.KINDS, *buckets.KINDS, *buckets.SHARED)]
 
 
 @dataclass
@@ -402,6 +403,8 @@ def plan(fleet: Fleet) -> list[Fault]:
     if fleet.on_bucket:
         of_buckets, chosen = buckets.planned(fleet.seed)
         faults += [_fault(fleet, kind, of_buckets) for kind in chosen]
+    if fleet.shared:
+        faults += [_fault(fleet, kind, fleet.neighbours) for kind in buckets.planned_of_shared(fleet)]
     return faults
 
 

@@ -23,7 +23,7 @@ from kcl_receiver.generator.settings import GeneratorSettings
 from kcl_receiver.maintenance import retired_blocks as leftovers
 from kcl_receiver.reading import blocks as read_blocks
 from kcl_receiver.store.blocks import file as store_blocks
-from kcl_receiver.store.ledger import entries
+from kcl_receiver.store.ledger import entries, store_log
 from kcl_receiver.store.ledger import transaction as maintenance
 from simulation import blocks, latest, world
 from simulation.bucket import Line, SimBucket, is_on_bucket
@@ -76,6 +76,7 @@ class Host:
         self.generator_away_until = 0.0
         self.process_frozen_until = 0.0
         self.repair_due = False
+        self.was_paused = False
         self.successor: Host | None = None
         self.own = OwnWriters(self.files) if fleet.shared else None
         self.begins: int | None = None
@@ -333,6 +334,7 @@ class Fleet:
         self.shared = shared
         self.rng = rng = random.Random(seed)
         self.more = random.Random(f"{seed} world")
+        self.neighbours = random.Random(f"{seed} neighbours")
         self.theme = world.theme(seed, self.more)
         self.asleep_until = self.lapsed = self.paused = 0.0
         self.seen: Counter[str] = Counter()
@@ -559,7 +561,9 @@ def _token(size: int) -> str:
 @contextmanager
 def installed() -> Iterator[None]:
     """Put virtual clocks and the stand-in for Parquet where the receiver looks for the real ones."""
+    decode_line = lru_cache(20_000)(entries.decode_line)
     with ExitStack() as stack:
+        stack.callback(blocks.whole.cache_clear)
         for where, name, value in (
             (server, "check_columns", blocks.check_columns),
             (workers, "wall_millis", lambda: CURRENT.host.wall_millis()),
@@ -575,7 +579,8 @@ def installed() -> Iterator[None]:
             (maintenance, "secrets", SimpleNamespace(token_hex=_token)),
             (leftovers, "BlockFile", blocks.SimBlockFile),
             # The same line is read by many: it is taken apart once.
-            (entries, "decode_line", lru_cache(20_000)(entries.decode_line)),
+            (entries, "decode_line", decode_line),
+            (store_log, "decode_line", decode_line),
             (read_blocks, "BlockFile", blocks.SimBlockFile),
             (verify_blocks, "BlockFile", blocks.SimBlockFile),
         ):

@@ -107,7 +107,9 @@ class _Thread:
     """
 
     def __init__(self, begin: Callable[[Callable[[float], bool]], Reading], take: Callable[[Batch], None]) -> None:
-        self._turn, self._idle = threading.Semaphore(0), threading.Semaphore(0)
+        self._turn, self._idle = threading.Lock(), threading.Lock()  # one is free, for a moment, when a side ends
+        self._turn.acquire()
+        self._idle.acquire()
         self._stopped = False
         self.halted = False
         self.error: BaseException | None = None

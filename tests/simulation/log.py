@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kcl_receiver.ranges import TRIM_HORIZON, Position, parse_position
 from simulation.leases import order
+from simulation.plain_json import loads
 
 if TYPE_CHECKING:
     from simulation.fleet import Host
@@ -92,7 +92,7 @@ class LogView:
         self._seen = len(numbers)
         newest = next(one for name, one in entries.items() if int(name.partition(".")[0]) == len(numbers))
         try:
-            self.state = json.loads(newest)
+            self.state = loads(newest)
         except ValueError:
             watch.broken(NUMBERED, f"{host.name}: its newest entry would not survive whole")
         return True

@@ -50,6 +50,7 @@ from kcl_receiver.store.ledger.neighbours import Neighbours
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.ledger.transaction import Transaction
+from kcl_receiver.store.ledger.writer import LedgerWriter
 from kcl_receiver.store.local import Directory
 from kcl_receiver.wire.columns import Columns
 from simulation.fleet import Fleet, installed
@@ -176,6 +177,22 @@ MUTANTS = (
     _shared_bug(
         "ids are in the order of clocks, not in that of the log",
         (store_log, "began", "state.last >= started.writer", "False"),
+    ),
+    _shared_bug(
+        "who was taken for dead goes on in the ledger that others closed",
+        (LedgerWriter, "append", "found = decode_ledger(", "return\n        found = decode_ledger("),
+    ),
+    _shared_bug(
+        "who closes a dead writer's ledger leaves out its last blocks",
+        (handover, "close", "[*found, Closed(time, by)]", "[Closed(time, by)]"),
+    ),
+    _shared_bug(
+        "a neighbour is taken for dead at the first look",
+        (Neighbours, "close_dead", "times >= LOOKS", "times >= 0"),
+    ),
+    _shared_bug(
+        "a generator without sessions gives no sign of life",
+        (GeneratorCore, "_measure_at", " or self._marks.awaited", ""),
     ),
     # Spark's receiver
     _bug(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,10 +33,10 @@ class Timeline:
         self._heap: list[list[Any]] = []
         self._count = 0
 
-    def at(self, when: float, call: Callable[[], None]) -> list[Any]:
+    def at(self, when: float, call: Callable[..., None], *args: Any) -> list[Any]:  # noqa: ANN401
         """Plan a call; the event can be given to `cancel`."""
         self._count += 1
-        event = [when if when > self.now else self.now, self._count, call]
+        event = [when if when > self.now else self.now, self._count, call, args]
         heapq.heappush(self._heap, event)
         return event
 
@@ -50,14 +49,14 @@ class Timeline:
         heap = self._heap
         limit = self.limit
         while heap and heap[0][0] <= until:
-            when, _, call = heapq.heappop(heap)
+            when, _, call, args = heapq.heappop(heap)
             if call is None:
                 continue
             self.now = when
             self.steps += 1
             if self.steps > limit:
                 raise self.too_many
-            call()
+            call(*args)
             if done():
                 return True
         self.now = until
@@ -73,20 +72,20 @@ class Process:
         self.pid = host.new_pid()
         self.alive = True
         self.frozen_until = 0.0
+        self._timeline: Timeline = host.fleet.timeline
 
     def later(self, delay: float, call: Callable[..., None], *args: Any) -> list[Any]:  # noqa: ANN401
-        timeline = self.host.fleet.timeline
-        return timeline.at(timeline.now + delay, partial(self._fire, call, args))
+        timeline = self._timeline
+        return timeline.at(timeline.now + delay, self._fire, call, args)
 
     def _fire(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         if not self.alive:
             return
-        timeline = self.host.fleet.timeline
-        thaws = max(self.frozen_until, self.host.frozen_until)
-        if timeline.now < thaws:
-            timeline.at(thaws, partial(self._fire, call, args))
+        timeline, host = self._timeline, self.host
+        if timeline.now < self.frozen_until or timeline.now < host.frozen_until:
+            timeline.at(max(self.frozen_until, host.frozen_until), self._fire, call, args)
             return
-        CURRENT.host, CURRENT.pid = self.host, self.pid
+        CURRENT.host, CURRENT.pid = host, self.pid
         try:
             call(*args)
         except Killed:

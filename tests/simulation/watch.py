@@ -6,10 +6,9 @@ A record counts as stored when its block and the block's ledger entry would both
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +29,7 @@ from simulation.generator import SimGenerator
 from simulation.judge import judge
 from simulation.leases import SHARD_END, Checkpoint, order
 from simulation.log import LogView
+from simulation.plain_json import loads
 from simulation.processor import SimProcessor
 from simulation.stream import IDENTITY, Shard
 from simulation.timeline import Process
@@ -86,8 +86,9 @@ class SessionView:
 class DiskView:
     """What of one host's store would survive.
 
-    Some of its attributes: `came_late` has the blocks that came when their ledger was closed, and that `repair` has
-    recorded, `twice` the records in them, which may have been stored again before.
+    Some of its attributes: `held` has the blocks that were seen to be there while their ledger was, `came_late` those
+    that came when their ledger was closed, and that `repair` has recorded, `twice` the records in these, which may have
+    been stored again before.
     """
 
     changes: int = -1
@@ -100,6 +101,7 @@ class DiskView:
     closed: set[str] = field(default_factory=set)
     log: LogView = field(default_factory=LogView)
     maintenance: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     merged: set[str] = field(default_factory=set)
     came_late: set[str] = field(default_factory=set)
     twice: set[tuple[str, Position]] = field(default_factory=set)
@@ -124,7 +126,6 @@ class Watch:
         self.window: dict[tuple[int, str], dict[tuple[str, int], int]] = {}
         self.cut_there: set[tuple[int, str, int]] = set()
         self.exits: Counter[str] = Counter()
-        self.fenced: set[str] = set()  # writers that found their ledger closed by another
         self.awaited: Counter[str] = Counter()
         self.checkpoints = self.ages = 0
         self.hosts_of: dict[str, tuple[str, int]] = {}
@@ -399,7 +400,8 @@ class Watch:
         if damaged and "of the log of" in str(error):
             return  # the same, beside others that go on
         if self.fleet.shared and name == "WriterFenced":
-            self.fenced.update(process.writers)
+            if not process.host.was_paused:
+                self.broken("nobody is taken for dead who lives", f"{process.host.name}: {error}")
             return  # a neighbour took it for dead, and closed its ledger: the next one begins anew
         if error is None and not process.drained:
             self.broken("no one is misunderstood", f"{process.host.name}: the generator left unasked")
@@ -424,20 +426,19 @@ class Watch:
             self._scan_ledger(host, view, name, content)
         named = {name.partition(".")[0] for name in held.ledgers if view.lines.get(name)}
         view.log.scan(self, host, held.log, named, view.closed)
-        kept = 0
-        present = {*held.blocks}
-        for name, content in held.blocks.items():
-            if name in view.seen:
-                kept += 1
-            else:
-                kept += self._scan_block(host, view, name, content)
+        present = held.blocks.keys()
+        new = [name for name in held.blocks if name not in view.seen]
+        kept = len(held.blocks) - len(new)
+        for name in new:
+            kept += self._scan_block(host, view, name, held.blocks[name])
         if not view.lines.keys() <= held.ledgers.keys():
             self.broken("what is durable stays", f"{host.name}: a ledger is gone that was durable")
         for name in view.seen - present if kept != len(view.seen) else ():
             self._gone(host, view, name.partition(".")[0], present)
-        for block in view.ledger:
+        for block in view.ledger - view.held:
             if f"{block}.parquet" not in view.seen and block not in view.replaced and block not in view.expired:
                 self.broken("the block comes first", f"{host.name}: {block} is in the ledger, and would not survive")
+        view.held |= view.ledger
         for block in [block for block in view.waiting if block in view.ledger]:
             del view.waiting[block]
             for one, rows in view.whole[block][1]:
@@ -490,7 +491,7 @@ class Watch:
             return
         view.maintenance.add(name)
         try:
-            entries = [json.loads(line) for line in content.splitlines()]
+            entries = [loads(line) for line in content.splitlines()]
         except ValueError:
             self.broken("blocks are seen whole", f"{host.name}: the maintenance ledger {name} is torn")
         for entry in entries:
@@ -510,7 +511,7 @@ class Watch:
     def _expire_what_seems_so(self, host: Host, view: DiskView) -> None:
         """Take in entries that are there and not durable: `expire` was killed at the fsync, and others go by them."""
         for content in host.place.maintenance_seen():
-            entries = [json.loads(line) for line in content.splitlines() if b'"type":"expired"' in line]
+            entries = [loads(line) for line in content.splitlines() if b'"type":"expired"' in line]
             for block, before in ((block, entry["before"]) for entry in entries for block in entry["blocks"]):
                 self._expired(host, view, block, before)
 
@@ -531,12 +532,13 @@ class Watch:
                 view.records.discard(key)
                 view.expired_at[key] = self.fleet.timeline.now
 
-    def _gone(self, host: Host, view: DiskView, block: str, present: set[str]) -> None:
+    def _gone(self, host: Host, view: DiskView, block: str, present: Set[str]) -> None:
         """A block that was durable may go, if another one is durably in its place and holds all that it held.
 
         Or if it was removed on purpose, and that is durable. Or if no durable ledger ever named it, because a
         compaction was killed before it did, and blocks that are durably recorded and not replaced hold all of it.
         """
+        view.held.discard(block)
         if block in view.expired:
             view.seen.discard(f"{block}.parquet")
             return
@@ -550,7 +552,7 @@ class Watch:
             self.broken("what is durable stays", f"{host.name}: {block} is gone, and what it held is in no other block")
         view.seen.discard(f"{block}.parquet")
 
-    def _rows_of(self, view: DiskView, block: str, present: set[str]) -> Iterator[tuple[str, Position]]:
+    def _rows_of(self, view: DiskView, block: str, present: Set[str]) -> Iterator[tuple[str, Position]]:
         if f"{block}.parquet" in present and block in view.whole:
             yield from ((one.shard, row[0]) for one, rows in view.whole[block][1] for row in rows)
         for newer in view.replaced.get(block, ()):
@@ -570,7 +572,7 @@ class Watch:
                 self.broken("what is closed stays closed", f"{host.name}: {writer} is closed, and got another line")
             if b'"type":"block"' in line or b'"type":"shard_end"' in line:
                 try:
-                    entry = json.loads(line)
+                    entry = loads(line)
                 except ValueError:
                     view.lines[name] = start  # torn; it will be cut off
                     return
@@ -589,22 +591,16 @@ class Watch:
             view.seen.add(name)
             return True
         try:
-            ranges = list(blocks.read_ranges(content))
+            ranges = blocks.read_ranges(content)
         except BlockDamaged:
             return False
         view.seen.add(name)
         block = name.partition(".")[0]
         found = [(one.shard, self._check_range(host, one, columns)) for one, columns in ranges]
         here = {(shard, row[0]) for shard, rows in found for row in rows}
-        elsewhere = (
-            view.records.union(
-                *(((shard, row[0]) for shard, rows in other for row in rows) for other in view.waiting.values())
-            )
-            if view.waiting
-            else view.records
-        )
+        here.update((shard, row[0]) for other in view.waiting.values() for shard, rows in other for row in rows)
         for one, _ in ranges:
-            self._check_batch(host, one, here, elsewhere)
+            self._check_batch(host, one, here)
         view.waiting[block] = found
         view.whole[block] = content, [(one, rows) for (one, _), (_, rows) in zip(ranges, found, strict=True)]
         return True
@@ -628,7 +624,9 @@ class Watch:
             self.broken("only whole records", f"{one.shard} {one.first} to {one.last}: whole is said to be {one.whole}")
         return rows
 
-    def _check_batch(self, host: Host, one: Range, here: set[Any], elsewhere: set[Any]) -> None:
+    def _check_batch(self, host: Host, one: Range, here: set[Any]) -> None:
+        """All of a batch is in the block that has a part of it, in others that wait for their ledger, or is stored."""
+        disk = self.disks[host.place.name]
         view = self.sessions[one.session]
         number = bisect_right(view.firsts, one.first)
         if not number or one.last > view.lasts[number - 1]:
@@ -637,7 +635,7 @@ class Watch:
         high = bisect_right(view.delivered, view.lasts[number - 1])
         for position in view.delivered[low:high]:
             key = one.shard, position
-            if key not in here and key not in elsewhere and key not in self.disks[host.place.name].expired_at:
+            if key not in here and key not in disk.records and key not in disk.expired_at:
                 self.broken("batches whole", f"{one.shard} {position} is not in the block that holds its batch")
 
     # ------------------------------------------------------------------ the end
@@ -709,8 +707,7 @@ class Watch:
         self._judge_readers({key: positions for key, positions in rows.items() if key[0] not in unrecorded})
 
     def _is_too_late(self, host: Host, block: str) -> bool:
-        late = host.place.came_late(block) or writer_of(block) in self.fenced
-        return late and writer_of(block) in self.disks[host.place.name].closed
+        return host.place.came_late(block) and writer_of(block) in self.disks[host.place.name].closed
 
     def held_late(self, shard: Shard) -> set[Position]:
         """Return the records that are in blocks alone that no ledger knows, because they came too late."""

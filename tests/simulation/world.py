@@ -51,10 +51,15 @@ def _fall_asleep(fleet: Fleet, *, idle: bool = False) -> float:
 
     With `idle` the generators live on, and note every quarter of an hour how far was read: a month takes long to run.
     """
-    rng, now = fleet.more, fleet.timeline.now
     retention = fleet.stream.retention_hours
     month = 24 * 30 if not idle else 2.1 * retention
-    hours = rng.choice((0.4 * retention, 0.7 * retention, 1.02 * retention, 1.1 * retention, 2.1 * retention, month))
+    choices = (0.4 * retention, 0.7 * retention, 1.02 * retention, 1.1 * retention, 2.1 * retention, month)
+    return fall_asleep(fleet, fleet.more.choice(choices))
+
+
+def fall_asleep(fleet: Fleet, hours: float) -> float:
+    """Let so many hours pass; see `_fall_asleep`."""
+    rng, now = fleet.more, fleet.timeline.now
     wakes = now + hours * HOUR
     fleet.asleep_until = wakes
     fleet.lapsed += wakes - now
@@ -87,12 +92,16 @@ def _java_stopped(fleet: Fleet, host: Host, _: float) -> bool:
     """SIGSTOP of every daemon; generators and processors live on."""
     if fleet.asleep or any(one.daemon is None for one in fleet.hosts):
         return False
-    wakes = _fall_asleep(fleet, idle=True)
+    stop_java(fleet, _fall_asleep(fleet, idle=True))
+    return True
+
+
+def stop_java(fleet: Fleet, wakes: float) -> None:
+    """Stop every daemon until a time."""
     for one in fleet.hosts:
         assert one.daemon is not None
         one.freeze(one.daemon, wakes - fleet.timeline.now)
         _iterators_expire(fleet, one)
-    return True
 
 
 def _hosts_stopped(fleet: Fleet, host: Host, _: float) -> bool:
@@ -101,7 +110,7 @@ def _hosts_stopped(fleet: Fleet, host: Host, _: float) -> bool:
         return False
     wakes = _fall_asleep(fleet)
     for one in fleet.hosts:
-        one.frozen_until = wakes
+        one.frozen_until, one.was_paused = wakes, True
         _iterators_expire(fleet, one)
     return True
 
