@@ -17,7 +17,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.layout import LEDGER_SUFFIX
+from kcl_receiver.store.layout import may_grow
 from kcl_receiver.store.objects import Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 
@@ -92,13 +92,13 @@ class BucketObjects(Objects):
         with self._lock:
             self._next.pop(key, None)
         # A part whose first line is in the content does not count any more; the others would follow it.
-        if _may_be_log(key):
+        if may_grow(key):
             self._remove([one.key for one in self._parts(key)])
 
     def get(self, key: str) -> bytes | None:
         """See `Objects.get`."""
         whole = self._bucket.get(key)
-        if not _may_be_log(key):
+        if not may_grow(key):
             return whole
         pieces = [] if whole is None else [whole]
         number = 1 if whole is None else whole.count(b"\n") + 1
@@ -129,7 +129,7 @@ class BucketObjects(Objects):
     def stat(self, key: str) -> Stat | None:
         """See `Objects.stat`."""
         found = self._bucket.head(key)
-        if found is not None or not _may_be_log(key):
+        if found is not None or not may_grow(key):
             return found
         return next(_folded(self._parts(key)), None)
 
@@ -153,7 +153,7 @@ class BucketObjects(Objects):
         """See `Objects.delete`."""
         named = tuple(keys)
         # The first part first: without it the log is not there, however far the removal comes.
-        parts = [part.key for key in named if _may_be_log(key) for part in self._parts(key)]
+        parts = [part.key for key in named if may_grow(key) for part in self._parts(key)]
         self._remove([*named, *parts])
         with self._lock:
             for key in named:
@@ -166,7 +166,7 @@ class BucketObjects(Objects):
 
     def append(self, key: str, number: int, lines: bytes) -> None:
         """See `Objects.append`."""
-        if not _may_be_log(key):
+        if not may_grow(key):
             raise ValueError(f"not the key of a log: {key}")
         upcoming = self._next.get(key)
         if upcoming is None:
@@ -198,10 +198,6 @@ class BucketObjects(Objects):
 
     def settle_log(self, key: str, content: Buffer) -> None:
         """See `Objects.settle_log`. Does nothing: a log written anew could arrive late, over lines that came since."""
-
-
-def _may_be_log(key: str) -> bool:
-    return key.endswith(LEDGER_SUFFIX)
 
 
 def _part(key: str, number: int) -> str:

@@ -18,7 +18,7 @@ from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, TransactionOvertaken
 from kcl_receiver.store.store import Store
 from simulation import blocks
 from simulation.timeline import Process
@@ -59,7 +59,6 @@ class SimMaintenance(Process):
     def _begin(self) -> None:
         if self.host.fleet.quiet:
             return
-        end_killed(self.store, self.host.wall_millis())
         if self.host.expire_before is not None:
             self._pause(self._expire, self.host.expire_before)
             return
@@ -104,8 +103,18 @@ class SimMaintenance(Process):
         self._pause(self._commit, transaction)
 
     def _commit(self, transaction: Transaction) -> None:
-        transaction.commit()
+        try:
+            transaction.commit()
+        except TransactionOvertaken:
+            self.host.fleet.seen["transactions overtaken"] += 1
+            self._pause(self._drop, transaction)
+            return
         self._pause(self._retire, transaction)
+
+    def _drop(self, transaction: Transaction) -> None:
+        taken_in = transaction.changes.since.recorded
+        self.store.delete_blocks([one.block for one in transaction.new if one.block not in taken_in])
+        self._pause(self._begin)
 
     def _retire(self, transaction: Transaction) -> None:
         transaction.retire()
