@@ -278,7 +278,7 @@ class _Run:
         else:
             self._walk_ahead()
         report.writers, report.torn = len(ledgers.writers), ledgers.torn
-        report.ledger_faults = [*ledgers.faults, *ledgers.lost_ends()]
+        report.ledger_faults = [*ledgers.faults, *ledgers.lost_ends(), *ledgers.lost_entries()]
         report.acknowledged = list(ledgers.acknowledged)
         if self._listing is not None:
             self._adopt(self._listing)

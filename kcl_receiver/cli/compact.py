@@ -74,10 +74,10 @@ def compact(
     block is read back before the ledger names it and the old ones go. The receiver may be running, and so may readers.
     Blocks that are damaged are named and left alone: recover them first. It may be stopped or killed at any time; the
     next run goes on and puts in order what is left over. It stops early when `recover`, `repair` or `expire` ask for
-    the store.
+    the store, and leaves the rest of a day to other maintenance that works on the same blocks.
 
     Exit code 0; 1 if a block or ledger is damaged; 2 wrong options; 4 the store, also while other maintenance is at
-    work; 130 interrupted, or stopped early.
+    work; 130 interrupted, stopped early, or left something to other maintenance.
 
     \b
     Examples:
@@ -125,7 +125,8 @@ def compact(
     if any(report.damaged or report.faults for report in reports):
         return EXIT_AMISS
     # `run` looks at the last days alone once a run has come to the end of all.
-    return EXIT_INTERRUPTED if any(report.gave_way for report in reports) else EXIT_OK
+    early = any(report.gave_way or report.overtaken for report in reports)
+    return EXIT_INTERRUPTED if early else EXIT_OK
 
 
 def to_json(url: str, reports: list[DayReport], *, dry_run: bool) -> dict[str, Any]:
@@ -190,6 +191,8 @@ def _line(report: DayReport, *, dry_run: bool) -> str:
     lines = [", ".join(words)]
     lines += [f"  block {block} is damaged and was left alone: {why}" for block, why in sorted(report.damaged.items())]
     lines += [f"  {fault}" for fault in report.faults]
+    if report.overtaken:
+        lines.append("  other maintenance works on this day: the rest of it was left to that, or to the next run")
     return "\n".join(lines)
 
 
@@ -203,5 +206,7 @@ def _end(reports: list[DayReport], *, dry_run: bool) -> None:
     click.echo(f"{merged:,} blocks {verb} {made:,}.")
     if any(one.gave_way for one in reports):
         click.echo("Stopped early: other maintenance asked for the store. Run it again to finish.")
+    if any(one.overtaken for one in reports):
+        click.echo("Not all was done: other maintenance works on the same blocks. Run it again to finish.")
     if damaged:
         click.echo(f"{damaged:,} damaged: see `kcl-receiver verify`, and recover them first.", err=True)

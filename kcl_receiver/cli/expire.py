@@ -73,7 +73,6 @@ def expire(
     if before is None:
         return _declare(place, declare_lifecycle or None, now)
     from kcl_receiver.maintenance.expire import Expiry  # noqa: PLC0415 - pyarrow: help does without it
-    from kcl_receiver.store.ledger.transaction import end_killed  # noqa: PLC0415 - the same
 
     limit = before
     if limit > now:
@@ -82,7 +81,6 @@ def expire(
     text = output == "text"
     if not dry_run:
         place.hold_maintenance()
-        end_killed(place, now)
     expiry = Expiry(place, limit, now)
     planned = list(expiry.plan())
     if text:

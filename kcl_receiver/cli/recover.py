@@ -127,7 +127,6 @@ def recover(
     from kcl_receiver.reading.bounds import check_blocks, check_shards, shard_id  # noqa: PLC0415
     from kcl_receiver.recovery.damages import Found, choose, find_unknown  # noqa: PLC0415
     from kcl_receiver.recovery.sources import Sources  # noqa: PLC0415
-    from kcl_receiver.store.ledger.transaction import end_killed  # noqa: PLC0415
 
     if expiring_within is not None and dry_run:
         raise click.UsageError("give either --dry-run or --expiring-within: both change nothing")
@@ -149,7 +148,6 @@ def recover(
         if not reads_only:
             place.require()  # before a lock makes a directory where a URL was mistyped
             place.hold_maintenance()
-            end_killed(place, time.time_ns() // 1_000_000)
         shards = tuple(map(shard_id, shards))
         check_shards(place, shards)
         check_blocks(place, blocks)

@@ -33,6 +33,7 @@ from kcl_receiver.store.ledger.entries import (
     SessionStarted,
     ShardEnded,
     StoreState,
+    Voided,
     WriterStarted,
 )
 
@@ -108,7 +109,7 @@ class CarriedOver:
     def heard(self, entries: Iterable[Entry], stream: StreamIdentity, now: int) -> None:
         """Take in what others have recorded, all up to now by the wall clock."""
         for entry in entries:
-            if isinstance(entry, WriterStarted | Closed | Expired | Acknowledged) or entry.stream != stream:
+            if isinstance(entry, WriterStarted | Closed | Expired | Acknowledged | Voided) or entry.stream != stream:
                 continue
             if isinstance(entry, StoreState):
                 self.recent.take(entry.forgotten)

@@ -5,6 +5,9 @@ The rule: a block is deleted only when a durable entry says which block holds it
 checked. So a reader sees the old blocks or the new one, whoever is killed when; what is left over is put in order by
 the next run, which proves first that nobody needs it.
 
+Another run may work on the same day, from whatever host. Who records something about a block first has it: the other
+one drops what it made of that block, and leaves the rest of the day to a next run.
+
 What is worth the work: only blocks below half of the target are taken, and a group is at least half as large again as
 its largest block. So a record is written again at most as often as its block can grow by half until it has half of the
 target: a logarithm, however often this runs.
@@ -14,19 +17,25 @@ Closed ledgers that are still in pieces, because who closed them was killed, are
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged, StoreError
-from kcl_receiver.maintenance.retired_blocks import Leftovers
+from kcl_receiver.maintenance.retired_blocks import Leftovers, delete_orphans
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.store.blocks.merge import Source, merge_blocks
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.merging import merge_left_over
 from kcl_receiver.store.ledger.reading import Ledger
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, delete_recorded, end_killed
+from kcl_receiver.store.ledger.transaction import (
+    COMPACT,
+    Transaction,
+    TransactionOvertaken,
+    delete_recorded,
+    take_new,
+)
 from kcl_receiver.store.store import Store
 
 MIB = 2**20
@@ -78,6 +87,7 @@ class DayReport:
         damaged: Blocks that cannot be read, with the reason; left alone.
         faults: What is wrong with the day's ledgers.
         gave_way: It ended here because other maintenance has asked for the store; a next run goes on.
+        overtaken: The rest of the day was left to other maintenance, which works on it; a next run goes on.
     """
 
     day: str
@@ -92,6 +102,7 @@ class DayReport:
     damaged: dict[str, str] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     gave_way: bool = False
+    overtaken: bool = False
 
     @property
     def changed(self) -> bool:
@@ -137,14 +148,13 @@ def compact(
     if not options.dry_run:
         store.hold_maintenance(ask=False)
         store.is_asked_for()  # whoever asked before is served
-        end_killed(store, now_ms)
         with suppress(LedgerDamaged):  # the log: then it is not known which ledgers have ended
             merge_left_over(store)
     ledger = Ledger(store, {})
     for day, present in store.blocks_by_day(options.since, options.before):
         if any(2 * size < options.target_bytes for size in present.values()):
             report = _Day(ledger, options, now_ms, tell, day, present).run()
-            if report.changed or report.damaged or report.faults or report.gave_way:
+            if report.changed or report.damaged or report.faults or report.gave_way or report.overtaken:
                 yield report
             if report.gave_way:
                 return
@@ -166,7 +176,7 @@ class _Day:
         self._now_ms = now_ms
         self._tell = tell
         self._present = present
-        self._changes = ledger.changes(day, ranges=False)
+        self._changes = (ledger.changes if options.dry_run else ledger.to_change)(day, ranges=False)
         self._report = DayReport(day, len(present), sum(present.values()))
         self._done = self._total = 0
 
@@ -175,8 +185,11 @@ class _Day:
         report.faults = [fault.message for fault in self._changes.faults]
         if not report.faults:
             self._ledger.faults.clear()
-            self._put_in_order()
-            self._merge_all()
+            try:
+                self._put_in_order()
+                self._merge_all()
+            except TransactionOvertaken:
+                report.overtaken = True
             report.faults = list(self._ledger.faults.values())
         report.blocks_after, report.size_after = len(self._present), sum(self._present.values())
         if self._options.dry_run:
@@ -184,17 +197,19 @@ class _Day:
         return report
 
     def _put_in_order(self) -> None:
-        found = Leftovers(self._ledger, self._changes, self._present)
+        found = Leftovers(self._ledger, self._changes, self._present, self._now_ms)
         replaced = found.replaced()
-        self._delete(replaced)
+        if not self._options.dry_run:
+            delete_recorded(self._store, replaced)
+        self._forget(replaced)
         self._report.leftovers += len(replaced)
         orphans = found.orphans()
-        self._delete(orphans)
+        if not self._options.dry_run:
+            delete_orphans(self._store, self._changes, orphans, COMPACT, self._now_ms)
+        self._forget(orphans)
         self._report.orphans += len(orphans)
 
-    def _delete(self, blocks: Sequence[str]) -> None:
-        if not self._options.dry_run:
-            delete_recorded(self._store, self._changes.day, blocks)
+    def _forget(self, blocks: Iterable[str]) -> None:
         for block in blocks:
             del self._present[block]
 
@@ -246,17 +261,25 @@ class _Day:
                 self._tell(Progress(self._report.day, self._done, self._total))
         except BaseException:
             # Nothing names them yet. After `commit` was begun nobody may do this: it may have become durable.
-            with suppress(StoreError):
-                self._store.delete_blocks(made)
+            self._drop(made)
             raise
         if transaction.empty:
             return
-        transaction.commit()
+        try:
+            transaction.commit()
+        except TransactionOvertaken:
+            self._drop(made)
+            raise
         self._present.update(made)
         self._report.made += len(made)
         for block in transaction.retire():
             self._present.pop(block, None)
             self._report.merged += 1
+
+    def _drop(self, made: Iterable[str]) -> None:
+        """Delete new blocks that are not recorded, and cannot be any more; `repair` may have taken one in."""
+        with suppress(StoreError):
+            self._store.delete_blocks([block for block in made if block not in self._changes.since.recorded])
 
     def _put_merged(self, transaction: Transaction, blocks: list[str], made: dict[str, int]) -> None:
         """Make a group's new block durable and known to the transaction, unless too little of the group is good."""
@@ -272,6 +295,9 @@ class _Day:
                 entry = BlockStored(block, stream, encoded.ranges, encoded.rows, size, self._now_ms)
                 transaction.add_block(entry, entries)
                 return
+            take_new(self._store, self._changes)
+            if not self._changes.since.removed.isdisjoint(damaged):  # others have put another one in its place
+                raise TransactionOvertaken(self._report.day)
             self._report.damaged.update(damaged)
             entries = [one for one in entries if one.block not in damaged]
 

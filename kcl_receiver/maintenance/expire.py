@@ -10,13 +10,22 @@ Ledgers are never removed: that something was stored, and when it was removed, s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import block_day, day_at
 from kcl_receiver.store.ledger.entries import BlockStored, Expired, SessionStarted
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
-from kcl_receiver.store.ledger.transaction import EXPIRE, Transaction, delete_recorded
+from kcl_receiver.store.ledger.transaction import (
+    EXPIRE,
+    TRIES,
+    Transaction,
+    TransactionOvertaken,
+    delete_recorded,
+    works_elsewhere,
+)
 from kcl_receiver.store.store import Store
 
 _UNKNOWN = 2**63 - 1
@@ -56,6 +65,15 @@ class _Block:
     records: int
 
 
+class _Found(NamedTuple):
+    """What goes of a day, by what maintenance did to it: the blocks that are there, and all."""
+
+    day: DayExpiry
+    changes: DayChanges
+    there: list[str]
+    old: list[str]
+
+
 class Expiry:
     """Removes what arrived before a time.
 
@@ -84,8 +102,10 @@ class Expiry:
             LedgerDamaged: A ledger cannot be read to its end.
             StoreUnavailable: The store cannot be read now.
         """
-        for day, *_ in self._each():
-            yield day
+        for day, present in self._days_in_question():
+            found = self._look(day, present, to_change=False)
+            if found is not None:
+                yield found.day
 
     def run(self, now_ms: int) -> Iterator[DayExpiry]:
         """Remove what `plan` shows; yield each day when it is done. Repeatable: a next run goes on.
@@ -95,16 +115,29 @@ class Expiry:
 
         Raises:
             LedgerDamaged: A ledger cannot be read to its end.
-            StoreUnavailable: The store cannot be read or written now.
+            StoreUnavailable: The store cannot be read or written now, or other maintenance changes a day all the time.
         """
-        for day, changes, there, old in self._each():
-            transaction = Transaction(self._store, old[0], EXPIRE, now_ms, changes=changes)
-            for start in range(0, len(old), _BLOCKS_A_LINE):
-                names = tuple(old[start : start + _BLOCKS_A_LINE])
-                transaction.add_expired(Expired(now_ms, self._before_ms, names))
-            transaction.commit()
-            self._store.delete_blocks(there)  # those that are missing already are named, too
-            yield day
+        for day, present in self._days_in_question():
+            found = self._look(day, present, to_change=True)
+            for _ in range(TRIES):
+                if found is None:
+                    break
+                with suppress(TransactionOvertaken):
+                    self._remove(found, now_ms)
+                    yield found.day
+                    break
+                found = self._look(day, self._store.blocks_of_day(day), to_change=True)
+            else:
+                raise works_elsewhere(self._store, day)
+
+    def _remove(self, found: _Found, now_ms: int) -> None:
+        old = found.old
+        transaction = Transaction(self._store, old[0], EXPIRE, now_ms, changes=found.changes)
+        for start in range(0, len(old), _BLOCKS_A_LINE):
+            names = tuple(old[start : start + _BLOCKS_A_LINE])
+            transaction.add_expired(Expired(now_ms, self._before_ms, names))
+        transaction.commit()
+        self._store.delete_blocks(found.there)  # those that are missing already are named, too
 
     def finish(self) -> int:
         """Delete what a killed run had removed by its entry and could not delete; return how many blocks.
@@ -116,33 +149,34 @@ class Expiry:
         for day, present in self._days_in_question():
             expired = self._ledger.changes(day, ranges=False).expired
             left = [block for block in present if block in expired]
-            delete_recorded(self._store, day, left)
+            delete_recorded(self._store, left)
             gone += len(left)
         return gone
 
-    def _each(self) -> Iterator[tuple[DayExpiry, DayChanges, list[str], list[str]]]:
-        """Yield each day with what maintenance did to it, and the blocks that go: those that are there, and all."""
-        for day, present in self._days_in_question():
-            changes = self._ledger.changes(day, ranges=False)
-            blocks = self._blocks(day, changes)
-            old = self._old(blocks, changes)
-            there = [block for block in old if block in present]
-            if not there:
-                continue
-            yield (
-                DayExpiry(
-                    day,
-                    len(there),
-                    sum(present[block] for block in there),
-                    sum(blocks[block].records for block in there),
-                    min(blocks[block].oldest for block in there),
-                    max(blocks[block].newest for block in there),
-                    sum(block not in present and block not in changes.replaced for block in old),
-                ),
-                changes,
-                there,
-                old,
-            )
+    def _look(self, day: str, present: dict[str, int], *, to_change: bool) -> _Found | None:
+        """Return what goes of a day; None if nothing does."""
+        changes = (self._ledger.to_change if to_change else self._ledger.changes)(day, ranges=False)
+        blocks = self._blocks(day, changes)
+        old = self._old(blocks, changes)
+        if any(block not in present and block not in changes.replaced for block in old):
+            present = self._store.blocks_of_day(day)  # other maintenance may have made it since that was listed
+        there = [block for block in old if block in present]
+        if not there:
+            return None
+        return _Found(
+            DayExpiry(
+                day,
+                len(there),
+                sum(present[block] for block in there),
+                sum(blocks[block].records for block in there),
+                min(blocks[block].oldest for block in there),
+                max(blocks[block].newest for block in there),
+                sum(block not in present and block not in changes.replaced for block in old),
+            ),
+            changes,
+            there,
+            old,
+        )
 
     def _days_in_question(self) -> Iterator[tuple[str, dict[str, int]]]:
         """Yield each day of which a block can hold a record that arrived before the time, with the blocks there.

@@ -3,14 +3,18 @@
     orphan      a block in no ledger: taken into a maintenance ledger, or deleted if it is known to be held elsewhere
     leftover    a block that was replaced or expired and is still there: deleted
     temporary   a file that nobody writes any more: deleted
+    marker      of an entry of the maintenance log: made anew, where it was lost
     damage      lines of a ledger that are not as they were written, or gone: the damaged file is kept under another
                 name, what its blocks say is recorded anew, and the rest is acknowledged to be lost
+    lost entry  of the maintenance log: one that says nothing takes its number, once its day says what is gone
     log         where the store's log is lost or damaged, it begins anew: all ledgers are needed at the next start
 
 The rule: nothing is deleted but temporary files, blocks that a durable entry says were removed on purpose, and blocks
 each of whose ranges is in a block that is recorded, present, not replaced, and was read in full just now. Entries are
 durable before anything is deleted on their word. Whatever belongs to a generator that is at work is left alone: its
-last blocks are stored before their ledger lines, and its ledger has no end yet. It may be killed at any point.
+last blocks are stored before their ledger lines, and its ledger has no end yet. So are young blocks of maintenance that
+may be at work on another host; what others record meanwhile makes it look at the day again. It may be killed at any
+point.
 
 Where no lock tells whether a generator is at work, the log begins anew beside those that are: those that have a ledger
 are named again, and one that is about to begin sees that it is not, and begins once more.
@@ -18,28 +22,31 @@ are named again, and one that is about to begin sees that it is not, and begins 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
-from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged
+from kcl_receiver.errors import BlockDamaged, BlockMissing
 from kcl_receiver.ids import block_day, block_id, day_of, writer_of
-from kcl_receiver.maintenance.retired_blocks import Leftovers
+from kcl_receiver.maintenance.retired_blocks import Leftovers, delete_orphans
 from kcl_receiver.ranges import Range
 from kcl_receiver.store.ledger.entries import Acknowledged, BlockStored
 from kcl_receiver.store.ledger.losses import Loss, at_work, good_lines, ledgers_named, losses, losses_of_day
+from kcl_receiver.store.ledger.maintenance_log import lost_numbers, no_marker, unmarked
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
 from kcl_receiver.store.ledger.store_log import StoreLog
 from kcl_receiver.store.ledger.takeover import rebuilt
 from kcl_receiver.store.ledger.transaction import (
     REPAIR,
+    TRIES,
     Transaction,
+    TransactionOvertaken,
     content_of,
     delete_recorded,
-    end_killed,
+    fill,
     is_acknowledged,
-    settle_day,
+    settle_log,
+    works_elsewhere,
 )
 from kcl_receiver.store.store import Store
 
@@ -50,6 +57,7 @@ ACKNOWLEDGE = "acknowledge"
 BEGIN_ANEW = "begin anew"
 
 _LOG = "the store's log"
+_T = TypeVar("_T")
 
 TEMPORARY_MILLIS = 3_600_000
 """A temporary file that was not changed for so long is not being written: a block is written in seconds."""
@@ -112,8 +120,6 @@ def repair(store: Store, now_ms: int, *, apply: bool) -> Report:
     store.require()
     if apply:
         store.hold_maintenance()
-        with suppress(LedgerDamaged):  # no run can begin before a person has seen to it
-            end_killed(store, now_ms)
     with store.without_generator() as alone:
         if apply:
             return _Repair(store, now_ms, Report(store.url, apply), alone=alone).run()
@@ -129,6 +135,7 @@ class _Repair:
         self._ledger = Ledger(store, {})
         self._busy: dict[str, str] = {}
         self._starting = False
+        self._lost: list[int] = []
         self._gone: dict[str, list[BlockStored]] = {}
 
     def run(self) -> Report:
@@ -136,6 +143,7 @@ class _Repair:
             busy = at_work(self._store)
             self._busy, self._starting = busy or {}, busy is None
         self._find_log()
+        self._find_markers()
         damages: dict[str, list[Loss]] = {}
         for one in self._within_reach(losses(self._store)):
             damages.setdefault(day_of(one.writer), []).append(one)
@@ -145,6 +153,7 @@ class _Repair:
             self._day(day, present, damages.get(day, []))
         for day in sorted(more):
             self._day(day, {}, damages.get(day, []))
+        self._find_lost_entries()
         self._temporaries()
         return self._report
 
@@ -165,6 +174,23 @@ class _Repair:
         elif self._act(BEGIN_ANEW, _LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
             log = StoreLog(self._store)
             log.rebuild(rebuilt(self._store, log.before_damage()))
+
+    def _find_markers(self) -> None:
+        self._lost = lost_numbers(self._store)
+        for number, writer in unmarked(self._store).items():
+            thing = f"entry {number} of the maintenance log"
+            if not writer:
+                hint = "put the file back from a backup; if there is none, what it says is lost"
+                self._report.left.append(Left(thing, no_marker(number, writer), hint))
+            elif self._act(TAKE_IN, thing, f"no marker leads to it from {day_of(writer)}, whose blocks it is about"):
+                self._store.mark_maintenance(number, writer)
+
+    def _find_lost_entries(self) -> None:
+        """Let followers get past entries that are lost, now that the days say what is gone with them."""
+        for number in self._lost:
+            reason = "it is lost: one that says nothing takes its number"
+            if self._act(ACKNOWLEDGE, f"entry {number} of the maintenance log", reason):
+                fill(self._store, number, self._now_ms)
 
     def _within_reach(self, found: list[Loss]) -> list[Loss]:
         """Leave out what a generator that is at work still writes."""
@@ -190,31 +216,58 @@ class _Repair:
 
     def _day(self, day: str, present: dict[str, int], damages: list[Loss]) -> None:
         if self._report.done:
-            settle_day(self._store, day)  # a run that was killed may have left what can be seen and is not durable
-        changes = self._ledger.changes(day)
-        damages = [*damages, *losses_of_day(self._store, changes)]
-        changes.faults.clear()  # each of them is acknowledged now
-        lost = [one for one in damages if not is_acknowledged(changes.acknowledged, one.writer, one.line)]
-        for one in lost:
-            self._act(ACKNOWLEDGE, one.writer, f"from line {one.line} on its ledger is lost: {one.reason}")
-        adopted = self._adopted(changes, present)
-        self._record(changes, lost, adopted)
-        for one in damages:
+            settle_log(self._store)  # a run that was killed may have left what can be seen and is not durable
+        adopted: set[str] = set()
+
+        def find_and_record(present: dict[str, int]) -> list[Loss]:
+            nonlocal adopted
+            changes = self._changes_of(day)
+            found = [*damages, *losses_of_day(self._store, changes)]
+            changes.faults.clear()  # each of them is acknowledged now
+            lost = [one for one in found if not is_acknowledged(changes.acknowledged, one.writer, one.line)]
+            for one in lost:
+                self._act(ACKNOWLEDGE, one.writer, f"from line {one.line} on its ledger is lost: {one.reason}")
+            self._gone.clear()
+            entries = self._adopted(changes, present)
+            adopted = {one.block for one in entries}
+            self._record(changes, lost, entries)
+            return found
+
+        for one in self._again_if_overtaken(day, present, find_and_record):
             self._set_aside(one)
-        self._delete(day, changes, present, {one.block for one in adopted})
+        self._again_if_overtaken(day, present, lambda present: self._delete(day, present, adopted))
+
+    def _again_if_overtaken(self, day: str, present: dict[str, int], step: Callable[[dict[str, int]], _T]) -> _T:
+        """Take a step about the blocks of a day; look at all of them again if other maintenance was first."""
+        actions, left = len(self._report.actions), len(self._report.left)
+        for _ in range(TRIES):
+            try:
+                return step(present)
+            except TransactionOvertaken:
+                del self._report.actions[actions:], self._report.left[left:]
+                present = self._store.blocks_of_day(day)
+        raise works_elsewhere(self._store, day)
+
+    def _changes_of(self, day: str) -> DayChanges:
+        return self._ledger.to_change(day) if self._report.done else self._ledger.changes(day)
 
     def _adopted(self, changes: DayChanges, present: Mapping[str, int]) -> list[BlockStored]:
         """Return the entries of the blocks that are to be taken in."""
         known = {one.block for one in self._ledger.find_all(present, changes)}
         known.update(changes.replaced, changes.expired)
         orphans = {block: size for block, size in present.items() if block not in known}
+        leftovers = Leftovers(self._ledger, changes, present, self._now_ms)
         for block in list(orphans):
-            if self._starting or writer_of(block) in self._busy:
+            if leftovers.is_young(block):
+                del orphans[block]
+                reason = "it is in no ledger, and less than a day old: other maintenance may be about to record it"
+                self._report.left.append(Left(block, reason, "", amiss=False))
+            elif self._starting or writer_of(block) in self._busy:
                 del orphans[block]
                 self._report.left.append(Left(block, "a generator is at work, and may record it", "", amiss=False))
         if not orphans:
             return []
-        needless = set(Leftovers(self._ledger, changes, present).orphans())
+        needless = set(leftovers.orphans())
         unreadable: dict[str, str] = {}
         wanted = ((block, size) for block, size in orphans.items() if block not in needless)
         found = self._ledger.from_footers(wanted, unreadable=unreadable)
@@ -249,7 +302,7 @@ class _Repair:
             if (gone := self._gone.get(entry.block)) is not None:
                 reason += f"; it holds all that {len(gone):,} blocks held that are gone"
             self._act(TAKE_IN, entry.block, reason)
-        known = {one.writer for one in lost} | {one.writer for one in changes.acknowledged}
+        known = {one.writer for one in lost} | {one.writer for one in changes.acknowledged} | changes.voided
         named = {one.block for one in adopted} | (changes.replaced.keys() if self._alone else set())
         for writer in sorted({*map(writer_of, named)} - known):
             if not self._ledger.has_ledger(writer, changes):  # a generator has a ledger before its first block
@@ -267,27 +320,25 @@ class _Repair:
             transaction.add_block(entry, self._gone.get(entry.block, []))
         transaction.commit()
 
-    def _delete(self, day: str, changes: DayChanges, present: Mapping[str, int], adopted: set[str]) -> None:
+    def _delete(self, day: str, present: Mapping[str, int], adopted: set[str]) -> None:
         if not present:
             return
-        if self._report.done:
-            changes = self._ledger.changes(day)
-        found = Leftovers(self._ledger, changes, present)
+        changes = self._changes_of(day)
+        changes.faults.clear()  # as above
+        found = Leftovers(self._ledger, changes, present, self._now_ms)
         replaced = found.replaced()
-        reasons = {
-            block: "it was removed on purpose" if block in changes.expired else "others stand in for it, and are whole"
-            for block in replaced
-        }
-        if not self._starting:
-            orphans = (
-                block for block in found.orphans() if block not in adopted and writer_of(block) not in self._busy
-            )
-            reasons |= dict.fromkeys(orphans, "it is in no ledger, and others hold all of its ranges")
+        orphans = [] if self._starting else found.orphans()
+        orphans = [block for block in orphans if block not in adopted and writer_of(block) not in self._busy]
         self._leave({*changes.replaced} & {*present} - {*replaced}, changes)
-        for block, reason in reasons.items():
+        for block in replaced:
+            removed = block in changes.expired
+            reason = "it was removed on purpose" if removed else "others stand in for it, and are whole"
             self._act(DELETE, block, reason)
+        for block in orphans:
+            self._act(DELETE, block, "it is in no ledger, and others hold all of its ranges")
         if self._report.done:
-            delete_recorded(self._store, day, list(reasons))
+            delete_orphans(self._store, changes, orphans, REPAIR, self._now_ms)
+            delete_recorded(self._store, replaced)
 
     def _leave(self, blocks: set[str], changes: DayChanges) -> None:
         """Name the blocks that were replaced, and of which it cannot be proven that others hold all."""

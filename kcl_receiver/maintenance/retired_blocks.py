@@ -1,14 +1,17 @@
 """Finds blocks of a day that nobody needs any more, because a run that was killed could not delete them.
 
 Two kinds. A *leftover* was replaced or expired by a durable entry, and is still there. An *orphan* is a block that a
-killed run made and did not come to record: its writer has no ledger, or one that says nothing. The rule: a block is
-named here only if it was removed on purpose, or if each of its ranges is in a block that is recorded, present, not
-replaced, and was read in full just now and found whole.
+killed run made and did not come to record: its writer has no ledger. The rule: a block is named here only if it was
+removed on purpose, or if each of its ranges is in a block that is recorded, present, not replaced, and was read in full
+just now and found whole.
+
+Where no lock says that the run has ended, an orphan may be one that a run is about to record. It is left alone while it
+is young; and `delete_orphans` sees to it first that it is never recorded, however old it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from kcl_receiver.errors import BlockDamaged, BlockMissing
@@ -17,7 +20,11 @@ from kcl_receiver.ranges import Range
 from kcl_receiver.store.blocks.file import BlockFile
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
-from kcl_receiver.store.ledger.transaction import content_of, holds_all
+from kcl_receiver.store.ledger.transaction import content_of, delete_recorded, holds_all, void
+from kcl_receiver.store.store import Store
+
+ORPHAN_MILLIS = 24 * 3_600_000
+"""So long a block in no ledger is left to the run that made it, where no lock says that this has ended."""
 
 
 class Leftovers:
@@ -27,10 +34,13 @@ class Leftovers:
         ledger: The ledgers; what is damaged in them does not stop it.
         changes: What maintenance did to the day's blocks; its own ledgers are whole.
         present: Id and size of the day's blocks that are there.
+        now_ms: Milliseconds since the epoch.
     """
 
-    def __init__(self, ledger: Ledger, changes: DayChanges, present: Mapping[str, int]) -> None:
+    def __init__(self, ledger: Ledger, changes: DayChanges, present: Mapping[str, int], now_ms: int) -> None:
         self._ledger = ledger
+        self._now_ms = now_ms
+        self._writers: dict[str, bool] = {}
         self._store = ledger.store
         self._changes = changes
         self._present = present
@@ -62,24 +72,32 @@ class Leftovers:
         Raises:
             StoreUnavailable: The store cannot be read now.
         """
-        writers: dict[str, bool] = {}
         found: dict[str, set[Range]] = {}
         for block in self._present:
-            writer = writer_of(block)
             if block in self._changes.blocks or block in self._changes.expired or block in self._changes.replaced:
                 continue
-            if writer not in writers:
-                writers[writer] = not self._was_killed(writer) and self._ledger.has_ledger(writer, self._changes)
-            if not writers[writer]:
+            if not self._has_ledger(writer_of(block)) and not self.is_young(block):
                 # One that cannot be read may be a good one's last trace: `repair` and a person decide.
                 with suppress(BlockDamaged, BlockMissing):
                     found[block] = set(map(content_of, self._ledger.from_footer(block).ranges))
         held = self._held_elsewhere(set().union(*found.values())) if found else set()
         return [block for block, ranges in found.items() if ranges <= held]
 
-    def _was_killed(self, writer: str) -> bool:
-        """Return whether a maintenance ledger was put in the place of one that did not come; see `end_killed`."""
-        return writer in self._changes.writers and self._changes.writers[writer].number == 1
+    def is_young(self, block: str) -> bool:
+        """Return whether a run of maintenance may be at work that is about to record a block.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        if self._store.objects.locks or self._has_ledger(writer_of(block)):
+            return False
+        changed = self._store.block_changed(block)
+        return changed is not None and changed > self._now_ms - ORPHAN_MILLIS
+
+    def _has_ledger(self, writer: str) -> bool:
+        if writer not in self._writers:
+            self._writers[writer] = self._ledger.has_ledger(writer, self._changes)
+        return self._writers[writer]
 
     def _held_elsewhere(self, wanted: set[Range]) -> set[Range]:
         """Return which of some ranges are in good blocks that are recorded."""
@@ -111,3 +129,22 @@ class Leftovers:
         except (BlockDamaged, BlockMissing):
             return False
         return True
+
+
+def delete_orphans(store: Store, changes: DayChanges, orphans: Sequence[str], role: str, now_ms: int) -> None:
+    """Delete what `Leftovers.orphans` returned, once it is sure that no ledger will come to name it.
+
+    Args:
+        store: The store.
+        changes: What `load_to_change` returned of their day.
+        orphans: Their ids.
+        role: Who deletes them, one of `ROLES`.
+        now_ms: Milliseconds since the epoch.
+
+    Raises:
+        TransactionOvertaken: One of them is recorded now; nothing was deleted.
+        LedgerDamaged: The day's maintenance ledgers are damaged.
+        StoreUnavailable: They are not known to be gone; try again.
+    """
+    void(store, changes, map(writer_of, orphans), role, now_ms)
+    delete_recorded(store, orphans)

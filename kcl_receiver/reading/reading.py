@@ -65,7 +65,7 @@ class Reading:
         self._batcher = Batcher(query, self._times)
         self._items: list[Item] = []
         self._columns = read_rows.columns_to_read(query.columns, positions=False, arrivals=False)
-        self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.notes)))
+        self._walk = LedgerWalk(store, *((None, since) if token is None else (token.place, since, token.maintained)))
         self._blocks = Blocks(store, check=query.check, fallback=query.fallback, now=query.now)
         self._stop = query.stop or threading.Event()
         self._wait = query.wait or self._stop.wait
@@ -107,10 +107,12 @@ class Reading:
 
     def _token(self) -> Token:
         place = self._sources.oldest() or self._walk.place
-        noted = self._sources.noted(self._walk.noted)
+        maintained = self._sources.maintained(self._walk.maintained)
         shards = None if self._shards is None else tuple(sorted(self._shards))
         stream = self.stream or StreamIdentity("", 0)
-        return Token(self._application, stream, dict(self._positions), place, shards, self._start, self._end, noted)
+        return Token(
+            self._application, stream, dict(self._positions), place, shards, self._start, self._end, maintained
+        )
 
     # The loop
 
@@ -186,7 +188,7 @@ class Reading:
                 continue
             if (found := self._blocks.made(block)) is not None:
                 day.taken.add(block)
-                yield from self._feed(place, found, note=began.note)
+                yield from self._feed(place, found, repaired=began.repaired)
 
     def _judge_stream(self, found: StreamIdentity) -> None:
         if self._query.watch_stream and (self.stream is None or found.created > self.stream.created):
@@ -208,10 +210,10 @@ class Reading:
                     yield from self._feed(place, made)
         yield from self._feed(place, entry, replaced=replaced)
 
-    def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False, note: int = 0) -> Iterator[Batch]:
+    def _feed(self, place: Place, entry: BlockStored, *, replaced: bool = False, repaired: int = 0) -> Iterator[Batch]:
         if entry.stream != self.stream:
             return
-        number = self._sources.add(place, entry, note)  # it is needed until it was drained
+        number = self._sources.add(place, entry, repaired)  # it is needed until it was drained
         touched = set()
         simple = self._end is None and self._start is None
         for index, one in enumerate(entry.ranges):

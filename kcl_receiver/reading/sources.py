@@ -36,7 +36,7 @@ class Sources:
         self._store = store
         self._blocks = blocks
         self._sources: OrderedDict[int, _Source] = OrderedDict()
-        self._notes: dict[int, int] = {}
+        self._repaired: dict[int, int] = {}
         self._entries: OrderedDict[str, BlockStored] = OrderedDict()
         self._kept = 0
         self._numbers = 0
@@ -44,18 +44,18 @@ class Sources:
     def __len__(self) -> int:
         return len(self._sources)
 
-    def add(self, place: Place, entry: BlockStored, note: int = 0) -> int:
+    def add(self, place: Place, entry: BlockStored, repaired: int = 0) -> int:
         """Take in a block, and return its number; it is needed once until `release`.
 
         Args:
             place: The line that names it.
             entry: Its entry.
-            note: The number of the note of `repair` that led to it, if none of the lines from `oldest` on does.
+            repaired: The entry of `repair` in the maintenance log that led to it, if no line from `oldest` on does.
         """
         self._numbers += 1
         self._sources[self._numbers] = _Source(entry.block, place)
-        if note:
-            self._notes[self._numbers] = note
+        if repaired:
+            self._repaired[self._numbers] = repaired
         self._keep(entry)
         return self._numbers
 
@@ -69,15 +69,15 @@ class Sources:
         one.needed -= 1
         if not one.needed:
             del self._sources[number]
-            self._notes.pop(number, None)
+            self._repaired.pop(number, None)
 
     def oldest(self) -> Place | None:
-        """Return the place of the first source that is still needed, or None; those that have a note do not count."""
-        return next((one.place for number, one in self._sources.items() if number not in self._notes), None)
+        """Return the place of the first source that is still needed, or None. What `repair` recorded does not count."""
+        return next((one.place for number, one in self._sources.items() if number not in self._repaired), None)
 
-    def noted(self, all_of_them: int) -> int:
-        """Return the last note of maintenance before which all was taken in and nothing is needed any more."""
-        return min((note - 1 for note in self._notes.values()), default=all_of_them)
+    def maintained(self, all_of_them: int) -> int:
+        """Return the last entry of the maintenance log up to which all was taken in and nothing is needed any more."""
+        return min((number - 1 for number in self._repaired.values()), default=all_of_them)
 
     def block(self, number: int) -> str:
         """Return the id of a source's block."""

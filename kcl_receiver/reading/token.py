@@ -1,11 +1,11 @@
 """What a reader keeps to go on exactly where it stopped: a small JSON text.
 
-    version       2
+    version       3
     application   whose store it is
     stream        arn and created: sequence numbers of another stream mean nothing here
     positions     by shard, the position through which it was read
     ledgers       how far the ledgers were read, before which nothing matters any more; see `Place`
-    notes         the last note of maintenance that does not matter any more either
+    maintenance   the last entry of the maintenance log that does not matter any more either
     shards        the shards that were asked for, or null for all
     start, end    where reading began, and where it was to end: {"time": ms}, {"positions": {...}} or null
 
@@ -24,7 +24,7 @@ from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
 from kcl_receiver.store.ledger.place import Place
 
-TOKEN_VERSION = 2
+TOKEN_VERSION = 3
 
 Limit = int | dict[str, Position] | None
 """Where reading begins or ends: a time in milliseconds since the epoch, a position by shard, or with the records."""
@@ -41,7 +41,7 @@ class Token:
     shards: tuple[str, ...] | None
     start: Limit
     end: Limit = None
-    notes: int = 0
+    maintained: int = 0
 
     def require(
         self,
@@ -90,7 +90,7 @@ class Token:
                 "stream": {"arn": self.stream.arn, "created": self.stream.created},
                 "positions": _to_json(self.positions),
                 "ledgers": None if self.place is None else self.place.to_json(),
-                "notes": self.notes,
+                "maintenance": self.maintained,
                 "shards": self.shards,
                 "start": _limit_to_json(self.start),
                 "end": _limit_to_json(self.end),
@@ -118,7 +118,7 @@ class Token:
                 None if shards is None else tuple(map(str, shards)),
                 _limit_from_json(raw["start"]),
                 _limit_from_json(raw["end"]),
-                max(0, int(raw["notes"])),
+                max(0, int(raw["maintenance"])),
             )
         except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise TokenRefused(

@@ -4,6 +4,9 @@ A damaged block is never touched. What can be had of it is put into a new block 
 says what the new one stands in for; only then does a damaged file go, and only if the new block holds all of it. The
 rule: nothing is stored but ranges that have the count and the checksum that were recorded when they were stored first.
 
+Another run may bring back the same blocks, or put others in their place. Then what that one holds by now is dropped
+here, and the rest is recorded.
+
 Killed between a new block and its ledger, it leaves a block that nobody names and whose records the next run brings
 back again; between ledger and deletion, a damaged file that nobody needs. Both are put in order by compact and repair.
 
@@ -31,7 +34,15 @@ from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.blocks.file import compression_of, salvage
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
-from kcl_receiver.store.ledger.transaction import RECOVER, Transaction, content_of
+from kcl_receiver.store.ledger.transaction import (
+    RECOVER,
+    TRIES,
+    Transaction,
+    TransactionOvertaken,
+    content_of,
+    holds_all,
+    works_elsewhere,
+)
 from kcl_receiver.store.store import Store
 
 BLOCKS_AT_ONCE = 32
@@ -132,6 +143,15 @@ class _Pending:
     failed: int = 0
 
 
+class _Made(NamedTuple):
+    """What a new block adds to a summary."""
+
+    salvaged: int
+    restored: int
+    records: int
+    size: int
+
+
 class _Open:
     """A transaction that is not committed, and what it holds."""
 
@@ -142,6 +162,7 @@ class _Open:
         self.bytes = 0
         self.unfinished: set[str] = set()
         self.files: set[str] = set()
+        self.made: dict[str, _Made] = {}
 
 
 class Restorer:
@@ -306,11 +327,9 @@ class Restorer:
         opened.unfinished.add(entry.block)  # its other parts go into the same transaction
         if pending.damage.why == DAMAGED:
             opened.files.add(entry.block)
-        self.summary.made += 1
-        self.summary.salvaged += pending.from_file
-        self.summary.restored += len(pending.ready) - pending.from_file
-        self.summary.records += encoded.rows
-        self.summary.size += sum(one.range.size for one in pending.ready)
+        restored, bytes_ = len(pending.ready) - pending.from_file, sum(one.range.size for one in pending.ready)
+        opened.made[block] = _Made(pending.from_file, restored, encoded.rows, bytes_)
+        self._count(opened.made[block], 1)
         pending.stored += len(pending.ready)
         pending.ready, pending.from_file, pending.size = [], 0, 0
 
@@ -329,7 +348,7 @@ class Restorer:
         if day not in self._changes:
             for old in [one for one in self._changes if one < day and one not in self._open][:-1]:
                 del self._changes[old]
-            self._changes[day] = Ledger(self._store).changes(day, ranges=False)
+            self._changes[day] = Ledger(self._store).to_change(day, ranges=False)
         return self._changes[day]
 
     def _transaction(self, block: str) -> _Open:
@@ -356,8 +375,40 @@ class Restorer:
 
     def _commit(self, day: str) -> None:
         opened = self._open.pop(day)
-        if opened.transaction.empty:
-            return
-        opened.transaction.commit()
+        for _ in range(TRIES):
+            if opened.transaction.empty:
+                return
+            try:
+                opened.transaction.commit()
+                break
+            except TransactionOvertaken:
+                self._drop(day, opened)
+        else:
+            raise works_elsewhere(self._store, day)
         self.summary.removed += len(opened.files.intersection(opened.transaction.retire()))
         self._events.committed(self.summary)
+
+    def _drop(self, day: str, opened: _Open) -> None:
+        """Others have recorded something about the same blocks: drop what they hold by now, or have expired."""
+        ledger = Ledger(self._store)
+        changes = self._changes[day] = ledger.to_change(day, ranges=False)
+        dropped: list[str] = []
+        for new in opened.transaction.new:
+            held: set[Range] = set()
+            for old in new.replaces:
+                for entry in ledger.find_all(changes.replaced.get(old, ()), changes):
+                    held.update(map(content_of, entry.ranges if self._store.has_block(entry.block) else ()))
+            if changes.expired.keys() & set(new.replaces) or holds_all(held, new.ranges):
+                dropped.append(new.block)
+                self._count(opened.made[new.block], -1)
+                self.summary.elsewhere += len(new.ranges)
+        opened.transaction.replan(changes, dropped)
+        # None of them can be recorded any more, but for one that `repair` has taken in.
+        self._store.delete_blocks([block for block in dropped if block not in changes.blocks])
+
+    def _count(self, made: _Made, sign: int) -> None:
+        self.summary.made += sign
+        self.summary.salvaged += sign * made.salvaged
+        self.summary.restored += sign * made.restored
+        self.summary.records += sign * made.records
+        self.summary.size += sign * made.size

@@ -25,7 +25,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from kcl_receiver.errors import LedgerDamaged
-from kcl_receiver.store.layout import LEDGER_SUFFIX
+from kcl_receiver.store.layout import may_grow
 from kcl_receiver.store.objects import Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 
@@ -106,13 +106,13 @@ class BucketObjects(Objects):
         with self._lock:
             self._next.pop(key, None)
         # A part whose first line is in the content does not count any more; the others would follow it.
-        if _may_be_log(key):
+        if may_grow(key):
             self._remove([one.key for one in self._parts(key)])
 
     def get(self, key: str) -> bytes | None:
         """See `Objects.get`."""
         whole = self._bucket.get(key)
-        if not _may_be_log(key):
+        if not may_grow(key):
             return whole
         if whole is None:
             parts = self._following(key, 1)
@@ -154,7 +154,7 @@ class BucketObjects(Objects):
     def stat(self, key: str) -> Stat | None:
         """See `Objects.stat`."""
         found = self._bucket.head(key)
-        if found is not None or not _may_be_log(key):
+        if found is not None or not may_grow(key):
             return found
         found = next(_folded(self._parts(key)), None)
         return self._bucket.head(key) if found is None else found  # it may have been merged meanwhile
@@ -165,7 +165,7 @@ class BucketObjects(Objects):
 
     def list_after(self, prefix: str, after: str) -> Iterator[Stat]:
         """See `Objects.list_after`. Costs nothing for what comes before."""
-        return _folded(self._listed(prefix, deep=True, after=f"{after}{_MARK}{_MARK}" if _may_be_log(after) else after))
+        return _folded(self._listed(prefix, deep=True, after=f"{after}{_MARK}{_MARK}" if may_grow(after) else after))
 
     def _listed(self, prefix: str, *, deep: bool, after: str = "") -> Iterator[Stat]:
         while True:
@@ -182,7 +182,7 @@ class BucketObjects(Objects):
         """See `Objects.delete`."""
         named = tuple(keys)
         # The first part first: without it the log is not there, however far the removal comes.
-        parts = [part.key for key in named if _may_be_log(key) for part in self._parts(key)]
+        parts = [part.key for key in named if may_grow(key) for part in self._parts(key)]
         self._remove([*named, *parts])
         with self._lock:
             for key in named:
@@ -195,7 +195,7 @@ class BucketObjects(Objects):
 
     def append(self, key: str, number: int, lines: bytes) -> None:
         """See `Objects.append`."""
-        if not _may_be_log(key):
+        if not may_grow(key):
             raise ValueError(f"not the key of a log: {key}")
         upcoming = self._next.get(key)
         is_first = upcoming is None
@@ -277,10 +277,6 @@ class BucketObjects(Objects):
             log = key if mark else ""
             if mark and parts == KEPT_PARTS + 1:
                 yield log
-
-
-def _may_be_log(key: str) -> bool:
-    return key.endswith(LEDGER_SUFFIX)
 
 
 def _part(key: str, number: int) -> str:

@@ -36,13 +36,20 @@ def ledger_path(writer: str) -> str:
     return f"{LEDGER}/{check_writer_id(writer)[:4]}-{writer[4:6]}/{writer}{LEDGER_SUFFIX}"
 
 
-def maintenance_path(writer: str) -> str:
-    """Return where a maintenance writer's ledger lies: `ledger/maintenance/<day of its blocks>/<id>.jsonl`.
+def maintenance_path(number: int) -> str:
+    """Return where an entry of the maintenance log lies: `maintenance/<its thousand>/<number>.jsonl`."""
+    return f"{MAINTENANCE}/{number // 1000:06d}/{number:09d}{LEDGER_SUFFIX}"
+
+
+def marker_path(number: int, writer: str) -> str:
+    """Return where it is marked which day an entry of the maintenance log is about.
+
+    It is `ledger/maintenance/<day of its blocks>/<number>-<writer id>`.
 
     Raises:
         ValueError: It is not a writer id.
     """
-    return f"{LEDGER}/{MAINTENANCE}/{day_of(writer)}/{writer}{LEDGER_SUFFIX}"
+    return f"{LEDGER}/{MAINTENANCE}/{day_of(writer)}/{number:09d}-{writer}"
 
 
 def log_path(number: int) -> str:
@@ -52,9 +59,31 @@ def log_path(number: int) -> str:
 
 def log_entry_at(key: str) -> int | None:
     """Return the number of the entry of the store's log that lies at a key; None if none lies there."""
-    name = key.rpartition("/")[2].removesuffix(LOG_SUFFIX)
-    number = int(name) if name.isascii() and name.isdecimal() else 0
-    return number if number and log_path(number) == key else None
+    return _numbered(key, LOG_SUFFIX, log_path)
+
+
+def maintenance_at(key: str) -> int | None:
+    """Return the number of the entry of the maintenance log that lies at a key; None if none lies there."""
+    return _numbered(key, LEDGER_SUFFIX, maintenance_path)
+
+
+def marker_at(key: str) -> tuple[int, str] | None:
+    """Return the number and the writer that a marker at a key names; None if none lies there."""
+    digits, _, writer = key.rpartition("/")[2].partition("-")
+    try:
+        number = _number(digits)
+        return (number, writer) if number and marker_path(number, writer) == key else None
+    except ValueError:
+        return None
+
+
+def _numbered(key: str, suffix: str, path_of: Callable[[int], str]) -> int | None:
+    number = _number(key.rpartition("/")[2].removesuffix(suffix))
+    return number if number and path_of(number) == key else None
+
+
+def _number(digits: str) -> int:
+    return int(digits) if digits.isascii() and digits.isdecimal() else 0
 
 
 def block_at(key: str) -> str | None:
@@ -63,9 +92,13 @@ def block_at(key: str) -> str | None:
 
 
 def ledger_at(key: str) -> str | None:
-    """Return the writer whose ledger, a generator's or of maintenance, lies at a key; None if none lies there."""
-    path_of = {3: ledger_path, 4: maintenance_path}.get(key.count("/") + 1)
-    return None if path_of is None else _named(key, LEDGER_SUFFIX, path_of)
+    """Return the writer whose ledger lies at a key; None if none lies there."""
+    return _named(key, LEDGER_SUFFIX, ledger_path)
+
+
+def may_grow(key: str) -> bool:
+    """Return whether lines may be appended to the object at a key; all others are created whole."""
+    return key.endswith(LEDGER_SUFFIX) and not key.startswith(f"{MAINTENANCE}/")
 
 
 def _named(key: str, suffix: str, path_of: Callable[[str], str]) -> str | None:

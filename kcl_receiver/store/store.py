@@ -4,7 +4,8 @@
     blocks/<day>/<block id>.parquet               the blocks
     log/<thousand>/<number>.json                  which writers there are: the store's log
     ledger/<month>/<writer id>.jsonl              what a writer that began in that month appends to
-    ledger/maintenance/<day>/<writer id>.jsonl    what maintenance did to the blocks of a day, an object for each time
+    maintenance/<thousand>/<number>.jsonl         what maintenance did, an object for each time: the maintenance log
+    ledger/maintenance/<day>/<number>-<writer>    empty; which entries of that log are about the blocks of a day
     ledger/damaged/...                            damaged ledgers that repair has set aside; never read
     tmp/<name>.<token>.tmp                        what a directory's process is writing; never read
     maintenance.asked                             empty; other maintenance waits for compaction to give way
@@ -19,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import groupby
 from os import PathLike, fspath
@@ -29,6 +30,7 @@ from urllib.parse import quote, unquote, urlsplit
 from kcl_receiver import ids
 from kcl_receiver.errors import SEE_RECOVER, BlockMissing, ConfigError, StoreRefused, StoreUnavailable
 from kcl_receiver.store import layout
+from kcl_receiver.store.ledger.entries import begun_by
 from kcl_receiver.store.objects import Checked, Lock, Objects, Stat
 from kcl_receiver.wire.columns import Buffer
 
@@ -258,6 +260,15 @@ class Store:
         except FileNotFoundError as error:
             raise self._missing(block_id) from error
 
+    def blocks_of_day(self, day: str) -> dict[str, int]:
+        """Return id and size of each block of a day that is there."""
+        return dict(self._blocks(f"{layout.BLOCKS}/{day}/"))
+
+    def block_changed(self, block_id: str) -> int | None:
+        """Return when a block was stored, milliseconds since the epoch by the place's clock; None if it is gone."""
+        found = self.objects.stat(layout.block_path(block_id))
+        return None if found is None else found.modified
+
     def delete_block(self, block_id: str) -> None:
         """Remove a block for good; it is gone, and that is durable, when this returns. Idempotent.
 
@@ -388,7 +399,8 @@ class Store:
         Returns:
             Where the damaged one is kept, below the store.
         """
-        for key in (layout.ledger_path(writer), layout.maintenance_path(writer)):
+        numbers = [number for number, *_ in self._entries_of(ids.day_of(writer), self.maintenance_entry, writer)]
+        for key in (layout.ledger_path(writer), *map(layout.maintenance_path, numbers)):
             content = self.objects.get(key)
             if content is None:
                 continue
@@ -413,9 +425,12 @@ class Store:
 
         A folder without an entry costs one more: who made it was killed, or it is somebody else's.
         """
-        for folder in reversed(self._folders(f"{layout.LOG}/")):
-            listed = self.objects.list(f"{layout.LOG}/{folder}/", deep=False)
-            if found := max((layout.log_entry_at(one.key) or 0 for one in listed), default=0):
+        return self._newest(layout.LOG, layout.log_entry_at)
+
+    def _newest(self, log: str, number_at: Callable[[str], int | None]) -> int:
+        for folder in reversed(self._folders(f"{log}/")):
+            listed = self.objects.list(f"{log}/{folder}/", deep=False)
+            if found := max((number_at(one.key) or 0 for one in listed), default=0):
                 return found
         return 0
 
@@ -435,39 +450,112 @@ class Store:
         return self._folders(f"{layout.LEDGER}/{layout.MAINTENANCE}/")
 
     def maintenance_ledgers(self, day: str) -> Iterator[tuple[str, bytes]]:
-        """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the ids."""
-        for one in self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False):
-            writer = layout.ledger_at(one.key)
-            content = None if writer is None else self.objects.get(one.key)
-            if writer is not None and content is not None:
-                yield writer, content
+        """Yield id and content of each maintenance ledger about the blocks of a day, in the order of the log.
 
-    def maintenance_starts(self, day: str) -> Iterator[tuple[str, bytes]]:
-        """Yield id and first line of each maintenance ledger about the blocks of a day, in the order of the ids."""
-        for one in self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False):
-            writer = layout.ledger_at(one.key)
-            if writer is not None:
-                with self.objects.open(one.key) as file:
-                    line = bytearray()
-                    while b"\n" not in line and (piece := file.read(_START_BYTES)):
-                        line += piece
-                yield writer, bytes(line[: line.find(b"\n") + 1])
+        Those of which it cannot be told whether they are about the day come last: an entry that was lost is empty, and
+        one whose first line is damaged is as it is.
+        """
+        for _, writer, content in self.maintenance_entries(day):
+            yield writer, content
+
+    def maintenance_entries(self, day: str) -> Iterator[tuple[int, str, bytes]]:
+        """Yield the same, each with its number in the log."""
+        return self._entries_of(day, self.maintenance_entry)
+
+    def maintenance_starts(self, day: str) -> Iterator[tuple[str, int, bytes]]:
+        """Yield id, number and first line of each maintenance ledger about the blocks of a day, in the same order."""
+        for number, writer, line in self._entries_of(day, self.maintenance_start):
+            yield writer, number, line
 
     def maintenance_ledger(self, writer: str) -> bytes | None:
         """Return the content of a maintenance ledger, or None if there is none."""
-        return self.objects.get(layout.maintenance_path(writer))
+        found = self._entries_of(ids.day_of(writer), self.maintenance_entry, writer)
+        return next((content for *_, content in found), None)
 
-    def has_maintenance_ledger(self, writer: str) -> bool:
-        """Return whether a maintenance ledger is there now. One look, no reading."""
-        return self.objects.stat(layout.maintenance_path(writer)) is not None
+    def maintenance_markers(self, day: str) -> list[tuple[int, str]]:
+        """Return number and writer of each entry of the maintenance log that may be about the blocks of a day."""
+        listed = self.objects.list(f"{layout.LEDGER}/{layout.MAINTENANCE}/{day}/", deep=False)
+        return [marker for one in listed if (marker := layout.marker_at(one.key)) is not None]
 
-    def put_maintenance_ledger(self, writer: str, content: bytes) -> None:
-        """Store a maintenance ledger: it is there, whole and durable, when this returns. Idempotent.
+    def _entries_of(
+        self, day: str, read: Callable[[int], bytes | None], of: str | None = None
+    ) -> Iterator[tuple[int, str, bytes]]:
+        """Yield number, writer and what `read` returns of the entries that are about the blocks of a day.
 
-        Raises:
-            StoreRefused: Another content is there under this id.
+        A marker counts if the entry of its number is of its writer. If that is of another one, the other was first. If
+        there is none, it is to come, or its writer was killed; but where the log goes on behind it, it was lost.
+
+        Args:
+            day: The day.
+            read: Returns of an entry its first line at least, or None.
+            of: Only what is of this writer.
         """
-        self._put_once(layout.maintenance_path(writer), content, f"the ledger {writer}")
+        newest = -1
+        known: set[str] = set()
+        unknown: dict[str, tuple[int, bytes]] = {}
+        for number, writer in self.maintenance_markers(day):
+            if writer in known or (of is not None and writer != of):
+                continue
+            content = read(number)
+            if content is None:
+                newest = self.newest_maintenance_number() if newest < 0 else newest
+                if number > newest:
+                    continue
+                content = read(number)  # it may have come between the two looks
+            by = None if content is None else begun_by(content)
+            if by == writer:
+                known.add(writer)
+                yield number, writer, content or b""
+            elif by is None:
+                unknown[writer] = number, content or b""
+        for writer, (number, content) in unknown.items():
+            if writer not in known:
+                yield number, writer, content
+
+    def maintenance_entry(self, number: int) -> bytes | None:
+        """Return an entry of the maintenance log, or None if there is none of that number."""
+        return self.objects.get(layout.maintenance_path(number))
+
+    def has_maintenance_entry(self, number: int) -> bool:
+        """Return whether there is an entry of that number in the maintenance log. One look, no reading."""
+        return self.objects.stat(layout.maintenance_path(number)) is not None
+
+    def maintenance_start(self, number: int) -> bytes | None:
+        """Return the first line of an entry of the maintenance log, or None if there is none of that number."""
+        line = bytearray()
+        try:
+            with self.objects.open(layout.maintenance_path(number)) as file:
+                while b"\n" not in line and (piece := file.read(_START_BYTES)):
+                    line += piece
+        except BlockMissing:
+            return None
+        return bytes(line[: line.find(b"\n") + 1])
+
+    def newest_maintenance_number(self) -> int:
+        """Return the number of the newest entry of the maintenance log, 0 if there is none. Two listings."""
+        return self._newest(layout.MAINTENANCE, layout.maintenance_at)
+
+    def maintenance_numbers(self) -> list[int]:
+        """Return the numbers of all entries of the maintenance log, in order."""
+        listed = (layout.maintenance_at(one.key) for one in self.objects.list(f"{layout.MAINTENANCE}/"))
+        return [number for number in listed if number is not None]
+
+    def create_maintenance_entry(self, number: int, writer: str, content: bytes) -> bool:
+        """Create an entry of the maintenance log unless there is one of that number; return whether it did.
+
+        It is durable then, and so is the marker that leads to it from its day, which comes first.
+        """
+        self.mark_maintenance(number, writer)
+        return self.objects.create(layout.maintenance_path(number), content)
+
+    def mark_maintenance(self, number: int, writer: str) -> None:
+        """Make the marker that leads from a day to an entry of the maintenance log; it is durable then. Idempotent."""
+        self._put_once(layout.marker_path(number, writer), b"", f"the marker of entry {number}")
+
+    def settle_maintenance_entry(self, number: int) -> None:
+        """Make an entry of the maintenance log durable that another writer left behind. Idempotent."""
+        with suppress(FileNotFoundError):
+            self.objects.settle(layout.maintenance_path(number))
 
     def _folders(self, prefix: str) -> list[str]:
         listed = self.objects.list(prefix, deep=False)
@@ -530,7 +618,7 @@ def _is_part(one: Stat) -> bool:
     key = one.key
     if "/" not in key:
         return key.endswith(".json") or key in (LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
-    if layout.log_entry_at(key) is not None:
+    if layout.log_entry_at(key) or layout.maintenance_at(key) or layout.marker_at(key):
         return True
     kept = key.startswith(f"{layout.LEDGER}/{DAMAGED}/")
     return kept or layout.ledger_at(key) is not None or layout.block_at(key) is not None

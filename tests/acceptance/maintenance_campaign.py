@@ -424,7 +424,7 @@ class Campaign:
         """Return the names of the blocks and of the maintenance ledgers that are there."""
         root = root_of(self.store)
         blocks = {entry.name for day in listed(root / "blocks") for entry in listed(Path(day.path))}
-        ledgers = {entry.name for day in listed(root / "ledger/maintenance") for entry in listed(Path(day.path))}
+        ledgers = {entry.name for day in listed(root / "maintenance") for entry in listed(Path(day.path))}
         return blocks, ledgers
 
     def _phase(self, before: tuple[set[str], set[str]]) -> str:
@@ -432,11 +432,11 @@ class Campaign:
         recorded: set[str] = set()
         replaced: set[str] = set()
         for day in self.store.maintenance_days():
-            for writer, content in self.store.maintenance_ledgers(day):
+            for number, writer, content in self.store.maintenance_entries(day):
                 for one in decode_ledger(writer, content).entries:
                     if isinstance(one, BlockStored):
                         recorded.add(f"{one.block}.parquet")
-                        if f"{writer}.jsonl" not in before[1]:
+                        if f"{number:09d}.jsonl" not in before[1]:
                             replaced.update(f"{old}.parquet" for old in one.replaces)
         if blocks - before[0] - recorded - self.landing.files:
             return PUT

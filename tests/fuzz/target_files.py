@@ -33,7 +33,7 @@ from kcl_receiver.ranges import TRIM_HORIZON, Forgotten, Position, Range, Stream
 from kcl_receiver.store.blocks.encode import BlockRange, encode_block
 from kcl_receiver.store.blocks.file import BlockFile
 from kcl_receiver.store.blocks.footers import FOOTER_KEY
-from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path
+from kcl_receiver.store.layout import block_path, ledger_path, log_path, maintenance_path, marker_path
 from kcl_receiver.store.ledger.entries import (
     BlockStored,
     Carried,
@@ -273,13 +273,18 @@ def _store(source: Source) -> Store:
         _put(files, ROOT / block_path(block), payload)
     if hostile and source.one_in(3):
         _put(files, ROOT / block_path(block_id(WRITERS[2], 1)), _block(source, blocks[block_id(WRITERS[0], 1)][0]))
+    numbered = 0
     for writer, lines in entries.items():
         if source.one_in(12):
             continue
         content = encode_lines(lines, 1, hashlib.sha256(writer.encode()).hexdigest()[:32])[0]
         if hostile != 1:
             content = _ledger(source, writer, lines)
-        path = ledger_path(writer) if writer in WRITERS else maintenance_path(writer)
+        path = ledger_path(writer)
+        if writer not in WRITERS:
+            numbered += 1
+            path = maintenance_path(numbered)
+            _put(files, ROOT / marker_path(numbered, writer), b"")
         _put(files, ROOT / path, content)
     if not source.one_in(12):  # else the log is lost
         line = encode_lines([_state()], LOG_ENTRIES, _hash(b"log"))[0]

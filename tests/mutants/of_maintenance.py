@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from mutants import Mutant
 
+TRANSACTION = "kcl_receiver/store/ledger/transaction.py"
+LOG = "tests/unit/test_maintenance_log.py"
+TOGETHER = "tests/unit/test_maintenance_together.py"
+
 MUTANTS = [
     Mutant(
         "maintenance deletes on the word of a ledger that is not durable",
         "kcl_receiver/store/ledger/transaction.py",
-        "        settle_day(store, day)\n        store.delete_blocks(blocks)",
+        "        settle_log(store)\n        store.delete_blocks(blocks)",
         "        store.delete_blocks(blocks)",
         (
             "tests/unit/test_maintenance_faults.py"
@@ -32,16 +36,9 @@ MUTANTS = [
     Mutant(
         "repair relies on what a killed run wrote before it is durable",
         "kcl_receiver/maintenance/repair.py",
-        "            settle_day(self._store, day)  # a run",
+        "            settle_log(self._store)  # a run",
         "            pass  # a run",
         ("tests/unit/test_repair_faults.py::test_it_may_be_killed_between_any_two_steps_and_run_again",),
-    ),
-    Mutant(
-        "a follower passes a note whose ledger is still to come",
-        "kcl_receiver/store/ledger/notes.py",
-        "        if there:\n            yield one",
-        "        yield one",
-        ("tests/unit/test_read_follow.py::test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted",),
     ),
     Mutant(
         "compaction keeps the store until its end",
@@ -53,7 +50,7 @@ MUTANTS = [
     Mutant(
         "a compaction that gave way has come to its end",
         "kcl_receiver/cli/compact.py",
-        "    return EXIT_INTERRUPTED if any(report.gave_way for report in reports) else EXIT_OK\n",
+        "    return EXIT_INTERRUPTED if early else EXIT_OK\n",
         "    return EXIT_OK\n",
         ("tests/unit/test_compact_command.py::test_a_run_that_stopped_early_has_not_succeeded",),
     ),
@@ -65,30 +62,163 @@ MUTANTS = [
         ("tests/unit/test_repair.py::test_what_was_taken_in_and_then_compacted_is_held_at_the_next_start",),
     ),
     Mutant(
-        "repair deletes blocks that a ledger may still come to name",
-        "kcl_receiver/maintenance/repair.py",
-        "            end_killed(store, now_ms)\n",
-        "            pass\n",
+        "a transaction about the same blocks is recorded, too",
+        TRANSACTION,
+        "            if self._is_overtaken():\n",
+        "            if False:\n",
         (
-            "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[repaired]",
+            f"{LOG}::test_what_is_about_the_same_block_or_ledger_is_overtaken_and_records_nothing[memory-replacing-replacing]",
+            f"{TOGETHER}::test_at_any_change_of_a_run_another_one_may_come_and_go[compacts-compacts]",
         ),
     ),
     Mutant(
-        "compaction deletes blocks that a ledger may still come to name",
-        "kcl_receiver/maintenance/compact.py",
-        "        end_killed(store, now_ms)\n",
+        "what others replaced or expired since does not count",
+        TRANSACTION,
+        "            or not since.removed.isdisjoint({*new, *self._old, *self._expired})\n",
         "",
         (
-            "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[compacted]",
+            f"{LOG}::test_what_is_about_the_same_block_or_ledger_is_overtaken_and_records_nothing[memory-replacing-removing]",
         ),
     ),
     Mutant(
-        "blocks of a killed run are taken in because of the ledger that says nothing",
+        "what others recorded since does not count",
+        TRANSACTION,
+        "            or not since.recorded.isdisjoint(new)\n",
+        "",
+        (
+            f"{LOG}::test_what_is_about_the_same_block_or_ledger_is_overtaken_and_records_nothing[memory-taking_in-taking_in]",
+        ),
+    ),
+    Mutant(
+        "a ledger is acknowledged by two runs",
+        TRANSACTION,
+        "            or not since.acknowledged.isdisjoint(acknowledged)\n",
+        "",
+        (
+            f"{LOG}::test_what_is_about_the_same_block_or_ledger_is_overtaken_and_records_nothing[memory-acknowledging-acknowledging]",
+        ),
+    ),
+    Mutant(
+        "a writer that is void records what it made",
+        TRANSACTION,
+        "            self.writer in changes.voided\n            or not",
+        "            not",
+        (f"{LOG}::test_what_is_void_is_never_recorded_however_late_it_comes",),
+    ),
+    Mutant(
+        "a writer is made void that has recorded what it made",
+        TRANSACTION,
+        "            or not voided.isdisjoint(changes.writers)\n",
+        "",
+        (f"{LOG}::test_what_is_recorded_just_before_it_is_void_is_not_void[memory]",),
+    ),
+    Mutant(
+        "blocks in no ledger are deleted, and their writer may still record them",
         "kcl_receiver/maintenance/retired_blocks.py",
-        "not self._was_killed(writer) and ",
+        "    void(store, changes, map(writer_of, orphans), role, now_ms)\n",
         "",
         (
             "tests/unit/test_late_requests.py::test_what_a_killed_run_was_about_to_record_does_not_come_when_its_blocks_are_gone[repaired]",
+            f"{TOGETHER}::test_at_any_change_of_a_run_another_one_may_come_and_go[compacts-repairs]",
         ),
+    ),
+    Mutant(
+        "young blocks of a run that is at work are deleted",
+        "kcl_receiver/maintenance/retired_blocks.py",
+        "changed > self._now_ms - ORPHAN_MILLIS",
+        "False",
+        (
+            f"{LOG}::test_young_blocks_of_a_run_that_may_be_at_work_are_left_alone_where_no_lock_tells[repair-False]",
+            f"{LOG}::test_young_blocks_of_a_run_that_may_be_at_work_are_left_alone_where_no_lock_tells[compact-False]",
+        ),
+    ),
+    Mutant(
+        "a commit whose answer was lost is made once more",
+        TRANSACTION,
+        "            if self.writer in changes.writers:  # the answer was lost\n",
+        "            if False:\n",
+        (
+            f"{LOG}::test_a_commit_whose_answer_is_lost_is_recorded_once[maintenance/-Fault.AFTER]",
+            f"{LOG}::test_one_of_which_the_answer_was_lost_is_found_although_others_came_since",
+        ),
+    ),
+    Mutant(
+        "an entry is created behind one that may not be durable",
+        TRANSACTION,
+        "                store.settle_maintenance_entry(changes.seen)  # its writer",
+        "                pass  # its writer",
+        (f"{LOG}::test_the_newest_entry_is_durable_before_the_next_one_is_created[memory]",),
+    ),
+    Mutant(
+        "the marker comes after its entry",
+        "kcl_receiver/store/store.py",
+        "        self.mark_maintenance(number, writer)\n"
+        "        return self.objects.create(layout.maintenance_path(number), content)\n",
+        "        done = self.objects.create(layout.maintenance_path(number), content)\n"
+        "        self.mark_maintenance(number, writer)\n        return done\n",
+        (f"{LOG}::test_the_newest_entry_is_durable_before_the_next_one_is_created[memory]",),
+    ),
+    Mutant(
+        "a marker leads to the entry of another writer",
+        "kcl_receiver/store/store.py",
+        "            if by == writer:\n",
+        "            if by is not None:\n",
+        (f"{LOG}::test_a_marker_without_its_entry_says_nothing_whoever_comes_next[memory]",),
+    ),
+    Mutant(
+        "an entry that was lost is one that is still to come",
+        "kcl_receiver/store/store.py",
+        "                if number > newest:\n                    continue\n",
+        "                continue\n",
+        (f"{LOG}::test_a_lost_entry_is_damage_for_whoever_reads_the_day_or_follows[memory-2]",),
+    ),
+    Mutant(
+        "a follower waits for an entry that was lost",
+        "kcl_receiver/store/ledger/maintenance_log.py",
+        "    if store.has_maintenance_entry(number + 2) and not",
+        "    if False and not",
+        (f"{LOG}::test_a_lost_entry_is_damage_for_a_follower_that_is_at_work[memory]",),
+    ),
+    Mutant(
+        "a follower counts an entry that may not be durable",
+        "kcl_receiver/store/ledger/maintenance_log.py",
+        "    if number > seen:\n        store.settle_maintenance_entry(number)\n",
+        "",
+        (f"{LOG}::test_what_a_follower_has_counted_is_durable[False]",),
+    ),
+    Mutant(
+        "a follower that begins counts an entry that may not be durable",
+        "kcl_receiver/store/ledger/maintenance_log.py",
+        "    if number:\n        store.settle_maintenance_entry(number)\n",
+        "",
+        (f"{LOG}::test_what_a_follower_has_counted_is_durable[True]",),
+    ),
+    Mutant(
+        "the number of an entry that was lost stays free",
+        "kcl_receiver/maintenance/repair.py",
+        "                fill(self._store, number, self._now_ms)\n",
+        "                pass\n",
+        (f"{LOG}::test_repair_records_what_a_lost_entry_said_and_lets_followers_past_it[memory]",),
+    ),
+    Mutant(
+        "old blocks are deleted although the new one is not there",
+        TRANSACTION,
+        "            if self._store.has_block(one.block):\n                continue\n",
+        "            continue\n",
+        (f"{LOG}::test_nothing_is_deleted_if_a_new_block_is_not_there[memory]",),
+    ),
+    Mutant(
+        "a compaction that was overtaken deletes what repair has taken in",
+        "kcl_receiver/maintenance/compact.py",
+        "[block for block in made if block not in self._changes.since.recorded]",
+        "list(made)",
+        (f"{LOG}::test_what_repair_has_taken_in_is_not_deleted_by_the_run_that_made_it",),
+    ),
+    Mutant(
+        "expire takes what was overtaken for done",
+        "kcl_receiver/maintenance/expire.py",
+        "                found = self._look(day, self._store.blocks_of_day(day), to_change=True)\n",
+        "                found = None\n",
+        (f"{LOG}::test_expire_plans_again_what_was_overtaken",),
     ),
 ]

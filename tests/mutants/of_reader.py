@@ -32,12 +32,12 @@ MUTANTS = [
     Mutant(
         "the feed of changes lists what maintenance did after it has read the ledgers",
         "kcl_receiver/store/ledger/follow.py",
-        "        noted = list(notes(self._store, self._notes))\n",
-        "        noted = notes(self._store, self._notes)\n",
+        "in recorded(self._store, self._seen, newest):\n",
+        "in recorded(self._store, self._seen, newest_number(self._store)):\n",
         ("tests/unit/test_follow.py::test_a_block_that_is_removed_was_added_before_though_maintenance_began_first",),
     ),
     Mutant(
-        "a reader does not look at what repair noted",
+        "a reader does not look at what repair recorded",
         "kcl_receiver/store/ledger/tailing.py",
         "        yield from self._find_repairs()\n",
         "        list(self._find_repairs())\n",
@@ -46,7 +46,7 @@ MUTANTS = [
     Mutant(
         "a token forgets what repair took in and what still waits",
         "kcl_receiver/reading/sources.py",
-        "        return min((note - 1 for note in self._notes.values()), default=all_of_them)\n",
+        "        return min((number - 1 for number in self._repaired.values()), default=all_of_them)\n",
         "        return all_of_them\n",
         (f"{FOLLOW}::test_a_token_keeps_what_repair_took_in_and_waits_for_what_comes_before",),
     ),

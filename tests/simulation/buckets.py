@@ -41,7 +41,7 @@ def _killed_and_late(fleet: Fleet, host: Host, _: float) -> bool:
     if not isinstance(host.place, BucketPlace):
         return False
     rng = host.place.bucket.rng
-    part = rng.choice(("", "/blocks/", "/ledger/2", "/ledger/2", "/log/", "/ledger/maintenance"))
+    part = rng.choice(("", "/blocks/", "/ledger/2", "/ledger/2", "/log/", "/maintenance/"))
     host.host_dies = rng.random() < 0.2
     host.place.medium.kill_in(part, rng.choice((0, 3, 6, 15)), LATE)
     return True

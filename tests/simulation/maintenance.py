@@ -19,7 +19,7 @@ from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.merging import merge_left_over
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, end_killed
+from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, TransactionOvertaken
 from kcl_receiver.store.store import Store
 from simulation import blocks
 from simulation.place import BucketPlace
@@ -61,7 +61,6 @@ class SimMaintenance(Process):
     def _begin(self) -> None:
         if self.host.fleet.quiet:
             return
-        end_killed(self.store, self.host.wall_millis())
         if isinstance(self.host.place, BucketPlace):
             merge_left_over(self.store)
         if self.host.expire_before is not None:
@@ -108,8 +107,18 @@ class SimMaintenance(Process):
         self._pause(self._commit, transaction)
 
     def _commit(self, transaction: Transaction) -> None:
-        transaction.commit()
+        try:
+            transaction.commit()
+        except TransactionOvertaken:
+            self.host.fleet.seen["transactions overtaken"] += 1
+            self._pause(self._drop, transaction)
+            return
         self._pause(self._retire, transaction)
+
+    def _drop(self, transaction: Transaction) -> None:
+        taken_in = transaction.changes.since.recorded
+        self.store.delete_blocks([one.block for one in transaction.new if one.block not in taken_in])
+        self._pause(self._begin)
 
     def _retire(self, transaction: Transaction) -> None:
         transaction.retire()

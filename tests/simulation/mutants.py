@@ -557,7 +557,7 @@ MUTANTS = (
     # Blocks that are put in the place of others
     _bug(
         "what was replaced is deleted, and no ledger says so",
-        (Transaction, "commit", "self._store.put_maintenance_ledger(self.writer, self._content)", "pass"),
+        (Transaction, "commit", "store.create_maintenance_entry(number, self.writer, content)", "True"),
     ),
     _bug(
         "no fsync of the directory of maintenance ledgers",

@@ -35,7 +35,7 @@ def _blocks_expire(fleet: Fleet, host: Host, _: float) -> bool:
 def _expire_killed(fleet: Fleet, host: Host, _: float) -> bool:
     """`expire` is killed on its way, and often the power goes then."""
     host = fleet.maintainer(host)
-    host.expire_kill = fleet.more.choice(("/ledger/maintenance", "/blocks/")), fleet.more.randint(0, 6)
+    host.expire_kill = fleet.more.choice(("/maintenance/", "/blocks/")), fleet.more.randint(0, 6)
     if fleet.more.random() < 0.6:
         fleet.timeline.at(fleet.timeline.now + fleet.more.uniform(4.0, 14.0), host.die)
     return _blocks_expire(fleet, host, 0.0)

@@ -13,6 +13,7 @@ from store_support import local_store
 
 from kcl_receiver.store.bucket import BucketObjects
 from kcl_receiver.store.layout import block_path
+from kcl_receiver.store.ledger.entries import begun_by
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.memory import MemoryBucket
 from kcl_receiver.store.objects import Objects
@@ -82,9 +83,9 @@ class DiskPlace:
         """Return what would survive a loss of power now."""
         store = _durable(_durable(self.medium.root, "data"), "store")
         months = dict(_names(_durable(store, "ledger")))
-        maintenance = months.pop("maintenance", None)
+        months.pop("maintenance", None)  # what leads to entries of the maintenance log
         months.pop("damaged", None)
-        out = Held(maintenance=_contents(maintenance), log=_contents(_durable(store, "log")))
+        out = Held(maintenance=_contents(_durable(store, "maintenance")), log=_contents(_durable(store, "log")))
         for month in months.values():
             out.ledgers |= {name: node.durable for name, node in _names(month).items()}
         out.blocks = _contents(_durable(store, "blocks"))
@@ -92,8 +93,8 @@ class DiskPlace:
 
     def maintenance_seen(self) -> Iterator[bytes]:
         """Yield the maintenance ledgers that can be read, durable or not."""
-        for day in _visible(self.medium.root, "data", "store", "ledger", "maintenance").values():
-            for node in (day.names or {}).values():
+        for thousand in _visible(self.medium.root, "data", "store", "maintenance").values():
+            for node in (thousand.names or {}).values():
                 yield bytes(node.content)
 
 
@@ -154,10 +155,10 @@ class BucketPlace:
                 out.blocks[name] = content
             elif first == "log":
                 out.log[name] = content
-            elif key.startswith("ledger/maintenance/"):
+            elif first == "maintenance":
                 out.maintenance[name] = content
         for key in self.bucket.logs():
-            if not key.startswith(("ledger/maintenance/", "ledger/damaged/")):
+            if not key.startswith(("maintenance/", "ledger/damaged/")):
                 out.ledgers[key.rpartition("/")[2]] = self.bucket.log(key)
         return out
 
@@ -175,14 +176,26 @@ def together(places: list[Place]) -> Store:
     if disks:
         files = FakeFiles()
         files.root = _merged(disks)
-        return local_store(ROOT, files)
+        return _with_all_entries(local_store(ROOT, files), places)
     bucket = MemoryBucket("together")
     for place in places:
         for one in place.look().objects.list(""):
             content = place.look().objects.get(one.key)
             assert content is not None
             bucket.put(one.key, content, if_absent=False)
-    return Store(BucketObjects(bucket))
+    return _with_all_entries(Store(BucketObjects(bucket)), places)
+
+
+def _with_all_entries(store: Store, places: list[Place]) -> Store:
+    """Put the entries of all maintenance logs one behind another: each log begins with the number 1."""
+    listed = [one.key for prefix in ("maintenance/", "ledger/maintenance/") for one in store.objects.list(prefix)]
+    store.objects.delete(listed)
+    number = 0
+    for look in [place.look() for place in places]:
+        for content in filter(None, map(look.maintenance_entry, look.maintenance_numbers())):
+            number += 1
+            store.create_maintenance_entry(number, begun_by(content) or "", content)
+    return store
 
 
 def _merged(nodes: list[Node]) -> Node:

@@ -36,6 +36,8 @@ DAY = "2026-11-22"
 ROOT = Path("/data/store")
 LATER = NOW + 2 * HOUR
 SMALL = Options(target_bytes=64 * 1024)
+TWO_EACH = Options(target_bytes=5_000)
+"""Makes a block of each two."""
 
 __all__ = ["OTHER_WRITER", "STREAM", "WRITER"]
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from fake_files import FakeFiles
 
-from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path
+from kcl_receiver.ids import day_of
+from kcl_receiver.store.layout import block_path, ledger_path, maintenance_path, marker_path
 from kcl_receiver.store.local import Directory
 from kcl_receiver.store.memory import MemoryBucket, MemoryObjects
 from kcl_receiver.store.objects import Checked, Lock, Objects
@@ -148,8 +149,24 @@ def kept_block(store: Store, block: str) -> Kept:
 
 def kept_ledger(store: Store, writer: str) -> Kept:
     """Return a writer's ledger, where it is: a generator's or of maintenance."""
-    found = [Kept(store, of(writer)) for of in (ledger_path, maintenance_path)]
-    return next((one for one in found if one.is_there), found[0])
+    kept = Kept(store, ledger_path(writer))
+    return kept if kept.is_there or store.maintenance_ledger(writer) is None else kept_entry(store, writer)
+
+
+def kept_entry(store: Store, writer: str) -> Kept:
+    """Return the entry of the maintenance log in which a writer recorded something."""
+    return Kept(store, maintenance_path(number_of(store, writer)))
+
+
+def kept_marker(store: Store, writer: str) -> Kept:
+    """Return what leads to that entry from its day."""
+    return Kept(store, marker_path(number_of(store, writer), writer))
+
+
+def number_of(store: Store, writer: str) -> int:
+    """Return the number of that entry."""
+    (number,) = (number for one, number, _ in store.maintenance_starts(day_of(writer)) if one == writer)
+    return number
 
 
 class Watched(Checked):

@@ -32,9 +32,9 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:32]
 
 
-def entries(path: Path) -> Iterator[dict[str, Any]]:
+def entries(path: Path, writer: str = "") -> Iterator[dict[str, Any]]:
     """Yield the lines of a ledger, each held against its number, the line before and its own hash."""
-    before = _hash(path.stem.encode())
+    before = _hash((writer or path.stem).encode())
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # what follows the last newline is torn
         body = line[: line.rindex(b',"hash":"')]
         entry = json.loads(line)
@@ -93,8 +93,10 @@ class PlainReader:
         self._replaced: set[str] = set()
         self._expired: set[str] = set()
         recorded: dict[str, dict[str, Any]] = {}
-        for path in [*ledgers(root).values(), *(root / "ledger" / "maintenance").glob("*/*.jsonl")]:
-            for entry in entries(path):
+        log = sorted((root / "maintenance").glob("*/*.jsonl"))
+        for path in [*ledgers(root).values(), *log]:
+            writer = json.loads(path.read_bytes().split(b"\n")[0])["writer"] if path in log else ""
+            for entry in entries(path, writer):
                 if entry["type"] == "block":
                     recorded[entry["block"]] = entry
                     self._replaced.update(entry.get("replaces", ()))

@@ -235,10 +235,13 @@ def test_no_two_test_modules_have_one_name() -> None:
 
 ENTRY_TYPES = {
     *("Acknowledged", "BlockStored", "Carried", "Closed", "Entry", "Expired", "MarksTaken", "SessionStarted"),
-    *("ShardEnded", "StoreState", "Tail", "WriterStarted"),
+    *("ShardEnded", "StoreState", "Tail", "Voided", "WriterStarted"),
 }
-INSIDE_THE_STORE = ("layout", "ledger.notes")
-WALKS = {"ledger", "maintenance_ledger", "maintenance_ledgers", "maintenance_starts", "log_entry", "ledger_from"}
+INSIDE_THE_STORE = ("layout",)
+WALKS = {
+    *("ledger", "ledger_from", "log_entry", "maintenance_entries", "maintenance_entry", "maintenance_ledger"),
+    *("maintenance_ledgers", "maintenance_start", "maintenance_starts"),
+}
 """Methods of a store by which a ledger is walked."""
 
 

@@ -201,7 +201,7 @@ def test_a_damaged_ledger_is_told_after_what_comes_before_it(lake: Lake) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "null", "{}", "[1]", '{"version":1}', '{"version":2,"ledgers":["x",1],"notes":0}']
+    "text", ["", "null", "{}", "[1]", '{"version":1}', '{"version":3,"ledgers":["x",1],"maintenance":0}']
 )
 def test_what_is_no_token_is_refused(lake: Lake, text: str) -> None:
     with pytest.raises(TokenRefused):

@@ -9,10 +9,9 @@ from ledger_index import LedgerIndex
 from places import Kept, Place, kept_ledger
 from store_support import NOW, SHARD, STREAM, WRITER, begin, block_range, ledgers_in, put
 
-from kcl_receiver.errors import LedgerDamaged, StoreRefused, StoreUnavailable
+from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, writer_id
 from kcl_receiver.ranges import Position
-from kcl_receiver.store.layout import maintenance_path
 from kcl_receiver.store.ledger.entries import BlockStored, Expired, Tail, WriterStarted, decode_ledger
 from kcl_receiver.store.ledger.transaction import (
     COMPACT,
@@ -25,6 +24,7 @@ from kcl_receiver.store.ledger.transaction import (
     holds_all,
     lifecycle,
     load_day,
+    load_to_change,
 )
 from kcl_receiver.store.store import Store
 
@@ -92,7 +92,8 @@ def test_the_ledger_says_who_made_it_and_when_and_lies_with_the_blocks_that_it_i
     started = decode_ledger(writer, content).entries[0]
     assert isinstance(started, WriterStarted)
     assert (started.role, started.time, started.tails) == (RECOVER, LATER, {})
-    assert Kept(store, maintenance_path(writer)).is_there
+    assert Kept(store, "maintenance/000000/000000001.jsonl").read() == content
+    assert Kept(store, f"ledger/maintenance/{DAY}/000000001-{writer}").read() == b""
 
 
 def test_a_generators_ledger_is_not_touched(store: Store) -> None:
@@ -167,13 +168,6 @@ def test_only_roles_that_are_known_are_taken(store: Store) -> None:
         Transaction(store, stored(store, 1)[0].block, "generator", LATER)
 
 
-def test_another_content_under_the_same_id_is_refused(store: Store) -> None:
-    store.put_maintenance_ledger(WRITER, b"one\n")
-    store.put_maintenance_ledger(WRITER, b"one\n")
-    with pytest.raises(StoreRefused, match="another content"):
-        store.put_maintenance_ledger(WRITER, b"two\n")
-
-
 # ---------------------------------------------------------------------- what became of a day's blocks
 
 
@@ -224,7 +218,7 @@ def test_each_ledger_names_the_ends_of_those_that_nobody_has_named(store: Store)
 
 def test_transactions_that_share_what_was_loaded_name_each_other_as_well(store: Store) -> None:
     entries = stored(store, 2)
-    changes = load_day(store, DAY)
+    changes = load_to_change(store, DAY)
     transactions = []
     for entry in entries:
         transaction = Transaction(store, entry.block, REPAIR, LATER, changes=changes)
@@ -252,7 +246,7 @@ def test_a_ledger_that_another_saw_and_that_is_gone_is_a_fault(store: Store) -> 
     _, [first, _] = two_transactions(store)
     first.remove()
     [fault] = load_day(store, DAY).faults
-    assert "is not there as it was" in fault.message
+    assert "entry 1 of the maintenance log, is lost" in fault.message
 
 
 def test_lines_that_are_missing_or_more_are_a_fault(store: Store) -> None:
@@ -267,7 +261,7 @@ def test_lines_that_are_missing_or_more_are_a_fault(store: Store) -> None:
     [
         (lambda content: content.replace(b'"rows":2', b'"rows":3'), "line 2 of the ledger"),
         (lambda content: content[:-5], "ends in the middle of a line"),
-        (lambda content: b"", "is empty"),
+        (lambda content: b"", "lost or empty"),
     ],
 )
 def test_a_damaged_ledger_is_a_fault_and_stops_maintenance_of_that_day(

@@ -550,7 +550,7 @@ def test_a_token_is_refused_where_it_means_nothing(lake: Lake, place: Place) -> 
     Kept(other.store, "store.json").write(b'{"format": 1, "application": "another"}')
     with pytest.raises(TokenRefused, match="'landing'"):
         read(other.store, token=token)
-    for bad in ("", "{}", "[]", token.replace('"version":2', '"version":1'), token.replace("orders", "orders\0")[:-9]):
+    for bad in ("", "{}", "[]", token.replace('"version":3', '"version":2'), token.replace("orders", "orders\0")[:-9]):
         with pytest.raises(TokenRefused):
             read(lake.store, token=bad)
     with pytest.raises(ConfigError):

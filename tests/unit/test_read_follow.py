@@ -24,8 +24,9 @@ from kcl_receiver.reading.api import open_reading
 from kcl_receiver.reading.query import Query
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import ShardEnded
-from kcl_receiver.store.ledger.notes import notes
+from kcl_receiver.store.objects import Checked
 from kcl_receiver.store.store import Store
+from kcl_receiver.wire.columns import Buffer
 
 
 @pytest.fixture
@@ -373,7 +374,18 @@ def test_a_token_of_any_batch_gets_the_rest_of_what_repair_took_in(lake: Lake) -
     assert seen == count(6, 14)
 
 
-def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
+def killed_at(prefix: str, create: Callable[[Checked, str, Buffer], bool]) -> Callable[[Checked, str, Buffer], bool]:
+    """Return what creates objects, and is killed before it creates one below a prefix."""
+
+    def creating(objects: Checked, key: str, content: Buffer) -> bool:
+        if key.startswith(prefix):
+            raise KeyboardInterrupt
+        return create(objects, key, content)
+
+    return creating
+
+
+def test_a_follower_takes_no_marker_of_a_killed_repair_for_its_entry(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lake.block(run_of(1, 5))
@@ -382,18 +394,12 @@ def test_a_follower_waits_for_the_ledger_that_a_killed_repair_had_noted(
     token = Follower(lake).token
     lost(lake, run_of(6, 9, 5))
 
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "put_maintenance_ledger", killed)
+        patch.setattr(Checked, "create", killed_at("maintenance/", Checked.create))
         with pytest.raises(KeyboardInterrupt):
             repaired(lake)
-    assert list(notes(lake.store)) == [], "its ledger is still to come"
+    assert lake.store.newest_maintenance_number() == 0, "its entry did not come"
     meanwhile = Follower(lake, token=token).reading.token
     repaired(lake)
     assert numbers(read(lake.store, token=token)) == count(6, 12)
     assert numbers(read(lake.store, token=meanwhile)) == count(6, 12)
-    first, second = notes(lake.store)
-    assert (first.number, second.number) == (1, 2)
-    assert lake.store.maintenance_ledger(first.writer).count(b"\n") == 1, "it was ended before the second one began"

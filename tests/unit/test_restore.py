@@ -304,10 +304,10 @@ def test_no_damaged_file_goes_before_its_replacement_is_durable(lake: Lake, monk
 
         return call
 
-    for name in ("put_block", "put_maintenance_ledger", "delete_blocks"):
+    for name in ("put_block", "create_maintenance_entry", "delete_blocks"):
         monkeypatch.setattr(lake.store, name, noting(name))
     lake.recover()
-    assert order == ["put_block"] * 4 + ["put_maintenance_ledger", "delete_blocks"]
+    assert order == ["put_block"] * 4 + ["create_maintenance_entry", "delete_blocks"]
 
 
 def test_without_the_ledger_a_block_whose_footer_is_good_comes_back_and_is_not_asked_for_again(lake: Lake) -> None:

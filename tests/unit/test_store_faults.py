@@ -13,14 +13,24 @@ from store_support import NOW, WRITER, ledgers_in, local_store
 
 from kcl_receiver.errors import BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, block_id, writer_id
+from kcl_receiver.store.ledger.entries import WriterStarted, encode_lines, first_prev
 from kcl_receiver.store.store import Store
 
 ROOT = Path("/data/store")
 ONE, TWO = block_id(WRITER, 1), block_id(WRITER, 2)
 MAINTAINER = writer_id(NOW, "0c77e1d2")
-MAINTAINED = b"what replaced a block\n"
+MAINTAINED, _ = encode_lines(
+    [WriterStarted(MAINTAINER, "host", 1, NOW, "1", role="compact")], 1, first_prev(MAINTAINER)
+)
 CONTENT = b"the content of a block" * 10
 LOGGED = b"an entry of the store's log\n"
+
+
+def maintain(store: Store) -> None:
+    """Record something in the maintenance log, as a transaction does."""
+    if not store.create_maintenance_entry(1, MAINTAINER, MAINTAINED):
+        store.settle_maintenance_entry(1)
+
 
 Step = tuple[str, Callable[[Store], object]]
 STEPS: list[Step] = [
@@ -30,7 +40,7 @@ STEPS: list[Step] = [
     ("two", lambda store: store.put_block(TWO, CONTENT)),
     ("line 2", lambda store: store.append_ledger(WRITER, 2, b"second line\nthird line\n")),
     ("logged", lambda store: store.create_log_entry(1, LOGGED) or store.settle_log_entry(1)),
-    ("maintained", lambda store: store.put_maintenance_ledger(MAINTAINER, MAINTAINED)),
+    ("maintained", lambda store: maintain(store)),
     ("deleted", lambda store: store.delete_block(ONE)),
 ]
 LINES = {"line 1": b"first line\n", "line 2": b"second line\nthird line\n"}
@@ -347,7 +357,7 @@ class Forgetful(FakeFiles):
 
 def _puts(files: FakeFiles) -> list[Callable[[], object]]:
     store = store_on(files)
-    return [lambda: store.put_block(ONE, CONTENT), lambda: store.put_maintenance_ledger(MAINTAINER, MAINTAINED)]
+    return [lambda: store.put_block(ONE, CONTENT), lambda: maintain(store)]
 
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["block", "maintenance ledger"])

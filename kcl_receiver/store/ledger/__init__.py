@@ -9,6 +9,6 @@ walk.py          the whole ledger while a store is verified
 follow.py        the feed of changes to the blocks
 takeover.py      what a new writer takes over from those before it
 transaction.py   what recover, repair, compact and expire record
-notes.py         in which order they did
+maintenance_log.py  in which order they did
 losses.py        what is lost of ledgers
 """

@@ -301,6 +301,19 @@ class Acknowledged:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Voided:
+    """What some writers of maintenance have not recorded yet never counts any more: their blocks may be deleted.
+
+    Attributes:
+        time: When, milliseconds since the epoch.
+        writers: Their ids.
+    """
+
+    time: int
+    writers: tuple[WriterId, ...]
+
+
 Entry = (
     WriterStarted
     | SessionStarted
@@ -311,6 +324,7 @@ Entry = (
     | Closed
     | Expired
     | Acknowledged
+    | Voided
     | StoreState
 )
 
@@ -324,6 +338,7 @@ ENTRY_TYPES: dict[str, type[Entry]] = {
     "closed": Closed,
     "expired": Expired,
     "acknowledged": Acknowledged,
+    "voided": Voided,
     "state": StoreState,
 }
 
@@ -566,6 +581,15 @@ def decode_line(line: bytes, number: int, prev: str | None = None) -> tuple[str,
     if prev is not None and raw.prev != prev:
         raise ValueError("it does not follow the line before")
     return own, cast(Entry, _LOADS[type(raw)](raw))
+
+
+def begun_by(content: bytes) -> str | None:
+    """Return the writer whose ledger begins with some bytes; None if its first line is not as it was written."""
+    try:
+        _, entry = decode_line(content[: content.find(b"\n")], 1)
+    except ValueError:
+        return None
+    return entry.writer if isinstance(entry, WriterStarted) else None
 
 
 def _claimed(line: bytes) -> str:

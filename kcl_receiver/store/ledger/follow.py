@@ -4,7 +4,7 @@ After all changes up to a token, the live blocks are those that were added and n
 blocks that it adds hold the records of those that it removes, unless those expired or could not be brought back.
 
 The order: blocks as the generators' ledgers record them, those of a ledger in its order, and what a session had seen
-before what it stored; then what maintenance did, by the numbers of its notes. No clock decides it, and a block is added
+before what it stored; then what maintenance did, in the order of its log. No clock decides it, and a block is added
 before it is removed. What is removed may never have been added: its line was lost. A line that was read before it was
 durable can be taken back by a loss of power, and then its block is added a second time: take each id once.
 """
@@ -17,13 +17,13 @@ from os import PathLike
 from typing import NamedTuple
 
 from kcl_receiver.errors import TokenRefused
-from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired, decode_ledger
-from kcl_receiver.store.ledger.notes import Note, notes
+from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired
+from kcl_receiver.store.ledger.maintenance_log import Recorded, newest_number, next_numbers, recorded
 from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.store import Store, open_store
 
-_VERSION = 2
+_VERSION = 3
 
 
 class Change(NamedTuple):
@@ -46,42 +46,40 @@ class Changes:
     def __init__(self, store: Store, token: str | None) -> None:
         self._store = store
         self._application = store.owner()
-        self._place, self._notes = (None, 0) if token is None else _parse(token, self._application)
+        self._is_new = True
+        self._place, self._seen = (None, 0) if token is None else _parse(token, self._application)
         self._walk: LedgerWalk | None = None  # one that has come to the end of what was there
 
     @property
     def token(self) -> str:
         """A text with which `follow` goes on after the changes that were yielded, also in another process."""
         place = None if self._place is None else self._place.to_json()
-        raw = {"version": _VERSION, "application": self._application, "ledgers": place, "notes": self._notes}
+        raw = {"version": _VERSION, "application": self._application, "ledgers": place, "maintenance": self._seen}
         return json.dumps(raw, separators=(",", ":"))
 
     def __iter__(self) -> Iterator[Change]:
-        # Listed first: what their ledgers remove is in the ledgers that are read after.
-        noted = list(notes(self._store, self._notes))
-        seen = noted[-1].number if noted else self._notes
+        # First: what these entries remove is in the ledgers that are read after.
+        newest = newest_number(self._store) if self._is_new else next_numbers(self._store, self._seen)
+        self._is_new = False
         # One that was broken off may have passed less than was yielded.
-        walk, self._walk = self._walk or LedgerWalk(self._store, self._place), None
-        walk.noted = seen
+        walk, self._walk = self._walk or LedgerWalk(self._store, self._place, maintained=-1), None
         for _, entry in walk.poll():
             if isinstance(entry, BlockStored):
                 self._place = walk.after
                 yield Change(GENERATOR, (entry,), ())
         self._place, self._walk = walk.place, walk
-        for one in noted:
-            self._notes = one.number
-            change = self._change(one)
+        for one in recorded(self._store, self._seen, newest):
+            self._seen = one.number
+            change = _change(one)
             if change.added or change.removed:
                 yield change
 
-    def _change(self, note: Note) -> Change:
-        ledger = decode_ledger(note.writer, self._store.maintenance_ledger(note.writer) or b"")
-        if ledger.fault is not None:
-            raise ledger.fault
-        added = tuple(entry for entry in ledger.entries if isinstance(entry, BlockStored))
-        removed = [old for entry in added for old in entry.replaces]
-        removed += (block for entry in ledger.entries if isinstance(entry, Expired) for block in entry.blocks)
-        return Change(note.role, added, tuple(dict.fromkeys(removed)))
+
+def _change(one: Recorded) -> Change:
+    added = tuple(entry for entry in one.entries if isinstance(entry, BlockStored))
+    removed = [old for entry in added for old in entry.replaces]
+    removed += (block for entry in one.entries if isinstance(entry, Expired) for block in entry.blocks)
+    return Change(one.role, added, tuple(dict.fromkeys(removed)))
 
 
 def follow(store: Store | str | PathLike[str], token: str | None = None) -> Changes:
@@ -106,7 +104,7 @@ def _parse(token: str, application: str | None) -> tuple[Place | None, int]:
         if raw["version"] != _VERSION:
             raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
         found = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
-        seen, owner = max(0, int(raw["notes"])), raw["application"]
+        seen, owner = max(0, int(raw["maintenance"])), raw["application"]
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise TokenRefused(
             f"this is not a token of `follow`: {error}",

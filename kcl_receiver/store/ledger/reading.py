@@ -25,12 +25,13 @@ from kcl_receiver.store.ledger.entries import (
     ShardEnded,
     StoreState,
     Tail,
+    Voided,
     WriterStarted,
     decode_entry,
     decode_stream,
     iter_entries,
 )
-from kcl_receiver.store.ledger.transaction import DayChanges, load_day
+from kcl_receiver.store.ledger.transaction import DayChanges, load_day, load_to_change
 from kcl_receiver.store.ledger.writer import entry_of_footer, oldest_beside, rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
 
@@ -48,6 +49,7 @@ __all__ = [
     "ShardEnded",
     "StoreState",
     "Tail",
+    "Voided",
     "WriterStarted",
 ]
 
@@ -128,6 +130,10 @@ class Ledger:
     def changes(self, day: str, *, ranges: bool = True) -> DayChanges:
         """Return what maintenance did to the blocks of a day; see `load_day`."""
         return load_day(self.store, day, ranges=ranges)
+
+    def to_change(self, day: str, *, ranges: bool = True) -> DayChanges:
+        """Return the same for transactions; see `load_to_change`."""
+        return load_to_change(self.store, day, ranges=ranges)
 
     # Blocks
 

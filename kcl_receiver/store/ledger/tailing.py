@@ -30,7 +30,7 @@ from kcl_receiver.store.ledger.entries import (
     iter_more,
     tail_after,
 )
-from kcl_receiver.store.ledger.notes import notes, written
+from kcl_receiver.store.ledger.maintenance_log import newest_number, next_numbers, recorded
 from kcl_receiver.store.ledger.place import Place
 from kcl_receiver.store.ledger.store_log import LOST, Logged, StoreLog, is_behind
 from kcl_receiver.store.ledger.transaction import REPAIR, acknowledged, load_day
@@ -44,12 +44,12 @@ _NOWHERE = Place("", {}, "")
 class DayBegan(NamedTuple):
     """Now is the time to take in what maintenance recorded of a day, `YYYY-MM-DD`.
 
-    Without `note`, the ledgers that began on this day come after it; those of the days before may still grow. With the
-    number of a note of `repair`, the day was there before, and more of it is recorded now.
+    Without `repaired`, the ledgers that began on this day come after it; those of the days before may still grow. With
+    the number of an entry of `repair`, the day was there before, and more of it is recorded now.
     """
 
     day: str
-    note: int = 0
+    repaired: int = 0
 
 
 class _Rest:
@@ -106,15 +106,16 @@ class LedgerWalk:
         place: Where to begin, or None to begin with the first line of all.
         since: Leave out ledgers in which nothing can be that arrived at this time or later, milliseconds since the
             epoch. A day is left for clocks that differ.
-        noted: Notes of maintenance that were seen before `place`.
+        maintained: The last entry of the maintenance log that was seen before `place`; -1: of days before that, what
+            `repair` recorded since is not asked for.
 
     Attributes:
         place: Where a walk begins that yields once more what came last, and all after it; behind all once a poll ends.
         writer: Whose line came last.
-        noted: The last note of maintenance of which all was taken in.
+        maintained: The last entry of the maintenance log of which all was taken in.
     """
 
-    def __init__(self, store: Store, place: Place | None = None, since: int | None = None, noted: int = 0) -> None:
+    def __init__(self, store: Store, place: Place | None = None, since: int | None = None, maintained: int = 0) -> None:
         self._store = store
         self._log = StoreLog(store)
         self._logged = LOST
@@ -140,7 +141,7 @@ class LedgerWalk:
         self._waiting: set[str] = set()
         self.writer = ""
         self.place = place
-        self.noted = noted
+        self.maintained = maintained
 
     @property
     def after(self) -> Place:
@@ -181,13 +182,16 @@ class LedgerWalk:
 
     def _find_repairs(self) -> Iterator[tuple[Place, DayBegan]]:
         """Yield the days of which `repair` recorded more, unless the walk comes to all days yet."""
-        if not self._polled and self._from is None:
-            self.noted = written(self._store)
+        if self.maintained < 0:
             return
-        for one in list(notes(self._store, self.noted)):
+        if not self._polled and self._from is None:
+            self.maintained = newest_number(self._store)
+            return
+        newest = next_numbers(self._store, self.maintained) if self._polled else newest_number(self._store)
+        for one in recorded(self._store, self.maintained, newest):
             if one.role == REPAIR:
                 yield self._here(), DayBegan(day_of(one.writer), one.number)
-            self.noted = one.number
+            self.maintained = one.number
 
     # Which ledgers there are
 

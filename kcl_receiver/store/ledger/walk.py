@@ -25,6 +25,7 @@ from kcl_receiver.store.ledger.entries import (
     iter_lines,
 )
 from kcl_receiver.store.ledger.losses import ledgers_named
+from kcl_receiver.store.ledger.maintenance_log import lost, lost_numbers, no_marker, unmarked
 from kcl_receiver.store.ledger.transaction import DayChanges, acknowledged, is_acknowledged, load_day
 from kcl_receiver.store.ledger.writer import unclosed, unseen
 from kcl_receiver.store.store import Store
@@ -65,6 +66,7 @@ class Ledgers:
         self._own: tuple[str, set[str]] = ("", set())
         self._ends: dict[str, int | None] = {}
         self._named = {*self.writers}
+        self._led_to: set[int] = set()
         self._damaged: set[str] = set()
         self._walked = False
         self._lines: dict[str, int] = {}
@@ -129,7 +131,8 @@ class Ledgers:
         self._of(day)
         read = self._read.setdefault(day, set())
         later: dict[str, set[str]] = {}
-        for writer, content in self._store.maintenance_ledgers(day):
+        for number, writer, content in self._store.maintenance_entries(day):
+            self._led_to.add(number)
             if writer in read:
                 continue
             read.add(writer)
@@ -241,6 +244,15 @@ class Ledgers:
             fault = unclosed(self._store, writer, number, is_living=writer in self._state.living)
             out += [] if fault is None else [fault.message]
         return out
+
+    def lost_entries(self) -> list[str]:
+        """Return what is wrong with the maintenance log beyond the ledgers of the days: asked after the first `walk`.
+
+        Raises:
+            StoreUnavailable: The store cannot be read now.
+        """
+        out = [lost(self._store, number).message for number in lost_numbers(self._store) if number not in self._led_to]
+        return out + [no_marker(number, writer) for number, writer in unmarked(self._store, self._led_to).items()]
 
     def entries(self, writer: str, day: str, blocks: Container[str]) -> dict[str, BlockStored]:
         """Return the entries of some blocks by their id, from the ledger that `Line.writer` and `Line.day` named.
