@@ -220,8 +220,8 @@ def _nothing_is_lost(
         assert verify_store(store, deep=True).proven
         after = files_of(root)
         gone = {name for name in before if after.get(name) != before[name]}
-        # Compaction may have deleted what was replaced before: all that took its place was read whole just then.
-        assert gone <= replaced if command == "compact" else not gone
+        # They may have deleted what was replaced before: all that took its place was read whole just then.
+        assert gone <= replaced if command in ("compact", "repair") else not gone
         seen += 1
     assert seen > 1
 
