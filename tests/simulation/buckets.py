@@ -65,6 +65,7 @@ def _log_damaged(fleet: Fleet, host: Host, _: float) -> bool:
     host.place.damage(log_path(newest))
     fleet.watch.log_lost(host, newest)
     fleet.seen["logs damaged beside writers"] += 1
+    fleet.to_mend += 1
     wait = fleet.more.choice((0.0, 2.0, 20.0))
     fleet.timeline.at(fleet.timeline.now + wait, lambda: _mend(host))
     return True
@@ -79,6 +80,8 @@ def _mend(host: Host) -> None:
     except LedgerDamaged:
         SimRepair(host, beside=True)
         host.fleet.timeline.at(host.fleet.timeline.now + 5.0, lambda: _mend(host))
+    else:
+        host.fleet.to_mend -= 1
 
 
 KINDS: dict[str, Strike] = {

@@ -338,6 +338,7 @@ class Fleet:
         self.theme = world.theme(seed, self.more)
         self.asleep_until = self.lapsed = self.paused = 0.0
         self.seen: Counter[str] = Counter()
+        self.to_mend = 0  # damage that an operator has still to mend: nothing is judged before
         self.timeline = Timeline(limit, Broken("waits end", f"more than {limit} steps: something spins"))
         self.tracing = tracer is not None
         self._tracer = tracer
@@ -483,7 +484,7 @@ class Fleet:
         if self.timeline.now < self._next_look:
             return False
         self._next_look = self.timeline.now + 0.5
-        return self.watch.all_is_done() and not any(host.repair_due for host in self.hosts)
+        return self.watch.all_is_done() and not self.to_mend and not any(host.repair_due for host in self.hosts)
 
     def _unfinished(self) -> str:
         rows = self.leases.rows

@@ -18,6 +18,13 @@ def test_two_writers_that_begin_in_the_same_millisecond_have_different_ids() -> 
     assert ids.writer_id(0) != ids.writer_id(0)
 
 
+def test_a_day_begins_at_midnight_in_utc() -> None:
+    midnight = 1_795_305_600_000
+    assert [ids.day_at(midnight + ms) for ms in (-1, 0, 86_399_999, 86_400_000)] == [
+        *("2026-11-21", "2026-11-22", "2026-11-22", "2026-11-23")
+    ]
+
+
 def test_the_path_of_a_block_follows_from_its_id_alone() -> None:
     block = "20261122T131501Z-7f3a9c01-000000000042"
     assert layout.block_path(block) == f"blocks/2026-11-22/{block}.parquet"

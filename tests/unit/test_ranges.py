@@ -17,8 +17,10 @@ from kcl_receiver.ranges import (
     parse_sequence_number,
 )
 from kcl_receiver.store.json_codec import decode, encode
+from kcl_receiver.store.ledger.entries import BlockStored
 
 LONGEST = "9" * 129
+BLOCK = "20261122T131501Z-7f3a9c01-000000000042"
 
 sequences = st.integers(min_value=0, max_value=10**129 - 1)
 subs = st.integers(min_value=0, max_value=2**63 - 1)
@@ -140,6 +142,35 @@ def test_another_word_is_no_starting_point(text: str) -> None:
 @given(ranges)
 def test_a_range_reads_back_from_its_json(one: Range) -> None:
     assert decode(Range, encode(one)) == one
+
+
+@given(st.lists(ranges, max_size=6))
+def test_however_many_ranges_a_block_has_they_read_back_from_its_entry(of_a_block: list[Range]) -> None:
+    entry = BlockStored(BLOCK, StreamIdentity("arn", 1), tuple(of_a_block), 1, 1, 1)
+    assert decode(BlockStored, encode(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    ("count", "first", "last", "told"),
+    [
+        (2, 5, 6, Arrivals(5, 6)),
+        (2, 6, 5, Arrivals(5, 6)),
+        (3, 5, 5, Arrivals(5, 5)),
+        (2, 0, 0, Arrivals(0, 0)),
+        (1, 5, 6, Arrivals(5, 5)),
+        (2, -1, 6, Arrivals(6, 6, 1)),
+        (2, 5, -1, Arrivals(5, 5, 1)),
+        (2, -1, -1, Arrivals(-1, -1, 2)),
+        (1, -1, -1, Arrivals(-1, -1, 1)),
+    ],
+)
+def test_the_ends_of_a_range_tell_when_its_records_arrived(count: int, first: int, last: int, told: Arrivals) -> None:
+    one = decode(Range, json.dumps(a_range(count=count, arrival_first=first, arrival_last=last)).encode())
+    assert one.arrivals == told
+    assert one.with_arrivals(told).out_of_order is None
+    older = Arrivals(-1, -1, 3)
+    assert one.with_arrivals(older).arrivals == older
+    assert one.with_arrivals(older).with_arrivals(told) == one
 
 
 @pytest.mark.parametrize("field", sorted(a_range()))
