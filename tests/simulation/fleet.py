@@ -33,7 +33,7 @@ from simulation.faults import Fault, plan
 from simulation.follower import SimFollower
 from simulation.generator import APPLICATION, SimGenerator
 from simulation.leases import ASSIGN_EVERY, LeaseTable
-from simulation.maintenance import SimMaintenance
+from simulation.maintenance import ORPHAN_MILLIS, SimMaintenance
 from simulation.operators import SimRepair, set_back_after
 from simulation.own import OwnWriters
 from simulation.place import BucketPlace, DiskPlace, Place
@@ -413,9 +413,7 @@ class Fleet:
             self._tracer(f"{self.timeline.now:10.4f}  {text}")
 
     def maintainer(self, host: Host) -> Host:
-        """Return the host on which the maintenance of a host's store runs, which runs once at a time."""
-        if self.shared and self.hosts:
-            host = self.hosts[0]
+        """Return the host on which the maintenance of a host's store runs; a shared one has one on each host."""
         while host.successor is not None:
             host = host.successor
         return host
@@ -579,6 +577,7 @@ def installed() -> Iterator[None]:
             (maintenance, "socket", SimpleNamespace(gethostname=lambda: CURRENT.host.name)),
             (maintenance, "secrets", SimpleNamespace(token_hex=_token)),
             (leftovers, "BlockFile", blocks.SimBlockFile),
+            (leftovers, "ORPHAN_MILLIS", ORPHAN_MILLIS),
             # The same line is read by many: it is taken apart once.
             (entries, "decode_line", decode_line),
             (store_log, "decode_line", decode_line),

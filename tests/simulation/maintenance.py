@@ -1,8 +1,9 @@
 """Maintenance beside the receiver: a process that merges blocks, or removes old ones, and is killed like every other.
 
 The transaction, `expire` and the local store are the real ones; which blocks are merged is left to chance, and they are
-of the stand-in's form. It draws from a generator of random numbers of its own, so that a seed's faults stay what they
-are.
+of the stand-in's form. Where hosts share a store, each has such a process, and they work at once: each takes a step at
+a time on its way from a plan to deletion. It draws from a generator of random numbers of its own, so that the faults of
+a seed stay what they are.
 """
 
 from __future__ import annotations
@@ -16,10 +17,19 @@ from ledger_index import LedgerIndex
 from kcl_receiver.errors import BlockDamaged, BlockMissing, LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day
 from kcl_receiver.maintenance.expire import Expiry
+from kcl_receiver.maintenance.retired_blocks import Leftovers, delete_orphans
 from kcl_receiver.store.blocks.encode import BlockRange
 from kcl_receiver.store.ledger.entries import BlockStored
 from kcl_receiver.store.ledger.merging import merge_left_over
-from kcl_receiver.store.ledger.transaction import COMPACT, Transaction, TransactionOvertaken
+from kcl_receiver.store.ledger.reading import Ledger
+from kcl_receiver.store.ledger.transaction import (
+    COMPACT,
+    DayChanges,
+    Transaction,
+    TransactionOvertaken,
+    delete_recorded,
+    load_to_change,
+)
 from kcl_receiver.store.store import Store
 from simulation import blocks
 from simulation.place import BucketPlace
@@ -27,6 +37,12 @@ from simulation.timeline import Process
 
 if TYPE_CHECKING:
     from simulation.fleet import Host
+
+
+ORPHAN_MILLIS = 1_000
+"""So young a block in no ledger is left alone in a bucket: less than some runs take, so that they are overtaken."""
+TIDY = 0.3
+"""So often a run deletes what others have left, and does not merge."""
 
 
 class SimMaintenance(Process):
@@ -68,6 +84,9 @@ class SimMaintenance(Process):
             return
         if not self.host.fleet.compacts:
             self._pause(self._begin)
+            return
+        if self.host.fleet.on_bucket and self.rng.random() < TIDY:
+            self._find_retired()
             return
         index = LedgerIndex.load(self.store)
         # The real one leaves alone what is younger than an hour: by then a line of the ledger is durable. It goes by
@@ -114,6 +133,28 @@ class SimMaintenance(Process):
             self._pause(self._drop, transaction)
             return
         self._pause(self._retire, transaction)
+
+    def _find_retired(self) -> None:
+        """What compaction begins a day with: what was replaced, or made and not recorded, and is not needed."""
+        days = list(self.store.blocks_by_day())
+        if not days:
+            self._pause(self._begin)
+            return
+        day, present = self.rng.choice(days)
+        changes = load_to_change(self.store, day)
+        if changes.faults:
+            raise changes.faults[0]
+        found = Leftovers(Ledger(self.store, {}), changes, present, self.host.wall_millis())
+        self._pause(self._delete_retired, changes, found.replaced(), found.orphans())
+
+    def _delete_retired(self, changes: DayChanges, replaced: list[str], orphans: list[str]) -> None:
+        delete_recorded(self.store, replaced)
+        try:
+            delete_orphans(self.store, changes, orphans, COMPACT, self.host.wall_millis())
+            self.host.fleet.seen["orphans deleted"] += len(orphans)
+        except TransactionOvertaken:
+            self.host.fleet.seen["transactions overtaken"] += 1
+        self._pause(self._begin)
 
     def _drop(self, transaction: Transaction) -> None:
         taken_in = transaction.changes.since.recorded

@@ -36,6 +36,7 @@ from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.horizon import Horizon
+from kcl_receiver.maintenance import retired_blocks
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.processor import codec
@@ -126,6 +127,22 @@ MUTANTS = (
         (LedgerWalk, "_only_grows", "return writer in self._logged.state.living", "return True"),
     ),
     # Several hosts on one bucket
+    _shared_bug(
+        "two runs of maintenance put blocks in the place of the same ones",
+        (Transaction, "commit", "self._is_overtaken()", "False"),
+    ),
+    _shared_bug(
+        "blocks in no ledger are deleted, and their writer may still record them",
+        (retired_blocks, "delete_orphans", "void(store, changes, map(writer_of, orphans), role, now_ms)", "pass"),
+    ),
+    _shared_bug(
+        "blocks are deleted that a run has just recorded",
+        (Transaction, "_is_overtaken", "or not voided.isdisjoint(changes.writers)", ""),
+    ),
+    _shared_bug(
+        "a writer that is void records what it made",
+        (Transaction, "_is_overtaken", "self.writer in changes.voided", "False"),
+    ),
     _shared_bug(
         "a start closes the ledgers of all hosts",
         (handover, "take_over", "writer in (own or ())", "True"),

@@ -192,7 +192,7 @@ class SimRepair(Process):
         if self.host.fleet.timeline.now > self._ends or (self.host.generator is not None and not self._beside):
             return
         maintenance = self.host.fleet.maintainer(self.host).maintenance
-        if maintenance is not None and maintenance.is_at_work:
+        if maintenance is not None and maintenance.is_at_work and not isinstance(self.host.place, BucketPlace):
             self.later(0.3, self._do)
             return
         try:

@@ -103,6 +103,7 @@ class DiskView:
     maintenance: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
     merged: set[str] = field(default_factory=set)
+    replaced_by: dict[str, str] = field(default_factory=dict)
     came_late: set[str] = field(default_factory=set)
     twice: set[tuple[str, Position]] = field(default_factory=set)
     stored_by: dict[tuple[str, Position], tuple[str, float]] = field(default_factory=dict)
@@ -503,6 +504,8 @@ class Watch:
                 view.waiting.pop(entry["block"], None)
                 view.merged.add(entry["block"])
                 for old in entry["replaces"]:
+                    if view.replaced_by.setdefault(old, name) != name:
+                        self.broken("not stored twice", f"{host.name}: two runs of maintenance replaced {old}")
                     view.replaced.setdefault(old, set()).add(entry["block"])
             elif entry["type"] == "expired":
                 for block in entry["blocks"]:
@@ -536,7 +539,8 @@ class Watch:
         """A block that was durable may go, if another one is durably in its place and holds all that it held.
 
         Or if it was removed on purpose, and that is durable. Or if no durable ledger ever named it, because a
-        compaction was killed before it did, and blocks that are durably recorded and not replaced hold all of it.
+        compaction was killed before it did, or overtaken, and blocks that are durably recorded and not replaced hold
+        all of it that was not removed on purpose.
         """
         view.held.discard(block)
         if block in view.expired:
@@ -547,7 +551,10 @@ class Watch:
         others = view.replaced.get(block, set())
         if block not in view.ledger and block not in made:
             others = (view.ledger | made) - view.replaced.keys() - view.expired.keys()
-        held = {row for other in others for row in self._rows_of(view, other, present)}
+            held = {*view.expired_at}
+        else:
+            held = set()
+        held.update(row for other in others for row in self._rows_of(view, other, present))
         if not {(one.shard, row[0]) for one, rows in old for row in rows} <= held:
             self.broken("what is durable stays", f"{host.name}: {block} is gone, and what it held is in no other block")
         view.seen.discard(f"{block}.parquet")
@@ -773,7 +780,9 @@ class Watch:
     def _once(self, shard: Shard, ranges: list[tuple[Range, str]], rows: dict[Any, list[Position]]) -> None:
         read: list[Position] = []
         for chosen in select(ranges):
-            here = rows[chosen.block, shard.id, chosen.range.first]
+            here = rows.get((chosen.block, shard.id, chosen.range.first), [])
+            if not here:
+                self.broken("what is durable stays", f"{shard.id}: {chosen.block} is recorded, and not there")
             taken = [one for one in here if any(part.holds(one) for part in chosen.parts)]
             if chosen.records is not None and chosen.records != len(taken):
                 self.broken("once per record", f"{shard.id} {chosen.range.first}: {len(taken)}, {chosen.records} said")
