@@ -11,10 +11,13 @@ from __future__ import annotations
 import json
 import re
 import socket
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 
-from kcl_receiver.errors import SEE_REPAIR, ConfigError, LedgerDamaged, StoreRefused
-from kcl_receiver.store.ledger.place import Place
+from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreRefused, TokenRefused
+from kcl_receiver.store.ledger.place import Passed
+from kcl_receiver.store.ledger.transaction import announce
 from kcl_receiver.store.store import Store
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z", re.ASCII)
@@ -30,6 +33,7 @@ class Follower:
         host: The host from which it confirmed last.
         registered: When it was written down first, milliseconds since the epoch.
         confirmed: When it confirmed last; when it was written down, if it never did.
+        announced: The maintenance log says that it reads.
     """
 
     name: str
@@ -37,25 +41,7 @@ class Follower:
     host: str
     registered: int
     confirmed: int
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """What of a store's changes a follower has taken in.
-
-    Attributes:
-        place: How far it has read the generators' ledgers; None if it has read nothing.
-        maintenance: The number of the last entry of the maintenance log that it has seen.
-    """
-
-    place: Place | None
-    maintenance: int
-
-    def line(self, writer: str, number: int) -> bool:
-        """Return whether a line of a generator's ledger was read."""
-        if self.place is None:
-            return False
-        return number <= self.place.lines.get(writer, number if writer <= self.place.last else 0)
+    announced: bool
 
 
 def check_name(name: str) -> str:
@@ -94,20 +80,83 @@ def find_follower(store: Store, name: str) -> Follower | None:
     return None if content is None else _decoded(store, name, content)
 
 
-def confirm(store: Store, name: str, token: str | None, now_ms: int) -> None:
+def confirm(store: Store, name: str, token: str | None) -> None:
     """Write down how far a follower has come. Repeatable.
 
     Raises:
+        StoreRefused: The store knows it no longer.
         StoreUnavailable: It is not known to be durable; try again.
     """
     known = find_follower(store, name)
-    raw = {
-        "token": token,
-        "host": socket.gethostname(),
-        "registered": now_ms if known is None else known.registered,
-        "confirmed": now_ms,
-    }
-    store.put_follower(name, json.dumps(raw).encode() + b"\n")
+    if known is None:
+        raise StoreRefused(
+            f"follower {name!r} was removed from the store {store.url}",
+            "what it has not taken in may be gone; if it is to go on, call `follow` again with its token",
+        )
+    _write(store, Follower(name, token, socket.gethostname(), known.registered, _now(), announced=True))
+
+
+def register(store: Store, name: str, begun: Passed | None) -> Passed:
+    """Let a store know a follower that is about to read; return from where it reads. Repeatable.
+
+    Args:
+        store: The store.
+        name: Its name.
+        begun: What it has taken in; None to go on where it confirmed last.
+
+    Raises:
+        ConfigError: The name cannot be one.
+        TokenRefused: What it confirmed last is of another version of this program, or of another store.
+        StoreUnavailable: It is not known to be durable; try again.
+    """
+    known, application = find_follower(store, name), store.owner()
+    confirmed = None if known is None else known.token
+    if begun is None:
+        begun = Passed(None, 0) if confirmed is None else Passed.from_token(confirmed, application)
+    if known is None or not known.announced or not _is_covered(confirmed, application, begun):
+        now = _now()
+        since = now if known is None else known.registered
+        token = None if begun == Passed(None, 0) else begun.to_token(application)
+        one = Follower(name, token, socket.gethostname(), since, now, announced=False)
+        _write(store, one)
+        announce(store, name, now)
+        _write(store, replace(one, announced=True))
+    return begun
+
+
+def passed(store: Store) -> dict[str, Passed]:
+    """Return what each follower has confirmed, by its name; nothing, where its token is of another version.
+
+    Raises:
+        LedgerDamaged: See `followers`.
+        StoreUnavailable: See `followers`.
+    """
+    out: dict[str, Passed] = {}
+    for one in followers(store):
+        out[one.name] = Passed(None, 0)
+        if one.token is not None:
+            with suppress(TokenRefused):
+                out[one.name] = Passed.from_token(one.token, store.owner())
+    return out
+
+
+def _is_covered(token: str | None, application: str | None, begun: Passed) -> bool:
+    if token is None:
+        return True
+    try:
+        return begun.covers(Passed.from_token(token, application))
+    except TokenRefused:
+        return False
+
+
+def _write(store: Store, one: Follower) -> None:
+    raw = asdict(one)
+    del raw["name"]
+    store.put_follower(one.name, json.dumps(raw).encode() + b"\n")
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def remove_follower(store: Store, name: str) -> None:
@@ -128,7 +177,10 @@ def _decoded(store: Store, name: str, content: bytes) -> Follower:
         token = raw["token"]
         if token is not None and not isinstance(token, str):
             raise TypeError("its token is no text")
-        return Follower(name, token, str(raw["host"]), int(raw["registered"]), int(raw["confirmed"]))
+        registered, confirmed = int(raw["registered"]), int(raw["confirmed"])
+        return Follower(name, token, str(raw["host"]), registered, confirmed, announced=bool(raw["announced"]))
     except (ValueError, LookupError, TypeError) as error:
-        what = f"what the store {store.url} knows of follower {name!r} cannot be read: {error!r}"
-        raise LedgerDamaged(what, SEE_REPAIR) from error
+        raise LedgerDamaged(
+            f"what the store {store.url} knows of follower {name!r} cannot be read: {error!r}",
+            f"let it begin with a token of its own after `kcl-receiver followers remove {name}`",
+        ) from error
