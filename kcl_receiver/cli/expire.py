@@ -52,8 +52,9 @@ def expire(
     """Remove blocks all of whose records arrived before a time.
 
     The ledger says what was removed before it is, so that `verify` calls it expired and not lost. Blocks that hold one
-    younger record stay, and so do those of which Kinesis gave no arrival time. The receiver may be running. What is
-    going to be removed is shown first; without a terminal, --yes is needed.
+    younger record stay, and so do those of which Kinesis gave no arrival time, and those that a follower with a name
+    has not confirmed. The receiver may be running. What is going to be removed is shown first; without a terminal,
+    --yes is needed.
 
     With --declare-lifecycle nothing is removed: it only says that a bucket's rule, or a job of your own, does so.
 
@@ -88,6 +89,9 @@ def expire(
             click.echo(_line(day))
         blocks, size = sum(day.blocks for day in planned), sum(day.size for day in planned)
         click.echo(f"{blocks:,} blocks, {size / 2**20:,.1f} MiB: all that arrived before {shown_time(limit)}.")
+        for name, held in sorted(expiry.held.items()):
+            click.echo(f"{held:,} more stay: follower {name} has not confirmed them; see `kcl-receiver followers`.")
+    held_now = dict(expiry.held)
     if expiry.retention_hours and limit > now - expiry.retention_hours * 3_600_000:
         click.echo(
             f"Warning: the stream keeps records for {expiry.retention_hours} hours, so some of these are in it still. "
@@ -106,7 +110,7 @@ def expire(
     if not text:
         days = [dataclasses.asdict(day) for day in done]
         raw = {"version": OUTPUT_VERSION, "store": place.url, "dry_run": dry_run, "before": limit, "days": days}
-        click.echo(json.dumps({**raw, "leftovers": finished}, indent=2))
+        click.echo(json.dumps({**raw, "leftovers": finished, "held": held_now}, indent=2))
     return EXIT_OK
 
 

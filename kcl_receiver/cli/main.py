@@ -37,6 +37,7 @@ COMMANDS = {
     "recover": "Bring back missing and damaged blocks: from their files, and from the stream.",
     "compact": "Merge small blocks into large ones, with the same ranges and records.",
     "expire": "Remove blocks all of whose records arrived before a time.",
+    "followers": "Show who follows the store under a name, or forget one that is gone.",
     "repair": "Put in order what is safe to put in order.",
     "emulator": "Run an embedded AWS for trials: Kinesis, DynamoDB, S3, CloudWatch and STS.",
 }

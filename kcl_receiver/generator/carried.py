@@ -29,6 +29,7 @@ from kcl_receiver.store.ledger.entries import (
     Closed,
     Entry,
     Expired,
+    Following,
     MarksTaken,
     SessionStarted,
     ShardEnded,
@@ -109,7 +110,10 @@ class CarriedOver:
     def heard(self, entries: Iterable[Entry], stream: StreamIdentity, now: int) -> None:
         """Take in what others have recorded, all up to now by the wall clock."""
         for entry in entries:
-            if isinstance(entry, WriterStarted | Closed | Expired | Acknowledged | Voided) or entry.stream != stream:
+            if (
+                isinstance(entry, WriterStarted | Closed | Expired | Acknowledged | Voided | Following)
+                or entry.stream != stream
+            ):
                 continue
             if isinstance(entry, StoreState):
                 self.recent.take(entry.forgotten)

@@ -2,14 +2,16 @@
 
 The rule: the entry that names a block is durable before the block is deleted, so that what is gone on purpose is never
 taken for lost. A block whose records' arrival is not known stays. With a block go the entries of all those that it once
-replaced, or their ranges would be looked for in vain; so it stays as long as one of them has a younger record.
+replaced, or their ranges would be looked for in vain; so it stays as long as one of them has a younger record. What a
+follower that the store knows by name has not confirmed stays, too.
 
 Ledgers are never removed: that something was stored, and when it was removed, stays known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +19,8 @@ from typing import NamedTuple
 from kcl_receiver.errors import LedgerDamaged
 from kcl_receiver.ids import block_day, day_at
 from kcl_receiver.store.ledger.entries import BlockStored, Expired, SessionStarted
+from kcl_receiver.store.ledger.followers import passed
+from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.reading import DayChanges, Ledger
 from kcl_receiver.store.ledger.transaction import (
     EXPIRE,
@@ -86,10 +90,12 @@ class Expiry:
 
     Attributes:
         retention_hours: The longest retention of the stream that the ledgers looked at name; 0 if they name none.
+        held: How many blocks that are old enough stay for a follower that has not confirmed them, by its name.
     """
 
     def __init__(self, store: Store, before_ms: int, now_ms: int = 0) -> None:
         self.retention_hours = 0
+        self.held: Counter[str] = Counter()
         self._store = store
         self._before_ms = before_ms
         self._now_ms = now_ms
@@ -102,6 +108,7 @@ class Expiry:
             LedgerDamaged: A ledger cannot be read to its end.
             StoreUnavailable: The store cannot be read now.
         """
+        self.held.clear()
         for day, present in self._days_in_question():
             found = self._look(day, present, to_change=False)
             if found is not None:
@@ -117,6 +124,7 @@ class Expiry:
             LedgerDamaged: A ledger cannot be read to its end.
             StoreUnavailable: The store cannot be read or written now, or other maintenance changes a day all the time.
         """
+        self.held.clear()
         for day, present in self._days_in_question():
             found = self._look(day, present, to_change=True)
             for _ in range(TRIES):
@@ -156,7 +164,8 @@ class Expiry:
     def _look(self, day: str, present: dict[str, int], *, to_change: bool) -> _Found | None:
         """Return what goes of a day; None if nothing does."""
         changes = (self._ledger.to_change if to_change else self._ledger.changes)(day, ranges=False)
-        blocks = self._blocks(day, changes)
+        # After the day was loaded: who is not among them yet announces itself behind what is known of the log.
+        blocks = self._blocks(day, changes, passed(self._store))
         old = self._old(blocks, changes)
         if any(block not in present and block not in changes.replaced for block in old):
             present = self._store.blocks_of_day(day)  # other maintenance may have made it since that was listed
@@ -191,11 +200,15 @@ class Expiry:
             if day < day_at(self._before_ms + hours * _HOUR_MILLIS + 24 * _HOUR_MILLIS) or day > to_come:
                 yield day, present
 
-    def _blocks(self, day: str, changes: DayChanges) -> dict[str, _Block]:
-        """Return all blocks of a day that are recorded and not expired yet."""
+    def _blocks(self, day: str, changes: DayChanges, followers: Mapping[str, Passed]) -> dict[str, _Block]:
+        """Return all blocks of a day that are recorded and not expired yet.
+
+        One that a follower has not taken in counts as young. What replaced another one is recorded after it.
+        """
         out: dict[str, _Block] = {}
+        waiting: dict[str, set[str]] = {}
         self._ledger.faults.clear()
-        for entry in self._ledger.of_day(day):
+        for entry, recording in self._ledger.of_day_placed(day):
             if isinstance(entry, SessionStarted):
                 self.retention_hours = max(self.retention_hours, entry.retention_hours)
             elif (
@@ -206,6 +219,12 @@ class Expiry:
                 newest = max(one.newest for one in arrivals) if known else _UNKNOWN
                 oldest = min(one.oldest for one in arrivals) if known else -1
                 out[entry.block] = _Block(newest, oldest, entry.rows)
+                wait = {name for name, by in followers.items() if not recording.is_passed(by)}
+                waiting[entry.block] = wait & waiting.get(entry.block, wait)
+        for block, names in waiting.items():
+            if names and out[block].newest < self._before_ms and block not in changes.replaced:
+                self.held.update(names)
+                out[block].newest = _UNKNOWN
         for fault in (*(fault.message for fault in changes.faults), *self._ledger.faults.values()):
             raise LedgerDamaged(fault, "nothing of this day is removed before `kcl-receiver repair` has seen to it")
         return out

@@ -12,6 +12,7 @@ _DOCUMENT = re.compile(r"[a-z0-9][a-z0-9_-]*\.json\Z", re.ASCII)
 BLOCKS = "blocks"
 LEDGER = "ledger"
 LOG = "log"
+FOLLOWERS = "followers"
 MAINTENANCE = "maintenance"
 BLOCK_SUFFIX = ".parquet"
 LEDGER_SUFFIX = ".jsonl"
@@ -84,6 +85,16 @@ def _numbered(key: str, suffix: str, path_of: Callable[[int], str]) -> int | Non
 
 def _number(digits: str) -> int:
     return int(digits) if digits.isascii() and digits.isdecimal() else 0
+
+
+def follower_path(name: str) -> str:
+    """Return where a follower's place lies: `followers/<name>.json`."""
+    return f"{FOLLOWERS}/{check_document_name(name + LOG_SUFFIX)}"
+
+
+def follower_at(key: str) -> str | None:
+    """Return the name of the follower whose place lies at a key; None if none lies there."""
+    return _named(key, LOG_SUFFIX, follower_path)
 
 
 def block_at(key: str) -> str | None:

@@ -7,6 +7,7 @@
     maintenance/<thousand>/<number>.jsonl         what maintenance did, an object for each time: the maintenance log
     ledger/maintenance/<day>/<number>-<writer>    empty; which entries of that log are about the blocks of a day
     ledger/damaged/...                            damaged ledgers that repair has set aside; never read
+    followers/<name>.json                         how far one has come that follows the store under this name
     tmp/<name>.<token>.tmp                        what a directory's process is writing; never read
     maintenance.asked                             empty; other maintenance waits for compaction to give way
 
@@ -561,6 +562,25 @@ class Store:
         listed = self.objects.list(prefix, deep=False)
         return [one.key.removeprefix(prefix)[:-1] for one in listed if one.key.endswith("/")]
 
+    # Followers
+
+    def followers(self) -> list[str]:
+        """Return the names of the followers that the store knows, in order."""
+        listed = self.objects.list(f"{layout.FOLLOWERS}/", deep=False)
+        return sorted(name for one in listed if (name := layout.follower_at(one.key)) is not None)
+
+    def follower(self, name: str) -> bytes | None:
+        """Return what is written down of a follower, or None if there is none of that name."""
+        return self.objects.get(layout.follower_path(name))
+
+    def put_follower(self, name: str, content: bytes) -> None:
+        """Write down a follower, or anew; it is durable when this returns. It alone does so."""
+        self.objects.replace(layout.follower_path(name), content)
+
+    def delete_follower(self, name: str) -> None:
+        """Forget a follower. Idempotent."""
+        self.objects.delete([layout.follower_path(name)])
+
     # Documents
 
     def put_document_if_absent(self, name: str, content: bytes) -> bytes:
@@ -618,7 +638,7 @@ def _is_part(one: Stat) -> bool:
     key = one.key
     if "/" not in key:
         return key.endswith(".json") or key in (LOCK, MAINTENANCE_LOCK, MAINTENANCE_ASKED)
-    if layout.log_entry_at(key) or layout.maintenance_at(key) or layout.marker_at(key):
+    if layout.log_entry_at(key) or layout.maintenance_at(key) or layout.marker_at(key) or layout.follower_at(key):
         return True
     kept = key.startswith(f"{layout.LEDGER}/{DAMAGED}/")
     return kept or layout.ledger_at(key) is not None or layout.block_at(key) is not None

@@ -234,7 +234,17 @@ def test_no_two_test_modules_have_one_name() -> None:
 
 
 ENTRY_TYPES = {
-    *("Acknowledged", "BlockStored", "Carried", "Closed", "Entry", "Expired", "MarksTaken", "SessionStarted"),
+    *(
+        "Acknowledged",
+        "BlockStored",
+        "Carried",
+        "Closed",
+        "Entry",
+        "Expired",
+        "Following",
+        "MarksTaken",
+        "SessionStarted",
+    ),
     *("ShardEnded", "StoreState", "Tail", "Voided", "WriterStarted"),
 }
 INSIDE_THE_STORE = ("layout",)

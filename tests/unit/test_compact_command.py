@@ -1,8 +1,10 @@
-"""`kcl-receiver compact` and `expire` as people and `run` call them."""
+"""`kcl-receiver compact`, `expire` and `followers` as people and `run` call them."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from kcl_receiver.config.properties import load
 from kcl_receiver.errors import EXIT_INTERRUPTED
 from kcl_receiver.ids import writer_id
 from kcl_receiver.store.layout import block_path
+from kcl_receiver.store.ledger.follow import follow
 from kcl_receiver.store.ledger.transaction import lifecycle
 from kcl_receiver.store.store import Store, open_store
 
@@ -172,3 +175,45 @@ def test_a_lifecycle_is_declared_and_taken_back(tmp_path: Path) -> None:
     assert lifecycle(store) == 365
     assert run_cli(["expire", "--store", store.url, "--declare-lifecycle", "0"]) == 0
     assert lifecycle(store) is None
+
+
+# followers
+
+
+def test_expire_says_for_whom_blocks_stay_and_followers_shows_and_forgets_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = old_store(tmp_path)
+    assert run_cli(["followers", "list", "--store", store.url]) == 0
+    assert "nobody follows this store" in capsys.readouterr().out
+    follow(store, name="orders-table")
+    expire = ["expire", "--store", store.url, "--before", "2026-11-23", "--yes"]
+    assert run_cli([*expire, "--dry-run", "--output", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["held"] == {"orders-table": 6}
+    assert run_cli([*expire, "--dry-run"]) == 0
+    assert "6 more stay: follower orders-table has not confirmed them" in capsys.readouterr().out
+    assert run_cli(["followers", "list", "--store", store.url]) == 0
+    head, row = (re.split(r"  +", line) for line in capsys.readouterr().out.splitlines())
+    assert head == ["follower", "confirmed", "host", "since"]
+    assert row[:2] == ["orders-table", "nothing yet"]
+    assert run_cli(["followers", "list", "--store", store.url, "--output", "json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    page = (Path(__file__).parents[2] / "docs" / "format.md").read_text(encoding="utf-8")
+    section = page.partition("## Followers")[2].partition("\n## ")[0]
+    assert all(f"`{member}`" in section for member in (*said, *said["followers"][0]))
+    remove = ["followers", "remove", "orders-table", "--store", store.url]
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    assert run_cli(remove) == 2
+    assert "--yes" in capsys.readouterr().err
+    assert run_cli([*remove, "--yes"]) == 0
+    assert "Forgotten: orders-table" in capsys.readouterr().out
+    assert run_cli([*remove, "--yes"]) == 4
+    assert "knows no follower 'orders-table'" in capsys.readouterr().err
+    assert run_cli(expire) == 0
+    assert present(store) == set()
+
+
+def test_followers_of_a_place_that_is_no_store_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_cli(["followers", "list", "--store", f"file://{tmp_path}/none"]) == 4
+    assert "there is no store" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -300,7 +300,9 @@ def inline_code(page: str) -> list[str]:
 def options(command: str) -> frozenset[str]:
     found = cli.get_command(click.Context(cli), command)
     assert found is not None, f"there is no command {command}"
-    own = {name for parameter in found.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    below = found.commands.values() if isinstance(found, click.Group) else ()
+    params = (parameter for one in (found, *below) for parameter in one.params)
+    own = {name for parameter in params for name in (*parameter.opts, *parameter.secondary_opts)}
     return frozenset(own | {"-h", "--help"})
 
 

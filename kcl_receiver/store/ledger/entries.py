@@ -314,6 +314,19 @@ class Voided:
     writers: tuple[WriterId, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A follower is about to read that the store knows by name: who planned a removal without it plans again.
+
+    Attributes:
+        time: When, milliseconds since the epoch.
+        follower: Its name.
+    """
+
+    time: int
+    follower: str
+
+
 Entry = (
     WriterStarted
     | SessionStarted
@@ -325,6 +338,7 @@ Entry = (
     | Expired
     | Acknowledged
     | Voided
+    | Following
     | StoreState
 )
 
@@ -339,6 +353,7 @@ ENTRY_TYPES: dict[str, type[Entry]] = {
     "expired": Expired,
     "acknowledged": Acknowledged,
     "voided": Voided,
+    "following": Following,
     "state": StoreState,
 }
 

@@ -11,19 +11,16 @@ durable can be taken back by a loss of power, and then its block is added a seco
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from os import PathLike
 from typing import NamedTuple
 
-from kcl_receiver.errors import TokenRefused
 from kcl_receiver.store.ledger.entries import GENERATOR, BlockStored, Expired
+from kcl_receiver.store.ledger.followers import confirm, register
 from kcl_receiver.store.ledger.maintenance_log import Recorded, newest_number, next_numbers, recorded
-from kcl_receiver.store.ledger.place import Place
+from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.tailing import LedgerWalk
 from kcl_receiver.store.store import Store, open_store
-
-_VERSION = 3
 
 
 class Change(NamedTuple):
@@ -43,19 +40,30 @@ class Change(NamedTuple):
 class Changes:
     """An iterator of changes, which ends at what is recorded now; see `follow`. Iterate again for what came since."""
 
-    def __init__(self, store: Store, token: str | None) -> None:
+    def __init__(self, store: Store, token: str | None, name: str | None) -> None:
         self._store = store
+        self._name = name
         self._application = store.owner()
         self._is_new = True
-        self._place, self._seen = (None, 0) if token is None else _parse(token, self._application)
+        begun = Passed(None, 0) if token is None else Passed.from_token(token, self._application)
+        self._place, self._seen = begun if name is None else register(store, name, None if token is None else begun)
         self._walk: LedgerWalk | None = None  # one that has come to the end of what was there
 
     @property
     def token(self) -> str:
         """A text with which `follow` goes on after the changes that were yielded, also in another process."""
-        place = None if self._place is None else self._place.to_json()
-        raw = {"version": _VERSION, "application": self._application, "ledgers": place, "maintenance": self._seen}
-        return json.dumps(raw, separators=(",", ":"))
+        return Passed(self._place, self._seen).to_token(self._application)
+
+    def confirm(self) -> None:
+        """Let the store know that all that was yielded is taken in: `expire` need not keep it, and this goes on there.
+
+        Raises:
+            ValueError: The follower has no name.
+            StoreUnavailable: It is not known to be durable; call again.
+        """
+        if self._name is None:
+            raise ValueError("a follower without a name has nothing to confirm: give `follow` one")
+        confirm(self._store, self._name, self.token)
 
     def __iter__(self) -> Iterator[Change]:
         # First: what these entries remove is in the ledgers that are read after.
@@ -82,37 +90,19 @@ def _change(one: Recorded) -> Change:
     return Change(one.role, added, tuple(dict.fromkeys(removed)))
 
 
-def follow(store: Store | str | PathLike[str], token: str | None = None) -> Changes:
+def follow(store: Store | str | PathLike[str], token: str | None = None, *, name: str | None = None) -> Changes:
     """Return what became of the live blocks of a store since a token, or since there was none.
 
     Args:
         store: What `open_store` returns or takes. It is only read; receiver and maintenance may be at work.
         token: `Changes.token` of an earlier call; if not given, all that is live is added first.
+        name: Of a follower, at most one process each, that the store is to know: `expire` removes nothing that it has
+            not confirmed by `Changes.confirm`. Without a token it goes on there. Then the store is written to.
 
     Raises:
-        ConfigError: The store's place is none.
+        ConfigError: The store's place is none, or the name.
         TokenRefused: The token is none, or of another store.
         LedgerDamaged: A ledger is damaged; while iterating, too.
         StoreUnavailable: The store cannot be read now; while iterating, too. Go on with the token.
     """
-    return Changes(open_store(store), token)
-
-
-def _parse(token: str, application: str | None) -> tuple[Place | None, int]:
-    try:
-        raw = json.loads(token)
-        if raw["version"] != _VERSION:
-            raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
-        found = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
-        seen, owner = max(0, int(raw["maintenance"])), raw["application"]
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise TokenRefused(
-            f"this is not a token of `follow`: {error}",
-            "give the whole text as it came from `Changes.token`; to begin anew give none",
-        ) from error
-    if owner is not None and owner != application:
-        raise TokenRefused(
-            f"the token is for the store of application {owner!r}; this one is that of {application!r}",
-            "give it the store that it came from",
-        )
-    return found, seen
+    return Changes(open_store(store), token, name)

@@ -1,4 +1,4 @@
-"""How far the ledgers of a store were read: a `Place`, and its form in a token.
+"""How far the ledgers of a store were read: a `Place`; with the maintenance log `Passed`, and its form in a token.
 
 Several ledgers grow at once, so a place is a number of lines for each of them. The rule: only ledgers that may still
 grow are in it, so that it does not get larger as the store gets older.
@@ -6,10 +6,14 @@ grow are in it, so that it does not get larger as the store gets older.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ids import check_writer_id
+
+_VERSION = 3
 
 
 class Place(NamedTuple):
@@ -43,3 +47,66 @@ class Place(NamedTuple):
         last = raw["last"]
         lines = {check_writer_id(writer): max(0, int(line)) for writer, line in raw["lines"].items()}
         return cls(check_writer_id(last) if last else "", lines, str(raw["day"]))
+
+
+class Passed(NamedTuple):
+    """What of a store's changes a follower has taken in.
+
+    Attributes:
+        place: How far it has read the generators' ledgers; None if it has read nothing.
+        maintenance: The number of the last entry of the maintenance log that it has seen.
+    """
+
+    place: Place | None
+    maintenance: int
+
+    def has_line(self, writer: str, number: int) -> bool:
+        """Return whether a line of a generator's ledger was read."""
+        if self.place is None:
+            return False
+        lines = self.place.lines.get(writer)
+        return writer <= self.place.last if lines is None else number <= lines
+
+    def covers(self, other: Passed) -> bool:
+        """Return whether all that the other one has taken in is taken in here."""
+        if self.maintenance < other.maintenance:
+            return False
+        if self.place is None or other.place is None:
+            return other.place is None
+        there = other.place
+        return (
+            self.place.last >= there.last
+            and all(self.has_line(writer, number) for writer, number in there.lines.items() if number)
+            and all(writer > there.last or writer in there.lines for writer in self.place.lines)
+        )
+
+    def to_token(self, application: str | None) -> str:
+        """Return the text that `from_token` reads back."""
+        place = None if self.place is None else self.place.to_json()
+        raw = {"version": _VERSION, "application": application, "ledgers": place, "maintenance": self.maintenance}
+        return json.dumps(raw, separators=(",", ":"))
+
+    @classmethod
+    def from_token(cls, token: str, application: str | None) -> Passed:
+        """Return what a token of the store of an application says.
+
+        Raises:
+            TokenRefused: It is none, or of another store.
+        """
+        try:
+            raw = json.loads(token)
+            if raw["version"] != _VERSION:
+                raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
+            found = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
+            seen, owner = max(0, int(raw["maintenance"])), raw["application"]
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise TokenRefused(
+                f"this is not a token of `follow`: {error}",
+                "give the whole text as it came from `Changes.token`; to begin anew give none",
+            ) from error
+        if owner is not None and owner != application:
+            raise TokenRefused(
+                f"the token is for the store of application {owner!r}; this one is that of {application!r}",
+                "give it the store that it came from",
+            )
+        return cls(found, seen)

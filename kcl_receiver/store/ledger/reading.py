@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable
 from kcl_receiver.ids import block_day, day_of, writer_of
@@ -20,6 +21,7 @@ from kcl_receiver.store.ledger.entries import (
     Closed,
     Entry,
     Expired,
+    Following,
     MarksTaken,
     SessionStarted,
     ShardEnded,
@@ -31,6 +33,7 @@ from kcl_receiver.store.ledger.entries import (
     decode_stream,
     iter_entries,
 )
+from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.transaction import DayChanges, load_day, load_to_change
 from kcl_receiver.store.ledger.writer import entry_of_footer, oldest_beside, rebuild_from_footers, writers_since
 from kcl_receiver.store.store import Store
@@ -43,6 +46,7 @@ __all__ = [
     "DayChanges",
     "Entry",
     "Expired",
+    "Following",
     "Ledger",
     "MarksTaken",
     "SessionStarted",
@@ -54,6 +58,24 @@ __all__ = [
 ]
 
 _MARKS = "marks"
+
+
+class Recording(NamedTuple):
+    """Where an entry is recorded.
+
+    Attributes:
+        writer: Whose ledger that is.
+        line: Its line there, if that is a generator's.
+        maintenance: The number of the entry in the maintenance log else; 0 in a generator's.
+    """
+
+    writer: str
+    line: int
+    maintenance: int
+
+    def is_passed(self, by: Passed) -> bool:
+        """Return whether a follower has taken it in."""
+        return by.maintenance >= self.maintenance if self.maintenance else by.has_line(self.writer, self.line)
 
 
 class Ledger:
@@ -191,10 +213,22 @@ class Ledger:
         Raises:
             LedgerDamaged: A line is not as it was written.
         """
-        yield from self.maintenance_of(day)
+        for entry, _ in self.of_day_placed(day):
+            yield entry
+
+    def of_day_placed(self, day: str) -> Iterator[tuple[Entry, Recording]]:
+        """Yield the same, each with where it is recorded.
+
+        Raises:
+            LedgerDamaged: A line is not as it was written.
+        """
+        for number, writer, content in self.store.maintenance_entries(day):
+            for entry in self._good(writer, content):
+                yield entry, Recording(writer, 0, number)
         for writer in self.writers:
             if day_of(writer) == day:
-                yield from self.of(writer)
+                for line, entry in enumerate(self.of(writer), 1):
+                    yield entry, Recording(writer, line, 0)
 
     def has_ledger(self, writer: str, changes: DayChanges) -> bool:
         """Return whether a writer has a ledger at all. A generator has one before its first block."""

@@ -35,6 +35,7 @@ from kcl_receiver.store.ledger.entries import (
     Acknowledged,
     BlockStored,
     Expired,
+    Following,
     Tail,
     Voided,
     WriterStarted,
@@ -46,6 +47,7 @@ from kcl_receiver.store.ledger.maintenance_log import Recorded, decoded, newest_
 from kcl_receiver.store.store import Store
 
 RECOVER, REPAIR, COMPACT, EXPIRE = "recover", "repair", "compact", "expire"
+FOLLOW = "follow"
 ROLES = (RECOVER, REPAIR, COMPACT, EXPIRE)
 
 TRIES = 10
@@ -69,11 +71,13 @@ class Since:
         removed: Ids of the blocks that they replaced or expired.
         recorded: Ids of the blocks of which they made entries.
         acknowledged: Writers of whose ledgers they said that lines are gone.
+        followed: A follower was announced.
     """
 
     removed: set[str] = field(default_factory=set)
     recorded: set[str] = field(default_factory=set)
     acknowledged: set[str] = field(default_factory=set)
+    followed: bool = False
 
 
 @dataclass(slots=True)
@@ -113,6 +117,7 @@ class DayChanges:
     def take(self, entry: Recorded) -> None:
         """Take in the next entry of the maintenance log, which another run has recorded."""
         self.seen = entry.number
+        self.since.followed |= any(isinstance(one, Following) for one in entry.entries)
         if not entry.writer or day_of(entry.writer) != self.day or entry.writer in self.writers:
             return
         self.writers[entry.writer] = entry.ledger.tail
@@ -307,6 +312,23 @@ def fill(store: Store, number: int, now_ms: int) -> None:
     started = _started(writer_id(now_ms, secrets.token_hex(4)), REPAIR, now_ms, {})
     content, _ = encode_lines([started], 1, first_prev(started.writer))
     store.create_maintenance_entry(number, started.writer, content)  # else another one is there by now
+
+
+def announce(store: Store, follower: str, now_ms: int) -> None:
+    """Let runs of `expire` that are at work see a follower that is written down, before it reads.
+
+    Args:
+        store: The store.
+        follower: Its name.
+        now_ms: Milliseconds since the epoch.
+
+    Raises:
+        StoreUnavailable: It is not known to be so; try again.
+    """
+    started = _started(writer_id(now_ms, secrets.token_hex(4)), FOLLOW, now_ms, {})
+    content, _ = encode_lines([started, Following(now_ms, follower)], 1, first_prev(started.writer))
+    while not store.create_maintenance_entry(newest_number(store) + 1, started.writer, content):
+        pass  # another one was first
 
 
 def works_elsewhere(store: Store, day: str) -> StoreUnavailable:
@@ -545,6 +567,7 @@ class Transaction:
             or not since.recorded.isdisjoint(new)
             or not since.acknowledged.isdisjoint(acknowledged)
             or not voided.isdisjoint(changes.writers)
+            or (self._role == EXPIRE and since.followed)
         )
 
     def retire(self) -> list[str]:
