@@ -67,7 +67,7 @@ MUTANTS = [
         "a follower that was removed comes back unseen",
         FOLLOWERS,
         "    if known is None:\n        raise StoreRefused(",
-        "    known = known or Follower(name, token, '', 0, 0, announced=True)\n    if False:\n        raise StoreRefused(",
+        "    known = known or Follower(name, '', '', 0, 0, True)\n    if False:\n        raise StoreRefused(",
         (f"{TESTS}::test_one_that_is_removed_holds_nothing_and_learns_of_it",),
     ),
     Mutant(
