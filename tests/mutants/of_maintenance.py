@@ -221,4 +221,20 @@ MUTANTS = [
         "                found = None\n",
         (f"{LOG}::test_expire_plans_again_what_was_overtaken",),
     ),
+    Mutant(
+        "recover records once more what others have brought back",
+        "kcl_receiver/recovery/restore.py",
+        "if changes.expired.keys() & set(new.replaces) or holds_all(held, new.ranges):",
+        "if changes.expired.keys() & set(new.replaces):",
+        (
+            "tests/unit/test_restore.py::test_of_two_runs_that_bring_back_the_same_blocks_the_second_drops_what_the_first_has_brought[memory]",
+        ),
+    ),
+    Mutant(
+        "recover brings back what expired meanwhile",
+        "kcl_receiver/recovery/restore.py",
+        "if changes.expired.keys() & set(new.replaces) or holds_all(held, new.ranges):",
+        "if holds_all(held, new.ranges):",
+        ("tests/unit/test_restore.py::test_what_expired_meanwhile_is_not_brought_back[memory]",),
+    ),
 ]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from ledger_index import LedgerIndex
 from places import Place, kept_ledger
 from recovery_support import STREAM, error
 from restore_support import SHARDS, Lake, ranges_of
@@ -23,9 +24,11 @@ from kcl_receiver.kinesis.rate_limit import Limits
 from kcl_receiver.kinesis.rebuild import Outcome, Request, Reread
 from kcl_receiver.ranges import StreamIdentity
 from kcl_receiver.recovery import restore
-from kcl_receiver.recovery.restore import Source
+from kcl_receiver.recovery.restore import Restorer, Source, Summary
 from kcl_receiver.store.blocks.file import read_footer
-from kcl_receiver.store.ledger.transaction import Transaction, load_day
+from kcl_receiver.store.ledger.entries import Expired
+from kcl_receiver.store.ledger.transaction import EXPIRE, Transaction, TransactionOvertaken, load_day
+from kcl_receiver.store.store import Store
 
 ONE, OTHER = SHARDS
 
@@ -363,3 +366,102 @@ def test_of_a_block_that_is_not_complete_nothing_is_stored_at_a_stop(lake: Lake)
     assert summary.stopped
     assert summary.made == 0
     assert lake.store.maintenance_days() == []
+
+
+# ---------------------------------------------------------------------- two at once
+
+
+def beside(lake: Lake) -> Store:
+    """Return the store as another process has it."""
+    return Store(lake.store.objects)
+
+
+def recovering_beside(lake: Lake, **more: Any) -> Restorer:  # noqa: ANN401
+    """Return what restores the same store from the same stream, in another process."""
+    mine = lake.restorer(**more)
+    mine._store = beside(lake)
+    return mine
+
+
+def test_of_two_runs_that_bring_back_the_same_blocks_the_second_drops_what_the_first_has_brought(lake: Lake) -> None:
+    harm(lake)
+    before = lake.rows()
+    found = list(damage(lake.store, deep=True))
+    first, second = lake.restorer(), recovering_beside(lake)
+    commit = second._commit
+    done: list[Summary] = []
+
+    def just_before(day: str) -> None:
+        if not done:
+            done.append(first.run(found))
+        commit(day)
+
+    second._commit = just_before  # type: ignore[method-assign]
+    summary = second.run(found)
+    assert (done[0].made, done[0].elsewhere) == (4, 0)
+    assert (summary.made, summary.restored, summary.salvaged, summary.records, summary.size) == (0, 0, 0, 0, 0)
+    assert summary.elsewhere == sum(len(one.entry.ranges) for one in found)
+    assert len(list(lake.store.maintenance_ledgers(block_day(found[0].block)))) == 1
+    assert lake.verify().proven
+    assert list(damage(lake.store, deep=True)) == []
+    assert {block for block, _ in lake.store.list_blocks()} == set(live(lake))
+    assert lake.rows().keys() == before.keys()
+
+
+def live(lake: Lake) -> list[str]:
+    """Return the blocks that count: recorded, and not replaced."""
+    index = LedgerIndex.load(lake.store)
+    return [block for block in index.blocks() if block not in index.replaced]
+
+
+def test_what_the_first_of_two_runs_has_not_brought_back_the_second_records(lake: Lake) -> None:
+    harm(lake)
+    found = list(damage(lake.store, deep=True))
+    first, second = lake.restorer(shards=(ONE,)), recovering_beside(lake)
+    commit = second._commit
+    done: list[Summary] = []
+
+    def just_before(day: str) -> None:
+        if not done:
+            done.append(first.run(found))
+        commit(day)
+
+    second._commit = just_before  # type: ignore[method-assign]
+    summary = second.run(found)
+    assert done[0].made > 0
+    assert summary.made == 4
+    assert not summary.failed
+    assert lake.verify().proven
+    assert list(damage(lake.store, deep=True)) == []
+
+
+def test_what_expired_meanwhile_is_not_brought_back(lake: Lake) -> None:
+    lake.delete(1, 2)
+    found = list(damage(lake.store, deep=True))
+    restorer = lake.restorer()
+    commit = restorer._commit
+
+    def just_before(day: str) -> None:
+        expiry = Transaction(beside(lake), found[0].block, EXPIRE, NOW)
+        expiry.add_expired(Expired(NOW, NOW, (found[0].block,)))
+        expiry.commit()
+        commit(day)
+
+    restorer._commit = just_before  # type: ignore[method-assign]
+    summary = restorer.run(found)
+    assert summary.made == 1
+    changes = load_day(lake.store, block_day(found[0].block))
+    assert (set(changes.expired), set(changes.replaced)) == ({found[0].block}, {found[1].block})
+    assert len(live(lake)) == len(lake.blocks()) + 1  # the expired one is in the ledger, and not there
+
+
+def test_it_gives_up_where_others_are_always_first(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    lake.delete(1)
+    found = list(damage(lake.store, deep=True))
+
+    def overtaken(transaction: Transaction) -> None:
+        raise TransactionOvertaken(transaction.day)
+
+    monkeypatch.setattr(Transaction, "commit", overtaken)
+    with pytest.raises(StoreUnavailable, match="other maintenance works on"):
+        lake.restorer().run(found)
