@@ -45,7 +45,6 @@ from kcl_receiver.store.ledger.transaction import (
     delete_recorded,
     fill,
     is_acknowledged,
-    settle_log,
     works_elsewhere,
 )
 from kcl_receiver.store.store import Store
@@ -215,8 +214,6 @@ class _Repair:
     # Blocks
 
     def _day(self, day: str, present: dict[str, int], damages: list[Loss]) -> None:
-        if self._report.done:
-            settle_log(self._store)  # a run that was killed may have left what can be seen and is not durable
         adopted: set[str] = set()
 
         def find_and_record(present: dict[str, int]) -> list[Loss]:

@@ -34,6 +34,7 @@ from kcl_receiver.store.ledger.transaction import (
     TRIES,
     Transaction,
     TransactionOvertaken,
+    delete_recorded,
     load_day,
     load_to_change,
     void,
@@ -258,6 +259,14 @@ def test_the_newest_entry_is_durable_before_the_next_one_is_created(place: Place
     assert watched.changes.index(marker) < watched.changes.index(changed[1])
 
 
+def seen_and_not_durable(files: FakeFiles, transaction: Transaction) -> None:
+    """Leave the entry of a run that was killed before it was durable."""
+    transaction._store.settle_maintenance_entry = lambda _: None  # type: ignore[method-assign]
+    files.fail("fsync_dir", errno.EIO, "maintenance/000000")
+    with pytest.raises(StoreUnavailable):
+        transaction.commit()
+
+
 @pytest.mark.parametrize("begins", [False, True])
 def test_what_a_follower_has_counted_is_durable(begins: bool) -> None:
     """Its number would be given to another entry after a loss of power, and that one never be read."""
@@ -268,14 +277,22 @@ def test_what_a_follower_has_counted_is_durable(begins: bool) -> None:
     changes = follow(store)
     if not begins:
         list(changes)
-    killed = replacing(local_store("/store", files), one)
-    killed._store.settle_maintenance_entry = lambda _: None  # type: ignore[method-assign]
-    files.fail("fsync_dir", errno.EIO, "maintenance/000000")
-    with pytest.raises(StoreUnavailable):
-        killed.commit()
-    assert store.newest_maintenance_number() == 2, "it can be seen, and is not durable"
+    seen_and_not_durable(files, replacing(local_store("/store", files), one))
     assert sum(change.by == "compact" for change in changes) == (2 if begins else 1)
     assert local_store("/store", files.lose_power()).newest_maintenance_number() == 2
+
+
+def test_what_is_deleted_on_the_word_of_an_entry_stays_said_when_the_power_is_lost() -> None:
+    files = FakeFiles()
+    store = local_store("/store", files)
+    one, two = stored(store, 2)
+    replacing(store, two).commit()
+    seen_and_not_durable(files, replacing(local_store("/store", files), one))
+    (stand_in,) = load_day(store, DAY).replaced[one.block]
+    delete_recorded(store, [one.block])
+    after = local_store("/store", files.lose_power())
+    assert load_day(after, DAY).replaced[one.block] == (stand_in,)
+    assert not after.has_block(one.block)
 
 
 # ---------------------------------------------------------------------- markers
