@@ -168,13 +168,13 @@ def test_days_that_can_hold_nothing_so_old_are_not_looked_at(
     fill(store, usual(1))
     fill(store, usual(1), writer_id(NOW + 72 * HOUR, "00000003"))  # late by more than the stream's retention of 24 h
     looked: list[str] = []
-    real = store.maintenance_ledgers
+    real = store.maintenance_entries
 
     def listed(day: str) -> object:
         looked.append(day)
         return real(day)
 
-    monkeypatch.setattr(store, "maintenance_ledgers", listed)
+    monkeypatch.setattr(store, "maintenance_entries", listed)
     assert sum(day.blocks for day in Expiry(store, NOW + 10, NOW + 80 * HOUR).plan()) == 1
     assert set(looked) == {DAY}
 

@@ -11,7 +11,7 @@ from places import Place
 from store_support import NOW, OTHER_WRITER, WRITER
 from test_maintenance_together import Between
 
-from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreRefused, TokenRefused
+from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.layout import follower_path
 from kcl_receiver.store.ledger.follow import follow
@@ -199,7 +199,7 @@ def test_nothing_is_removed_while_what_is_known_of_a_follower_cannot_be_read(
     store = quick_place()
     fill(store, usual(3))
     store.put_follower(NAME, content)
-    with pytest.raises(LedgerDamaged, match=NAME) as caught:
+    with pytest.raises(StoreRefused, match=NAME) as caught:
         expire(store)
     assert f"followers remove {NAME}" in caught.value.hint
     assert len(present(store)) == 3

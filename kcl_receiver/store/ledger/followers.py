@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from kcl_receiver.errors import ConfigError, LedgerDamaged, StoreRefused, TokenRefused
+from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
 from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.transaction import announce
 from kcl_receiver.store.store import Store
@@ -62,7 +62,7 @@ def followers(store: Store) -> list[Follower]:
     """Return all followers, in the order of their names.
 
     Raises:
-        LedgerDamaged: What is written down of one is not as it was written.
+        StoreRefused: What is written down of one cannot be read.
         StoreUnavailable: The store cannot be read now.
     """
     found = ((name, store.follower(name)) for name in store.followers())
@@ -73,7 +73,7 @@ def find_follower(store: Store, name: str) -> Follower | None:
     """Return a follower, or None if the store knows none of that name.
 
     Raises:
-        LedgerDamaged: See `followers`.
+        StoreRefused: See `followers`.
         StoreUnavailable: See `followers`.
     """
     content = store.follower(check_name(name))
@@ -128,7 +128,7 @@ def passed(store: Store) -> dict[str, Passed]:
     """Return what each follower has confirmed, by its name; nothing, where its token is of another version.
 
     Raises:
-        LedgerDamaged: See `followers`.
+        StoreRefused: See `followers`.
         StoreUnavailable: See `followers`.
     """
     out: dict[str, Passed] = {}
@@ -180,7 +180,7 @@ def _decoded(store: Store, name: str, content: bytes) -> Follower:
         registered, confirmed = int(raw["registered"]), int(raw["confirmed"])
         return Follower(name, token, str(raw["host"]), registered, confirmed, announced=bool(raw["announced"]))
     except (ValueError, LookupError, TypeError) as error:
-        raise LedgerDamaged(
+        raise StoreRefused(
             f"what the store {store.url} knows of follower {name!r} cannot be read: {error!r}",
             f"let it begin with a token of its own after `kcl-receiver followers remove {name}`",
         ) from error
