@@ -144,6 +144,13 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "what others have forgotten counts as not stored",
+        NEIGHBOURS,
+        "        self._heard([state])\n",
+        "",
+        (f"{TESTS}::test_what_a_neighbour_has_forgotten_is_looked_for_in_the_ledgers",),
+    ),
+    Mutant(
         "one damaged ledger keeps its host from starting",
         TAKEOVER,
         "            if out.alone:\n                raise fault",

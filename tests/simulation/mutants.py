@@ -36,7 +36,6 @@ from kcl_receiver.generator.stored_spans import StoredSpans
 from kcl_receiver.generator.stream import StreamView
 from kcl_receiver.generator.tracker import Tracker
 from kcl_receiver.horizon import Horizon
-from kcl_receiver.maintenance import retired_blocks
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.retired_blocks import Leftovers
 from kcl_receiver.processor import codec
@@ -132,10 +131,6 @@ MUTANTS = (
         (Transaction, "commit", "self._is_overtaken()", "False"),
     ),
     _shared_bug(
-        "blocks in no ledger are deleted, and their writer may still record them",
-        (retired_blocks, "delete_orphans", "void(store, changes, map(writer_of, orphans), role, now_ms)", "pass"),
-    ),
-    _shared_bug(
         "blocks are deleted that a run has just recorded",
         (Transaction, "_is_overtaken", "or not voided.isdisjoint(changes.writers)", ""),
     ),
@@ -170,10 +165,6 @@ MUTANTS = (
     _shared_bug(
         "a ledger that was closed and merged is read on as if it still grew",
         (Neighbours, "_read_on", "is_living and writer", "writer"),
-    ),
-    _shared_bug(
-        "what others have forgotten counts as not stored",
-        (Neighbours, "_look", "self._heard([state])", "pass"),
     ),
     _shared_bug(
         "a session does not say what it has seen",
@@ -682,10 +673,6 @@ MUTANTS = (
         (Session, "knows", "self.known_to is None or", "True or"),
     ),
     # On a bucket
-    _bug(
-        "a line of the dead that arrives while its ledger is closed ends the start",
-        (GeneratorIO, "prepare", "except LedgerDamaged as error:", "except ZeroDivisionError as error:"),
-    ),
     _bug(
         "an append to a bucket overwrites what is there",
         (
