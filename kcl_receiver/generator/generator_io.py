@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kcl_receiver import __version__
-from kcl_receiver.errors import LedgerDamaged, ReceiverError, StoreUnavailable
+from kcl_receiver.errors import LedgerDamaged, ReceiverError, StoreUnavailable, WriterFenced
 from kcl_receiver.generator.carried import CarriedOver, Needs, first_clock
 from kcl_receiver.generator.effects import (
     Append,
@@ -289,7 +289,14 @@ class GeneratorIO:
     def _close_those_before(self) -> None:
         while self._closing:
             ledger, last = self._closing[0]
-            ledger.append(last)
+            try:
+                ledger.append(last)
+            except WriterFenced:
+                raise
+            except LedgerDamaged as error:
+                if self._own is None or not self._neighbours.gives_up(ledger.writer):
+                    raise
+                log.warning("%s; it stays without its last line, and `kcl-receiver repair` mends it", error.message)
             del self._closing[0]  # what follows may fail, and nothing comes after a last line
 
     def _append_first_lines(self, started: WriterStarted) -> LedgerWriter:
@@ -501,14 +508,19 @@ class GeneratorIO:
                 return
             try:
                 self._log.newest()
-            except LedgerDamaged as error:
+            except (LedgerDamaged, StoreUnavailable) as error:
                 log.warning("%s: %s; until then the present ledger goes on", error.message, error.hint)
                 return
             ledger = self._ledger
             self._closing = [(ledger, [Closed(wall_millis(), ledger.writer)])]
             self._ended = [ledger.writer]
             self._set_next(self._new_writer(at))
-        self._begin_ledger()
+        try:
+            self._begin_ledger()
+        except WriterFenced:
+            raise
+        except LedgerDamaged as error:  # the log, just now: it is waited for
+            raise StoreUnavailable(error.message, error.hint) from error
 
     def _entry(self, record: LedgerRecord, checkpoints: Mapping[str, Position | str]) -> Entry:
         stream = self._identity()

@@ -171,8 +171,7 @@ class _Repair:
         if not self._alone and self._store.objects.locks:
             self._report.left.append(Left(_LOG, reason, "stop the receiver, then run this again"))
         elif self._act(BEGIN_ANEW, _LOG, f"{reason}: the next start reads all {len(writers):,} ledgers"):
-            log = StoreLog(self._store)
-            log.rebuild(rebuilt(self._store, log.before_damage()))
+            StoreLog(self._store).rebuild(lambda known: rebuilt(self._store, known))
 
     def _find_markers(self) -> None:
         self._lost = lost_numbers(self._store)
@@ -254,6 +253,9 @@ class _Repair:
         known.update(changes.replaced, changes.expired)
         orphans = {block: size for block, size in present.items() if block not in known}
         leftovers = Leftovers(self._ledger, changes, present, self._now_ms)
+        if orphans and not self._alone:  # a generator may have begun since, and recorded since what is listed here
+            busy = at_work(self._store)
+            self._busy, self._starting = {**self._busy, **(busy or {})}, self._starting or busy is None
         for block in list(orphans):
             if leftovers.is_young(block):
                 del orphans[block]
@@ -322,6 +324,8 @@ class _Repair:
             return
         changes = self._changes_of(day)
         changes.faults.clear()  # as above
+        if any(stand_in not in present for stand_ins in changes.replaced.values() for stand_in in stand_ins):
+            present = self._store.blocks_of_day(day)  # compaction may have made it since that was listed
         found = Leftovers(self._ledger, changes, present, self._now_ms)
         replaced = found.replaced()
         orphans = [] if self._starting else found.orphans()

@@ -176,7 +176,8 @@ class BucketObjects(Objects):
             after = page[-1].key
 
     def _parts(self, key: str) -> Iterator[Stat]:
-        return self._listed(key + _MARK, deep=True)
+        listed = self._listed(key + _MARK, deep=True)
+        return (one for one in listed if _is_number(one.key.rpartition(_MARK)[2]))  # else it is somebody else's
 
     def delete(self, keys: Iterable[str]) -> None:
         """See `Objects.delete`."""
@@ -243,6 +244,12 @@ class BucketObjects(Objects):
     def settle_log(self, key: str, content: Buffer) -> None:
         """See `Objects.settle_log`. Does nothing: a log written anew could arrive late, over lines that came since."""
 
+    def fence(self, key: str) -> None:
+        """See `Objects.fence`. An object without any line is put where the next append would go."""
+        end = _part(key, self._end(key) + 1)
+        if not self._bucket.put(end, b"", if_absent=True) and self._bucket.get(end) != b"":
+            raise LedgerDamaged(f"the ledger {self.shown(key)} has just grown", "it is looked at again")
+
     def merge(self, key: str, content: Buffer) -> None:
         """See `Objects.merge`."""
         parts = [part.key for part in self._parts(key)]
@@ -281,6 +288,10 @@ class BucketObjects(Objects):
 
 def _part(key: str, number: int) -> str:
     return f"{key}{_MARK}{number:012d}"
+
+
+def _is_number(text: str) -> bool:
+    return len(text) == 12 and text.isascii() and text.isdecimal()
 
 
 def _number(part: str) -> int:

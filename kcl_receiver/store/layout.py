@@ -87,14 +87,20 @@ def _number(digits: str) -> int:
     return int(digits) if digits.isascii() and digits.isdecimal() else 0
 
 
-def follower_path(name: str) -> str:
-    """Return where a follower's place lies: `followers/<name>.json`."""
-    return f"{FOLLOWERS}/{check_document_name(name + LOG_SUFFIX)}"
+def follower_path(name: str, number: int) -> str:
+    """Return where a follower's place lies: `followers/<name>.<number>.json`."""
+    check_document_name(name + LOG_SUFFIX)
+    return f"{FOLLOWERS}/{name}.{number:09d}{LOG_SUFFIX}"
 
 
-def follower_at(key: str) -> str | None:
-    """Return the name of the follower whose place lies at a key; None if none lies there."""
-    return _named(key, LOG_SUFFIX, follower_path)
+def follower_at(key: str) -> tuple[str, int] | None:
+    """Return name and number of the follower whose place lies at a key; None if none lies there."""
+    name, _, digits = key.rpartition("/")[2].removesuffix(LOG_SUFFIX).rpartition(".")
+    try:
+        number = _number(digits)
+        return (name, number) if number and follower_path(name, number) == key else None
+    except ValueError:
+        return None
 
 
 def block_at(key: str) -> str | None:

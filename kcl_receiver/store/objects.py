@@ -171,6 +171,13 @@ class Objects(ABC):
         """
         self.replace(key, content)
 
+    def fence(self, key: str) -> None:  # noqa: B027 - where a log is one object, its lock keeps others out
+        """Let nobody append to a log any more. What can be read of it stays. Idempotent.
+
+        Raises:
+            LedgerDamaged: Somebody has just appended to it; look again.
+        """
+
     def merge(self, key: str, content: Buffer) -> None:  # noqa: B027 - most places have nothing to do
         """Let a log that has ended, and will never be appended to, be one object. Idempotent.
 
@@ -233,6 +240,15 @@ class Checked(Objects):
         """See `Objects.replace`."""
         with self._trying(key, "is not known to be durable"):
             self.objects.replace(key, content)
+
+    def fence(self, key: str) -> None:
+        """See `Objects.fence`.
+
+        Raises:
+            LedgerDamaged: See there.
+        """
+        with self._trying(key, "cannot be closed"):
+            self.objects.fence(key)
 
     def replace_ended(self, key: str, content: Buffer) -> None:
         """See `Objects.replace_ended`."""

@@ -7,7 +7,7 @@
     maintenance/<thousand>/<number>.jsonl         what maintenance did, an object for each time: the maintenance log
     ledger/maintenance/<day>/<number>-<writer>    empty; which entries of that log are about the blocks of a day
     ledger/damaged/...                            damaged ledgers that repair has set aside; never read
-    followers/<name>.json                         how far one has come that follows the store under this name
+    followers/<name>.<number>.json                how far one has come that follows the store under this name
     tmp/<name>.<token>.tmp                        what a directory's process is writing; never read
     maintenance.asked                             empty; other maintenance waits for compaction to give way
 
@@ -371,6 +371,14 @@ class Store:
         """
         return self.objects.get_from(layout.ledger_path(writer), number, at_end=at_end)
 
+    def fence_ledger(self, writer: str) -> None:
+        """Let a writer that has ended find the key taken under which it would append next. See `Objects.fence`.
+
+        Raises:
+            LedgerDamaged: It has just appended something.
+        """
+        self.objects.fence(layout.ledger_path(writer))
+
     def merge_ledger(self, writer: str, content: bytes) -> None:
         """Let a ledger that is closed, and will never be appended to, be one object. See `Objects.merge`.
 
@@ -564,22 +572,22 @@ class Store:
 
     # Followers
 
-    def followers(self) -> list[str]:
-        """Return the names of the followers that the store knows, in order."""
+    def followers(self) -> list[tuple[str, int]]:
+        """Return name and number of what is written down of followers, in order; of each name the last one counts."""
         listed = self.objects.list(f"{layout.FOLLOWERS}/", deep=False)
-        return sorted(name for one in listed if (name := layout.follower_at(one.key)) is not None)
+        return sorted(found for one in listed if (found := layout.follower_at(one.key)) is not None)
 
-    def follower(self, name: str) -> bytes | None:
-        """Return what is written down of a follower, or None if there is none of that name."""
-        return self.objects.get(layout.follower_path(name))
+    def follower(self, name: str, number: int) -> bytes | None:
+        """Return what is written down of a follower under a number, or None if there is nothing."""
+        return self.objects.get(layout.follower_path(name, number))
 
-    def put_follower(self, name: str, content: bytes) -> None:
-        """Write down a follower, or anew; it is durable when this returns. It alone does so."""
-        self.objects.replace(layout.follower_path(name), content)
+    def put_follower(self, name: str, number: int, content: bytes) -> None:
+        """Write down a follower under a number, or anew; it is durable when this returns. It alone does so."""
+        self.objects.replace(layout.follower_path(name, number), content)
 
-    def delete_follower(self, name: str) -> None:
-        """Forget a follower. Idempotent."""
-        self.objects.delete([layout.follower_path(name)])
+    def delete_follower(self, name: str, numbers: Iterable[int]) -> None:
+        """Forget what was written down of a follower under some numbers. Idempotent."""
+        self.objects.delete([layout.follower_path(name, number) for number in numbers])
 
     # Documents
 

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -284,7 +285,9 @@ MEASURED = Measurement(1_790_000_000_000, 0, 0, 24)
 
 
 class _HeldStore:
-    """A store whose lock nobody takes away; nothing else is asked of it here."""
+    """A store whose lock nobody takes away, and whose ledgers are never in pieces; nothing else is asked of it here."""
+
+    objects = SimpleNamespace(most_appends=None)
 
     def hold(self) -> None:
         pass
@@ -332,6 +335,7 @@ class _Ledger:
     def __init__(self) -> None:
         self.lines = bytearray()
         self.tail = Tail(0, first_prev(WRITER))
+        self.appends = 0
 
     @property
     def size(self) -> int:
@@ -340,6 +344,7 @@ class _Ledger:
     def append(self, entries: Any) -> None:  # noqa: ANN401
         lines, self.tail = encode_lines(entries, self.tail.number + 1, self.tail.hash)
         self.lines += lines
+        self.appends += 1
 
     def check(self) -> None:
         """See that all that was written can be read."""

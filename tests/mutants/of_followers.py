@@ -66,9 +66,26 @@ MUTANTS = [
     Mutant(
         "a follower that was removed comes back unseen",
         FOLLOWERS,
-        "    if known is None:\n        raise StoreRefused(",
-        "    known = known or Follower(name, '', '', 0, 0, True)\n    if False:\n        raise StoreRefused(",
-        (f"{TESTS}::test_one_that_is_removed_holds_nothing_and_learns_of_it",),
+        "    if known is None or known.number != number:",
+        "    known = known or Follower(name, '', '', 0, 0, True, number)\n    if False:",
+        (
+            f"{TESTS}::test_one_that_is_removed_holds_nothing_and_learns_of_it",
+            f"{TESTS}::test_what_was_confirmed_and_arrives_late_counts_for_nothing_once_the_follower_has_begun_anew",
+        ),
+    ),
+    Mutant(
+        "a follower that begins anew confirms under its old number",
+        FOLLOWERS,
+        "number=_newest(store, name) + 1)",
+        "number=max(1, _newest(store, name)))",
+        (f"{TESTS}::test_what_was_confirmed_and_arrives_late_counts_for_nothing_once_the_follower_has_begun_anew",),
+    ),
+    Mutant(
+        "a removal has no number",
+        FOLLOWERS,
+        "    store.put_follower(name, number + 1, _REMOVED)\n",
+        "",
+        (f"{TESTS}::test_what_was_confirmed_and_arrives_late_does_not_bring_back_who_was_removed",),
     ),
     Mutant(
         "lines of a ledger that is being read count as read",

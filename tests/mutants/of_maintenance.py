@@ -10,6 +10,24 @@ TOGETHER = "tests/unit/test_maintenance_together.py"
 
 MUTANTS = [
     Mutant(
+        "an entry that was lost is named by the one that repair makes",
+        "kcl_receiver/store/ledger/transaction.py",
+        "if tail.number and one not in changes.named}",
+        "if one not in changes.named}",
+        (
+            "tests/unit/test_maintenance_together.py::test_an_entry_that_was_lost_and_that_no_other_names_is_repaired_at_once",
+        ),
+    ),
+    Mutant(
+        "repair judges what others made by a listing that is older",
+        "kcl_receiver/maintenance/repair.py",
+        "        if any(stand_in not in present for",
+        "        if False and any(stand_in not in present for",
+        (
+            "tests/unit/test_maintenance_together.py::test_what_a_compaction_has_replaced_while_repair_listed_is_not_amiss",
+        ),
+    ),
+    Mutant(
         "maintenance deletes on the word of a ledger that is not durable",
         "kcl_receiver/store/ledger/transaction.py",
         "        settle_log(store)\n        store.delete_blocks(blocks)",

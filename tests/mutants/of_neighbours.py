@@ -12,6 +12,62 @@ BAD = "tests/unit/test_bad_ledgers_of_many.py"
 
 MUTANTS = [
     Mutant(
+        "a writer whose ledger is damaged goes on for long after others took it for dead",
+        TAKEOVER,
+        "        store.fence_ledger(writer)\n",
+        "",
+        (f"{BAD}::test_a_dead_writer_whose_ledger_is_damaged_ends_all_the_same",),
+    ),
+    Mutant(
+        "a ledger that has grown is closed, because it could not be read before",
+        TAKEOVER,
+        "        return isinstance(entries[-1], Closed)\n",
+        "        return True\n",
+        (f"{BAD}::test_a_writer_whose_ledger_could_not_be_read_and_has_grown_is_not_dead",),
+    ),
+    Mutant(
+        "a ledger that cannot be closed keeps its host from starting for ever",
+        GENERATOR_IO,
+        "if self._own is None or not self._neighbours.gives_up(ledger.writer):",
+        "if True:",
+        (f"{BAD}::test_a_host_starts_again_although_its_own_ledger_cannot_be_closed[the first part is gone]",),
+    ),
+    Mutant(
+        "a stray object beside the parts of a ledger is one of them",
+        "kcl_receiver/store/bucket.py",
+        " if _is_number(one.key.rpartition(_MARK)[2]))",
+        ")",
+        (f"{BAD}::test_a_stray_object_beside_the_parts_of_a_ledger_is_none_of_them",),
+    ),
+    Mutant(
+        "a log that cannot be read now holds up who records",
+        GENERATOR_IO,
+        '            except (LedgerDamaged, StoreUnavailable) as error:\n                log.warning("%s: %s; until',
+        '            except LedgerDamaged as error:\n                log.warning("%s: %s; until',
+        (f"{BAD}::test_a_log_that_cannot_be_read_now_lets_the_present_ledger_go_on",),
+    ),
+    Mutant(
+        "a log that is damaged while a ledger changes ends the generator",
+        GENERATOR_IO,
+        "            raise StoreUnavailable(error.message, error.hint) from error\n",
+        "            raise\n",
+        (f"{BAD}::test_a_log_that_is_damaged_while_a_ledger_changes_is_waited_for",),
+    ),
+    Mutant(
+        "a log that begins anew overwrites what came meanwhile",
+        "kcl_receiver/store/ledger/store_log.py",
+        "        state = rebuilt(self.before_damage())\n",
+        "        state = rebuilt(self.before_damage())\n        number = self._store.newest_log_number() + 1\n",
+        (f"{BAD}::test_who_changes_the_log_while_it_begins_anew_is_not_overwritten",),
+    ),
+    Mutant(
+        "repair takes in a block that a writer is about to record who began meanwhile",
+        "kcl_receiver/maintenance/repair.py",
+        "if orphans and not self._alone:",
+        "if False:",
+        (f"{BAD}::test_a_block_of_a_writer_that_began_meanwhile_is_not_taken_in",),
+    ),
+    Mutant(
         "a writer whose ledger was closed goes on",
         "kcl_receiver/store/ledger/writer.py",
         "        except LedgerDamaged:\n            found",
@@ -167,8 +223,8 @@ MUTANTS = [
     Mutant(
         "a dead writer whose ledger is damaged never ends",
         TAKEOVER,
-        "    if fault is not None or (entries",
-        "    if fault is not None:\n        raise fault\n    if (entries",
+        "        store.fence_ledger(writer)\n        return True\n",
+        "        raise fault\n",
         (f"{BAD}::test_a_dead_writer_whose_ledger_is_damaged_ends_all_the_same",),
     ),
     Mutant(
@@ -202,8 +258,8 @@ MUTANTS = [
     Mutant(
         "a ledger is closed although the log cannot name the next one",
         GENERATOR_IO,
-        "                self._log.newest()\n            except LedgerDamaged as error:",
-        "                pass\n            except LedgerDamaged as error:",
+        "                self._log.newest()\n            except (LedgerDamaged, StoreUnavailable) as error:",
+        "                pass\n            except (LedgerDamaged, StoreUnavailable) as error:",
         (f"{BAD}::test_a_generator_goes_on_in_its_ledger_while_the_log_is_damaged_and_changes_it_afterwards",),
     ),
     Mutant(

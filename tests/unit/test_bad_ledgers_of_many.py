@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from places import kept_ledger
 from test_neighbours import Fleet, Kept, append, held, measures
@@ -9,14 +11,17 @@ from test_workers import position
 
 from kcl_receiver.audit.verify import verify_store
 from kcl_receiver.errors import LedgerDamaged, StoreUnavailable, WriterFenced
-from kcl_receiver.generator.effects import Append, MarksRecord
+from kcl_receiver.generator.effects import Append, BlockRecord, MarksRecord
 from kcl_receiver.maintenance.repair import ACKNOWLEDGE, BEGIN_ANEW, SET_ASIDE, TAKE_IN, repair
 from kcl_receiver.ranges import TRIM_HORIZON
-from kcl_receiver.store.layout import log_path
+from kcl_receiver.store.layout import ledger_path, log_path
 from kcl_receiver.store.ledger.entries import StoreState
+from kcl_receiver.store.ledger.follow import follow
 from kcl_receiver.store.ledger.neighbours import APART_MS, LOOKS, PATIENCE
 from kcl_receiver.store.ledger.store_log import StoreLog, ended
+from kcl_receiver.store.ledger.takeover import close, rebuilt
 from kcl_receiver.store.memory import Fault
+from kcl_receiver.store.store import Store
 
 NOW = 1_763_816_400_000
 LATER = NOW + 30 * 86_400_000
@@ -77,6 +82,68 @@ def test_a_dead_writer_whose_ledger_is_damaged_ends_all_the_same(fleet: Fleet) -
         measures(here)
     assert bad.writer not in fleet.living()
     assert fleet.store.ledger(bad.writer) == before, "nothing is read behind damage"
+    with pytest.raises(LedgerDamaged):  # whoever lives is told with its next line, and not after more of them
+        append(bad, MarksRecord(NOW, NOW, 24, 0, ()))
+
+
+def test_a_writer_whose_ledger_could_not_be_read_and_has_grown_is_not_dead(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, bad = fleet.start(), fleet.start()
+    measures(here)
+    fleet.bucket.faults = lambda request, key: Fault.BEFORE if request == "get" and bad.writer in key else None
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(StoreUnavailable):
+            here._neighbours.look()
+    fleet.store_block(bad, [1, 2], TRIM_HORIZON)
+    for _ in range(LOOKS):
+        measures(here)
+    tried: list[bool] = []
+
+    def can_be_read_again(*args: Any) -> bool:  # noqa: ANN401 - those of `close`
+        fleet.bucket.faults = lambda _request, _key: None
+        tried.append(close(*args))
+        return tried[-1]
+
+    monkeypatch.setattr("kcl_receiver.store.ledger.neighbours.close", can_be_read_again)
+    measures(here)
+    assert tried == [False]
+    assert not fleet.is_closed(bad.writer)
+    assert bad.writer in fleet.living()
+
+
+@pytest.mark.parametrize("what", ["a part of the middle is gone", "the first part is gone", "something else is next"])
+def test_a_host_starts_again_although_its_own_ledger_cannot_be_closed(fleet: Fleet, what: str) -> None:
+    host = Kept()
+    bad, _ = fleet.start(host), fleet.start()
+    for number in range(3):
+        fleet.store_block(bad, [number + 1], position(number))
+    key = ledger_path(bad.writer)
+    parts = [one.key for one in fleet.bucket.page(f"{key}~", "", deep=True)]
+    if what.startswith("something"):
+        fleet.bucket.put(f"{key}~{bad._ledger.tail.number + 1:012d}", b"", if_absent=True)
+    else:
+        fleet.bucket.remove([parts[0] if what.startswith("the first") else parts[-2]])
+    made = fleet.made(host)
+    for _ in range(PATIENCE - 1):
+        with pytest.raises(StoreUnavailable, match="it is read again"):
+            made.prepare()
+    made.prepare()
+    assert bad.writer not in fleet.living()
+    assert verify_store(fleet.store).ledger_faults
+    assert ACKNOWLEDGE in mend(fleet)
+    assert verify_store(fleet.store).ledger_faults == []
+    assert len([one for change in follow(fleet.store) for one in change.added]) == 3
+
+
+def test_a_stray_object_beside_the_parts_of_a_ledger_is_none_of_them(fleet: Fleet) -> None:
+    host = Kept()
+    first = fleet.start(host)
+    fleet.store_block(first, [1, 2], TRIM_HORIZON)
+    for name in ("", "000000000001.bak", "x"):
+        fleet.bucket.put(f"{ledger_path(first.writer)}~{name}", b"?", if_absent=True)
+    assert held(fleet.start(host), TRIM_HORIZON) == [(1, 2)]
+    assert fleet.is_closed(first.writer)
 
 
 def test_a_writer_that_the_log_calls_ended_records_nothing_more(fleet: Fleet) -> None:
@@ -186,6 +253,82 @@ def test_a_log_whose_newest_entry_is_known_goes_on_behind_it_although_it_is_dama
     append(here, fleet.put(here, [1], TRIM_HORIZON))
     assert (here.writer != first, fleet.store.newest_log_number()) == (True, number + 1)
     assert fleet.living() == [here.writer]
+
+
+def test_a_log_that_cannot_be_read_now_lets_the_present_ledger_go_on(fleet: Fleet) -> None:
+    here = fleet.start(ledger_lines=1)
+    fleet.start()
+    newest = log_path(fleet.store.newest_log_number())
+    fleet.bucket.faults = lambda request, key: Fault.BEFORE if request == "get" and key == newest else None
+    first = here.writer
+    append(here, fleet.put(here, [1], TRIM_HORIZON))
+    assert here.writer == first
+    fleet.bucket.faults = lambda _request, _key: None
+    append(here, fleet.put(here, [2], position(1)))
+    assert here.writer != first
+
+
+def test_a_log_that_is_damaged_while_a_ledger_changes_is_waited_for(fleet: Fleet) -> None:
+    here = fleet.start(ledger_lines=1)
+    fleet.start()
+    looks: list[str] = []
+
+    def at_the_second_look(request: str, key: str) -> None:
+        if request == "get" and key.startswith("log/"):
+            looks.append(key)
+            if len(looks) == 3:
+                fleet.bucket.faults = lambda _request, _key: None
+                fleet.start()
+                spoil_log(fleet)
+
+    fleet.bucket.faults = at_the_second_look
+    first = here.writer
+    with pytest.raises(StoreUnavailable, match="of the log"):
+        append(here, fleet.put(here, [1], TRIM_HORIZON))
+    assert mend(fleet) == [BEGIN_ANEW]
+    here.append(Append(()), {})
+    assert here.writer != first
+    assert held(fleet.start(), TRIM_HORIZON) == [(1, 1)]
+
+
+def test_who_changes_the_log_while_it_begins_anew_is_not_overwritten(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = fleet.start(ledger_lines=1)  # it knows the damaged entry, and so can go on behind it
+    spoil_log(fleet)
+
+    def meanwhile(store: Store, known: StoreState) -> StoreState:
+        found = rebuilt(store, known)
+        append(here, fleet.put(here, [1, 2], TRIM_HORIZON))
+        return found
+
+    monkeypatch.setattr("kcl_receiver.maintenance.repair.rebuilt", meanwhile)
+    with pytest.raises(StoreUnavailable, match="somebody else made entry"):
+        repair(fleet.store, LATER, apply=True)
+    assert fleet.living() == [here.writer]
+    assert held(fleet.start(), TRIM_HORIZON) == [(1, 2)]
+
+
+# Repair beside those at work
+
+
+def test_a_block_of_a_writer_that_began_meanwhile_is_not_taken_in(fleet: Fleet) -> None:
+    here, beside = fleet.start(ledger_lines=1), fleet.start()
+    fleet.store_block(beside, [1, 2], TRIM_HORIZON)
+    waiting: list[BlockRecord] = []
+
+    def when(request: str, key: str) -> None:
+        if request == "page" and key.startswith("blocks/") and not waiting:
+            fleet.bucket.faults = lambda _request, _key: None
+            append(here, fleet.put(here, [3, 4], position(2)))
+            waiting.append(fleet.put(here, [5, 6], position(4)))
+
+    fleet.bucket.faults = when
+    report = repair(fleet.store, LATER, apply=True)
+    assert [one.kind for one in report.actions] == []
+    append(here, waiting[0])
+    blocks = [one.block for change in follow(fleet.store) for one in change.added]
+    assert len(blocks) == len(set(blocks)) == 3
 
 
 def test_a_log_that_was_lost_goes_on_with_the_next_change_of_a_generator_at_work(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ from places import Place
 from store_support import NOW, OTHER_WRITER, WRITER
 from test_maintenance_together import Between
 
-from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
+from kcl_receiver.errors import ConfigError, StoreRefused, StoreUnavailable, TokenRefused
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.store.layout import follower_path
 from kcl_receiver.store.ledger.follow import follow
@@ -19,7 +19,7 @@ from kcl_receiver.store.ledger.followers import find_follower, followers, regist
 from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.place import Place as Read
 from kcl_receiver.store.ledger.transaction import load_day
-from kcl_receiver.store.memory import MemoryBucket, MemoryObjects
+from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.store import Store
 
 LIMIT = NOW + 11
@@ -29,6 +29,11 @@ NAME = "orders-table"
 
 def expire(store: Store, before: int = LIMIT) -> int:
     return sum(day.blocks for day in Expiry(store, before, LATER).run(LATER))
+
+
+@pytest.fixture
+def bucket() -> MemoryBucket:
+    return MemoryBucket()
 
 
 # What stays
@@ -125,8 +130,8 @@ def test_one_that_was_killed_before_it_was_announced_is_announced_at_its_next_st
     fill(store, usual(3))
     list(changes := follow(store, name=NAME))
     changes.confirm()
-    content = json.loads(store.follower(NAME) or b"")
-    store.put_follower(NAME, json.dumps({**content, "announced": False}).encode())
+    content = json.loads(store.follower(NAME, 1) or b"")
+    store.put_follower(NAME, 1, json.dumps({**content, "announced": False}).encode())
     follow(store, name=NAME)
     assert store.newest_maintenance_number() == 2
     known = find_follower(store, NAME)
@@ -161,14 +166,54 @@ def test_a_token_of_another_version_holds_everything_and_its_follower_is_told(qu
     fill(store, usual(3))
     list(changes := follow(store, name=NAME))
     changes.confirm()
-    content = json.loads(store.follower(NAME) or b"")
+    content = json.loads(store.follower(NAME, 1) or b"")
     token = content["token"].replace('"version":3', '"version":2')
-    store.put_follower(NAME, json.dumps({**content, "token": token}).encode())
+    store.put_follower(NAME, 1, json.dumps({**content, "token": token}).encode())
     assert expire(store) == 0
     with pytest.raises(TokenRefused, match="version 2"):
         follow(store, name=NAME)
     follow(store, changes.token, name=NAME).confirm()
     assert expire(store) == 2
+
+
+def test_what_was_confirmed_and_arrives_late_counts_for_nothing_once_the_follower_has_begun_anew(
+    bucket: MemoryBucket,
+) -> None:
+    store = Store(MemoryObjects(bucket))
+    fill(store, usual(3))
+    early = follow(store).token
+    changes = follow(store, name=NAME)
+    next(iter(changes))
+    changes.confirm()
+    list(changes)
+    bucket.faults = lambda request, key: Fault.LATE if request == "put" and key.startswith("followers/") else None
+    with pytest.raises(StoreUnavailable):
+        changes.confirm()
+    bucket.faults = lambda _request, _key: None
+    again = follow(store, early, name=NAME)
+    bucket.deliver_late()
+    assert expire(store) == 0
+    with pytest.raises(StoreRefused, match="begun anew elsewhere"):
+        changes.confirm()
+    assert len(list(again)) == 3
+    again.confirm()
+    assert expire(store) == 2
+
+
+def test_what_was_confirmed_and_arrives_late_does_not_bring_back_who_was_removed(bucket: MemoryBucket) -> None:
+    store = Store(MemoryObjects(bucket))
+    fill(store, usual(3))
+    changes = follow(store, name=NAME)
+    bucket.faults = lambda request, key: Fault.LATE if request == "put" and key.startswith("followers/") else None
+    with pytest.raises(StoreUnavailable):
+        changes.confirm()
+    bucket.faults = lambda _request, _key: None
+    remove_follower(store, NAME)
+    bucket.deliver_late()
+    assert followers(store) == []
+    assert expire(store) == 2
+    follow(store, name=NAME)
+    assert [one.name for one in followers(store)] == [NAME]
 
 
 # Removed, and what cannot be read
@@ -192,13 +237,23 @@ def test_a_name_is_short_and_plain(quick_place: Place, name: str) -> None:
         follow(quick_place(), name=name)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"token":1,"host":"","registered":0,"confirmed":0}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"[" * 100_000,
+        b'{"token":null,"host":"","registered":1e999,"confirmed":0,"announced":true}',
+        b'{"token":1,"host":"","registered":0,"confirmed":0}',
+    ],
+)
 def test_nothing_is_removed_while_what_is_known_of_a_follower_cannot_be_read(
     quick_place: Place, content: bytes
 ) -> None:
     store = quick_place()
     fill(store, usual(3))
-    store.put_follower(NAME, content)
+    store.put_follower(NAME, 1, content)
     with pytest.raises(StoreRefused, match=NAME) as caught:
         expire(store)
     assert f"followers remove {NAME}" in caught.value.hint
@@ -213,11 +268,6 @@ def test_a_followers_place_is_a_part_of_the_store(quick_place: Place) -> None:
 
 
 # At the same time
-
-
-@pytest.fixture
-def bucket() -> MemoryBucket:
-    return MemoryBucket()
 
 
 def test_a_follower_that_comes_while_blocks_are_removed_is_waited_for_or_finds_them_removed() -> None:
@@ -265,5 +315,5 @@ def test_a_place_is_written_before_the_log_says_so(bucket: MemoryBucket) -> None
     bucket.faults = lambda request, key: puts.append(key) if request == "put" else None
     follow(store, name=NAME)
     log = next(key for key in puts if key.startswith("maintenance/"))
-    assert puts[0] == follower_path(NAME)
-    assert puts.index(log) < len(puts) - 1 - puts[::-1].index(follower_path(NAME))
+    assert puts[0] == follower_path(NAME, 1)
+    assert puts.index(log) < len(puts) - 1 - puts[::-1].index(follower_path(NAME, 1))

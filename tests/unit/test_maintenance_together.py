@@ -20,6 +20,8 @@ from kcl_receiver.maintenance import compact as module
 from kcl_receiver.maintenance.compact import compact
 from kcl_receiver.maintenance.expire import Expiry
 from kcl_receiver.maintenance.repair import repair
+from kcl_receiver.store.layout import maintenance_path
+from kcl_receiver.store.ledger.follow import follow
 from kcl_receiver.store.memory import Fault, MemoryBucket, MemoryObjects
 from kcl_receiver.store.objects import Objects
 from kcl_receiver.store.store import Store
@@ -142,3 +144,33 @@ def test_what_a_run_sent_may_arrive_when_it_is_dead_and_another_one_has_come_and
             assert at > 2
             return
     pytest.fail("it has no end")
+
+
+def test_what_a_compaction_has_replaced_while_repair_listed_is_not_amiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    bucket = MemoryBucket()
+    store, other = Store(MemoryObjects(bucket)), Store(MemoryObjects(bucket))
+    fill(store, usual(3))
+    real = store.blocks_by_day
+
+    def listed(since: str = "", before: str = "") -> Iterator[tuple[str, dict[str, int]]]:
+        days = list(real(since, before))
+        compacts_all(other)
+        yield from days
+
+    monkeypatch.setattr(store, "blocks_by_day", listed)
+    report = repair(store, LATER, apply=True)
+    assert len(present(store)) == 1
+    assert (report.left, report.in_order) == ([], True)
+
+
+def test_an_entry_that_was_lost_and_that_no_other_names_is_repaired_at_once() -> None:
+    bucket = MemoryBucket()
+    store = Store(MemoryObjects(bucket))
+    fill(store, usual(3))
+    compacts_all(store)
+    follow(store, name="table")  # the next entry, about no block of that day
+    bucket.remove([maintenance_path(1)])
+    assert verify_store(store).ledger_faults
+    assert repair(store, LATER, apply=True).in_order
+    assert verify_store(store).ledger_faults == []
+    assert len(list(follow(store))) > 0

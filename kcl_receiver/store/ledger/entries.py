@@ -602,9 +602,9 @@ def begun_by(content: bytes) -> str | None:
     """Return the writer whose ledger begins with some bytes; None if its first line is not as it was written."""
     try:
         _, entry = decode_line(content[: content.find(b"\n")], 1)
+        return check_writer_id(entry.writer) if isinstance(entry, WriterStarted) else None
     except ValueError:
         return None
-    return entry.writer if isinstance(entry, WriterStarted) else None
 
 
 def _claimed(line: bytes) -> str:

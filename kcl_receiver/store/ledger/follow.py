@@ -46,7 +46,10 @@ class Changes:
         self._application = store.owner()
         self._is_new = True
         begun = Passed(None, 0) if token is None else Passed.from_token(token, self._application)
-        self._place, self._seen = begun if name is None else register(store, name, None if token is None else begun)
+        self._number = 0
+        if name is not None:
+            begun, self._number = register(store, name, None if token is None else begun)
+        self._place, self._seen = begun
         self._walk: LedgerWalk | None = None  # one that has come to the end of what was there
 
     @property
@@ -59,11 +62,12 @@ class Changes:
 
         Raises:
             ValueError: The follower has no name.
+            StoreRefused: It was removed, or has begun anew elsewhere.
             StoreUnavailable: It is not known to be durable; call again.
         """
         if self._name is None:
             raise ValueError("a follower without a name has nothing to confirm: give `follow` one")
-        confirm(self._store, self._name, self.token)
+        confirm(self._store, self._name, self.token, self._number)
 
     def __iter__(self) -> Iterator[Change]:
         # First: what these entries remove is in the ledgers that are read after.

@@ -4,6 +4,10 @@ A follower's place is a document of its own, which it alone writes anew. The pla
 is handed out once more after a crash, and stays a little longer. The rule: a follower is written down, then an entry of
 the maintenance log follows, and then it begins to read. A run of `expire` reads all entries before it records its own,
 so it knows every follower that can still miss what it removes.
+
+What was confirmed can arrive late, when the follower has begun anew further back, or was removed. So each time that it
+is written down it gets the next number of its name, and confirms under that alone: the newest number counts. A removal
+has a number, too.
 """
 
 from __future__ import annotations
@@ -15,11 +19,12 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
-from kcl_receiver.errors import ConfigError, StoreRefused, TokenRefused
+from kcl_receiver.errors import ConfigError, StoreRefused, StoreUnavailable, TokenRefused
 from kcl_receiver.store.ledger.place import Passed
 from kcl_receiver.store.ledger.transaction import announce
 from kcl_receiver.store.store import Store
 
+_REMOVED = b"{}\n"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z", re.ASCII)
 
 
@@ -34,6 +39,7 @@ class Follower:
         registered: When it was written down first, milliseconds since the epoch.
         confirmed: When it confirmed last; when it was written down, if it never did.
         announced: The maintenance log says that it reads.
+        number: So often it was written down, and removed.
     """
 
     name: str
@@ -42,6 +48,7 @@ class Follower:
     registered: int
     confirmed: int
     announced: bool
+    number: int
 
 
 def check_name(name: str) -> str:
@@ -65,8 +72,9 @@ def followers(store: Store) -> list[Follower]:
         StoreRefused: What is written down of one cannot be read.
         StoreUnavailable: The store cannot be read now.
     """
-    found = ((name, store.follower(name)) for name in store.followers())
-    return [_decoded(store, name, content) for name, content in found if content is not None]
+    newest = dict(store.followers())  # in order: the greatest number comes last
+    found = (_read(store, name, number) for name, number in newest.items())
+    return [one for one in found if one is not None]
 
 
 def find_follower(store: Store, name: str) -> Follower | None:
@@ -76,28 +84,35 @@ def find_follower(store: Store, name: str) -> Follower | None:
         StoreRefused: See `followers`.
         StoreUnavailable: See `followers`.
     """
-    content = store.follower(check_name(name))
-    return None if content is None else _decoded(store, name, content)
+    number = _newest(store, check_name(name))
+    return _read(store, name, number) if number else None
 
 
-def confirm(store: Store, name: str, token: str | None) -> None:
+def confirm(store: Store, name: str, token: str | None, number: int) -> None:
     """Write down how far a follower has come. Repeatable.
+
+    Args:
+        store: The store.
+        name: Its name.
+        token: `Changes.token`.
+        number: What `register` returned.
 
     Raises:
         StoreRefused: The store knows it no longer.
         StoreUnavailable: It is not known to be durable; try again.
     """
     known = find_follower(store, name)
-    if known is None:
+    if known is None or known.number != number:
+        why = "was removed from" if known is None else "has begun anew elsewhere, in"
         raise StoreRefused(
-            f"follower {name!r} was removed from the store {store.url}",
+            f"follower {name!r} {why} the store {store.url}",
             "what it has not taken in may be gone; if it is to go on, call `follow` again with its token",
         )
-    _write(store, Follower(name, token, socket.gethostname(), known.registered, _now(), announced=True))
+    _write(store, replace(known, token=token, host=socket.gethostname(), confirmed=_now(), announced=True))
 
 
-def register(store: Store, name: str, begun: Passed | None) -> Passed:
-    """Let a store know a follower that is about to read; return from where it reads. Repeatable.
+def register(store: Store, name: str, begun: Passed | None) -> tuple[Passed, int]:
+    """Let a store know a follower that is about to read; return from where it reads, and its number. Repeatable.
 
     Args:
         store: The store.
@@ -117,11 +132,13 @@ def register(store: Store, name: str, begun: Passed | None) -> Passed:
         now = _now()
         since = now if known is None else known.registered
         token = None if begun == Passed(None, 0) else begun.to_token(application)
-        one = Follower(name, token, socket.gethostname(), since, now, announced=False)
+        one = Follower(name, token, socket.gethostname(), since, now, announced=False, number=_newest(store, name) + 1)
         _write(store, one)
         announce(store, name, now)
-        _write(store, replace(one, announced=True))
-    return begun
+        known = replace(one, announced=True)
+        _write(store, known)
+        _forget_before(store, known)
+    return begun, known.number
 
 
 def passed(store: Store) -> dict[str, Passed]:
@@ -151,8 +168,8 @@ def _is_covered(token: str | None, application: str | None, begun: Passed) -> bo
 
 def _write(store: Store, one: Follower) -> None:
     raw = asdict(one)
-    del raw["name"]
-    store.put_follower(one.name, json.dumps(raw).encode() + b"\n")
+    del raw["name"], raw["number"]
+    store.put_follower(one.name, one.number, json.dumps(raw).encode() + b"\n")
 
 
 def _now() -> int:
@@ -166,20 +183,35 @@ def remove_follower(store: Store, name: str) -> None:
         StoreRefused: The store knows none of that name.
         StoreUnavailable: It is not known to be gone; try again.
     """
-    if store.follower(check_name(name)) is None:
+    number = _newest(store, check_name(name))
+    if not number or store.follower(name, number) == _REMOVED:
         raise StoreRefused(f"the store {store.url} knows no follower {name!r}", "`kcl-receiver followers list` has all")
-    store.delete_follower(name)
+    store.put_follower(name, number + 1, _REMOVED)
+    store.delete_follower(name, range(1, number + 1))
 
 
-def _decoded(store: Store, name: str, content: bytes) -> Follower:
+def _newest(store: Store, name: str) -> int:
+    return max((number for one, number in store.followers() if one == name), default=0)
+
+
+def _forget_before(store: Store, one: Follower) -> None:
+    with suppress(StoreUnavailable):  # they say nothing any more
+        store.delete_follower(one.name, range(1, one.number))
+
+
+def _read(store: Store, name: str, number: int) -> Follower | None:
+    content = store.follower(name, number)
+    if content is None or content == _REMOVED:
+        return None
     try:
         raw = json.loads(content)
         token = raw["token"]
         if token is not None and not isinstance(token, str):
             raise TypeError("its token is no text")
         registered, confirmed = int(raw["registered"]), int(raw["confirmed"])
-        return Follower(name, token, str(raw["host"]), registered, confirmed, announced=bool(raw["announced"]))
-    except (ValueError, LookupError, TypeError) as error:
+        announced = bool(raw["announced"])
+        return Follower(name, token, str(raw["host"]), registered, confirmed, announced=announced, number=number)
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise StoreRefused(
             f"what the store {store.url} knows of follower {name!r} cannot be read: {error!r}",
             f"let it begin with a token of its own after `kcl-receiver followers remove {name}`",

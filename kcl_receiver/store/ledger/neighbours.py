@@ -211,7 +211,8 @@ class Neighbours:
             tail = self._growing.get(writer) or Tail(0, first_prev(writer))
             recorded = {*self._recorded.get(writer, ())}
         try:
-            close(self._store, writer, by, time, tail, recorded)
+            if not close(self._store, writer, by, time, tail, recorded):
+                return False
         except (LedgerDamaged, StoreUnavailable) as error:
             log.warning("%s; it is not closed", error.message)
             return False

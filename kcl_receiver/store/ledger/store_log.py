@@ -143,13 +143,17 @@ class StoreLog:
             if not self._store.create_log_entry(newest.number + 1, line):  # whoever was first: it is read next
                 self._require(newest.number + 1)
 
-    def rebuild(self, state: StoreState) -> None:
+    def rebuild(self, rebuilt: Callable[[StoreState], StoreState]) -> None:
         """Begin anew behind a newest entry that is damaged.
+
+        Args:
+            rebuilt: Returns what holds, given what held by an entry that can be read.
 
         Raises:
             StoreUnavailable: It was not made, or nobody knows.
         """
-        number = self._store.newest_log_number() + 1
+        number = self._store.newest_log_number() + 1  # first: who changes the log meanwhile is not overwritten
+        state = rebuilt(self.before_damage())
         line, tail = encode_lines([state], number, first_prev(_NAME))
         if not self._store.create_log_entry(number, line):
             self._require(number)

@@ -159,11 +159,11 @@ def take_over(
     return out
 
 
-def close(store: Store, writer: str, by: str, time: int, tail: Tail, recorded: Collection[str]) -> None:
+def close(store: Store, writer: str, by: str, time: int, tail: Tail, recorded: Collection[str]) -> bool:
     """Close the ledger of a writer that others have found to be dead, with the blocks that it could not record.
 
-    If it is not dead, it finds its ledger closed, and begins anew. A damaged one stays as it is: nothing is read behind
-    damage, and its writer sees in the log that it has ended. Repeatable.
+    If it is not dead, it finds its ledger closed, and begins anew. Nothing is read behind damage, so in a damaged one
+    only the key is taken under which its writer would go on. Repeatable.
 
     Args:
         store: The store, in which nothing is torn.
@@ -173,18 +173,24 @@ def close(store: Store, writer: str, by: str, time: int, tail: Tail, recorded: C
         tail: The last line that was read of it; number 0 and `first_prev` if none was.
         recorded: The blocks that it names up to there.
 
+    Returns:
+        False if it has grown since that line was read: its writer lives.
+
     Raises:
         LedgerDamaged: The writer has just appended an entry.
         StoreUnavailable: The store cannot be read now, or nobody knows whether it is closed.
     """
     entries, tail, fault = decode_more(writer, store.ledger_from(writer, tail.number + 1), tail)
-    if fault is not None or (entries and isinstance(entries[-1], Closed)):
-        return
-    more = (*entries, *taken_in(store, day_of(writer)))
-    known = {*recorded, *(entry.block for entry in more if isinstance(entry, BlockStored))}
+    if fault is not None:
+        store.fence_ledger(writer)
+        return True
+    if entries:
+        return isinstance(entries[-1], Closed)
+    known = {*recorded, *(entry.block for entry in taken_in(store, day_of(writer)))}
     unreadable: dict[str, str] = {}  # it is in no ledger, and `repair` says so
     found = rebuild_from_footers(store, store.blocks_of(writer), known, unreadable)
     LedgerWriter(store, writer, tail).append([*found, Closed(time, by)])
+    return True
 
 
 def rebuilt(store: Store, known: StoreState = EMPTY) -> StoreState:

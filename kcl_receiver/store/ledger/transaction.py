@@ -433,8 +433,9 @@ class Transaction:
         self._is_committed = False
 
     def _unnamed(self) -> dict[str, Tail]:
-        """Return the last lines that no other ledger of the day names yet."""
-        return {writer: tail for writer, tail in self.changes.writers.items() if writer not in self.changes.named}
+        """Return the last lines that no other ledger of the day names yet; of one that was lost there is none."""
+        changes = self.changes
+        return {one: tail for one, tail in changes.writers.items() if tail.number and one not in changes.named}
 
     @property
     def empty(self) -> bool:
