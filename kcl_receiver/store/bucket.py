@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kcl_receiver.errors import LedgerDamaged
+from kcl_receiver.errors import SEE_REPAIR, LedgerDamaged
 from kcl_receiver.store.layout import may_grow
 from kcl_receiver.store.objects import Objects, Stat
 from kcl_receiver.wire.columns import Buffer
@@ -248,7 +248,7 @@ class BucketObjects(Objects):
         """See `Objects.fence`. An object without any line is put where the next append would go."""
         end = _part(key, self._end(key) + 1)
         if not self._bucket.put(end, b"", if_absent=True) and self._bucket.get(end) != b"":
-            raise LedgerDamaged(f"the ledger {self.shown(key)} has just grown", "it is looked at again")
+            raise LedgerDamaged(f"the ledger {self.shown(key)} has just grown", SEE_REPAIR)
 
     def merge(self, key: str, content: Buffer) -> None:
         """See `Objects.merge`."""

@@ -43,7 +43,7 @@ def together(hosts: Sequence[Host]) -> Store:
     living = {writer: one for state in states for writer, one in state.living.items()}
     kept = tuple(writer for state in states for writer in state.kept)
     last = max((state.last for state in states), default="")
-    StoreLog(store).rebuild(StoreState(living=living, kept=kept, last=last))
+    StoreLog(store).rebuild(lambda _: StoreState(living=living, kept=kept, last=last))
     return store
 
 
