@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 from typing import TYPE_CHECKING
 
 import click
 
-from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import output_option, properties_or_other_option, require_yes, store_of, store_option
 from kcl_receiver.cli.times import TIME
 from kcl_receiver.errors import EXIT_OK
 from kcl_receiver.store.store import open_store
@@ -102,7 +101,9 @@ def expire(
     finished = 0
     if not dry_run:
         if planned and not yes:
-            _ask()
+            require_yes(
+                "Remove them for good?", "nothing was removed", "--yes to remove them, or --dry-run to look only"
+            )
         finished = expiry.finish()
         done = list(expiry.run(now))
         if text:
@@ -125,13 +126,6 @@ def _declare(store: Store, days: int | None, now_ms: int) -> int:
         else f"Declared: blocks are removed after {days:,} days. `kcl-receiver verify` calls what is gone then expired."
     )
     return EXIT_OK
-
-
-def _ask() -> None:
-    if not sys.stdin.isatty():
-        raise click.UsageError("nobody can be asked: give --yes to remove them, or --dry-run to look only")
-    if not click.confirm("Remove them for good?", err=True):
-        raise click.UsageError("nothing was removed")
 
 
 def _line(day: DayExpiry) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 import time
 
 import click
 
-from kcl_receiver.cli.options import output_option, properties_or_other_option, store_of, store_option
+from kcl_receiver.cli.options import output_option, properties_or_other_option, require_yes, store_of, store_option
 from kcl_receiver.errors import EXIT_OK
 from kcl_receiver.store.store import open_store
 from kcl_receiver.times import shown_time
@@ -86,10 +85,8 @@ def remove(name: str, store: str | None, properties: str | None, *, yes: bool) -
     place.require()
     check_name(name)
     if not yes:
-        if not sys.stdin.isatty():
-            raise click.UsageError("nobody can be asked: give --yes to forget it")
-        if not click.confirm(f"Forget {name}? What it has not taken in may be removed then.", err=True):
-            raise click.UsageError("nothing was changed")
+        question = f"Forget {name}? What it has not taken in may be removed then."
+        require_yes(question, "nothing was changed", "--yes to forget it")
     remove_follower(place, name)
     click.echo(f"Forgotten: {name}. `expire` waits for it no longer.")
     return EXIT_OK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
@@ -146,3 +147,20 @@ def access_of(config: ReceiverConfig | None, service: str, region: str | None, e
     if config is None:
         return Access(service, region, endpoint_url)
     return config.access(service, region, endpoint_url)
+
+
+def require_yes(question: str, otherwise: str, how: str) -> None:
+    """Ask a person.
+
+    Args:
+        question: The question.
+        otherwise: What is said if the answer is no.
+        how: The option that spares the question, where nobody can be asked.
+
+    Raises:
+        click.UsageError: The answer is no, or there is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody can be asked: give {how}")
+    if not click.confirm(question, err=True):
+        raise click.UsageError(otherwise)

@@ -150,16 +150,18 @@ class GeneratorCore:
 
     def _saw(self, seen: Measurement, now: float) -> None:
         """Let the ledger know if times were too early."""
-        if (late := self._marks.saw(seen, now)) is not None:
-            self._pipeline.record(late)
+        self._record(self._marks.saw(seen, now))
 
     def _record_marks(
         self, sessions: Iterable[Session], now: float, *, ended: bool = False, late: bool = False
     ) -> None:
         """Let the ledger know how far sessions have read; nothing is done for those of which there is no news."""
-        record = self._marks.take([one for one in sessions if one.state is State.OPEN], now, ended=ended, late=late)
-        if record is not None:
-            self._pipeline.record(record)
+        is_open = [one for one in sessions if one.state is State.OPEN]
+        self._record(self._marks.take(is_open, now, ended=ended, late=late))
+
+    def _record(self, marks: MarksRecord | None) -> None:
+        if marks is not None:
+            self._pipeline.record(marks)
 
     def _welcome(self, session: Session) -> list[Effect]:
         session.reported = session.tracker.stored_through
@@ -332,16 +334,12 @@ class GeneratorCore:
 
     def measured(self, seen: Measurement, now: float) -> list[Effect]:
         """The stream told its clock and its retention: write down how far the shards are read."""
-        record = self._marks.measured(seen, self._open_sessions(), now)
-        if record is not None:
-            self._pipeline.record(record)
+        self._record(self._marks.measured(seen, self._open_sessions(), now))
         return self._settle(now)
 
     def measure_failed(self, now: float) -> list[Effect]:
         """The stream did not answer: it is asked again, and how far the shards are read is written down anyway."""
-        record = self._marks.failed(self._open_sessions(), now)
-        if record is not None:
-            self._pipeline.record(record)
+        self._record(self._marks.failed(self._open_sessions(), now))
         return self._settle(now)
 
     def _open_sessions(self) -> list[Session]:

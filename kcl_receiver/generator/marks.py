@@ -47,7 +47,7 @@ class ShardMarks:
             self.saw(seen, now)
 
     def due(self) -> float | None:
-        """When the stream is to be asked next; None while it is being asked, or before a session was looked up."""
+        """When the stream is to be asked next; None while it is being asked, or before anything was measured."""
         return None if self._asking else self._next
 
     @property

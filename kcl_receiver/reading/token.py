@@ -22,7 +22,7 @@ from typing import Any
 
 from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ranges import Position, StreamIdentity, parse_position
-from kcl_receiver.store.ledger.place import Place
+from kcl_receiver.store.ledger.place import Place, read_token
 
 TOKEN_VERSION = 3
 
@@ -105,10 +105,8 @@ class Token:
         Raises:
             TokenRefused: It is none, or of another version.
         """
-        try:
-            raw = json.loads(text)
-            if raw["version"] != TOKEN_VERSION:
-                raise ValueError(f"it is of version {raw['version']!r}, and this program knows {TOKEN_VERSION}")
+
+        def read(raw: dict[str, Any]) -> Token:
             ledgers, shards = raw["ledgers"], raw["shards"]
             return cls(
                 raw["application"],
@@ -120,11 +118,9 @@ class Token:
                 _limit_from_json(raw["end"]),
                 max(0, int(raw["maintenance"])),
             )
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise TokenRefused(
-                f"this is not a token of a reader: {error}",
-                "give the whole text as it came from the reader; to read from the beginning give none",
-            ) from error
+
+        hint = "give the whole text as it came from the reader; to read from the beginning give none"
+        return read_token(text, TOKEN_VERSION, read, "a reader", hint)
 
 
 def _to_json(positions: Mapping[str, Position]) -> dict[str, str]:

@@ -30,7 +30,7 @@ MUTANTS = [
     Mutant(
         "maintenance deletes on the word of a ledger that is not durable",
         "kcl_receiver/store/ledger/transaction.py",
-        "        settle_log(store)\n        store.delete_blocks(blocks)",
+        "        newest_number(store)\n        store.delete_blocks(blocks)",
         "        store.delete_blocks(blocks)",
         (f"{LOG}::test_what_is_deleted_on_the_word_of_an_entry_stays_said_when_the_power_is_lost",),
     ),

@@ -101,6 +101,12 @@ def test_a_follower_without_a_name_holds_nothing_and_confirms_nothing(quick_plac
 # Where it goes on
 
 
+def write_down(store: Store, **members: object) -> None:
+    """Write these members over what the store knows of the follower."""
+    known = json.loads(store.follower(NAME, 1) or b"")
+    store.put_follower(NAME, 1, json.dumps({**known, **members}).encode())
+
+
 def test_a_follower_goes_on_where_it_confirmed_unless_it_gives_a_token(quick_place: Place) -> None:
     store = quick_place()
     entries = fill(store, usual(3))
@@ -130,8 +136,7 @@ def test_one_that_was_killed_before_it_was_announced_is_announced_at_its_next_st
     fill(store, usual(3))
     list(changes := follow(store, name=NAME))
     changes.confirm()
-    content = json.loads(store.follower(NAME, 1) or b"")
-    store.put_follower(NAME, 1, json.dumps({**content, "announced": False}).encode())
+    write_down(store, announced=False)
     follow(store, name=NAME)
     assert store.newest_maintenance_number() == 2
     known = find_follower(store, NAME)
@@ -166,9 +171,7 @@ def test_a_token_of_another_version_holds_everything_and_its_follower_is_told(qu
     fill(store, usual(3))
     list(changes := follow(store, name=NAME))
     changes.confirm()
-    content = json.loads(store.follower(NAME, 1) or b"")
-    token = content["token"].replace('"version":3', '"version":2')
-    store.put_follower(NAME, 1, json.dumps({**content, "token": token}).encode())
+    write_down(store, token=changes.token.replace('"version":3', '"version":2'))
     assert expire(store) == 0
     with pytest.raises(TokenRefused, match="version 2"):
         follow(store, name=NAME)

@@ -100,14 +100,17 @@ def test_that_an_idle_shard_was_read_too_late_is_recorded_whatever_was_recorded_
     assert 0 <= mark.until < noted, "what it says is less than the range does, which is in the ledger"
 
 
-def test_who_is_awaited_records_a_line_at_each_measurement_before_the_first_session() -> None:
-    h = Harness(measured()._replace(awaited=True))
+def assert_that_each_measurement_is_a_line(h: Harness) -> None:
     for _ in range(2):
         h.to_deadline()
         h.measure(measured(h.now)._replace(awaited=True))
         (mark,) = marks_of(h)
         assert mark.marks == ()
         h.entries.clear()
+
+
+def test_who_is_awaited_records_a_line_at_each_measurement_before_the_first_session() -> None:
+    assert_that_each_measurement_is_a_line(Harness(measured()._replace(awaited=True)))
 
 
 def test_who_is_awaited_records_a_line_also_while_the_stream_does_not_tell_its_clock() -> None:
@@ -136,12 +139,7 @@ def test_who_is_awaited_records_a_line_at_each_measurement_also_without_news_and
     h.to_deadline()
     h.measure(measured(h.now))
     assert not h.waiting(Append)
-    for _ in range(2):
-        h.to_deadline()
-        h.measure(measured(h.now)._replace(awaited=True))
-        (mark,) = marks_of(h)
-        assert mark.marks == ()
-        h.entries.clear()
+    assert_that_each_measurement_is_a_line(h)
     p.leave()
     h.to_deadline()
     assert len(h.waiting(Measure)) == 1

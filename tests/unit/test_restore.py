@@ -16,6 +16,7 @@ from restore_support import SHARDS, Lake, ranges_of
 from store_support import NOW
 
 from kcl_receiver import records
+from kcl_receiver.audit.report import Damage
 from kcl_receiver.audit.verify import damage
 from kcl_receiver.errors import StoreUnavailable, StreamUnavailable
 from kcl_receiver.ids import block_day, writer_of
@@ -383,11 +384,8 @@ def recovering_beside(lake: Lake, **more: Any) -> Restorer:  # noqa: ANN401
     return mine
 
 
-def test_of_two_runs_that_bring_back_the_same_blocks_the_second_drops_what_the_first_has_brought(lake: Lake) -> None:
-    harm(lake)
-    before = lake.rows()
-    found = list(damage(lake.store, deep=True))
-    first, second = lake.restorer(), recovering_beside(lake)
+def run_at_once(first: Restorer, second: Restorer, found: list[Damage]) -> tuple[Summary, Summary]:
+    """Run all of one just before the other one commits; return what each has done."""
     commit = second._commit
     done: list[Summary] = []
 
@@ -398,7 +396,15 @@ def test_of_two_runs_that_bring_back_the_same_blocks_the_second_drops_what_the_f
 
     second._commit = just_before  # type: ignore[method-assign]
     summary = second.run(found)
-    assert (done[0].made, done[0].elsewhere) == (4, 0)
+    return done[0], summary
+
+
+def test_of_two_runs_that_bring_back_the_same_blocks_the_second_drops_what_the_first_has_brought(lake: Lake) -> None:
+    harm(lake)
+    before = lake.rows()
+    found = list(damage(lake.store, deep=True))
+    done, summary = run_at_once(lake.restorer(), recovering_beside(lake), found)
+    assert (done.made, done.elsewhere) == (4, 0)
     assert (summary.made, summary.restored, summary.salvaged, summary.records, summary.size) == (0, 0, 0, 0, 0)
     assert summary.elsewhere == sum(len(one.entry.ranges) for one in found)
     assert len(list(lake.store.maintenance_ledgers(block_day(found[0].block)))) == 1
@@ -417,18 +423,8 @@ def live(lake: Lake) -> list[str]:
 def test_what_the_first_of_two_runs_has_not_brought_back_the_second_records(lake: Lake) -> None:
     harm(lake)
     found = list(damage(lake.store, deep=True))
-    first, second = lake.restorer(shards=(ONE,)), recovering_beside(lake)
-    commit = second._commit
-    done: list[Summary] = []
-
-    def just_before(day: str) -> None:
-        if not done:
-            done.append(first.run(found))
-        commit(day)
-
-    second._commit = just_before  # type: ignore[method-assign]
-    summary = second.run(found)
-    assert done[0].made > 0
+    done, summary = run_at_once(lake.restorer(shards=(ONE,)), recovering_beside(lake), found)
+    assert done.made > 0
     assert summary.made == 4
     assert not summary.failed
     assert lake.verify().proven

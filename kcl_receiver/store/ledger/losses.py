@@ -92,8 +92,8 @@ def losses_of_day(store: Store, changes: DayChanges) -> list[Loss]:
             if there != seen and not is_acknowledged(changes.acknowledged, writer, seen.number):
                 out[writer] = _not_there(witness, writer, 0 if there is None else there.number, seen)
         if ledger.fault is not None or ledger.torn or not ledger.entries:
-            reason = "its end is not there" if content else "it is not there"
-            reason = reason if ledger.fault is None else ledger.fault.message
+            gone = "its end is not there" if content else "it is not there"
+            reason = gone if ledger.fault is None else ledger.fault.message
             damaged[witness] = Loss(witness, ledger.tail.number + 1, reason)
     return list((out | damaged).values())
 

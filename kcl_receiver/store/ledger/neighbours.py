@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 LOOKS = 3
 """Measurements in a row at which a ledger had not grown."""
 PATIENCE = 5
-"""Looks in a row that one ledger alone made fail: then they go on without it. It costs doubles, and no record."""
+"""Looks or starts in a row that one ledger made fail: then they go on without it. It costs doubles, and no record."""
 APART_MS = 600_000
 """Measurements that follow sooner count as one: a record that shows the clock to be late has it measured at once."""
 
@@ -81,7 +81,7 @@ class Neighbours:
         self._read = {*read} - {*self._growing}
 
     def gives_up(self, writer: str) -> bool:
-        """Note that a ledger could not be read; return whether to go on without it by now."""
+        """Note that a ledger could not be read, or closed; return whether to go on without that by now."""
         self._failed[writer] = self._failed.get(writer, 0) + 1
         return self._failed[writer] >= PATIENCE
 

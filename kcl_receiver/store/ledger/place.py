@@ -7,13 +7,14 @@ grow are in it, so that it does not get larger as the store gets older.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from kcl_receiver.errors import TokenRefused
 from kcl_receiver.ids import check_writer_id
 
 _VERSION = 3
+_T = TypeVar("_T")
 
 
 class Place(NamedTuple):
@@ -93,20 +94,38 @@ class Passed(NamedTuple):
         Raises:
             TokenRefused: It is none, or of another store.
         """
-        try:
-            raw = json.loads(token)
-            if raw["version"] != _VERSION:
-                raise ValueError(f"it is of version {raw['version']!r}, and this program knows {_VERSION}")
-            found = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
-            seen, owner = max(0, int(raw["maintenance"])), raw["application"]
-        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise TokenRefused(
-                f"this is not a token of `follow`: {error}",
-                "give the whole text as it came from `Changes.token`; to begin anew give none",
-            ) from error
+
+        def read(raw: dict[str, Any]) -> tuple[Passed, str | None]:
+            place = None if raw["ledgers"] is None else Place.from_json(raw["ledgers"])
+            return cls(place, max(0, int(raw["maintenance"]))), raw["application"]
+
+        hint = "give the whole text as it came from `Changes.token`; to begin anew give none"
+        found, owner = read_token(token, _VERSION, read, "`follow`", hint)
         if owner is not None and owner != application:
             raise TokenRefused(
                 f"the token is for the store of application {owner!r}; this one is that of {application!r}",
                 "give it the store that it came from",
             )
-        return cls(found, seen)
+        return found
+
+
+def read_token(token: str, version: int, read: Callable[[dict[str, Any]], _T], whose: str, hint: str) -> _T:
+    """Return what a token says that is a JSON object with `version`.
+
+    Args:
+        token: Its text.
+        version: The version that this program knows.
+        read: Returns what the object says; whatever it meets that is not as it should be, it may raise as it comes.
+        whose: Whose token it is, for the message.
+        hint: What to do if it is none.
+
+    Raises:
+        TokenRefused: It is none, or of another version.
+    """
+    try:
+        raw = json.loads(token)
+        if raw["version"] != version:
+            raise ValueError(f"it is of version {raw['version']!r}, and this program knows {version}")
+        return read(raw)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise TokenRefused(f"this is not a token of {whose}: {error}", hint) from error

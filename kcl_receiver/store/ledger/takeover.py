@@ -79,10 +79,9 @@ class Takeover:
         return [ledger.writer for ledger in ours if not ledger.is_closed and ledger.fault is None]
 
     @property
-    def beside(self) -> dict[str, Tail]:
-        """The last line that was read of each writer that goes on writing."""
-        others = (writer for writer in self.state.living if writer in self.ledgers and writer not in self.ours)
-        return {writer: self.ledgers[writer].tail for writer in others}
+    def beside(self) -> list[str]:
+        """The writers that go on writing, and whose ledgers were read."""
+        return [writer for writer in self.state.living if writer in self.ledgers and writer not in self.ours]
 
     def of_this_host(self) -> Iterator[Entry]:
         """Yield what the last writers of this host recorded; if nobody else can write, what all did that were read."""

@@ -309,9 +309,7 @@ def fill(store: Store, number: int, now_ms: int) -> None:
     Raises:
         StoreUnavailable: It is not known to be there; try again.
     """
-    started = _started(writer_id(now_ms, secrets.token_hex(4)), REPAIR, now_ms, {})
-    content, _ = encode_lines([started], 1, first_prev(started.writer))
-    store.create_maintenance_entry(number, started.writer, content)  # else another one is there by now
+    store.create_maintenance_entry(number, *_about_no_block(REPAIR, now_ms))  # else another one is there by now
 
 
 def announce(store: Store, follower: str, now_ms: int) -> None:
@@ -325,27 +323,14 @@ def announce(store: Store, follower: str, now_ms: int) -> None:
     Raises:
         StoreUnavailable: It is not known to be so; try again.
     """
-    started = _started(writer_id(now_ms, secrets.token_hex(4)), FOLLOW, now_ms, {})
-    content, _ = encode_lines([started, Following(now_ms, follower)], 1, first_prev(started.writer))
-    while not store.create_maintenance_entry(newest_number(store) + 1, started.writer, content):
+    writer, content = _about_no_block(FOLLOW, now_ms, Following(now_ms, follower))
+    while not store.create_maintenance_entry(newest_number(store) + 1, writer, content):
         pass  # another one was first
 
 
 def works_elsewhere(store: Store, day: str) -> StoreUnavailable:
     """Return the error for a transaction that was overtaken `TRIES` times."""
     return StoreUnavailable(f"other maintenance works on {day} in the store {store.url}", "run it again a little later")
-
-
-def settle_log(store: Store) -> None:
-    """Make all maintenance ledgers durable, before anything irrevocable is done on their word.
-
-    Maintenance that was killed may have left one that can be seen, and that a loss of power would take away: the newest
-    in the log. All others were made durable before the next one came.
-
-    Raises:
-        StoreUnavailable: They are not known to be durable; try again.
-    """
-    newest_number(store)
 
 
 def delete_recorded(store: Store, blocks: Sequence[str]) -> None:
@@ -357,7 +342,9 @@ def delete_recorded(store: Store, blocks: Sequence[str]) -> None:
         StoreUnavailable: They are not known to be gone; try again.
     """
     if blocks:
-        settle_log(store)
+        # Maintenance that was killed may have left an entry that can be seen, and that a loss of power would take away:
+        # the newest. This makes it durable; all others were so before the next one came.
+        newest_number(store)
         store.delete_blocks(blocks)
 
 
@@ -379,6 +366,12 @@ def _stand_ins(old: str, direct: dict[str, list[str]]) -> list[str]:
 
 def _started(writer: str, role: str, now_ms: int, tails: dict[str, Tail]) -> WriterStarted:
     return WriterStarted(writer, socket.gethostname(), os.getpid(), now_ms, __version__, tails, role)
+
+
+def _about_no_block(role: str, now_ms: int, *more: Following) -> tuple[str, bytes]:
+    """Return writer and content of an entry of the log that is about no block."""
+    started = _started(writer_id(now_ms, secrets.token_hex(4)), role, now_ms, {})
+    return started.writer, encode_lines([started, *more], 1, first_prev(started.writer))[0]
 
 
 def _damaged(message: str) -> LedgerDamaged:
